@@ -1,0 +1,2 @@
+//! The `uringcast` program.
+fn main() {}

@@ -1,0 +1,3 @@
+//! What a stream is made of. Pure: no sockets, no clock, nothing of the other modules.
+
+pub mod tag;

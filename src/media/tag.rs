@@ -1,0 +1,255 @@
+//! The FLV tag: the one unit of media everywhere in the program.
+//!
+//! A tag is classified from its first two body bytes ([`Tag::class`]); nothing here looks deeper into a
+//! codec's bits.
+
+use bytes::Bytes;
+
+/// Bytes of a tag's header (FLV 10.1, E.4.1).
+pub const TAG_HEADER: usize = 11;
+/// Bytes of the `PreviousTagSize` field behind every tag.
+pub const TAG_TRAILER: usize = 4;
+/// The largest body that the 24-bit `DataSize` field can announce.
+pub const TAG_BODY_MAX: usize = 0xff_ffff;
+
+/// What a tag carries; the discriminant is the `TagType` field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TagKind {
+    /// Sound.
+    Audio = 8,
+    /// Picture.
+    Video = 9,
+    /// AMF0 data: `onMetaData` and its like.
+    Script = 18,
+}
+
+impl TagKind {
+    /// The kind for a `TagType` byte, which is the RTMP message type as well.
+    pub const fn from_type(byte: u8) -> Option<Self> {
+        match byte {
+            8 => Some(Self::Audio),
+            9 => Some(Self::Video),
+            18 => Some(Self::Script),
+            _ => None,
+        }
+    }
+}
+
+/// What a tag means to a log: where a viewer may start, what must be kept for the ones to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// `onMetaData`: kept for later viewers.
+    Metadata,
+    /// Codec configuration of the audio or video track: kept for later viewers.
+    SequenceHeader,
+    /// A video frame that can be decoded by itself.
+    KeyFrame,
+    /// A video frame that needs the ones before it.
+    InterFrame,
+    /// Coded sound.
+    Sound,
+    /// Anything else (cue points, end of sequence, …): relayed, not kept.
+    Other,
+}
+
+/// One tag: its kind, its time in milliseconds as the publisher wrote it, its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// What the tag carries.
+    pub kind: TagKind,
+    /// Decoding time in milliseconds; wraps at 2^32.
+    pub timestamp: u32,
+    /// The body: at most [`TAG_BODY_MAX`] bytes.
+    pub body: Bytes,
+}
+
+impl Tag {
+    /// What the tag means to a log.
+    pub fn class(&self) -> Class {
+        classify(self.kind, &self.body)
+    }
+
+    /// Bytes the tag takes in a log: header, body and `PreviousTagSize`.
+    pub fn encoded_len(&self) -> usize {
+        TAG_HEADER + self.body.len() + TAG_TRAILER
+    }
+
+    /// The 11 bytes in front of the body (FLV 10.1, E.4.1).
+    pub fn header(&self) -> [u8; TAG_HEADER] {
+        let [_, s2, s1, s0] = self.body_len().to_be_bytes();
+        let [t3, t2, t1, t0] = self.timestamp.to_be_bytes();
+        [self.kind as u8, s2, s1, s0, t2, t1, t0, t3, 0, 0, 0]
+    }
+
+    /// The 4 bytes behind the body: the tag's own size without them.
+    pub fn trailer(&self) -> [u8; TAG_TRAILER] {
+        (self.body_len() + 11).to_be_bytes()
+    }
+
+    /// Appends the whole tag as it stands in a file.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.header());
+        out.extend_from_slice(&self.body);
+        out.extend_from_slice(&self.trailer());
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // asserted
+    fn body_len(&self) -> u32 {
+        assert!(self.body.len() <= TAG_BODY_MAX, "a tag body is bounded where it is read");
+        self.body.len() as u32
+    }
+}
+
+/// Classifies a body by its first bytes: FLV 10.1 E.4.2/E.4.3, Enhanced RTMP v2 `ExVideoTagHeader` and
+/// `ExAudioTagHeader`, and the codec id 12 dialect of HEVC, which is laid out like AVC.
+pub fn classify(kind: TagKind, body: &[u8]) -> Class {
+    match kind {
+        TagKind::Script => {
+            // AMF0 string marker, 16-bit length, text.
+            if body.starts_with(b"\x02\x00\x0aonMetaData") { Class::Metadata } else { Class::Other }
+        }
+        TagKind::Video => classify_video(body),
+        TagKind::Audio => classify_audio(body),
+    }
+}
+
+fn classify_video(body: &[u8]) -> Class {
+    let Some(&first) = body.first() else { return Class::Other };
+    let frame = match (first >> 4) & 7 {
+        1 | 4 => Class::KeyFrame,
+        5 => return Class::Other, // command frame: no picture
+        _ => Class::InterFrame,
+    };
+    if first & 0x80 != 0 {
+        return match first & 0x0f {
+            0 => Class::SequenceHeader,
+            1 | 3 => frame, // CodedFrames, CodedFramesX
+            6 | 7 => classify_wrapped_video(first, body, frame),
+            _ => Class::Other, // SequenceEnd, colour metadata, MPEG-2 TS configuration
+        };
+    }
+    match (first & 0x0f, body.get(1)) {
+        (7 | 12, Some(0)) => Class::SequenceHeader,
+        (7 | 12, Some(1)) => frame,
+        (7 | 12, _) => Class::Other,
+        _ => frame,
+    }
+}
+
+/// Multitrack (6) and `ModEx` (7) bodies carry the real packet type further in; read just far enough.
+fn classify_wrapped_video(first: u8, body: &[u8], frame: Class) -> Class {
+    match wrapped_packet_type(first & 0x0f, body) {
+        Some(0) => Class::SequenceHeader,
+        Some(1 | 3) => frame,
+        _ => Class::Other,
+    }
+}
+
+fn classify_audio(body: &[u8]) -> Class {
+    let Some(&first) = body.first() else { return Class::Other };
+    match first >> 4 {
+        9 => match first & 0x0f {
+            0 => Class::SequenceHeader,
+            1 => Class::Sound,
+            // AudioPacketType: 5 multitrack, 7 ModEx (their video counterparts are 6 and 7).
+            wrapper @ (5 | 7) => match wrapped_packet_type(if wrapper == 5 { 6 } else { 7 }, body) {
+                Some(0) => Class::SequenceHeader,
+                Some(1) => Class::Sound,
+                _ => Class::Other,
+            },
+            _ => Class::Other, // SequenceEnd, channel configuration
+        },
+        10 => match body.get(1) {
+            Some(0) => Class::SequenceHeader,
+            Some(_) => Class::Sound,
+            None => Class::Other,
+        },
+        _ => Class::Sound,
+    }
+}
+
+/// The packet type inside a multitrack (6) or `ModEx` (7) body. A few `ModEx` layers are followed, no more.
+fn wrapped_packet_type(mut packet_type: u8, body: &[u8]) -> Option<u8> {
+    let mut at = 1;
+    for _ in 0..4 {
+        match packet_type {
+            7 => {
+                // UI8 size - 1 (255: a 16-bit size - 1 follows), data, then UB4 ModEx type, UB4 packet type.
+                let mut size = usize::from(*body.get(at)?) + 1;
+                at += 1;
+                if size == 256 {
+                    size = usize::from(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?])) + 1;
+                    at += 2;
+                }
+                at += size;
+                packet_type = body.get(at)? & 0x0f;
+                at += 1;
+            }
+            6 => return Some(body.get(at)? & 0x0f), // UB4 multitrack type, UB4 packet type
+            other => return Some(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_and_trailer_are_as_the_standard_lays_them_out() {
+        let tag = Tag { kind: TagKind::Video, timestamp: 0x0102_0304, body: Bytes::from_static(&[7; 300]) };
+        assert_eq!(tag.header(), [9, 0, 1, 44, 2, 3, 4, 1, 0, 0, 0]);
+        assert_eq!(tag.trailer(), 311u32.to_be_bytes());
+        let mut out = Vec::new();
+        tag.write_to(&mut out);
+        assert_eq!(out.len(), tag.encoded_len());
+    }
+
+    #[test]
+    fn classes() {
+        use TagKind::{Audio, Script, Video};
+        let cases: &[(TagKind, &[u8], Class)] = &[
+            (Video, &[0x17, 0, 0, 0, 0], Class::SequenceHeader),
+            (Video, &[0x17, 1, 0, 0, 0], Class::KeyFrame),
+            (Video, &[0x27, 1, 0, 0, 0], Class::InterFrame),
+            (Video, &[0x17, 2, 0, 0, 0], Class::Other),
+            (Video, &[0x1c, 0], Class::SequenceHeader),
+            (Video, &[0x2c, 1], Class::InterFrame),
+            (Video, b"\x90hvc1", Class::SequenceHeader),
+            (Video, b"\x91hvc1", Class::KeyFrame),
+            (Video, b"\xa3hvc1", Class::InterFrame),
+            (Video, b"\x92hvc1", Class::Other),
+            (Video, b"\x96\x00hvc1", Class::SequenceHeader),
+            (Video, b"\x97\x02\x00\x00\x00\x01hvc1", Class::KeyFrame),
+            (Video, b"\x57\x00", Class::Other),
+            (Video, b"", Class::Other),
+            (Audio, &[0xaf, 0, 0x12], Class::SequenceHeader),
+            (Audio, &[0xaf, 1, 0x21], Class::Sound),
+            (Audio, &[0x2f, 0xff], Class::Sound),
+            (Audio, b"\x90Opus", Class::SequenceHeader),
+            (Audio, b"\x91Opus", Class::Sound),
+            (Audio, b"", Class::Other),
+            (Script, b"\x02\x00\x0aonMetaData\x08", Class::Metadata),
+            (Script, b"\x02\x00\x04onFI", Class::Other),
+        ];
+        for (kind, body, want) in cases {
+            assert_eq!(classify(*kind, body), *want, "{kind:?} {body:02x?}");
+        }
+    }
+
+    #[test]
+    fn classification_bears_any_bytes() {
+        for first in 0..=255u8 {
+            for second in [0, 1, 6, 7, 0x70, 255] {
+                for len in 0..6 {
+                    let body = [first, second, 255, 255, 255, 255];
+                    for kind in [TagKind::Audio, TagKind::Video, TagKind::Script] {
+                        classify(kind, &body[..len]);
+                    }
+                }
+            }
+        }
+    }
+}
