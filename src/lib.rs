@@ -12,4 +12,6 @@
 //!
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
+pub mod live;
 pub mod media;
+pub mod memory;

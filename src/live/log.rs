@@ -1,0 +1,436 @@
+//! The log of a stream: encoded FLV tags, one behind the other, in append-only memory.
+//!
+//! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
+//! segments. The [`Index`] names the places where a viewer may start and the segments that are kept; it
+//! changes a few times a second and is replaced whole. The head moves with each batch of tags and is one
+//! atomic number. So readers on other threads take no lock and copy nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::timeline::StreamTime;
+use crate::media::tag::{Tag, TagKind};
+use crate::memory::{Arena, Segment, SegmentWriter};
+
+/// Bounds of what a log keeps, whichever is reached first; the newest start and all behind it stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Bytes between the oldest start and the head.
+    pub bytes: u64,
+    /// Tags between the oldest start and the head.
+    pub frames: u64,
+    /// A group of pictures longer than this is cut by a start without a keyframe.
+    pub gop_time: StreamTime,
+    /// Starts older than this are dropped while a newer one is old enough as well.
+    pub history: StreamTime,
+}
+
+/// What a viewer must be told before its first frame.
+#[derive(Debug, Default)]
+pub struct Headers {
+    /// Counts changes; a viewer that was told this version needs no telling.
+    pub version: u32,
+    /// `onMetaData`.
+    pub metadata: Option<Bytes>,
+    /// Body of the video sequence header.
+    pub video: Option<Bytes>,
+    /// Body of the audio sequence header.
+    pub audio: Option<Bytes>,
+}
+
+impl Headers {
+    /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
+    pub fn write_to(&self, at: StreamTime, out: &mut Vec<u8>) {
+        let tags =
+            [(TagKind::Script, &self.metadata), (TagKind::Video, &self.video), (TagKind::Audio, &self.audio)];
+        for (kind, body) in tags {
+            if let Some(body) = body {
+                Tag { kind, timestamp: wire_time(at), body: body.clone() }.write_to(out);
+            }
+        }
+    }
+}
+
+/// The low 32 bits, as FLV and RTMP carry time.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 32 bits are meant")]
+pub const fn wire_time(time: StreamTime) -> u32 {
+    time as u32
+}
+
+/// A place where a viewer may start: the first byte of a tag.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Offset of the tag in the log.
+    pub at: u64,
+    /// Its time.
+    pub time: StreamTime,
+    /// A picture stands here that needs no other (or there is no picture in this stream at all). `false`:
+    /// the stream has had no keyframe for so long that a start had to be made.
+    pub clean: bool,
+    /// Tags before it in the log.
+    pub frames: u64,
+    /// What a viewer that starts here is told first.
+    pub headers: Arc<Headers>,
+    /// Whether there were pictures and sound in the stream so far, for the FLV header.
+    pub tracks: Tracks,
+}
+
+/// Which tracks a stream has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// Pictures.
+    pub video: bool,
+    /// Sound.
+    pub audio: bool,
+}
+
+/// A segment and the range of the log that it holds: from `start` up to the next one's.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Counts segments; never repeats within a log.
+    pub serial: u64,
+    /// Offset of its first byte in the log.
+    pub start: u64,
+    /// The bytes.
+    pub segment: Arc<Segment>,
+}
+
+/// What a log keeps: never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Segments, ascending and without a hole between them.
+    pub spans: VecDeque<Span>,
+    /// Starts, ascending.
+    pub starts: VecDeque<Start>,
+    /// Counts replacements.
+    pub version: u64,
+}
+
+impl Index {
+    /// The newest start before `head`, clean ones only if `clean`.
+    pub fn newest_start(&self, head: u64, clean: bool) -> Option<&Start> {
+        self.starts.iter().rev().find(|start| start.at < head && (start.clean || !clean))
+    }
+
+    /// Offset of the oldest byte that is kept.
+    pub fn tail(&self) -> u64 {
+        self.spans.front().map_or(0, |span| span.start)
+    }
+
+    /// The span that holds the byte at `offset`, if it is kept.
+    pub fn span_at(&self, offset: u64) -> Option<&Span> {
+        let after = self.spans.partition_point(|span| span.start <= offset);
+        self.spans.get(after.checked_sub(1)?)
+    }
+
+    /// The time of the newest start at or before `offset`: how old a viewer's picture is at most.
+    pub fn time_at(&self, offset: u64) -> Option<StreamTime> {
+        let after = self.starts.partition_point(|start| start.at <= offset);
+        Some(self.starts.get(after.checked_sub(1)?)?.time)
+    }
+}
+
+/// A log as its readers see it.
+#[derive(Debug)]
+pub struct Log {
+    head: AtomicU64,
+    head_time: AtomicI64,
+    index: ArcSwap<Index>,
+}
+
+impl Log {
+    /// The end of the last whole tag that was published. Take it before the index: a newer index than the
+    /// head is fine, an older one is not.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// The time of the newest tag.
+    pub fn head_time(&self) -> StreamTime {
+        self.head_time.load(Ordering::Relaxed)
+    }
+
+    /// The index as it stands now.
+    pub fn index(&self) -> Arc<Index> {
+        self.index.load_full()
+    }
+}
+
+/// The smallest segment: what a stream costs at least.
+const SEGMENT_MIN: usize = 64 << 10;
+/// The largest segment, unless a tag is larger.
+const SEGMENT_MAX: usize = 4 << 20;
+
+/// The one writer of a log.
+#[derive(Debug)]
+pub struct LogWriter {
+    log: Arc<Log>,
+    arena: Arc<Arena>,
+    retention: Retention,
+    index: Index,
+    index_changed: bool,
+    open: Option<SegmentWriter>,
+    head: u64,
+    time: StreamTime,
+    frames: u64,
+}
+
+impl LogWriter {
+    /// An empty log.
+    pub fn new(arena: Arc<Arena>, retention: Retention) -> Self {
+        let log = Log { head: AtomicU64::new(0), head_time: AtomicI64::new(0), index: ArcSwap::default() };
+        Self {
+            log: Arc::new(log),
+            arena,
+            retention,
+            index: Index::default(),
+            index_changed: false,
+            open: None,
+            head: 0,
+            time: 0,
+            frames: 0,
+        }
+    }
+
+    /// The log, for readers.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The offset at which the next tag will stand.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The newest start, if there is one.
+    pub fn last_start(&self) -> Option<&Start> {
+        self.index.starts.back()
+    }
+
+    /// The index as the writer has it, published or not.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Whether the tags since the newest start have outgrown what may stand without one.
+    pub fn wants_start(&self, time: StreamTime) -> bool {
+        let Some(last) = self.last_start() else { return false };
+        time - last.time > self.retention.gop_time
+            || self.head - last.at > self.retention.bytes / 2
+            || self.frames - last.frames > self.retention.frames / 2
+    }
+
+    /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an
+    /// earlier tag.
+    pub fn mark_start(
+        &mut self,
+        at: u64,
+        time: StreamTime,
+        clean: bool,
+        headers: Arc<Headers>,
+        tracks: Tracks,
+    ) {
+        debug_assert!(at <= self.head && self.last_start().is_none_or(|last| last.at <= at));
+        let frames = self.frames;
+        self.index.starts.push_back(Start { at, time, clean, frames, headers, tracks });
+        self.trim(time);
+        self.index_changed = true;
+    }
+
+    /// Appends a tag. Readers see it after [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// When no memory can be mapped; the log is as it was.
+    pub fn append(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        let len = tag.encoded_len();
+        if self.open.as_ref().is_none_or(|open| open.room() < len) {
+            self.open_segment(len)?;
+        }
+        let open = self.open.as_mut().expect("opened above");
+        let stamped = Tag { timestamp: wire_time(time), ..tag.clone() };
+        open.append(&stamped.header());
+        open.append(&stamped.body);
+        open.append(&stamped.trailer());
+        self.head += len as u64;
+        self.time = self.time.max(time);
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Shows the readers all that was appended and marked; `true` if there was anything new.
+    pub fn publish(&mut self) -> bool {
+        if let Some(open) = &mut self.open {
+            open.publish();
+        }
+        if self.index_changed {
+            self.index_changed = false;
+            self.index.version += 1;
+            self.log.index.store(Arc::new(self.index.clone()));
+        }
+        self.log.head_time.store(self.time, Ordering::Relaxed);
+        self.log.head.swap(self.head, Ordering::Release) != self.head
+    }
+
+    fn open_segment(&mut self, len: usize) -> std::io::Result<()> {
+        let fresh = self.arena.segment(self.segment_size().max(len))?;
+        if let Some(mut full) = self.open.take() {
+            full.publish();
+        }
+        let serial = self.index.spans.back().map_or(0, |span| span.serial + 1);
+        let segment = Arc::clone(fresh.segment());
+        self.index.spans.push_back(Span { serial, start: self.head, segment });
+        self.index_changed = true;
+        self.open = Some(fresh);
+        Ok(())
+    }
+
+    /// About two seconds of the stream as it has been, so that idle streams stay small and busy ones do
+    /// not change segments often.
+    fn segment_size(&self) -> usize {
+        let Some(oldest) = self.index.starts.front() else { return SEGMENT_MIN };
+        let millis = u64::try_from(self.time - oldest.time).unwrap_or(0).max(500);
+        let two_seconds = (self.head - oldest.at).saturating_mul(2000) / millis;
+        usize::try_from(two_seconds)
+            .unwrap_or(SEGMENT_MAX)
+            .next_power_of_two()
+            .clamp(SEGMENT_MIN, SEGMENT_MAX)
+    }
+
+    /// Drops starts beyond the bounds, then the segments before the oldest start.
+    fn trim(&mut self, now: StreamTime) {
+        let starts = &mut self.index.starts;
+        while starts.len() > 1 {
+            let spare = now - starts[1].time >= self.retention.history;
+            let outgrown = self.head - starts[0].at > self.retention.bytes
+                || self.frames - starts[0].frames > self.retention.frames;
+            if !spare && !outgrown {
+                break;
+            }
+            starts.pop_front();
+        }
+        let oldest = starts.front().map_or(0, |start| start.at);
+        while self.index.spans.get(1).is_some_and(|second| second.start <= oldest) {
+            self.index.spans.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const RETENTION: Retention =
+        Retention { bytes: 1 << 20, frames: 1000, gop_time: 10_000, history: 4_000 };
+
+    pub(crate) fn writer(retention: Retention) -> LogWriter {
+        LogWriter::new(Arena::new().unwrap(), retention)
+    }
+
+    pub(crate) fn tag(timestamp: u32, len: usize) -> Tag {
+        Tag { kind: TagKind::Video, timestamp, body: Bytes::from(vec![0x27; len]) }
+    }
+
+    fn check_invariants(index: &Index, head: u64) {
+        let spans: Vec<_> = index.spans.iter().collect();
+        for pair in spans.windows(2) {
+            let len = pair[0].segment.bytes().len() as u64;
+            assert_eq!(pair[0].start + len, pair[1].start, "no hole between segments");
+            assert_eq!(pair[0].serial + 1, pair[1].serial);
+        }
+        if let Some(last) = spans.last() {
+            assert!(last.start + last.segment.bytes().len() as u64 >= head);
+        }
+        assert!(index.starts.iter().zip(index.starts.iter().skip(1)).all(|(a, b)| a.at < b.at));
+        if let Some(first) = index.starts.front() {
+            assert!(first.at >= index.tail());
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_whole_tags_and_the_head_is_published_last() {
+        let mut writer = writer(RETENTION);
+        let log = Arc::clone(writer.log());
+        writer.append(&tag(0, 100), 7).unwrap();
+        assert_eq!(log.head(), 0);
+        assert!(writer.publish());
+        assert!(!writer.publish());
+        assert_eq!(log.head(), 115);
+        let index = log.index();
+        let bytes = index.spans[0].segment.bytes();
+        let mut want = Vec::new();
+        tag(7, 100).write_to(&mut want);
+        assert_eq!(bytes, want);
+    }
+
+    #[test]
+    fn a_large_tag_gets_a_segment_of_its_own_size() {
+        let mut writer = writer(RETENTION);
+        writer.append(&tag(0, 10), 0).unwrap();
+        writer.append(&tag(1, 300_000), 1).unwrap();
+        writer.append(&tag(2, 10), 2).unwrap();
+        writer.publish();
+        let index = writer.log().index();
+        check_invariants(&index, writer.head());
+        assert_eq!(index.spans.len(), 2);
+        assert!(index.spans[1].segment.capacity() >= 300_015);
+        assert_eq!(index.span_at(24).unwrap().serial, 0);
+        assert_eq!(index.span_at(25).unwrap().serial, 1);
+    }
+
+    #[test]
+    fn history_is_kept_and_no_more() {
+        let mut writer = writer(RETENTION);
+        let headers = Arc::new(Headers::default());
+        for n in 0..600i64 {
+            let time = n * 40;
+            if n % 25 == 0 {
+                let at = writer.head();
+                writer.mark_start(at, time, true, Arc::clone(&headers), Tracks::default());
+            }
+            writer.append(&tag(0, 2000), time).unwrap();
+            writer.publish();
+            let index = writer.log().index();
+            check_invariants(&index, writer.log().head());
+            let oldest = index.starts.front().unwrap();
+            assert!(time - oldest.time <= 4_000 + 2_000);
+            assert!(index.starts.len() <= 6);
+        }
+        assert!(writer.index.spans.len() <= 8);
+    }
+
+    #[test]
+    fn bytes_and_frames_bound_the_log() {
+        let mut writer = writer(Retention { bytes: 100_000, frames: 50, ..RETENTION });
+        let headers = Arc::new(Headers::default());
+        for n in 0..2000i64 {
+            if n == 0 || writer.wants_start(n) {
+                let at = writer.head();
+                writer.mark_start(at, n, n == 0, Arc::clone(&headers), Tracks::default());
+            }
+            writer.append(&tag(0, if n < 1000 { 3000 } else { 5 }), n).unwrap();
+            let oldest = writer.index.starts.front().unwrap();
+            assert!(writer.head() - oldest.at <= 100_000 + 60_000, "{n}");
+            assert!(writer.frames - oldest.frames <= 100, "{n}");
+        }
+    }
+
+    #[test]
+    fn headers_come_as_metadata_video_audio() {
+        let headers = Headers {
+            version: 1,
+            metadata: Some(Bytes::from_static(b"m")),
+            video: Some(Bytes::from_static(b"v")),
+            audio: Some(Bytes::from_static(b"a")),
+        };
+        let mut out = Vec::new();
+        headers.write_to(i64::from(u32::MAX) + 6, &mut out);
+        assert_eq!(out.len(), 3 * 16);
+        let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
+        assert_eq!(kinds, [18, 9, 8]);
+        assert_eq!(out[4..8], [0, 0, 5, 0]);
+    }
+}

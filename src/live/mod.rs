@@ -1,0 +1,19 @@
+//! Live state: a stream is one log of bytes, a viewer is a cursor on it.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`StreamKey`](key::StreamKey) | `app/name`, checked |
+//! | [`Directory`](directory::Directory) | which streams there are and who publishes them |
+//! | [`Stream`](stream::Stream), [`StreamWriter`](stream::StreamWriter) | one stream, as everybody and as its publisher sees it |
+//! | [`Log`](log::Log), [`LogWriter`](log::LogWriter) | encoded tags in append-only memory, with the places where a viewer may start |
+//! | [`Cursor`](cursor::Cursor) | where a viewer stands, and what it is sent next |
+//! | [`Timeline`](timeline::Timeline) | a publisher's timestamps made to rise for ever |
+//!
+//! No sockets and no clock: time is always an argument.
+
+pub mod cursor;
+pub mod directory;
+pub mod key;
+pub mod log;
+pub mod stream;
+pub mod timeline;

@@ -1,0 +1,634 @@
+//! One stream: what everybody sees of it, and the writer that its publisher holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+
+use super::key::StreamKey;
+use super::log::{Headers, Log, LogWriter, Retention, Tracks};
+use super::timeline::{StreamTime, Timeline};
+use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+use crate::memory::Arena;
+
+/// Which tracks a viewer wants. Each choice that somebody asks for is a log of its own, so that a viewer is
+/// a cursor on contiguous bytes all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Selection {
+    /// All there is.
+    #[default]
+    All,
+    /// No pictures.
+    Audio,
+    /// No sound.
+    Video,
+}
+
+impl Selection {
+    const EVERY: [Self; 3] = [Self::All, Self::Audio, Self::Video];
+
+    fn takes(self, kind: TagKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Audio => kind != TagKind::Video,
+            Self::Video => kind != TagKind::Audio,
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A stream as everybody sees it.
+pub struct Stream {
+    /// Unique in the process.
+    pub id: u64,
+    /// Its name.
+    pub key: StreamKey,
+    /// Names this stream's timeline for ever: a puller that sees it again knows that timestamps go on.
+    pub epoch: u64,
+    /// Bytes of tags that came in.
+    pub bytes_in: AtomicU64,
+    /// Viewers on all loops.
+    pub viewers: AtomicU32,
+    logs: [ArcSwapOption<Log>; 3],
+    wanted: AtomicU8,
+    loops: AtomicU64,
+    ended: AtomicBool,
+    facts: Mutex<Facts>,
+}
+
+/// What is known of a stream's content, for listings.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Body of `onMetaData`, as sent.
+    pub metadata: Option<Bytes>,
+    /// The first bytes of the video sequence header.
+    pub video: Option<Bytes>,
+    /// The first bytes of the audio sequence header.
+    pub audio: Option<Bytes>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("id", &self.id).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// The log of a selection; `None` until the writer has made it. Asking is what makes it.
+    pub fn log(&self, selection: Selection) -> Option<Arc<Log>> {
+        let log = self.logs[selection as usize].load_full();
+        if log.is_none() {
+            self.wanted.fetch_or(selection.bit(), Ordering::Relaxed);
+        }
+        log
+    }
+
+    /// Loop `index` has viewers here, or has none any more.
+    pub fn subscribe(&self, index: usize, wanted: bool) {
+        let bit = 1u64 << index;
+        if wanted {
+            self.loops.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            self.loops.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// The loops that must be told of news.
+    pub fn subscribers(&self) -> impl Iterator<Item = usize> + use<> {
+        let loops = self.loops.load(Ordering::Acquire);
+        (0..64).filter(move |index| loops & (1 << index) != 0)
+    }
+
+    /// Whether it is over for good.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// What is known of its content.
+    pub fn facts(&self) -> Facts {
+        self.facts.lock().expect("nobody panics with this lock").clone()
+    }
+}
+
+/// A video frame that needs others is dropped until its publisher's first keyframe, but no longer than this:
+/// some encoders never send one.
+const KEYFRAME_PATIENCE: StreamTime = 5_000;
+/// How long sound waits for a picture that nothing has announced, and the distance of starts without one.
+const AUDIO_PATIENCE: StreamTime = 1_000;
+/// The same where a video sequence header came but no frame.
+const ANNOUNCED_PATIENCE: StreamTime = 3_000;
+
+/// The writer of a stream: one publisher after the other holds it.
+#[derive(Debug)]
+pub struct StreamWriter {
+    stream: Arc<Stream>,
+    arena: Arc<Arena>,
+    retention: Retention,
+    timeline: Timeline,
+    lanes: [Option<Lane>; 3],
+    session: Session,
+    /// Undecodable frames that were dropped.
+    pub dropped: u64,
+}
+
+/// What is known of the publisher that writes now.
+#[derive(Debug, Default)]
+struct Session {
+    key_seen: bool,
+    first_video: Option<StreamTime>,
+    /// Tags that the same timeline gave before are dropped, per kind, until a newer one comes.
+    overlap: [bool; 2],
+}
+
+impl StreamWriter {
+    /// A new stream without content.
+    pub fn new(id: u64, key: StreamKey, epoch: u64, arena: Arc<Arena>, retention: Retention) -> Self {
+        let stream = Arc::new(Stream {
+            id,
+            key,
+            epoch,
+            bytes_in: AtomicU64::new(0),
+            viewers: AtomicU32::new(0),
+            logs: Default::default(),
+            wanted: AtomicU8::new(Selection::All.bit()),
+            loops: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            facts: Mutex::default(),
+        });
+        let mut writer = Self {
+            stream,
+            arena,
+            retention,
+            timeline: Timeline::default(),
+            lanes: [None, None, None],
+            session: Session::default(),
+            dropped: 0,
+        };
+        writer.add_lane(Selection::All);
+        writer
+    }
+
+    /// The stream, as everybody sees it.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Another publisher begins, or the same one again: its clock starts anew, viewers' does not.
+    pub fn begin_session(&mut self) {
+        self.timeline.end_session();
+        self.session = Session::default();
+    }
+
+    /// The same publisher's timeline goes on over a new connection: what came before is recognised by its
+    /// time and dropped, so that the cut leaves no trace.
+    pub fn resume_session(&mut self) {
+        let key_seen = self.session.key_seen;
+        self.session = Session { overlap: [true; 2], key_seen, ..Session::default() };
+    }
+
+    /// Takes a tag as the publisher sent it.
+    ///
+    /// # Errors
+    /// When no memory can be mapped for it.
+    pub fn push(&mut self, tag: &Tag) -> std::io::Result<()> {
+        self.stream.bytes_in.fetch_add(tag.encoded_len() as u64, Ordering::Relaxed);
+        let class = tag.class();
+        match class {
+            Class::Metadata | Class::SequenceHeader => return self.push_header(tag),
+            Class::Other if tag.body.is_empty() => return Ok(()),
+            Class::KeyFrame | Class::InterFrame | Class::Sound | Class::Other => {}
+        }
+        if self.is_overlap(tag) {
+            return Ok(());
+        }
+        let time = self.timeline.map(tag.kind, tag.timestamp);
+        if !self.is_decodable(class, time) {
+            self.dropped += 1;
+            return Ok(());
+        }
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.push(class, tag, time)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the readers all that was pushed; `true` if somebody should be told.
+    pub fn publish(&mut self) -> bool {
+        let mut news = false;
+        for lane in self.lanes.iter_mut().flatten() {
+            news |= lane.writer.publish();
+        }
+        let wanted = self.stream.wanted.load(Ordering::Relaxed);
+        for selection in Selection::EVERY {
+            if wanted & selection.bit() != 0 && self.lanes[selection as usize].is_none() {
+                self.add_lane(selection);
+                news = true;
+            }
+        }
+        news
+    }
+
+    fn push_header(&mut self, tag: &Tag) -> std::io::Result<()> {
+        if tag.body.is_empty() {
+            return Ok(());
+        }
+        let time = self.timeline.now();
+        let mut changed = false;
+        for lane in self.lanes.iter_mut().flatten() {
+            changed |= lane.push_header(tag, time)?;
+        }
+        if changed {
+            let mut facts = self.stream.facts.lock().expect("nobody panics with this lock");
+            let fact = match tag.kind {
+                TagKind::Script => &mut facts.metadata,
+                TagKind::Video => &mut facts.video,
+                TagKind::Audio => &mut facts.audio,
+            };
+            *fact = Some(tag.body.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether a resumed session's tag was seen before.
+    fn is_overlap(&mut self, tag: &Tag) -> bool {
+        let overlap = match tag.kind {
+            TagKind::Audio => &mut self.session.overlap[0],
+            TagKind::Video => &mut self.session.overlap[1],
+            TagKind::Script => return false,
+        };
+        if !*overlap {
+            return false;
+        }
+        let seen = match (self.timeline.peek(tag.timestamp), self.timeline.newest(tag.kind)) {
+            (Some(time), Some(newest)) => time <= newest,
+            _ => false,
+        };
+        *overlap = seen;
+        seen
+    }
+
+    fn is_decodable(&mut self, class: Class, time: StreamTime) -> bool {
+        match class {
+            Class::KeyFrame => {
+                self.session.key_seen = true;
+                true
+            }
+            Class::InterFrame if !self.session.key_seen => {
+                let first = *self.session.first_video.get_or_insert(time);
+                time - first >= KEYFRAME_PATIENCE
+            }
+            _ => true,
+        }
+    }
+
+    fn add_lane(&mut self, selection: Selection) {
+        let mut lane = Lane::new(selection, Arc::clone(&self.arena), self.retention);
+        if let Some(all) = &self.lanes[Selection::All as usize] {
+            // On failure the lane starts with the next keyframe.
+            let _ = lane.copy_newest_gop(all);
+        }
+        lane.writer.publish();
+        self.stream.logs[selection as usize].store(Some(Arc::clone(lane.writer.log())));
+        self.lanes[selection as usize] = Some(lane);
+    }
+}
+
+/// The log of one selection, and what decides where in it a viewer may start.
+#[derive(Debug)]
+struct Lane {
+    selection: Selection,
+    writer: LogWriter,
+    headers: Arc<Headers>,
+    tracks: Tracks,
+    /// Place and time of the first frame, while no start was marked.
+    leading: Option<(u64, StreamTime)>,
+}
+
+impl Lane {
+    fn new(selection: Selection, arena: Arc<Arena>, retention: Retention) -> Self {
+        Self {
+            selection,
+            writer: LogWriter::new(arena, retention),
+            headers: Arc::default(),
+            tracks: Tracks::default(),
+            leading: None,
+        }
+    }
+
+    /// Keeps a header for those to come and appends it for those who watch; `false` if it is known.
+    fn push_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<bool> {
+        if !self.selection.takes(tag.kind) {
+            return Ok(false);
+        }
+        let old = &self.headers;
+        let mut new = Headers {
+            version: old.version + 1,
+            metadata: old.metadata.clone(),
+            video: old.video.clone(),
+            audio: old.audio.clone(),
+        };
+        let slot = match tag.kind {
+            TagKind::Script => &mut new.metadata,
+            TagKind::Video => &mut new.video,
+            TagKind::Audio => &mut new.audio,
+        };
+        if slot.as_ref() == Some(&tag.body) {
+            return Ok(false);
+        }
+        *slot = Some(tag.body.clone());
+        self.headers = Arc::new(new);
+        self.writer.append(tag, time)?;
+        Ok(true)
+    }
+
+    fn push(&mut self, class: Class, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        if !self.selection.takes(tag.kind) {
+            return Ok(());
+        }
+        match class {
+            Class::KeyFrame => self.before_keyframe(time),
+            Class::InterFrame => self.before_inter_frame(time),
+            Class::Sound => self.before_sound(time),
+            _ => {}
+        }
+        self.writer.append(tag, time)
+    }
+
+    fn before_keyframe(&mut self, time: StreamTime) {
+        self.tracks.video = true;
+        // The first picture's viewers get the sound before it as well.
+        let leading = self.leading.take().filter(|_| self.writer.last_start().is_none());
+        let (at, time) = leading.unwrap_or((self.writer.head(), time));
+        self.mark(at, time, true);
+    }
+
+    fn before_inter_frame(&mut self, time: StreamTime) {
+        self.tracks.video = true;
+        if self.writer.last_start().is_none() || self.writer.wants_start(time) {
+            self.mark(self.writer.head(), time, false);
+        }
+    }
+
+    fn before_sound(&mut self, time: StreamTime) {
+        self.tracks.audio = true;
+        if self.tracks.video {
+            if self.writer.wants_start(time) {
+                self.mark(self.writer.head(), time, false);
+            }
+            return;
+        }
+        let Some(last) = self.writer.last_start() else {
+            let (at, since) = *self.leading.get_or_insert((self.writer.head(), time));
+            if time - since >= self.patience() {
+                self.leading = None;
+                self.mark(at, since, true);
+            }
+            return;
+        };
+        if time - last.time >= AUDIO_PATIENCE {
+            self.mark(self.writer.head(), time, true);
+        }
+    }
+
+    /// How long sound alone waits before it counts as all there is.
+    fn patience(&self) -> StreamTime {
+        match (self.selection, &self.headers.video) {
+            (Selection::Audio, _) => 0,
+            (_, None) => AUDIO_PATIENCE,
+            (_, Some(_)) => ANNOUNCED_PATIENCE,
+        }
+    }
+
+    fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
+        // A start twice at the same place says nothing new.
+        if self.writer.last_start().is_none_or(|last| last.at < at) {
+            let tracks =
+                Tracks { video: self.tracks.video, audio: self.tracks.audio || self.headers.audio.is_some() };
+            self.writer.mark_start(at, time, clean, Arc::clone(&self.headers), tracks);
+        }
+    }
+
+    /// Fills a new lane with the headers and the newest group of pictures of `all`.
+    fn copy_newest_gop(&mut self, all: &Self) -> std::io::Result<()> {
+        let headers = &all.headers;
+        let kept = [
+            (TagKind::Script, &headers.metadata),
+            (TagKind::Video, &headers.video),
+            (TagKind::Audio, &headers.audio),
+        ];
+        let Some(start) = all.writer.last_start() else { return Ok(()) };
+        for (kind, body) in kept {
+            if let Some(body) = body {
+                self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, start.time)?;
+            }
+        }
+        let mut time = start.time;
+        for span in all.writer.index().spans.iter().filter(|span| span_end(span) > start.at) {
+            let skip = usize::try_from(start.at.saturating_sub(span.start)).unwrap_or(usize::MAX);
+            for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
+                // The low 32 bits stand in the tag; the newest time supplies the rest.
+                let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
+                time += StreamTime::from(step);
+                match tag.class() {
+                    Class::Metadata | Class::SequenceHeader => {}
+                    class => self.push(class, &tag, time)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn span_end(span: &super::log::Span) -> u64 {
+    span.start + span.segment.bytes().len() as u64
+}
+
+/// The tags of a stretch of log, which is always whole tags.
+struct Tags<'a>(&'a [u8]);
+
+impl Iterator for Tags<'_> {
+    type Item = Tag;
+
+    fn next(&mut self) -> Option<Tag> {
+        let header = self.0.first_chunk::<TAG_HEADER>()?;
+        let kind = TagKind::from_type(header[0])?;
+        let timestamp = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
+        let len = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
+        let body = Bytes::copy_from_slice(self.0.get(TAG_HEADER..TAG_HEADER + len)?);
+        self.0 = self.0.get(TAG_HEADER + len + TAG_TRAILER..)?;
+        Some(Tag { kind, timestamp, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::tests::RETENTION;
+    use super::*;
+    use Class::{InterFrame, KeyFrame, Metadata, SequenceHeader, Sound};
+
+    fn writer() -> StreamWriter {
+        StreamWriter::new(1, StreamKey::parse("live/x").unwrap(), 7, Arena::new().unwrap(), RETENTION)
+    }
+
+    fn tag(kind: TagKind, timestamp: u32, body: &'static [u8]) -> Tag {
+        Tag { kind, timestamp, body: Bytes::from_static(body) }
+    }
+    fn meta() -> Tag {
+        tag(TagKind::Script, 0, b"\x02\x00\x0aonMetaData\x05")
+    }
+    fn avc() -> Tag {
+        tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, 1])
+    }
+    fn aac() -> Tag {
+        tag(TagKind::Audio, 0, &[0xaf, 0, 0x12])
+    }
+    fn key(timestamp: u32) -> Tag {
+        tag(TagKind::Video, timestamp, &[0x17, 1, 0, 0, 0, 9])
+    }
+    fn inter(timestamp: u32) -> Tag {
+        tag(TagKind::Video, timestamp, &[0x27, 1, 0, 0, 0, 9])
+    }
+    fn sound(timestamp: u32) -> Tag {
+        tag(TagKind::Audio, timestamp, &[0xaf, 1, 3])
+    }
+
+    fn push(writer: &mut StreamWriter, tags: &[Tag]) {
+        for tag in tags {
+            writer.push(tag).unwrap();
+        }
+        writer.publish();
+    }
+
+    fn content(writer: &StreamWriter, selection: Selection) -> Vec<(Class, u32)> {
+        let Some(log) = writer.stream().log(selection) else { return Vec::new() };
+        log.index()
+            .spans
+            .iter()
+            .flat_map(|span| Tags(span.segment.bytes()))
+            .map(|tag| (tag.class(), tag.timestamp))
+            .collect()
+    }
+
+    #[test]
+    fn a_stream_starts_with_the_sound_before_its_first_picture() {
+        let mut writer = writer();
+        push(&mut writer, &[meta(), avc(), aac(), sound(0), sound(20), key(33), inter(66)]);
+        let log = writer.stream().log(Selection::All).unwrap();
+        let index = log.index();
+        assert_eq!(index.starts.len(), 1);
+        let start = &index.starts[0];
+        assert_eq!((start.time, start.clean), (0, true));
+        let headers = meta().encoded_len() + avc().encoded_len() + aac().encoded_len();
+        assert_eq!(start.at, headers as u64);
+        assert_eq!(start.tracks, Tracks { video: true, audio: true });
+        assert_eq!(start.headers.audio, Some(aac().body));
+    }
+
+    #[test]
+    fn frames_before_the_first_keyframe_are_dropped() {
+        let mut writer = writer();
+        push(&mut writer, &[avc(), inter(0), inter(40), key(80), inter(120)]);
+        assert_eq!(
+            content(&writer, Selection::All),
+            [(SequenceHeader, 0), (KeyFrame, 80), (InterFrame, 120)]
+        );
+        assert_eq!(writer.dropped, 2);
+    }
+
+    #[test]
+    fn a_stream_that_never_has_a_keyframe_starts_all_the_same() {
+        let mut writer = writer();
+        for n in 0..200 {
+            push(&mut writer, &[inter(n * 40)]);
+        }
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        assert!(!index.starts[0].clean);
+        assert_eq!(index.starts[0].time, 5000);
+    }
+
+    #[test]
+    fn sound_alone_starts_after_a_second_and_every_second() {
+        let mut writer = writer();
+        push(&mut writer, &[aac()]);
+        for n in 0..150 {
+            push(&mut writer, &[sound(n * 20)]);
+        }
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        assert_eq!(index.starts.iter().map(|s| s.time).collect::<Vec<_>>(), [0, 1020, 2020]);
+        assert!(index.starts.iter().all(|s| s.clean && s.tracks == Tracks { video: false, audio: true }));
+    }
+
+    #[test]
+    fn repeated_headers_are_dropped_and_changed_ones_counted() {
+        let mut writer = writer();
+        push(&mut writer, &[meta(), avc(), key(0), meta(), avc(), key(40)]);
+        let changed = tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, 2]);
+        push(&mut writer, &[changed, key(80)]);
+        assert_eq!(
+            content(&writer, Selection::All),
+            [
+                (Metadata, 0),
+                (SequenceHeader, 0),
+                (KeyFrame, 0),
+                (KeyFrame, 40),
+                (SequenceHeader, 40),
+                (KeyFrame, 80)
+            ]
+        );
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        assert_eq!(index.starts.iter().map(|s| s.headers.version).collect::<Vec<_>>(), [2, 2, 3]);
+    }
+
+    #[test]
+    fn the_next_publisher_goes_on_in_the_same_log() {
+        let mut writer = writer();
+        push(&mut writer, &[avc(), key(1000), inter(1040), sound(1050)]);
+        writer.begin_session();
+        push(&mut writer, &[avc(), inter(5), key(50), inter(90)]);
+        let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+        assert_eq!(times, [0, 1000, 1040, 1050, 1135, 1175]);
+    }
+
+    #[test]
+    fn a_resumed_session_leaves_no_trace() {
+        let mut writer = writer();
+        push(&mut writer, &[avc(), key(1000), sound(1010), inter(1040), sound(1050)]);
+        writer.resume_session();
+        push(
+            &mut writer,
+            &[avc(), key(1000), sound(1010), inter(1040), sound(1050), inter(1080), sound(1090)],
+        );
+        let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+        assert_eq!(times, [0, 1000, 1010, 1040, 1050, 1080, 1090]);
+    }
+
+    #[test]
+    fn a_selection_is_made_when_asked_for_and_has_the_newest_gop() {
+        let mut writer = writer();
+        push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), key(40), sound(45), inter(80)]);
+        assert!(content(&writer, Selection::Video).is_empty());
+        assert!(writer.publish());
+        assert_eq!(
+            content(&writer, Selection::Video),
+            [(Metadata, 40), (SequenceHeader, 40), (KeyFrame, 40), (InterFrame, 80)]
+        );
+        assert!(content(&writer, Selection::Audio).is_empty());
+        push(&mut writer, &[sound(85)]);
+        assert_eq!(
+            content(&writer, Selection::Audio),
+            [(Metadata, 40), (SequenceHeader, 40), (Sound, 45), (Sound, 85)]
+        );
+        let index = writer.stream().log(Selection::Audio).unwrap().index();
+        assert!(index.starts[0].clean);
+    }
+}

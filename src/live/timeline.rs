@@ -1,0 +1,169 @@
+//! A publisher's timestamps, made to rise for ever.
+//!
+//! A publisher counts milliseconds in 32 bits from where it likes, starts again when it reconnects, and
+//! jumps. Viewers must see time that only rises. Inside, time is 64 bits; on the wire it is the low 32.
+
+use crate::media::tag::TagKind;
+
+/// Milliseconds on a stream's own clock, which starts at its first publisher's timestamp and never wraps.
+pub type StreamTime = i64;
+
+/// A step of a publisher's clock beyond this is a jump, not a pause.
+const JUMP: i64 = 30_000;
+/// The step over a join: a frame at 25 per second.
+const JOIN_STEP: i64 = 40;
+
+/// Maps one publisher after another onto one rising clock.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    session: Option<Session>,
+    /// The newest time given out for audio and for video: each kind rises by itself.
+    last: [Option<StreamTime>; 2],
+}
+
+#[derive(Debug)]
+struct Session {
+    /// The publisher's newest timestamp, unwrapped.
+    newest: i64,
+    /// Stream time minus publisher's time.
+    offset: i64,
+}
+
+impl Timeline {
+    /// The publisher went: the next timestamp is another clock's.
+    pub fn end_session(&mut self) {
+        self.session = None;
+    }
+
+    /// The newest time given out for any kind; 0 before the first.
+    pub fn now(&self) -> StreamTime {
+        self.last.iter().flatten().copied().max().unwrap_or(0)
+    }
+
+    /// The newest time given out for `kind`.
+    pub fn newest(&self, kind: TagKind) -> Option<StreamTime> {
+        self.last[slot(kind)?]
+    }
+
+    /// Where a timestamp of the present session would lie, without taking it.
+    pub fn peek(&self, timestamp: u32) -> Option<StreamTime> {
+        let session = self.session.as_ref()?;
+        Some(unwrap(session.newest, timestamp) + session.offset)
+    }
+
+    /// Takes the timestamp of a tag and gives its time, which is never before an earlier one of its kind.
+    ///
+    /// Script data stands at the newest time: its own timestamps are commonly zero.
+    pub fn map(&mut self, kind: TagKind, timestamp: u32) -> StreamTime {
+        let Some(slot) = slot(kind) else { return self.now() };
+        let newest_out = self.last.iter().flatten().copied().max();
+        let session = self.session.get_or_insert_with(|| {
+            let newest = i64::from(timestamp);
+            let offset = newest_out.map_or(0, |out| out + JOIN_STEP - newest);
+            Session { newest, offset }
+        });
+        let raw = unwrap(session.newest, timestamp);
+        if (raw - session.newest).abs() > JUMP {
+            session.offset = newest_out.unwrap_or(raw) + JOIN_STEP - raw;
+            session.newest = raw;
+        }
+        session.newest = session.newest.max(raw);
+        let time = (raw + session.offset).max(self.last[slot].unwrap_or(i64::MIN));
+        self.last[slot] = Some(time);
+        time
+    }
+}
+
+fn slot(kind: TagKind) -> Option<usize> {
+    match kind {
+        TagKind::Audio => Some(0),
+        TagKind::Video => Some(1),
+        TagKind::Script => None,
+    }
+}
+
+/// The 64-bit value nearest to `near` whose low 32 bits are `timestamp`.
+fn unwrap(near: i64, timestamp: u32) -> i64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 32 bits are meant")]
+    let step = timestamp.wrapping_sub(near as u32).cast_signed();
+    near + i64::from(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TagKind::{Audio, Script, Video};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_publisher_keeps_its_timestamps() {
+        let mut line = Timeline::default();
+        assert_eq!(line.map(Video, 1000), 1000);
+        assert_eq!(line.map(Audio, 990), 990);
+        assert_eq!(line.map(Script, 0), 1000);
+        assert_eq!(line.map(Video, 1040), 1040);
+    }
+
+    #[test]
+    fn the_next_publisher_goes_on_where_the_last_one_stopped() {
+        let mut line = Timeline::default();
+        line.map(Video, 5000);
+        line.map(Audio, 5010);
+        line.end_session();
+        assert_eq!(line.map(Video, 0), 5050);
+        assert_eq!(line.map(Audio, 7), 5057);
+    }
+
+    #[test]
+    fn time_goes_on_over_the_wrap_at_2_32() {
+        let mut line = Timeline::default();
+        let start = u32::MAX - 10;
+        assert_eq!(line.map(Video, start), i64::from(start));
+        assert_eq!(line.map(Video, 29), i64::from(start) + 40);
+        assert_eq!(line.map(Audio, u32::MAX), i64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_jump_becomes_a_small_step() {
+        let mut line = Timeline::default();
+        line.map(Video, 1000);
+        assert_eq!(line.map(Video, 9_000_000), 1040);
+        assert_eq!(line.map(Video, 9_000_040), 1080);
+        assert_eq!(line.map(Video, 0), 1120);
+    }
+
+    #[test]
+    fn a_pause_stays_a_pause() {
+        let mut line = Timeline::default();
+        line.map(Video, 1000);
+        assert_eq!(line.map(Video, 21_000), 21_000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn each_kind_only_rises(tags in prop::collection::vec((any::<bool>(), any::<u32>(), prop::bool::weighted(0.1)), 0..200)) {
+            let mut line = Timeline::default();
+            let mut last = [i64::MIN; 2];
+            for (video, timestamp, ends) in tags {
+                if ends { line.end_session(); }
+                let time = line.map(if video { Video } else { Audio }, timestamp);
+                prop_assert!(time >= last[usize::from(video)]);
+                last[usize::from(video)] = time;
+            }
+        }
+
+        #[test]
+        fn sixty_days_of_frames_keep_their_distance(start in any::<u32>()) {
+            let mut line = Timeline::default();
+            let first = line.map(Video, start);
+            let step = 25_000u32;
+            for n in 1..=(60 * 24 * 3600 * 1000 / i64::from(step)) {
+                #[allow(clippy::cast_possible_truncation)]
+                let time = line.map(Video, start.wrapping_add((n as u32).wrapping_mul(step)));
+                prop_assert_eq!(time, first + n * i64::from(step));
+            }
+        }
+    }
+}
