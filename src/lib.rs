@@ -15,3 +15,5 @@
 pub mod live;
 pub mod media;
 pub mod memory;
+#[expect(unsafe_code, reason = "the engine: each block says who owns the memory and what frees it")]
+pub mod uring;

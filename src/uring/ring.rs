@@ -1,0 +1,727 @@
+//! The engine on a real ring: one per loop, used by its thread alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::buffers::{self, BufferRing, RecvBuf};
+use super::mailbox::Wake;
+use super::slab::Slab;
+use super::{Engine, Event, FrameHead, Millis, Payload, Region, SendError, Sock};
+use crate::memory::Segment;
+
+/// Entries of the submission queue: larger batches cost more, not less.
+const SUBMISSIONS: u32 = 512;
+/// Entries of the completion queue; the kernel keeps what does not fit.
+const COMPLETIONS: u32 = 8192;
+/// Slots for registered memory.
+const REGISTERED_MAX: u32 = 4096;
+/// Sends of this many bytes and more are no cheaper from registered memory.
+const FIXED_SEND_MAX: u32 = 16 << 10;
+/// `RWF_NOWAIT`: the write does as much as it can now.
+const RWF_NOWAIT: i32 = 0x8;
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// How often the drop of an engine looks for the completions of what it cancelled.
+const DROP_ROUNDS: usize = 100;
+
+/// The ring's set-up, the same for the probe and for the loops.
+pub(super) fn builder() -> Builder<squeue::Entry, cqueue::Entry> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_cqsize(COMPLETIONS);
+    builder
+}
+
+/// Where accepted sockets live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptors {
+    /// In the process's descriptor table.
+    Process,
+    /// In the ring's own table of that size; they do not count against the process's limit.
+    Direct(u32),
+}
+
+/// The engine on a real ring.
+pub struct Uring {
+    ring: IoUring,
+    started: Instant,
+    inflight: Slab<Op>,
+    socks: Slab<SockState>,
+    listeners: Vec<Listener>,
+    regions: Slab<RegionState>,
+    /// Free slots of the ring's table of registered memory.
+    fixed_free: Vec<u16>,
+    received: Rc<BufferRing>,
+    /// Sockets whose receive ended for want of buffers.
+    starved: Vec<Sock>,
+    events: VecDeque<Event<RecvBuf>>,
+    completions: Vec<(u64, i32, u32)>,
+    eventfd: Arc<EventFd>,
+    direct: bool,
+}
+
+#[derive(Debug)]
+struct Listener {
+    tag: u32,
+    socket: Option<TcpListener>,
+}
+
+#[derive(Debug)]
+enum Descriptor {
+    Process(OwnedFd),
+    Direct(u32),
+}
+
+#[derive(Debug)]
+struct SockState {
+    descriptor: Descriptor,
+    inflight: u16,
+    closing: bool,
+    sending: bool,
+}
+
+#[derive(Debug)]
+struct RegionState {
+    segment: Arc<Segment>,
+    fixed: Option<u16>,
+    inflight: u32,
+    released: bool,
+}
+
+/// An operation under way, with all memory it uses: it stays here until the last completion.
+#[derive(Debug)]
+enum Op {
+    Accept { listener: u32 },
+    Receive { sock: Sock },
+    Connect { sock: Sock, _address: Box<socket2::SockAddr> },
+    Send { sock: Sock, _bytes: Bytes },
+    SendRegion { sock: Sock, region: Region },
+    SendMessage { sock: Sock, region: Region, _message: Box<Message> },
+    Poll { sock: Sock },
+    Shutdown { sock: Sock },
+    Cancel,
+    Close { sock: Sock },
+    ReadWake { _value: Box<[u8; 8]> },
+}
+
+/// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
+struct Message {
+    head: FrameHead,
+    vectors: [libc::iovec; 2],
+    header: libc::msghdr,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct EventFd(OwnedFd);
+
+impl Wake for EventFd {
+    fn wake(&self) {
+        // The counter cannot overflow: the loop resets it at each wake.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring")
+            .field("sockets", &self.socks.len())
+            .field("inflight", &self.inflight.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// A ring for the calling thread, which alone may use it.
+    ///
+    /// # Errors
+    /// What the kernel says; [`super::probe::probe`] says it better.
+    pub fn new(descriptors: Descriptors) -> io::Result<Self> {
+        let ring = builder().build(SUBMISSIONS)?;
+        let received = BufferRing::register(&ring)?;
+        let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
+        let direct = match descriptors {
+            Descriptors::Process => false,
+            Descriptors::Direct(size) => {
+                ring.submitter().register_files_sparse(size)?;
+                true
+            }
+        };
+        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+        let mut engine = Self {
+            ring,
+            started: Instant::now(),
+            inflight: Slab::new(),
+            socks: Slab::new(),
+            listeners: Vec::new(),
+            regions: Slab::new(),
+            #[expect(clippy::cast_possible_truncation, reason = "REGISTERED_MAX is small")]
+            fixed_free: if fixed { (0..REGISTERED_MAX as u16).rev().collect() } else { Vec::new() },
+            received,
+            starved: Vec::new(),
+            events: VecDeque::new(),
+            completions: Vec::new(),
+            eventfd: Arc::new(EventFd(eventfd)),
+            direct,
+        };
+        engine.read_wake();
+        Ok(engine)
+    }
+
+    /// What calls this loop from elsewhere: [`Event::Woken`] comes of it.
+    pub fn waker(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.eventfd) as Arc<dyn Wake>
+    }
+
+    /// Starts the clock at `started`, so that all loops of a process count alike.
+    pub fn set_clock(&mut self, started: Instant) {
+        self.started = started;
+    }
+
+    /// Accepts on `socket` from now on; its connections carry `tag`.
+    pub fn listen(&mut self, socket: TcpListener, tag: u32) {
+        self.listeners.push(Listener { tag, socket: Some(socket) });
+        self.resume_accept(tag);
+    }
+
+    /// Open sockets.
+    pub fn sockets(&self) -> usize {
+        self.socks.len()
+    }
+
+    /// Puts an operation and what it owns into the table and its entry into the queue.
+    fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) {
+        let (place, _) = self.inflight.insert(op);
+        let entry = build(self.inflight.get(place).expect("just put in")).user_data(u64::from(place));
+        loop {
+            // SAFETY: all memory that the entry points to belongs to the operation in `inflight` (or to a
+            // region that counts it, or to the receive pool) and stays until its last completion was taken
+            // in `complete`; a cancelled operation completes too.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.enter(None);
+            self.reap();
+        }
+    }
+
+    /// Hands the queue to the kernel; waits for a completion if `wait` says until when.
+    fn enter(&mut self, wait: Option<Duration>) {
+        let result = match wait {
+            None => self.ring.submit(),
+            Some(timeout) => {
+                let timespec = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        match result {
+            Ok(_) => {}
+            // Timed out; interrupted; completions must be taken first.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
+            Err(error) => panic!("io_uring_enter: {error}"),
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        completions
+            .extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        for (place, result, flags) in completions.drain(..) {
+            self.complete(u32::try_from(place).expect("a place in the table"), result, flags);
+        }
+        self.completions = completions;
+    }
+
+    fn complete(&mut self, place: u32, result: i32, flags: u32) {
+        if cqueue::more(flags) {
+            match self.inflight.get(place) {
+                Some(&Op::Accept { listener }) => self.accepted(listener, result),
+                Some(&Op::Receive { sock }) => self.received(sock, result, flags),
+                other => unreachable!("{other:?} completes once"),
+            }
+            return;
+        }
+        match self.inflight.remove(place).expect("each operation ends once") {
+            Op::Accept { listener } => self.accept_ended(listener, result),
+            Op::Receive { sock } => self.receive_ended(sock, result, flags),
+            Op::Connect { sock, .. } => self.connected(sock, result),
+            Op::Send { sock, .. } => self.sent(sock, result),
+            Op::SendRegion { sock, region } | Op::SendMessage { sock, region, .. } => {
+                self.region_done(region);
+                self.sent(sock, result);
+            }
+            Op::Poll { sock } => {
+                if self.done(sock) {
+                    self.events.push_back(Event::Writable { sock });
+                }
+            }
+            Op::Shutdown { sock } => {
+                self.done(sock);
+            }
+            Op::Cancel => {}
+            Op::Close { sock } => self.closed(sock),
+            Op::ReadWake { .. } => {
+                self.events.push_back(Event::Woken);
+                self.read_wake();
+            }
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, result: i32) {
+        let Ok(number) = u32::try_from(result) else { return };
+        let descriptor = if self.direct {
+            Descriptor::Direct(number)
+        } else {
+            // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
+            Descriptor::Process(unsafe { OwnedFd::from_raw_fd(result) })
+        };
+        let sock = self.add_sock(descriptor);
+        self.events.push_back(Event::Accepted { listener, sock });
+        self.receive(sock);
+    }
+
+    fn accept_ended(&mut self, listener: u32, result: i32) {
+        if result >= 0 {
+            self.accepted(listener, result);
+        }
+        match errno(result) {
+            // The kernel ended the multishot for reasons of its own, or the peer was gone already.
+            None | Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.resume_accept(listener),
+            Some(Errno::CANCELED) => {}
+            Some(error) => self.events.push_back(Event::AcceptFailed { listener, error }),
+        }
+    }
+
+    fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
+        let state = SockState { descriptor, inflight: 0, closing: false, sending: false };
+        let (index, generation) = self.socks.insert(state);
+        Sock { index, generation }
+    }
+
+    fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
+        self.socks.get_exact(sock.index, sock.generation)
+    }
+
+    /// Starts an operation on an open socket: counts it and gives the entry its descriptor.
+    fn begin(&mut self, sock: Sock, op: Op, build: impl FnOnce(&Op, Target) -> squeue::Entry) {
+        let Some(state) = self.state(sock).filter(|state| !state.closing) else {
+            if let Op::SendRegion { region, .. } | Op::SendMessage { region, .. } = op {
+                self.region_done(region);
+            }
+            return;
+        };
+        state.inflight += 1;
+        let target = state.target();
+        self.submit(op, |op| build(op, target));
+    }
+
+    /// Counts an operation's end; `true` if the socket's user wants to hear of it.
+    fn done(&mut self, sock: Sock) -> bool {
+        let state = self.state(sock).expect("a socket stays until its last operation ended");
+        state.inflight -= 1;
+        if !state.closing {
+            return true;
+        }
+        if state.inflight == 0 {
+            self.give_up(sock);
+        }
+        false
+    }
+
+    fn receive(&mut self, sock: Sock) {
+        self.begin(sock, Op::Receive { sock }, |_, target| match target {
+            Target::Process(fd) => opcode::RecvMulti::new(fd, buffers::GROUP).build(),
+            Target::Direct(fixed) => opcode::RecvMulti::new(fixed, buffers::GROUP).build(),
+        });
+    }
+
+    /// Bytes came and the receive goes on.
+    fn received(&mut self, sock: Sock, result: i32, flags: u32) {
+        let data = self.buffer(result, flags);
+        let open = self.state(sock).is_some_and(|state| !state.closing);
+        if let (Some(data), true) = (data, open) {
+            self.events.push_back(Event::Received { sock, data });
+        }
+    }
+
+    fn buffer(&self, result: i32, flags: u32) -> Option<RecvBuf> {
+        let id = cqueue::buffer_select(flags)?;
+        Some(self.received.take(id, usize::try_from(result).unwrap_or(0)))
+    }
+
+    fn receive_ended(&mut self, sock: Sock, result: i32, flags: u32) {
+        let data = self.buffer(result, flags);
+        if !self.done(sock) {
+            return;
+        }
+        match (errno(result), data) {
+            (None, Some(data)) if result > 0 => {
+                self.events.push_back(Event::Received { sock, data });
+                self.receive(sock);
+            }
+            (None, _) => self.events.push_back(Event::Finished { sock, error: None }),
+            (Some(Errno::NOBUFS), _) => self.starved.push(sock),
+            (Some(Errno::INTR | Errno::AGAIN), _) => self.receive(sock),
+            (Some(error), _) => self.events.push_back(Event::Finished { sock, error: Some(error) }),
+        }
+    }
+
+    fn connected(&mut self, sock: Sock, result: i32) {
+        if self.done(sock) {
+            let result = errno(result).map_or(Ok(()), Err);
+            self.events.push_back(Event::Connected { sock, result });
+            if result.is_ok() {
+                self.receive(sock);
+            }
+        }
+    }
+
+    fn sent(&mut self, sock: Sock, result: i32) {
+        if !self.done(sock) {
+            return;
+        }
+        self.state(sock).expect("open").sending = false;
+        let result = match (u32::try_from(result), errno(result)) {
+            (Ok(0), _) | (_, Some(Errno::AGAIN)) => Err(SendError::Full),
+            (Ok(taken), _) => Ok(taken),
+            (_, error) => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
+        };
+        self.events.push_back(Event::Sent { sock, result });
+    }
+
+    /// All operations of a closing socket have ended: close the descriptor.
+    fn give_up(&mut self, sock: Sock) {
+        match self.state(sock).expect("closing").descriptor {
+            Descriptor::Process(_) => self.closed(sock),
+            Descriptor::Direct(slot) => {
+                self.submit(Op::Close { sock }, |_| opcode::Close::new(Fixed(slot)).build());
+            }
+        }
+    }
+
+    fn closed(&mut self, sock: Sock) {
+        let state = self.socks.remove(sock.index);
+        debug_assert!(state.is_some_and(|state| state.inflight == 0));
+        self.events.push_back(Event::Closed { sock });
+    }
+
+    fn region_done(&mut self, region: Region) {
+        let state = self.regions.get_mut(region.0).expect("a region stays while sends use it");
+        state.inflight -= 1;
+        if state.inflight == 0 && state.released {
+            self.forget_region(region);
+        }
+    }
+
+    fn forget_region(&mut self, region: Region) {
+        let state = self.regions.remove(region.0).expect("a region is forgotten once");
+        if let Some(slot) = state.fixed {
+            let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+            // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
+            let updated =
+                unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[empty], None) };
+            if updated.is_ok() {
+                self.fixed_free.push(slot);
+            }
+        }
+    }
+
+    /// Registers a segment's memory in a free slot.
+    fn register(&mut self, slot: u16, segment: &Segment) -> bool {
+        let base = segment.base().as_ptr().cast();
+        let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
+        // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
+        // is emptied in `forget_region`, or until the ring is gone.
+        let registered =
+            unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[vector], None) };
+        if registered.is_err() {
+            self.fixed_free.clear(); // no more memory may be locked: plain sends from here on
+        }
+        registered.is_ok()
+    }
+
+    fn read_wake(&mut self) {
+        let fd = Fd(self.eventfd.0.as_raw_fd());
+        self.submit(Op::ReadWake { _value: Box::new([0; 8]) }, |op| {
+            let Op::ReadWake { _value: value } = op else { unreachable!("as made") };
+            opcode::Read::new(fd, value.as_ptr().cast_mut(), 8).build()
+        });
+    }
+
+    fn send_region(&mut self, sock: Sock, region: Region, from: u32, len: u32) {
+        let (base, fixed) = self.use_region(region, from, len);
+        let op = Op::SendRegion { sock, region };
+        match fixed.filter(|_| len < FIXED_SEND_MAX) {
+            Some(slot) => self.begin(sock, op, |_, target| {
+                target.with(
+                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
+                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
+                )
+            }),
+            None => self.begin(sock, op, |_, target| target.send(base, len)),
+        }
+    }
+
+    /// Counts a use of a region and gives the address of its byte `from` and its registered slot.
+    fn use_region(&mut self, region: Region, from: u32, len: u32) -> (*const u8, Option<u16>) {
+        let state = self.regions.get_mut(region.0).expect("a region is sent from while it is held");
+        let stretch = from as usize..from as usize + len as usize;
+        let bytes = &state.segment.bytes()[stretch];
+        state.inflight += 1;
+        (bytes.as_ptr(), state.fixed)
+    }
+
+    fn send_message(&mut self, sock: Sock, head: FrameHead, region: Region, from: u32, len: u32) {
+        let (base, _) = self.use_region(region, from, len);
+        let op = Op::SendMessage { sock, region, _message: Message::new(head, base, len as usize) };
+        self.begin(sock, op, |op, target| {
+            let Op::SendMessage { _message: message, .. } = op else { unreachable!("as made") };
+            let header: *const libc::msghdr = &raw const message.header;
+            #[expect(clippy::cast_sign_loss, reason = "flags are bits")]
+            let flags = SEND_FLAGS as u32;
+            target.with(
+                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
+                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
+            )
+        });
+    }
+}
+
+/// A descriptor as an entry takes it.
+#[derive(Clone, Copy)]
+enum Target {
+    Process(Fd),
+    Direct(Fixed),
+}
+
+impl Target {
+    fn with(
+        self,
+        process: impl FnOnce(Fd) -> squeue::Entry,
+        direct: impl FnOnce(Fixed) -> squeue::Entry,
+    ) -> squeue::Entry {
+        match self {
+            Self::Process(fd) => process(fd),
+            Self::Direct(fixed) => direct(fixed),
+        }
+    }
+
+    fn send(self, base: *const u8, len: u32) -> squeue::Entry {
+        self.with(
+            |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
+            |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
+        )
+    }
+}
+
+impl SockState {
+    fn target(&self) -> Target {
+        match &self.descriptor {
+            Descriptor::Process(fd) => Target::Process(Fd(fd.as_raw_fd())),
+            Descriptor::Direct(slot) => Target::Direct(Fixed(*slot)),
+        }
+    }
+}
+
+impl Message {
+    fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
+        // SAFETY: a `msghdr` of zeros is valid: null pointers and no lengths.
+        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let mut message = Box::new(Self { head, vectors: [empty; 2], header });
+        let head = message.head.as_slice();
+        message.vectors = [
+            libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
+            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len },
+        ];
+        message.header.msg_iov = message.vectors.as_mut_ptr();
+        message.header.msg_iovlen = message.vectors.len();
+        message
+    }
+}
+
+fn errno(result: i32) -> Option<Errno> {
+    (result < 0).then(|| Errno::from_raw_os_error(-result))
+}
+
+impl Engine for Uring {
+    type Buf = RecvBuf;
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        rustix::net::sockopt::set_tcp_nodelay(&fd, true)?;
+        let sock = self.add_sock(Descriptor::Process(fd));
+        let op = Op::Connect { sock, _address: Box::new(to.into()) };
+        self.begin(sock, op, |op, target| {
+            let Op::Connect { _address: address, .. } = op else { unreachable!("as made") };
+            let (pointer, len) = (address.as_ptr().cast(), address.len());
+            target.with(
+                |fd| opcode::Connect::new(fd, pointer, len).build(),
+                |fd| opcode::Connect::new(fd, pointer, len).build(),
+            )
+        });
+        Ok(sock)
+    }
+
+    fn send(&mut self, sock: Sock, payload: Payload) {
+        let Some(state) = self.state(sock).filter(|state| !state.closing) else { return };
+        assert!(!state.sending, "one send at a time per socket");
+        state.sending = true;
+        match payload {
+            Payload::Bytes(bytes) => {
+                let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
+            }
+            Payload::Region { head, region, from, len } if head.as_slice().is_empty() => {
+                self.send_region(sock, region, from, len);
+            }
+            Payload::Region { head, region, from, len } => self.send_message(sock, head, region, from, len),
+        }
+    }
+
+    fn poll_writable(&mut self, sock: Sock) {
+        #[expect(clippy::cast_sign_loss, reason = "flags are bits")]
+        let events = libc::POLLOUT as u32;
+        self.begin(sock, Op::Poll { sock }, |_, target| {
+            target.with(
+                |fd| opcode::PollAdd::new(fd, events).build(),
+                |fd| opcode::PollAdd::new(fd, events).build(),
+            )
+        });
+    }
+
+    fn shutdown_write(&mut self, sock: Sock) {
+        self.begin(sock, Op::Shutdown { sock }, |_, target| {
+            target.with(
+                |fd| opcode::Shutdown::new(fd, libc::SHUT_WR).build(),
+                |fd| opcode::Shutdown::new(fd, libc::SHUT_WR).build(),
+            )
+        });
+    }
+
+    fn close(&mut self, sock: Sock) {
+        let Some(state) = self.state(sock) else { return };
+        if std::mem::replace(&mut state.closing, true) {
+            return;
+        }
+        if state.inflight == 0 {
+            self.give_up(sock);
+            return;
+        }
+        let cancel = match state.target() {
+            Target::Process(fd) => CancelBuilder::fd(fd),
+            Target::Direct(fixed) => CancelBuilder::fd(fixed),
+        };
+        self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(cancel.all()).build());
+    }
+
+    fn peer(&self, sock: Sock) -> Option<SocketAddr> {
+        let Descriptor::Process(fd) = &self.socks.get(sock.index)?.descriptor else { return None };
+        SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
+    }
+
+    fn hold(&mut self, segment: &Arc<Segment>) -> Region {
+        let fixed = self.fixed_free.pop().filter(|slot| self.register(*slot, segment));
+        let segment = Arc::clone(segment);
+        let (place, _) = self.regions.insert(RegionState { segment, fixed, inflight: 0, released: false });
+        Region(place)
+    }
+
+    fn release(&mut self, region: Region) {
+        let state = self.regions.get_mut(region.0).expect("a region is released once");
+        state.released = true;
+        if state.inflight == 0 {
+            self.forget_region(region);
+        }
+    }
+
+    fn resume_accept(&mut self, listener: u32) {
+        let found = self.listeners.iter().find(|candidate| candidate.tag == listener);
+        let Some(socket) = found.and_then(|found| found.socket.as_ref()) else { return };
+        let fd = Fd(socket.as_raw_fd());
+        let direct = self.direct;
+        self.submit(Op::Accept { listener }, |_| {
+            opcode::AcceptMulti::new(fd)
+                .allocate_file_index(direct)
+                .flags(libc::SOCK_CLOEXEC * i32::from(!direct))
+                .build()
+        });
+    }
+
+    fn stop_accept(&mut self) {
+        let sockets: Vec<_> =
+            self.listeners.iter_mut().filter_map(|listener| listener.socket.take()).collect();
+        for socket in sockets {
+            let cancel = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
+            self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(cancel).build());
+            self.enter(None); // before the descriptor is closed
+        }
+    }
+
+    fn wait(&mut self, until: Option<Millis>) {
+        for sock in std::mem::take(&mut self.starved) {
+            self.receive(sock);
+        }
+        if !self.events.is_empty() {
+            self.enter(None);
+        } else {
+            let now = self.now();
+            // Without a deadline: long enough not to matter, short enough to bear a lost wake.
+            let millis = until.map_or(10_000, |until| until.saturating_sub(now));
+            self.enter(Some(Duration::from_millis(millis)));
+        }
+        self.reap();
+    }
+
+    fn next_event(&mut self) -> Option<Event<RecvBuf>> {
+        self.events.pop_front()
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.events.clear();
+        self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(CancelBuilder::any()).build());
+        for _ in 0..DROP_ROUNDS {
+            if self.inflight.len() == 0 {
+                break;
+            }
+            self.enter(Some(Duration::from_millis(10)));
+            let completions: Vec<_> =
+                self.ring.completion().map(|entry| (entry.user_data(), entry.flags())).collect();
+            for (place, flags) in completions {
+                if !cqueue::more(flags) {
+                    self.inflight.remove(u32::try_from(place).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        if self.inflight.len() > 0 || self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_err() {
+            // The kernel may still write to what we own: better lost than reused.
+            std::mem::forget(Rc::clone(&self.received));
+            std::mem::forget(std::mem::replace(&mut self.inflight, Slab::new()));
+            std::mem::forget(std::mem::replace(&mut self.regions, Slab::new()));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The real ring against real sockets on loopback.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::ring::{Descriptors, Uring};
+use super::*;
+use crate::memory::Arena;
+
+const TAG: u32 = 5;
+const MODES: [Descriptors; 2] = [Descriptors::Process, Descriptors::Direct(64)];
+
+fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut engine = Uring::new(mode).unwrap();
+    engine.listen(listener, TAG);
+    (engine, address)
+}
+
+/// Waits for the next event, at most a few seconds.
+fn next(engine: &mut Uring) -> Event<<Uring as Engine>::Buf> {
+    for _ in 0..500 {
+        if let Some(event) = engine.next_event() {
+            return event;
+        }
+        engine.wait(Some(engine.now() + 10));
+    }
+    panic!("nothing happened");
+}
+
+fn accept(engine: &mut Uring) -> Sock {
+    match next(engine) {
+        Event::Accepted { listener: TAG, sock } => sock,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bytes_come_in_and_go_out() {
+    for mode in MODES {
+        let (mut engine, address) = listening(mode);
+        let mut peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        assert_eq!(engine.peer(sock).is_some(), mode == Descriptors::Process);
+        peer.write_all(b"hello").unwrap();
+        let Event::Received { data, .. } = next(&mut engine) else { panic!("no bytes") };
+        assert_eq!(&*data, b"hello");
+        drop(data);
+
+        engine.send(sock, Payload::Bytes(Bytes::from_static(b"answer")));
+        assert!(matches!(next(&mut engine), Event::Sent { result: Ok(6), .. }));
+
+        let mut writer = Arena::new().unwrap().segment(1 << 16).unwrap();
+        writer.append(b"0123456789");
+        writer.publish();
+        let region = engine.hold(writer.segment());
+        engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 2, len: 3 });
+        assert!(matches!(next(&mut engine), Event::Sent { result: Ok(3), .. }));
+        engine.send(sock, Payload::Region { head: FrameHead::new(b"<>"), region, from: 8, len: 2 });
+        engine.release(region);
+        assert!(matches!(next(&mut engine), Event::Sent { result: Ok(4), .. }));
+
+        let mut got = [0; 13];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"answer234<>89");
+
+        engine.shutdown_write(sock);
+        engine.wait(Some(engine.now()));
+        assert_eq!(peer.read(&mut got).unwrap(), 0);
+        peer.write_all(b"x").unwrap();
+        assert!(matches!(next(&mut engine), Event::Received { .. }));
+        drop(peer);
+        assert!(matches!(next(&mut engine), Event::Finished { .. }));
+        engine.close(sock);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        assert_eq!(engine.sockets(), 0);
+    }
+}
+
+#[test]
+fn a_full_socket_says_so_and_becomes_writable_again() {
+    for mode in MODES {
+        let (mut engine, address) = listening(mode);
+        let mut peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let mut writer = Arena::new().unwrap().segment(1 << 20).unwrap();
+        writer.append(&vec![7; 1 << 20]);
+        writer.publish();
+        let region = engine.hold(writer.segment());
+        let mut sent = 0u64;
+        // Both sizes: from registered memory and plain.
+        for len in (0..).map(|n| if n % 2 == 0 { 10_000 } else { 1 << 20 }) {
+            engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len });
+            match next(&mut engine) {
+                Event::Sent { result: Ok(taken), .. } => sent += u64::from(taken),
+                Event::Sent { result: Err(SendError::Full), .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        engine.poll_writable(sock);
+        engine.wait(Some(engine.now()));
+        assert!(engine.next_event().is_none());
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            let mut got = 0u64;
+            while got < sent {
+                got += peer.read(&mut buffer).unwrap() as u64;
+            }
+            got
+        });
+        assert!(matches!(next(&mut engine), Event::Writable { .. }));
+        assert_eq!(reader.join().unwrap(), sent);
+    }
+}
+
+#[test]
+fn close_frees_the_name_and_the_peer_sees_the_end() {
+    for mode in MODES {
+        let (mut engine, address) = listening(mode);
+        let mut last = None;
+        for _ in 0..200 {
+            let mut peer = TcpStream::connect(address).unwrap();
+            let sock = accept(&mut engine);
+            assert_ne!(last.replace(sock), Some(sock));
+            assert_eq!(sock.index, 0);
+            engine.poll_writable(sock);
+            engine.close(sock);
+            engine.close(sock);
+            engine.send(sock, Payload::Bytes(Bytes::from_static(b"too late")));
+            assert!(matches!(next(&mut engine), Event::Closed { .. }));
+            assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+        }
+    }
+}
+
+#[test]
+fn more_bytes_than_buffers_wait_for_their_turn() {
+    let (mut engine, address) = listening(Descriptors::Process);
+    const TOTAL: usize = 16 << 20;
+    let writer = std::thread::spawn(move || {
+        let mut peer = TcpStream::connect(address).unwrap();
+        let bytes: Vec<u8> = (0..TOTAL).map(|n| (n / 1000 % 251).to_le_bytes()[0]).collect();
+        peer.write_all(&bytes).unwrap();
+    });
+    accept(&mut engine);
+    let mut got = 0usize;
+    let mut held = Vec::new();
+    loop {
+        match next(&mut engine) {
+            Event::Received { data, .. } => {
+                for byte in data.iter() {
+                    assert_eq!(*byte, (got / 1000 % 251).to_le_bytes()[0]);
+                    got += 1;
+                }
+                held.push(data);
+                // Hold nearly all buffers for a while, so that the kernel runs out.
+                if held.len() == 500 {
+                    for _ in 0..3 {
+                        engine.wait(Some(engine.now() + 20));
+                    }
+                    held.clear();
+                }
+            }
+            Event::Finished { error: None, .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(got, TOTAL);
+    writer.join().unwrap();
+}
+
+#[test]
+fn connections_are_opened_and_refused() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut engine = Uring::new(Descriptors::Process).unwrap();
+    let sock = engine.connect(address).unwrap();
+    assert!(matches!(next(&mut engine), Event::Connected { result: Ok(()), .. }));
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"hi").unwrap();
+    assert!(matches!(next(&mut engine), Event::Received { .. }));
+    engine.close(sock);
+    assert!(matches!(next(&mut engine), Event::Closed { .. }));
+
+    drop((listener, peer));
+    engine.connect(address).unwrap();
+    let event = next(&mut engine);
+    assert!(matches!(event, Event::Connected { result: Err(Errno::CONNREFUSED), .. }), "{event:?}");
+}
+
+#[test]
+fn another_thread_wakes_a_sleeping_loop() {
+    let mut engine = Uring::new(Descriptors::Process).unwrap();
+    for _ in 0..3 {
+        let waker = engine.waker();
+        let caller = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            waker.wake();
+        });
+        assert!(matches!(next(&mut engine), Event::Woken));
+        caller.join().unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_listener_refuses() {
+    let (mut engine, address) = listening(Descriptors::Process);
+    engine.stop_accept();
+    for _ in 0..3 {
+        engine.wait(Some(engine.now() + 5));
+    }
+    assert!(TcpStream::connect(address).is_err());
+    assert!(engine.next_event().is_none());
+}
+
+#[test]
+fn dropping_a_busy_engine_leaves_nothing_behind() {
+    let arena = Arena::new().unwrap();
+    for mode in MODES {
+        let (mut engine, address) = listening(mode);
+        let _peers: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let writer = arena.segment(4096).unwrap();
+        engine.hold(writer.segment());
+        for _ in 0..10 {
+            let sock = accept(&mut engine);
+            engine.poll_writable(sock);
+        }
+    }
+    assert_eq!(arena.mapped(), 0);
+}
