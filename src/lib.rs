@@ -12,4 +12,5 @@
 //!
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
+pub mod config;
 pub mod media;
