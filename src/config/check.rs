@@ -1,0 +1,214 @@
+//! The rules between values that each parse by themselves.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::units::format_size;
+use super::{Config, KIB, MIB, Role, Rule};
+
+/// Longest time that tags may be gathered.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+/// Longest of all other durations: a value beyond it is a slip.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Most event loops of a process.
+const LOOPS_MAX: usize = 1024;
+
+/// A key and the rule it breaks.
+pub(super) type Broken = (&'static str, Rule);
+
+impl Config {
+    /// Checks the rules that hold whatever the role; the first broken one is named with its key.
+    ///
+    /// # Errors
+    /// The key, with its table, and the [`Rule`].
+    pub fn validate(&self) -> Result<(), (&'static str, Rule)> {
+        at_most("loops", self.loops, LOOPS_MAX)?;
+        tracing_subscriber::EnvFilter::try_new(&self.log)
+            .map_err(|_| ("log", Rule::LogFilter { filter: self.log.clone() }))?;
+        self.check_times()?;
+        self.check_sizes()?;
+        named("origin.data", &self.origin.data)?;
+        named("file_gateway.root", &self.file_gateway.root)
+    }
+
+    /// Checks what the role needs: an upstream for a gateway, one port a listener.
+    ///
+    /// # Errors
+    /// The key, with its table, and the [`Rule`].
+    pub fn validate_role(&self, role: Role) -> Result<(), (&'static str, Rule)> {
+        if role.has_flv_gateway() && self.flv_gateway.upstream.is_empty() {
+            return Err(("flv_gateway.upstream", Rule::NoUpstream));
+        }
+        let listeners = self.listeners(role);
+        for (at, (key, address)) in listeners.iter().enumerate() {
+            let Some((other, _)) = listeners.iter().take(at).find(|(_, earlier)| clash(earlier, address))
+            else {
+                continue;
+            };
+            return Err((key, Rule::SameAddress { address: address.to_string(), other }));
+        }
+        Ok(())
+    }
+
+    /// The addresses that a role listens on, each with its key; the admin address only where it was written
+    /// by the user, because a default one gives way.
+    pub fn listeners(&self, role: Role) -> Vec<(&'static str, SocketAddr)> {
+        let mut list = Vec::new();
+        if role.has_origin() {
+            list.push(("origin.rtmp", self.origin.rtmp));
+            list.push(("origin.flv", self.origin.flv));
+            list.push(("origin.web", self.origin.web));
+        }
+        if role.has_flv_gateway() {
+            list.push(("flv_gateway.listen", self.flv_gateway.listen));
+        }
+        if role.has_file_gateway() {
+            list.push(("file_gateway.listen", self.file_gateway.listen));
+        }
+        list.extend(self.admin.filter(|_| self.admin_explicit).map(|address| ("admin", address)));
+        list
+    }
+
+    fn check_times(&self) -> Result<(), Broken> {
+        let (origin, gateway) = (&self.origin, &self.flv_gateway);
+        flush("origin.flush", origin.flush)?;
+        flush("flv_gateway.flush", gateway.flush)?;
+        for (key, time) in [
+            ("drain", self.drain),
+            ("origin.wait", origin.wait),
+            ("origin.gap", origin.gap),
+            ("flv_gateway.linger", gateway.linger),
+            ("flv_gateway.wait", gateway.wait),
+            ("flv_gateway.gap", gateway.gap),
+        ] {
+            bounded(key, time)?;
+        }
+        for (key, time) in [
+            ("origin.silence", origin.silence),
+            ("flv_gateway.silence", gateway.silence),
+            ("live.gop_time", self.live.gop_time),
+            ("live.lag_time", self.live.lag_time),
+            ("live.stall", self.live.stall),
+            ("limits.request_time", self.limits.request_time),
+        ] {
+            bounded(key, time)?;
+            if time < Duration::from_millis(100) {
+                return Err((key, Rule::TooSmall { is: text(time), min: "100ms".to_owned() }));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self) -> Result<(), Broken> {
+        let (live, limits) = (&self.live, &self.limits);
+        within("live.tag_max", live.tag_max, 64 * KIB, 16 * MIB)?;
+        if live.gop_bytes < live.tag_max {
+            let min = format!("live.tag_max ({}), and a whole tag must fit", format_size(live.tag_max));
+            return Err(("live.gop_bytes", Rule::TooSmall { is: format_size(live.gop_bytes), min }));
+        }
+        within("live.gop_bytes", live.gop_bytes, MIB, 4096 * MIB)?;
+        within("live.lag_bytes", live.lag_bytes, 64 * KIB, 4096 * MIB)?;
+        if live.gop_frames == 0 {
+            return Err(("live.gop_frames", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() }));
+        }
+        within("limits.request_head", limits.request_head, KIB, MIB)?;
+        within("limits.sndbuf", limits.sndbuf, 4 * KIB, 256 * MIB)?;
+        within("limits.notsent_lowat", limits.notsent_lowat, KIB, 256 * MIB)
+    }
+}
+
+/// Whether two addresses cannot both be listened on. Port 0 is a free one each time.
+fn clash(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+fn text(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+fn flush(key: &'static str, time: Duration) -> Result<(), Broken> {
+    if time <= FLUSH_MAX {
+        return Ok(());
+    }
+    let max = format!("{}, and viewers would lag by as much", text(FLUSH_MAX));
+    Err((key, Rule::TooLarge { is: text(time), max }))
+}
+
+fn bounded(key: &'static str, time: Duration) -> Result<(), Broken> {
+    if time <= TIME_MAX {
+        return Ok(());
+    }
+    Err((key, Rule::TooLarge { is: text(time), max: text(TIME_MAX) }))
+}
+
+fn within(key: &'static str, is: usize, min: usize, max: usize) -> Result<(), Broken> {
+    if is < min {
+        return Err((key, Rule::TooSmall { is: format_size(is), min: format_size(min) }));
+    }
+    if is > max {
+        return Err((key, Rule::TooLarge { is: format_size(is), max: format_size(max) }));
+    }
+    Ok(())
+}
+
+fn at_most(key: &'static str, is: usize, max: usize) -> Result<(), Broken> {
+    if is > max {
+        return Err((key, Rule::TooLarge { is: is.to_string(), max: max.to_string() }));
+    }
+    Ok(())
+}
+
+fn named(key: &'static str, path: &Path) -> Result<(), Broken> {
+    if path.as_os_str().is_empty() { Err((key, Rule::EmptyPath)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(change: impl FnOnce(&mut Config)) -> Broken {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err()
+    }
+
+    #[test]
+    fn defaults_pass_in_every_role() {
+        for role in [Role::Origin, Role::FileGateway] {
+            let config = Config::for_role(role);
+            assert_eq!(config.validate(), Ok(()));
+            assert_eq!(config.validate_role(role), Ok(()));
+        }
+    }
+
+    #[test]
+    fn each_rule_names_its_key() {
+        assert_eq!(broken(|c| c.origin.flush = Duration::from_secs(6)).0, "origin.flush");
+        assert_eq!(broken(|c| c.flv_gateway.flush = Duration::from_secs(6)).0, "flv_gateway.flush");
+        assert_eq!(broken(|c| c.live.gop_bytes = 8 * MIB).0, "live.gop_bytes");
+        assert_eq!(broken(|c| c.live.tag_max = 17 * MIB).0, "live.tag_max");
+        assert_eq!(broken(|c| c.live.gop_frames = 0).0, "live.gop_frames");
+        assert_eq!(broken(|c| c.live.stall = Duration::ZERO).0, "live.stall");
+        assert_eq!(broken(|c| c.drain = Duration::from_secs(86_401)).0, "drain");
+        assert_eq!(broken(|c| c.limits.request_head = 100).0, "limits.request_head");
+        assert_eq!(broken(|c| c.loops = 5000).0, "loops");
+        assert_eq!(broken(|c| c.log = "uringcast=loud".to_owned()).0, "log");
+        assert_eq!(broken(|c| c.origin.data = "".into()).0, "origin.data");
+    }
+
+    #[test]
+    fn two_listeners_on_one_port_are_refused() {
+        let mut config = Config::default();
+        config.origin.flv = config.origin.rtmp;
+        let (key, rule) = config.validate_role(Role::Origin).unwrap_err();
+        assert_eq!(key, "origin.flv");
+        assert_eq!(rule, Rule::SameAddress { address: "0.0.0.0:1935".to_owned(), other: "origin.rtmp" });
+        config.origin.rtmp.set_port(0);
+        config.origin.flv.set_port(0);
+        assert_eq!(config.validate_role(Role::Origin), Ok(()));
+        let gateway = config.validate_role(Role::FlvGateway).unwrap_err();
+        assert_eq!(gateway, ("flv_gateway.upstream", Rule::NoUpstream));
+    }
+}

@@ -1,0 +1,124 @@
+//! What can be wrong with a configuration: where it stands, which key it is, what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file; the line counts from 1 and is missing where the key could not be found in the text.
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// The line of the key.
+        line: Option<usize>,
+    },
+    /// In an environment variable of this name.
+    Environment(String),
+    /// On the command line, by this flag.
+    Flag(String),
+    /// Nowhere: it is the default.
+    Default,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
+            Self::File { path, line: None } => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Default => f.write_str("defaults"),
+        }
+    }
+}
+
+/// A rule that a well-formed value breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// Larger than it may be.
+    #[error("{is} is more than {max}: lower it")]
+    TooLarge {
+        /// The value.
+        is: String,
+        /// The largest that is allowed, and why where that helps.
+        max: String,
+    },
+    /// Smaller than it may be.
+    #[error("{is} is less than {min}: raise it")]
+    TooSmall {
+        /// The value.
+        is: String,
+        /// The smallest that is allowed, and why where that helps.
+        min: String,
+    },
+    /// Two listeners would take the same port.
+    #[error("{address} is taken by {other} already: give one of them another port")]
+    SameAddress {
+        /// The address.
+        address: String,
+        /// The key of the other listener.
+        other: &'static str,
+    },
+    /// A gateway without anything to pull from.
+    #[error("a gateway needs at least one upstream: give --upstream http://ORIGIN:8501")]
+    NoUpstream,
+    /// A log filter that cannot be read.
+    #[error("{filter:?} is not a log filter: write \"info\" or \"warn,uringcast=debug\"")]
+    LogFilter {
+        /// What was written.
+        filter: String,
+    },
+    /// An empty path.
+    #[error("the path is empty: name a folder")]
+    EmptyPath,
+}
+
+/// What is wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There is no such key.
+    #[error("no such key{}", near.map(|key| format!(", did you mean {key:?}?")).unwrap_or_default())]
+    Unknown {
+        /// A key of that table that looks like it.
+        near: Option<&'static str>,
+    },
+    /// The value is of another type or malformed; the text says what was expected.
+    #[error("{0}")]
+    Malformed(String),
+    /// The value is well-formed and not allowed.
+    #[error(transparent)]
+    Rule(#[from] Rule),
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {}", path.display(), io::Error::from(*kind))]
+    Unreadable {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+    /// The file is not TOML.
+    #[error("{place}: not TOML: {what}")]
+    Syntax {
+        /// The file and the line.
+        place: Place,
+        /// What the parser expected.
+        what: String,
+    },
+    /// One key is wrong.
+    #[error("{place}: {key}: {problem}")]
+    Key {
+        /// Where it was written.
+        place: Place,
+        /// The key with its table, `origin.rtmp`.
+        key: String,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+}

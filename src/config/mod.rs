@@ -1,0 +1,302 @@
+//! What a user can set, typed and validated once.
+//!
+//! Defaults live here only; the units are in the types. The layers are *defaults < TOML file < environment <
+//! flags* ([`load`]); unknown keys are refused, and an error names the place, the key and the remedy. Nothing
+//! here touches sockets, and a [`Config`] that was handed out has passed [`Config::validate`].
+
+mod check;
+pub mod cli;
+mod error;
+pub mod load;
+pub mod units;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::{ConfigError, Place, Problem, Rule};
+pub use units::{LogFormat, Record, Upstream};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// What one process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Origin, FLV gateway and file gateway in one process.
+    AllInOne,
+    /// Takes publishers, serves viewers and files.
+    Origin,
+    /// Pulls from an upstream and fans out.
+    FlvGateway,
+    /// Serves recorded files and the pages.
+    FileGateway,
+    /// An origin on loopback that publishes `live/demo` to itself.
+    Demo {
+        /// Whether an FLV gateway runs beside it.
+        gateway: bool,
+    },
+}
+
+impl Role {
+    /// Whether publishers are taken.
+    pub fn has_origin(self) -> bool {
+        matches!(self, Self::AllInOne | Self::Origin | Self::Demo { .. })
+    }
+
+    /// Whether streams are pulled from an upstream.
+    pub fn has_flv_gateway(self) -> bool {
+        matches!(self, Self::AllInOne | Self::FlvGateway | Self::Demo { gateway: true })
+    }
+
+    /// Whether the file gateway listens.
+    pub fn has_file_gateway(self) -> bool {
+        matches!(self, Self::AllInOne | Self::FileGateway)
+    }
+}
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Event loops, one thread each; 0 means one a core.
+    pub loops: usize,
+    /// Where `/metrics`, `/livez`, `/readyz` and the API answer; `None` (written "off"): nowhere.
+    #[serde(with = "units::admin")]
+    pub admin: Option<SocketAddr>,
+    /// Whether `admin` was written by the user. If not, a role that finds the address taken goes without.
+    #[serde(skip)]
+    pub admin_explicit: bool,
+    /// A filter as tracing's `EnvFilter` reads it.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long viewers may finish after SIGTERM.
+    #[serde(with = "units::duration")]
+    pub drain: Duration,
+    /// The role that takes publishers.
+    pub origin: Origin,
+    /// The role that pulls and fans out.
+    pub flv_gateway: FlvGateway,
+    /// The role that serves files.
+    pub file_gateway: FileGateway,
+    /// Bounds of live streams and their viewers, in every role.
+    pub live: Live,
+    /// Bounds of connections, in every role.
+    pub limits: Limits,
+}
+
+/// Settings of the origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// RTMP publishers and viewers.
+    #[serde(with = "units::listen")]
+    pub rtmp: SocketAddr,
+    /// HTTP-FLV and WS-FLV, push and play.
+    #[serde(with = "units::listen")]
+    pub flv: SocketAddr,
+    /// Pages and files.
+    #[serde(with = "units::listen")]
+    pub web: SocketAddr,
+    /// The folder that recordings are kept under.
+    pub data: PathBuf,
+    /// What is recorded of every stream.
+    pub record: Record,
+    /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
+    #[serde(with = "units::duration")]
+    pub flush: Duration,
+    /// How long a GET for a stream that is not live waits for its publisher.
+    #[serde(with = "units::duration")]
+    pub wait: Duration,
+    /// How long viewers stay after the publisher went.
+    #[serde(with = "units::duration")]
+    pub gap: Duration,
+    /// A publisher that sends no media for so long is closed.
+    #[serde(with = "units::duration")]
+    pub silence: Duration,
+}
+
+/// Settings of the FLV gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlvGateway {
+    /// HTTP-FLV and WS-FLV viewers.
+    #[serde(with = "units::listen")]
+    pub listen: SocketAddr,
+    /// Where streams are pulled from, in order of preference.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// How long a pull is kept after its last viewer went.
+    #[serde(with = "units::duration")]
+    pub linger: Duration,
+    /// How long tags may be gathered before they are sent.
+    #[serde(with = "units::duration")]
+    pub flush: Duration,
+    /// How long a GET waits for the first tag from upstream.
+    #[serde(with = "units::duration")]
+    pub wait: Duration,
+    /// How long viewers stay while no upstream has the stream.
+    #[serde(with = "units::duration")]
+    pub gap: Duration,
+    /// An upstream that sends nothing for so long is left and pulled from anew.
+    #[serde(with = "units::duration")]
+    pub silence: Duration,
+}
+
+/// Settings of the file gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileGateway {
+    /// HTTP clients.
+    #[serde(with = "units::listen")]
+    pub listen: SocketAddr,
+    /// The folder that is served; nothing outside it is.
+    pub root: PathBuf,
+}
+
+/// Bounds of live streams and their viewers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    /// Bytes kept of a stream for viewers to come.
+    #[serde(with = "units::size")]
+    pub gop_bytes: usize,
+    /// Tags kept of a stream.
+    pub gop_frames: usize,
+    /// Time kept of a stream.
+    #[serde(with = "units::duration")]
+    pub gop_time: Duration,
+    /// A viewer further behind, in bytes, goes on at a keyframe.
+    #[serde(with = "units::size")]
+    pub lag_bytes: usize,
+    /// A viewer further behind, in time, goes on at a keyframe.
+    #[serde(with = "units::duration")]
+    pub lag_time: Duration,
+    /// A viewer that takes nothing for so long is cut.
+    #[serde(with = "units::duration")]
+    pub stall: Duration,
+    /// The largest tag a publisher may send, in bytes.
+    #[serde(with = "units::size")]
+    pub tag_max: usize,
+}
+
+/// Bounds of connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Connections of the process; 0 takes what the limit on open files allows.
+    pub connections: usize,
+    /// Bytes of an HTTP request's line and headers.
+    #[serde(with = "units::size")]
+    pub request_head: usize,
+    /// How long a request's head or a handshake may take.
+    #[serde(with = "units::duration")]
+    pub request_time: Duration,
+    /// The kernel's send buffer of a connection, in bytes.
+    #[serde(with = "units::size")]
+    pub sndbuf: usize,
+    /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
+    #[serde(with = "units::size")]
+    pub notsent_lowat: usize,
+}
+
+const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            loops: 0,
+            admin: Some((LOOPBACK, 9935).into()),
+            admin_explicit: false,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            drain: SECOND * 10,
+            origin: Origin::default(),
+            flv_gateway: FlvGateway::default(),
+            file_gateway: FileGateway::default(),
+            live: Live::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            rtmp: (ANY, 1935).into(),
+            flv: (ANY, 8501).into(),
+            web: (ANY, 80).into(),
+            data: "/var/lib/uringcast".into(),
+            record: Record::default(),
+            flush: Duration::ZERO,
+            wait: SECOND * 5,
+            gap: SECOND * 10,
+            silence: SECOND * 15,
+        }
+    }
+}
+
+impl Default for FlvGateway {
+    fn default() -> Self {
+        Self {
+            listen: (ANY, 8080).into(),
+            upstream: Vec::new(),
+            linger: SECOND * 10,
+            flush: Duration::ZERO,
+            wait: SECOND * 5,
+            gap: SECOND * 10,
+            silence: SECOND * 15,
+        }
+    }
+}
+
+impl Default for FileGateway {
+    fn default() -> Self {
+        Self { listen: (ANY, 8100).into(), root: "/var/lib/uringcast".into() }
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            gop_bytes: 32 * MIB,
+            gop_frames: 6000,
+            gop_time: SECOND * 60,
+            lag_bytes: 8 * MIB,
+            lag_time: SECOND * 10,
+            stall: SECOND * 20,
+            tag_max: 16 * MIB,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 0,
+            request_head: 16 * KIB,
+            request_time: SECOND * 10,
+            sndbuf: 512 * KIB,
+            notsent_lowat: 128 * KIB,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults of a role: the demo binds loopback only and needs no privilege.
+    pub fn for_role(role: Role) -> Self {
+        let mut config = Self::default();
+        if let Role::Demo { .. } = role {
+            config.origin.rtmp = (LOOPBACK, 1935).into();
+            config.origin.flv = (LOOPBACK, 8501).into();
+            config.origin.web = (LOOPBACK, 8088).into();
+            config.flv_gateway.listen = (LOOPBACK, 8080).into();
+        }
+        config
+    }
+}

@@ -1,0 +1,415 @@
+//! The values a user writes: addresses, sizes, durations, upstream URLs, the set of recordings.
+//!
+//! Each has one parser from text that the file, the environment and the flags share, and an error that says
+//! what to write instead. Nothing here resolves names or opens anything.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+/// What is wrong with a value, and how to write it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// Not an address to listen on.
+    #[error("{text:?} is not an address: write \"0.0.0.0:8080\", \"[::]:8080\" or \":8080\"")]
+    Address {
+        /// What was written.
+        text: String,
+    },
+    /// Not a number of bytes.
+    #[error("{text:?} is not a size: write a number of bytes or \"512KiB\", \"32MiB\", \"1GiB\"")]
+    Size {
+        /// What was written.
+        text: String,
+    },
+    /// Not a duration.
+    #[error("{text:?} is not a duration: write \"350ms\", \"10s\" or \"1m 30s\"")]
+    Duration {
+        /// What was written.
+        text: String,
+    },
+    /// Not the URL of an upstream.
+    #[error("{text:?} is not an upstream ({why}): write \"http://host[:port][/prefix]\"")]
+    Upstream {
+        /// What was written.
+        text: String,
+        /// The part that is wrong.
+        why: &'static str,
+    },
+    /// Not a kind of recording.
+    #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
+    Record {
+        /// What was written.
+        text: String,
+    },
+    /// Not a log format.
+    #[error("{text:?} is not a log format: write \"text\" or \"json\"")]
+    LogFormat {
+        /// What was written.
+        text: String,
+    },
+}
+
+/// Parses an address to listen on; a missing host means every IPv4 address.
+///
+/// # Errors
+/// [`UnitError::Address`]: names are not looked up, so `localhost:80` is refused.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, UnitError> {
+    let wrong = || UnitError::Address { text: text.to_owned() };
+    match text.strip_prefix(':') {
+        Some(port) => {
+            let port = port.parse().map_err(|_| wrong())?;
+            Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+        }
+        None => text.parse().map_err(|_| wrong()),
+    }
+}
+
+/// Parses the admin address: as [`parse_listen`], or `off`.
+///
+/// # Errors
+/// [`UnitError::Address`].
+pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, UnitError> {
+    if text == "off" { Ok(None) } else { parse_listen(text).map(Some) }
+}
+
+/// Parses a number of bytes: plain digits, or digits and a unit (`KiB` is 1024 bytes, `kB` is 1000).
+///
+/// # Errors
+/// [`UnitError::Size`], also where the product does not fit.
+pub fn parse_size(text: &str) -> Result<usize, UnitError> {
+    let wrong = || UnitError::Size { text: text.to_owned() };
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let (digits, unit) = trimmed.split_at(split);
+    let factor: usize = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "kib" => 1 << 10,
+        "mb" => 1_000_000,
+        "mib" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "gib" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    digits.parse::<usize>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
+}
+
+/// Parses a duration as humantime writes it.
+///
+/// # Errors
+/// [`UnitError::Duration`]: a unit is needed, except for a bare `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    humantime::parse_duration(text).map_err(|_| UnitError::Duration { text: text.to_owned() })
+}
+
+/// Writes a size the way [`parse_size`] reads it, in the largest binary unit without a remainder.
+pub fn format_size(bytes: usize) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes != 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Where a gateway pulls from: the origin or another gateway, over plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The TCP port, 80 where the URL has none.
+    pub port: u16,
+    /// What stands in front of `/{app}/{name}.flv`: empty, or `/edge` without a slash at its end.
+    pub prefix: String,
+}
+
+impl Upstream {
+    /// The value of the `Host` header: the port is left out where it is 80.
+    pub fn authority(&self) -> String {
+        let open = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 80 { open } else { format!("{open}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.prefix)
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = |why| UnitError::Upstream { text: text.to_owned(), why };
+        let rest = text.strip_prefix("http://").ok_or_else(|| wrong("only http:// is spoken"))?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(wrong("user names and passwords are not sent"));
+        }
+        let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
+        let port = match port {
+            None => 80,
+            Some(digits) => match digits.parse() {
+                Ok(port) if port != 0 => port,
+                _ => return Err(wrong("the port is not 1-65535")),
+            },
+        };
+        if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
+            return Err(wrong("the prefix holds a character that must not be there"));
+        }
+        Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+    }
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port`; `None` for anything else.
+fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, tail) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        return match tail {
+            "" => Some((host, None)),
+            _ => tail.strip_prefix(':').map(|port| (host, Some(port))),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let named = !host.is_empty() && host.len() <= 253;
+    let clean = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    (named && clean).then_some((host, port))
+}
+
+/// Which recordings an origin makes of every stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The stream as it came, as one FLV file.
+    pub flv: bool,
+    /// TS segments and a playlist.
+    pub hls: bool,
+    /// Fragmented MP4, merged when the stream ends.
+    pub fmp4: bool,
+}
+
+impl FromStr for Record {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let mut set = Self::default();
+        if text.trim() == "none" {
+            return Ok(set);
+        }
+        for word in text.split(',') {
+            match word.trim() {
+                "flv" => set.flv = true,
+                "hls" => set.hls = true,
+                "fmp4" => set.fmp4 = true,
+                _ => return Err(UnitError::Record { text: text.to_owned() }),
+            }
+        }
+        Ok(set)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [(self.flv, "flv"), (self.hls, "hls"), (self.fmp4, "fmp4")];
+        let given: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+        f.write_str(if given.is_empty() { "none".to_owned() } else { given.join(",") }.as_str())
+    }
+}
+
+/// How log lines look on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people and journald.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnitError::LogFormat { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Reads text, a bare number or a list of text (joined by commas) and hands it to one of the parsers.
+struct Written<T>(&'static str, fn(&str) -> Result<T, UnitError>);
+
+impl<'de, T> Visitor<'de> for Written<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+        let mut words: Vec<String> = Vec::new();
+        while let Some(word) = list.next_element()? {
+            words.push(word);
+        }
+        self.visit_str(&words.join(","))
+    }
+}
+
+/// A pair of serde functions for fields of foreign types.
+macro_rules! written {
+    ($(#[$doc:meta])* $name:ident, $type:ty, $expect:literal, $parse:expr, $write:expr) => {
+        $(#[$doc])*
+        pub(super) mod $name {
+            use super::*;
+
+            pub(in crate::config) fn serialize<S: Serializer>(value: &$type, s: S) -> Result<S::Ok, S::Error> {
+                let write: fn(&$type) -> String = $write;
+                s.serialize_str(&write(value))
+            }
+
+            pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$type, D::Error> {
+                d.deserialize_any(Written($expect, $parse))
+            }
+        }
+    };
+}
+
+written!(listen, SocketAddr, "an address as \"0.0.0.0:8080\"", parse_listen, ToString::to_string);
+written!(size, usize, "a size as \"32MiB\"", parse_size, |bytes| format_size(*bytes));
+written!(duration, Duration, "a duration as \"10s\"", parse_duration, |time| {
+    humantime::format_duration(*time).to_string()
+});
+written!(admin, Option<SocketAddr>, "an address or \"off\"", parse_admin, |admin| {
+    admin.map_or_else(|| "off".to_owned(), |address| address.to_string())
+});
+written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+});
+
+fn parse_upstreams(text: &str) -> Result<Vec<Upstream>, UnitError> {
+    text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
+}
+
+macro_rules! by_text {
+    ($type:ty, $expect:literal) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                d.deserialize_any(Written($expect, str::parse))
+            }
+        }
+    };
+}
+
+by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
+by_text!(LogFormat, "\"text\" or \"json\"");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, want) in
+            [(":8080", "0.0.0.0:8080"), ("127.0.0.1:1", "127.0.0.1:1"), ("[::]:80", "[::]:80")]
+        {
+            assert_eq!(parse_listen(text).unwrap().to_string(), want);
+        }
+        for text in ["", ":", "8080", "localhost:80", ":65536", "1.2.3.4", ":-1"] {
+            assert_eq!(parse_listen(text), Err(UnitError::Address { text: text.to_owned() }));
+        }
+        assert_eq!(parse_admin("off"), Ok(None));
+    }
+
+    #[test]
+    fn sizes_read_back_as_written() {
+        for (text, want) in [("0", 0), ("32MiB", 32 << 20), ("16 KiB", 16384), ("1kb", 1000), ("7B", 7)] {
+            assert_eq!(parse_size(text), Ok(want));
+            assert_eq!(parse_size(&format_size(want)), Ok(want));
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "32M", "99999999999999999999", "99999999999GiB"] {
+            assert_eq!(parse_size(text), Err(UnitError::Size { text: text.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn upstreams_read_back_as_written() {
+        for (text, host, port, prefix) in [
+            ("http://origin", "origin", 80, ""),
+            ("http://10.0.0.1:8501", "10.0.0.1", 8501, ""),
+            ("http://a-b.example:9/edge/one", "a-b.example", 9, "/edge/one"),
+            ("http://[::1]:8501", "::1", 8501, ""),
+        ] {
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(
+                (upstream.host.as_str(), upstream.port, upstream.prefix.as_str()),
+                (host, port, prefix)
+            );
+            assert_eq!(upstream.to_string(), text);
+        }
+        assert_eq!("http://o/edge/".parse::<Upstream>().unwrap().prefix, "/edge");
+        for text in [
+            "origin:8501",
+            "https://o",
+            "http://",
+            "http://:80",
+            "http://o:0",
+            "http://o:x",
+            "http://u:p@o",
+            "http://o/a b",
+            "http://o/?a",
+            "http://[::1",
+            "http://[::1]x",
+            "http://a\r\nb",
+        ] {
+            assert!(matches!(text.parse::<Upstream>(), Err(UnitError::Upstream { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn recordings() {
+        for text in ["none", "flv", "flv,hls", "flv,hls,fmp4"] {
+            assert_eq!(text.parse::<Record>().unwrap().to_string(), text);
+        }
+        for text in ["", "mp4", "flv,none", "flv,"] {
+            assert!(text.parse::<Record>().is_err(), "{text}");
+        }
+    }
+}
