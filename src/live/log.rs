@@ -146,7 +146,7 @@ impl Log {
     /// The end of the last whole tag that was published. Take it before the index: a newer index than the
     /// head is fine, an older one is not.
     pub fn head(&self) -> u64 {
-        self.head.load(Ordering::Acquire)
+        self.head.load(Ordering::SeqCst)
     }
 
     /// The time of the newest tag.
@@ -272,7 +272,7 @@ impl LogWriter {
             self.log.index.store(Arc::new(self.index.clone()));
         }
         self.log.head_time.store(self.time, Ordering::Relaxed);
-        self.log.head.swap(self.head, Ordering::Release) != self.head
+        self.log.head.swap(self.head, Ordering::SeqCst) != self.head
     }
 
     fn open_segment(&mut self, len: usize) -> std::io::Result<()> {

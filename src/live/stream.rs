@@ -90,18 +90,21 @@ impl Stream {
     }
 
     /// Loop `index` has viewers here, or has none any more.
+    ///
+    /// A loop subscribes and then reads the head; the writer moves the head and then reads the subscribers.
+    /// All four are `SeqCst`, so that a loop either sees the new head or is told of it.
     pub fn subscribe(&self, index: usize, wanted: bool) {
         let bit = 1u64 << index;
         if wanted {
-            self.loops.fetch_or(bit, Ordering::AcqRel);
+            self.loops.fetch_or(bit, Ordering::SeqCst);
         } else {
-            self.loops.fetch_and(!bit, Ordering::AcqRel);
+            self.loops.fetch_and(!bit, Ordering::SeqCst);
         }
     }
 
     /// The loops that must be told of news.
     pub fn subscribers(&self) -> impl Iterator<Item = usize> + use<> {
-        let loops = self.loops.load(Ordering::Acquire);
+        let loops = self.loops.load(Ordering::SeqCst);
         (0..64).filter(move |index| loops & (1 << index) != 0)
     }
 

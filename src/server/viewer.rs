@@ -1,0 +1,174 @@
+//! One viewer: a cursor, what it must be told before the log goes on, and how its bytes are framed.
+
+use bytes::{Buf, Bytes};
+
+use crate::live::cursor::Cursor;
+use crate::live::log::Headers;
+use crate::live::stream::Selection;
+use crate::live::timeline::StreamTime;
+use crate::media::flv::FileHeader;
+use crate::protocol::ws;
+use crate::uring::{FRAME_HEAD_MAX, FrameHead, Millis, Sock};
+
+/// How a viewer's bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// HTTP-FLV: as they are, up to the end of the connection.
+    Plain,
+    /// WS-FLV: in binary messages.
+    WebSocket,
+}
+
+impl Framing {
+    /// The protocol's name in metrics and logs.
+    pub(super) const fn protocol(self) -> Protocol {
+        match self {
+            Self::Plain => Protocol::HttpFlv,
+            Self::WebSocket => Protocol::WsFlv,
+        }
+    }
+}
+
+/// What a connection speaks, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP-FLV play.
+    HttpFlv,
+    /// WebSocket-FLV play.
+    WsFlv,
+}
+
+impl Protocol {
+    /// All there are.
+    pub const EVERY: [Self; 2] = [Self::HttpFlv, Self::WsFlv];
+
+    /// As it stands in a metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HttpFlv => "http-flv",
+            Self::WsFlv => "ws-flv",
+        }
+    }
+}
+
+/// What a viewer asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// Which tracks.
+    pub(super) selection: Selection,
+    /// Whether it wants the newest group of pictures at once.
+    pub(super) gop: bool,
+    /// How its bytes travel.
+    pub(super) framing: Framing,
+    /// The response head to send in front of the first byte.
+    pub(super) head: Bytes,
+    /// When it asked.
+    pub(super) since: Millis,
+}
+
+/// What a viewer does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Has all there was at its stream's last flush.
+    Idle,
+    /// Bytes of its own (response head, headers, control frames) are under way.
+    SendingOwn,
+    /// Bytes of the log are under way.
+    SendingLog,
+    /// Its socket is full since then.
+    Blocked(Millis),
+}
+
+/// A viewer, packed: tens of thousands of them are walked many times a second.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    pub(super) sock: Sock,
+    /// Its view's place, and its own among the view's members.
+    pub(super) view: u32,
+    pub(super) member: u32,
+    pub(super) state: State,
+    pub(super) framing: Framing,
+    /// Close once the bytes of its own are sent.
+    pub(super) last_words: bool,
+    /// It has had its first picture.
+    pub(super) started: bool,
+    /// Header bytes of the present message that are still to be sent.
+    pub(super) frame: FrameHead,
+    /// End of the present message in the log.
+    pub(super) message_end: u64,
+    /// Serial of the segment that it stands in; `u64::MAX`: none yet.
+    pub(super) span: u64,
+    pub(super) cursor: Cursor,
+    /// Bytes of its own to send before the log goes on.
+    pub(super) own: Bytes,
+    pub(super) since: Millis,
+}
+
+/// The segment of a viewer that stands in none.
+pub(super) const NO_SPAN: u64 = u64::MAX;
+
+impl Viewer {
+    /// Adds bytes of its own behind those that wait already.
+    pub(super) fn say(&mut self, bytes: Bytes) {
+        self.own = if self.own.is_empty() { bytes } else { [&self.own[..], &bytes[..]].concat().into() };
+    }
+
+    /// Whether bytes of its own may be put in now: not inside a message.
+    pub(super) fn at_message_boundary(&self) -> bool {
+        self.frame.as_slice().is_empty()
+            && (self.framing == Framing::Plain || self.cursor.at() >= self.message_end)
+    }
+
+    /// The peer's socket took `bytes` of its own bytes.
+    pub(super) fn own_sent(&mut self, bytes: u32) {
+        self.own.advance(bytes as usize);
+    }
+
+    /// The peer's socket took `bytes` of the message's header and the log.
+    pub(super) fn log_sent(&mut self, bytes: u32) {
+        let head = self.frame.as_slice();
+        let of_head = head.len().min(bytes as usize);
+        self.frame = FrameHead::new(&head[of_head..]);
+        self.cursor.sent(u64::from(bytes) - of_head as u64);
+    }
+
+    /// Frames the run that begins at the cursor and ends at `to`; gives where it ends.
+    ///
+    /// A message that was announced is finished first.
+    pub(super) fn frame_run(&mut self, to: u64) -> u64 {
+        if self.framing == Framing::Plain {
+            return to;
+        }
+        if self.cursor.at() < self.message_end {
+            return self.message_end;
+        }
+        let mut head = [0; FRAME_HEAD_MAX];
+        let len = ws::frame_header(ws::Opcode::Binary, to - self.cursor.at(), &mut head);
+        self.frame = FrameHead::new(&head[..len]);
+        self.message_end = to;
+        self.cursor.commit(to);
+        to
+    }
+
+    /// The bytes that open or resume a stream: the FLV header for a new viewer, then `headers`.
+    pub(super) fn opening(
+        &self,
+        file_header: Option<FileHeader>,
+        headers: Option<&Headers>,
+        time: StreamTime,
+    ) -> Bytes {
+        let mut bytes = Vec::new();
+        if let Some(file_header) = file_header {
+            bytes.extend_from_slice(&file_header.encode());
+        }
+        if let Some(headers) = headers {
+            headers.write_to(time, &mut bytes);
+        }
+        if self.framing == Framing::WebSocket && !bytes.is_empty() {
+            let mut head = [0; FRAME_HEAD_MAX];
+            let len = ws::frame_header(ws::Opcode::Binary, bytes.len() as u64, &mut head);
+            bytes.splice(0..0, head[..len].iter().copied());
+        }
+        bytes.into()
+    }
+}
