@@ -13,3 +13,4 @@
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
 pub mod media;
+pub mod protocol;
