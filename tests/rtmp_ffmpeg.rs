@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use uringcast::media::tag::{Class, TagKind};
+use uringcast::media::tag::{Class, Tag, TagKind};
 use uringcast::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
 
 /// Starts ffmpeg; None, with the reason printed, where it cannot be.
@@ -20,14 +20,14 @@ fn ffmpeg(arguments: &str, url: &str) -> Option<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    command.map_err(|error| println!("skipped: ffmpeg does not start: {error}")).ok()
+    command.map_err(|error| eprintln!("skipped: ffmpeg does not start: {error}")).ok()
 }
 
 fn encodes(codec: &str) -> bool {
     let output = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
     let known = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(codec));
     if !known {
-        println!("skipped: no ffmpeg, or one without {codec}");
+        eprintln!("skipped: no ffmpeg, or one without {codec}");
     }
     known
 }
@@ -69,25 +69,30 @@ fn log_of(child: Child) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-#[test]
-fn ffmpeg_publishes() {
+/// Publishes two seconds of picture and sound; None where that cannot be.
+fn publish(options: &str) -> Option<(Vec<Event>, String)> {
     if !encodes("libx264") {
-        return;
+        return None;
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("rtmp://{}/live/x?token=1", listener.local_addr().expect("bound"));
-    let input = "-f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine";
-    let codecs = "-t 2 -c:v libx264 -preset ultrafast -bf 2 -g 25 -c:a aac -f flv URL";
-    let Some(child) = ffmpeg(&format!("-re {input} {codecs}"), &url) else { return };
+    let input = "-f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine -t 2";
+    let codecs = "-c:v libx264 -preset ultrafast -bf 2 -g 25 -c:a aac";
+    let child = ffmpeg(&format!("{input} {codecs} {options} -f flv URL"), &url)?;
     let events = serve(&listener);
-    let log = log_of(child);
+    Some((events, log_of(child)))
+}
 
+fn tags(events: &[Event]) -> Vec<&Tag> {
+    events.iter().filter_map(|event| if let Event::Media(tag) = event { Some(tag) } else { None }).collect()
+}
+
+#[test]
+fn ffmpeg_publishes() {
+    let Some((events, log)) = publish("") else { return };
     let Some(Event::Publish { target, .. }) = events.first() else { panic!("{events:?}\n{log}") };
     assert_eq!((&*target.app, &*target.name, target.query.as_deref()), ("live", "x", Some("token=1")));
-    let tags: Vec<_> = events
-        .iter()
-        .filter_map(|event| if let Event::Media(tag) = event { Some(tag) } else { None })
-        .collect();
+    let tags = tags(&events);
     let count = |kind, class| tags.iter().filter(|tag| (tag.kind, tag.class()) == (kind, class)).count();
     assert_eq!(tags[0].class(), Class::Metadata, "{log}");
     assert_eq!(count(TagKind::Video, Class::SequenceHeader), 1);
@@ -96,6 +101,17 @@ fn ffmpeg_publishes() {
     assert_eq!(count(TagKind::Video, Class::InterFrame), 48);
     assert!(count(TagKind::Audio, Class::Sound) > 80);
     assert!(tags.iter().any(|tag| (1900..2100).contains(&tag.timestamp)));
+    assert_eq!(events.last(), Some(&Event::Unpublish));
+}
+
+/// Beyond 4.66 hours the chunk headers' timestamps no longer fit their 24 bits.
+#[test]
+fn ffmpeg_publishes_extended_timestamps() {
+    let Some((events, log)) = publish("-output_ts_offset 17000 -b:v 4M") else { return };
+    let tags = tags(&events);
+    let frames: Vec<_> = tags.iter().filter(|tag| tag.class() == Class::InterFrame).collect();
+    assert_eq!(frames.len(), 48, "{log}");
+    assert!(frames.iter().all(|tag| (16_999_000..17_003_000).contains(&tag.timestamp)), "{log}");
     assert_eq!(events.last(), Some(&Event::Unpublish));
 }
 
