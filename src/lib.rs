@@ -20,5 +20,6 @@ pub mod config;
 pub mod live;
 pub mod media;
 pub mod memory;
+pub mod protocol;
 #[expect(unsafe_code, reason = "the engine: each block says who owns the memory and what frees it")]
 pub mod uring;

@@ -1,0 +1,465 @@
+//! The chunk stream (RTMP 1.0, clause 5.3): messages cut into chunks and interleaved.
+//!
+//! The reader copies each payload byte once, into the message it belongs to. A message's buffer grows
+//! with the bytes that arrive; what a header announces is only ever compared with a limit.
+
+use bytes::Bytes;
+
+use super::message::{Message, kind};
+
+/// The chunk size both sides begin with (clause 5.4.1).
+pub const CHUNK_SIZE_DEFAULT: u32 = 128;
+/// The largest chunk size the field may hold: its first bit is zero (clause 5.4.1).
+pub const CHUNK_SIZE_MAX: u32 = 0x7fff_ffff;
+/// In the 24-bit timestamp field: the real value follows in 32 bits (clause 5.3.1.3).
+const EXTENDED: u32 = 0xff_ffff;
+/// The longest chunk header: 3 bytes basic, 11 message, 4 extended timestamp.
+const HEADER_MAX: usize = 18;
+/// A message's buffer begins with this many bytes at the most.
+const FIRST_BUFFER: usize = 16 * 1024;
+
+/// What the peer's chunk stream had wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// A header that leaves the length to one before it, where there is none.
+    #[error("chunk stream {csid}: type {format} header before any that gives a length")]
+    NoPrecedingHeader {
+        /// The chunk stream.
+        csid: u32,
+        /// The header type, 2 or 3.
+        format: u8,
+    },
+    /// A message larger than the limit, announced or carried on.
+    #[error("message of {announced} bytes, limit {limit}")]
+    MessageTooLarge {
+        /// Announced bytes.
+        announced: u32,
+        /// The limit in bytes.
+        limit: u32,
+    },
+    /// More chunk streams than the limit.
+    #[error("more than {limit} chunk streams")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
+    /// Messages begun and not finished hold too much together.
+    #[error("{bytes} bytes of unfinished messages, limit {limit}")]
+    UnfinishedTooLarge {
+        /// Bytes they would hold.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A chunk size of nought, or beyond [`CHUNK_SIZE_MAX`].
+    #[error("chunk size {size}")]
+    ChunkSize {
+        /// The announced size.
+        size: u32,
+    },
+    /// A Set Chunk Size or Abort message without its four bytes.
+    #[error("control message {kind} of {len} bytes, 4 are needed")]
+    ControlTooShort {
+        /// The message type.
+        kind: u8,
+        /// Payload bytes.
+        len: usize,
+    },
+}
+
+/// What a peer may make the reader hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkLimits {
+    /// Bytes of one message.
+    pub message_max: u32,
+    /// Chunk streams in use.
+    pub streams_max: usize,
+    /// Bytes of all unfinished messages together.
+    pub unfinished_max: usize,
+}
+
+impl Default for ChunkLimits {
+    fn default() -> Self {
+        Self { message_max: 16 << 20, streams_max: 64, unfinished_max: 20 << 20 }
+    }
+}
+
+/// The timestamp field of a chunk header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    /// Absolute in type 0, else a delta; in milliseconds.
+    value: u32,
+    extended: bool,
+}
+
+/// One chunk header, as far as its type carries fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    csid: u32,
+    format: u8,
+    /// Types 0 to 2.
+    stamp: Option<Stamp>,
+    /// Types 0 and 1: message length and type.
+    body: Option<(u32, u8)>,
+    /// Type 0.
+    stream_id: Option<u32>,
+}
+
+/// What is remembered of a chunk stream, and the message it is in the middle of.
+#[derive(Debug, Default)]
+struct Stream {
+    csid: u32,
+    stamp: Stamp,
+    timestamp: u32,
+    /// None until a header of type 0 or 1 came.
+    body: Option<(u32, u8)>,
+    stream_id: u32,
+    payload: Vec<u8>,
+    /// A message has begun and is not complete.
+    open: bool,
+}
+
+/// Puts messages together again.
+#[derive(Debug)]
+pub struct ChunkReader {
+    limits: ChunkLimits,
+    chunk_size: u32,
+    streams: Vec<Stream>,
+    /// The stream whose chunk is being read, and the bytes of the chunk that are missing.
+    current: Option<(usize, usize)>,
+    /// The beginning of a header that came in pieces.
+    stash: [u8; HEADER_MAX],
+    stashed: usize,
+    /// Bytes in all payloads.
+    unfinished: usize,
+}
+
+impl ChunkReader {
+    /// A reader for the start of a chunk stream, behind the handshake.
+    pub fn new(limits: ChunkLimits) -> Self {
+        Self {
+            limits,
+            chunk_size: CHUNK_SIZE_DEFAULT,
+            streams: Vec::new(),
+            current: None,
+            stash: [0; HEADER_MAX],
+            stashed: 0,
+            unfinished: 0,
+        }
+    }
+
+    /// Changes the limit on one message; it holds for chunks that begin from now on.
+    pub fn set_message_max(&mut self, bytes: u32) {
+        self.limits.message_max = bytes;
+    }
+
+    /// Takes bytes off the front of `input` up to the end of the next message and gives that.
+    ///
+    /// Set Chunk Size and Abort have taken effect when they are returned; the caller may ignore them.
+    /// `Ok(None)`: all of `input` was taken and no message is complete.
+    ///
+    /// # Errors
+    /// [`ChunkError`]; the stream cannot be followed any more then.
+    pub fn next_message(&mut self, input: &mut &[u8]) -> Result<Option<Message>, ChunkError> {
+        loop {
+            let (index, mut missing) = match self.current {
+                Some(current) => current,
+                None => {
+                    let Some(header) = self.read_header(input) else { return Ok(None) };
+                    let (index, missing) = self.begin_chunk(header)?;
+                    (index, missing - self.append_stashed(index, missing)?)
+                }
+            };
+            let (front, rest) = input.split_at(missing.min(input.len()));
+            *input = rest;
+            self.append(index, front)?;
+            missing -= front.len();
+            self.current = (missing > 0).then_some((index, missing));
+            if missing > 0 {
+                return Ok(None);
+            }
+            if let Some(message) = self.finish(index) {
+                self.obey(&message)?;
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// The next chunk's header, or None with all of `input` put aside.
+    fn read_header(&mut self, input: &mut &[u8]) -> Option<Header> {
+        if self.stashed == 0
+            && let Some((header, len)) = self.parse_header(input)
+        {
+            *input = &input[len..];
+            return Some(header);
+        }
+        let before = self.stashed;
+        let added = (HEADER_MAX - before).min(input.len());
+        self.stash[before..before + added].copy_from_slice(&input[..added]);
+        self.stashed += added;
+        let Some((header, len)) = self.parse_header(&self.stash[..self.stashed]) else {
+            assert!(added == input.len(), "the longest header fits the stash");
+            *input = &[];
+            return None;
+        };
+        // What was put aside is shorter than the header, or longer if it was mistaken for the start of an
+        // extended timestamp.
+        *input = &input[len.saturating_sub(before)..];
+        self.stash.copy_within(len.min(before)..before, 0);
+        self.stashed = before.saturating_sub(len);
+        Some(header)
+    }
+
+    /// Takes up to `missing` payload bytes out of the stash, where a mistaken header may have left some,
+    /// and says how many. What stays there begins the next chunk.
+    fn append_stashed(&mut self, index: usize, missing: usize) -> Result<usize, ChunkError> {
+        let taken = missing.min(self.stashed);
+        if taken > 0 {
+            let stash = self.stash;
+            self.append(index, &stash[..taken])?;
+            self.stash.copy_within(taken..self.stashed, 0);
+            self.stashed -= taken;
+        }
+        Ok(taken)
+    }
+
+    /// Parses a basic header, message header and extended timestamp (clause 5.3.1): the header and its
+    /// length, or None if it is not complete.
+    fn parse_header(&self, bytes: &[u8]) -> Option<(Header, usize)> {
+        let first = *bytes.first()?;
+        let format = first >> 6;
+        let (csid, mut at) = match first & 0x3f {
+            0 => (u32::from(*bytes.get(1)?) + 64, 2),
+            1 => (u32::from(u16::from_le_bytes([*bytes.get(1)?, *bytes.get(2)?])) + 64, 3),
+            csid => (u32::from(csid), 1),
+        };
+        let mut header = Header { csid, format, stamp: None, body: None, stream_id: None };
+        if format == 3 {
+            let extra = self.repeated_stamp(csid, &bytes[at..])?;
+            if let Some(value) = extra {
+                header.stamp = Some(Stamp { value, extended: true });
+                at += 4;
+            }
+            return Some((header, at));
+        }
+        let [t2, t1, t0] = *bytes[at..].first_chunk()?;
+        at += 3;
+        if format < 2 {
+            let [l2, l1, l0, kind] = *bytes[at..].first_chunk()?;
+            header.body = Some((u32::from_be_bytes([0, l2, l1, l0]), kind));
+            at += 4;
+        }
+        if format == 0 {
+            header.stream_id = Some(u32::from_le_bytes(*bytes[at..].first_chunk()?));
+            at += 4;
+        }
+        let mut stamp = Stamp { value: u32::from_be_bytes([0, t2, t1, t0]), extended: false };
+        if stamp.value == EXTENDED {
+            stamp = Stamp { value: u32::from_be_bytes(*bytes[at..].first_chunk()?), extended: true };
+            at += 4;
+        }
+        header.stamp = Some(stamp);
+        Some((header, at))
+    }
+
+    /// The extended timestamp behind a type 3 header, if one stands there; the outer None asks for more
+    /// bytes.
+    ///
+    /// Where a message begins it always stands there. Between the chunks of a message old librtmp leaves
+    /// it out, so there the bytes must be the ones expected.
+    fn repeated_stamp(&self, csid: u32, bytes: &[u8]) -> Option<Option<u32>> {
+        let stream = self.streams.iter().find(|stream| stream.csid == csid);
+        let Some(stream) = stream.filter(|stream| stream.stamp.extended) else { return Some(None) };
+        let want = stream.stamp.value.to_be_bytes();
+        let seen = &bytes[..bytes.len().min(4)];
+        if stream.open && !want.starts_with(seen) {
+            return Some(None);
+        }
+        bytes.first_chunk().map(|value| Some(u32::from_be_bytes(*value)))
+    }
+
+    /// Brings the stream up to date with a header; gives it and the length of the chunk's payload.
+    fn begin_chunk(&mut self, header: Header) -> Result<(usize, usize), ChunkError> {
+        let index = self.stream(header.csid)?;
+        let stream = &mut self.streams[index];
+        // A header with fields in the middle of a message: the sender gave that message up.
+        if stream.open && header.format != 3 {
+            self.unfinished -= stream.payload.len();
+            stream.payload = Vec::new();
+            stream.open = false;
+        }
+        if !stream.open {
+            stream.begin_message(&header)?;
+        }
+        let Some((len, _)) = stream.body else { unreachable!("a message has begun") };
+        if len > self.limits.message_max {
+            return Err(ChunkError::MessageTooLarge { announced: len, limit: self.limits.message_max });
+        }
+        let missing = (len as usize).saturating_sub(stream.payload.len());
+        Ok((index, missing.min(self.chunk_size as usize)))
+    }
+
+    fn stream(&mut self, csid: u32) -> Result<usize, ChunkError> {
+        if let Some(index) = self.streams.iter().position(|stream| stream.csid == csid) {
+            return Ok(index);
+        }
+        if self.streams.len() == self.limits.streams_max {
+            return Err(ChunkError::TooManyStreams { limit: self.limits.streams_max });
+        }
+        self.streams.push(Stream { csid, ..Stream::default() });
+        Ok(self.streams.len() - 1)
+    }
+
+    fn append(&mut self, index: usize, bytes: &[u8]) -> Result<(), ChunkError> {
+        let (unfinished, limit) = (self.unfinished + bytes.len(), self.limits.unfinished_max);
+        if unfinished > limit {
+            return Err(ChunkError::UnfinishedTooLarge { bytes: unfinished, limit });
+        }
+        self.unfinished = unfinished;
+        self.streams[index].append(bytes);
+        Ok(())
+    }
+
+    /// The stream's message, if that was its last chunk.
+    fn finish(&mut self, index: usize) -> Option<Message> {
+        let stream = &mut self.streams[index];
+        let (len, kind) = stream.body?;
+        if stream.payload.len() < len as usize {
+            return None;
+        }
+        stream.open = false;
+        self.unfinished -= stream.payload.len();
+        Some(Message {
+            csid: stream.csid,
+            kind,
+            timestamp: stream.timestamp,
+            stream_id: stream.stream_id,
+            payload: Bytes::from(std::mem::take(&mut stream.payload)),
+        })
+    }
+
+    /// Set Chunk Size (clause 5.4.1) and Abort (clause 5.4.2) act on the chunk stream itself.
+    fn obey(&mut self, message: &Message) -> Result<(), ChunkError> {
+        if !matches!(message.kind, kind::SET_CHUNK_SIZE | kind::ABORT) {
+            return Ok(());
+        }
+        let Some(value) = message.payload.first_chunk() else {
+            return Err(ChunkError::ControlTooShort { kind: message.kind, len: message.payload.len() });
+        };
+        let value = u32::from_be_bytes(*value);
+        if message.kind == kind::SET_CHUNK_SIZE {
+            if !(1..=CHUNK_SIZE_MAX).contains(&value) {
+                return Err(ChunkError::ChunkSize { size: value });
+            }
+            self.chunk_size = value;
+        } else if let Some(stream) = self.streams.iter_mut().find(|stream| stream.csid == value) {
+            self.unfinished -= stream.payload.len();
+            stream.payload = Vec::new();
+            stream.open = false;
+        }
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// Timestamps are absolute in type 0 and count from the message before in all others; type 3 repeats
+    /// the field of the header before it, even if that was a type 0 (clause 5.3.1.2.4).
+    fn begin_message(&mut self, header: &Header) -> Result<(), ChunkError> {
+        self.stamp = header.stamp.unwrap_or(self.stamp);
+        self.body = header.body.or(self.body);
+        self.stream_id = header.stream_id.unwrap_or(self.stream_id);
+        if self.body.is_none() {
+            return Err(ChunkError::NoPrecedingHeader { csid: self.csid, format: header.format });
+        }
+        let base = if header.format == 0 { 0 } else { self.timestamp };
+        self.timestamp = base.wrapping_add(self.stamp.value);
+        self.open = true;
+        Ok(())
+    }
+
+    /// Grows by doubling up to the announced length, so that a complete message fills its buffer.
+    fn append(&mut self, bytes: &[u8]) {
+        let (have, need) = (self.payload.capacity(), self.payload.len() + bytes.len());
+        if need > have {
+            let announced = self.body.map_or(0, |(len, _)| len as usize);
+            let wanted = need.max(have * 2).max(FIRST_BUFFER).min(announced.max(need));
+            self.payload.reserve_exact(wanted - self.payload.len());
+        }
+        self.payload.extend_from_slice(bytes);
+    }
+}
+
+/// Cuts messages into chunks. Every message begins with a type 0 header: what a receiver makes of it
+/// never depends on what came before.
+#[derive(Clone, Debug)]
+pub struct ChunkWriter {
+    chunk_size: u32,
+}
+
+impl Default for ChunkWriter {
+    fn default() -> Self {
+        Self { chunk_size: CHUNK_SIZE_DEFAULT }
+    }
+}
+
+impl ChunkWriter {
+    /// Cuts into chunks of `bytes` from now on. The peer must have been told by a Set Chunk Size before.
+    pub fn set_chunk_size(&mut self, bytes: u32) {
+        assert!((1..=CHUNK_SIZE_MAX).contains(&bytes), "a chunk size of {bytes}");
+        self.chunk_size = bytes;
+    }
+
+    /// Appends the chunks of one message. The payload is bounded by its 24-bit length field, the chunk
+    /// stream by the 3-byte form of the basic header.
+    pub fn write(&self, message: &Message, out: &mut Vec<u8>) {
+        let extended = message.timestamp >= EXTENDED;
+        let mut format = 0;
+        let mut payload = &message.payload[..];
+        out.reserve(HEADER_MAX + payload.len() + 8 * (payload.len() / self.chunk_size as usize));
+        loop {
+            put_basic_header(format, message.csid, out);
+            if format == 0 {
+                put_message_header(message, out);
+            }
+            if extended {
+                out.extend_from_slice(&message.timestamp.to_be_bytes());
+            }
+            let (front, rest) = payload.split_at(payload.len().min(self.chunk_size as usize));
+            out.extend_from_slice(front);
+            if rest.is_empty() {
+                return;
+            }
+            (payload, format) = (rest, 3);
+        }
+    }
+}
+
+/// Clause 5.3.1.1.
+fn put_basic_header(format: u8, csid: u32, out: &mut Vec<u8>) {
+    assert!((2..=65_599).contains(&csid), "chunk stream {csid}");
+    match (u8::try_from(csid), csid.checked_sub(64).map(u16::try_from)) {
+        (Ok(csid @ 2..64), _) => out.push(format << 6 | csid),
+        (_, Some(Ok(rest))) => match u8::try_from(rest) {
+            Ok(rest) => out.extend_from_slice(&[format << 6, rest]),
+            Err(_) => {
+                out.push(format << 6 | 1);
+                out.extend_from_slice(&rest.to_le_bytes());
+            }
+        },
+        _ => unreachable!("asserted"),
+    }
+}
+
+/// Clause 5.3.1.2.1, without the extended timestamp.
+fn put_message_header(message: &Message, out: &mut Vec<u8>) {
+    let Ok(len @ 0..=0xff_ffff) = u32::try_from(message.payload.len()) else {
+        panic!("a message of {} bytes: payloads of our own are bounded", message.payload.len());
+    };
+    out.extend_from_slice(&message.timestamp.min(EXTENDED).to_be_bytes()[1..]);
+    out.extend_from_slice(&len.to_be_bytes()[1..]);
+    out.push(message.kind);
+    out.extend_from_slice(&message.stream_id.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests;

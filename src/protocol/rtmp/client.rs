@@ -1,0 +1,300 @@
+//! The session with a server we publish to, in the order Flash Media Live Encoder made customary:
+//! connect, releaseStream, FCPublish, createStream, publish; FCUnpublish and deleteStream at the end.
+
+use bytes::Bytes;
+
+use super::RtmpError;
+use super::chunk::ChunkLimits;
+use super::command::{COMMAND_CSID, Command, STATUS_CSID, message, object};
+use super::handshake::ClientHandshake;
+use super::link::{Link, WINDOW};
+use super::message::{Control, Message, kind};
+use crate::media::amf0::Value;
+use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
+
+/// The chunk size of what we send; nginx and old servers refuse 65,536 and more.
+const CHUNK_OUT: u32 = 60_000;
+/// What a server may send in one message.
+const MESSAGE_MAX: u32 = 64 * 1024;
+const AUDIO_CSID: u32 = 4;
+const VIDEO_CSID: u32 = 6;
+const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
+
+/// The numbers of our commands, which the answers repeat.
+mod transaction {
+    pub(super) const CONNECT: f64 = 1.0;
+    pub(super) const RELEASE_STREAM: f64 = 2.0;
+    pub(super) const FC_PUBLISH: f64 = 3.0;
+    pub(super) const CREATE_STREAM: f64 = 4.0;
+    pub(super) const PUBLISH: f64 = 5.0;
+    pub(super) const FC_UNPUBLISH: f64 = 6.0;
+    pub(super) const DELETE_STREAM: f64 = 7.0;
+}
+
+/// What we wait for; the number is our message stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Handshake,
+    Connect,
+    CreateStream,
+    Publish(u32),
+    Publishing(u32),
+    /// We said goodbye; what the server still says is not looked at.
+    Ended,
+    Over,
+}
+
+/// A sans-IO RTMP publisher's end of one connection.
+#[derive(Debug)]
+pub struct PublishSession {
+    app: String,
+    tc_url: String,
+    name: String,
+    handshake: ClientHandshake,
+    link: Link,
+    state: State,
+}
+
+impl PublishSession {
+    /// A session that publishes `name` (a query string may stand behind it) to `app` at
+    /// `tc_url` (`rtmp://host:port/app`). Its first output is ready at once.
+    pub fn new(app: &str, tc_url: &str, name: &str) -> Self {
+        let limits = ChunkLimits { message_max: MESSAGE_MAX, ..ChunkLimits::default() };
+        let mut session = Self {
+            app: app.to_owned(),
+            tc_url: tc_url.to_owned(),
+            name: name.to_owned(),
+            handshake: ClientHandshake::default(),
+            link: Link::new(limits),
+            state: State::Handshake,
+        };
+        session.handshake.start(format!("{tc_url}/{name}").as_bytes(), &mut session.link.out);
+        session
+    }
+
+    /// Takes bytes from the server.
+    ///
+    /// # Errors
+    /// [`RtmpError::Refused`] if the server turns a step down, now or while publishing; others if it does
+    /// not speak RTMP. The session is over then.
+    pub fn input(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
+        match self.state {
+            State::Over => return Err(RtmpError::Over),
+            State::Ended => return Ok(()),
+            _ => {}
+        }
+        let result = self.take(bytes);
+        if result.is_err() {
+            self.state = State::Over;
+        }
+        result
+    }
+
+    /// Bytes to send to the server, if any.
+    pub fn take_output(&mut self) -> Option<Bytes> {
+        self.link.take_output()
+    }
+
+    /// True from the server's consent on, until the session is over.
+    pub fn is_publishing(&self) -> bool {
+        matches!(self.state, State::Publishing(_))
+    }
+
+    /// Appends a tag to the output. `onMetaData` goes out behind `@setDataFrame`.
+    ///
+    /// # Panics
+    /// If the session [is not publishing](Self::is_publishing).
+    pub fn write_tag(&mut self, tag: &Tag) {
+        let State::Publishing(stream_id) = self.state else { panic!("tags go out while publishing") };
+        let (csid, kind) = match tag.kind {
+            TagKind::Audio => (AUDIO_CSID, kind::AUDIO),
+            TagKind::Video => (VIDEO_CSID, kind::VIDEO),
+            TagKind::Script => (STATUS_CSID, kind::DATA_AMF0),
+        };
+        let mut payload = tag.body.clone();
+        if tag.class() == Class::Metadata && payload.len() + SET_DATA_FRAME.len() <= TAG_BODY_MAX {
+            payload = [SET_DATA_FRAME, &payload].concat().into();
+        }
+        self.link.send(&Message { csid, kind, timestamp: tag.timestamp, stream_id, payload });
+    }
+
+    /// Ends the publish: send the output, then close. Further input is ignored.
+    pub fn unpublish(&mut self) {
+        if let State::Publish(stream_id) | State::Publishing(stream_id) = self.state {
+            let name = self.name.as_str().into();
+            self.send(0, "FCUnpublish", transaction::FC_UNPUBLISH, &[name]);
+            self.send(0, "deleteStream", transaction::DELETE_STREAM, &[f64::from(stream_id).into()]);
+        }
+        self.state = State::Ended;
+    }
+
+    fn take(&mut self, mut input: &[u8]) -> Result<(), RtmpError> {
+        self.link.count(input.len());
+        if self.state == State::Handshake {
+            if !self.handshake.input(&mut input, &mut self.link.out)? {
+                return Ok(());
+            }
+            self.connect();
+        }
+        while let Some(message) = self.link.receive(&mut input)? {
+            if matches!(message.kind, kind::COMMAND_AMF0 | kind::COMMAND_AMF3) {
+                self.answer(Command::parse(&message.payload)?)?;
+            }
+        }
+        self.link.acknowledge();
+        Ok(())
+    }
+
+    fn send(&mut self, stream_id: u32, name: &str, transaction: f64, arguments: &[Value]) {
+        let head = [name.into(), transaction.into(), Value::Null];
+        self.link.send(&message(COMMAND_CSID, stream_id, &[&head, arguments].concat()));
+    }
+
+    fn connect(&mut self) {
+        self.link.send(&Control::WindowAckSize { size: WINDOW }.message());
+        self.link.send_chunk_size(CHUNK_OUT);
+        let properties = object(&[
+            ("app", self.app.as_str().into()),
+            ("type", "nonprivate".into()),
+            ("flashVer", "FMLE/3.0 (compatible; uringcast)".into()),
+            ("tcUrl", self.tc_url.as_str().into()),
+        ]);
+        let values = ["connect".into(), transaction::CONNECT.into(), properties];
+        self.link.send(&message(COMMAND_CSID, 0, &values));
+        self.state = State::Connect;
+    }
+
+    fn answer(&mut self, command: Command) -> Result<(), RtmpError> {
+        match (command, self.state) {
+            (Command::Result { transaction: transaction::CONNECT, .. }, State::Connect) => {
+                let name: Value = self.name.as_str().into();
+                self.send(0, "releaseStream", transaction::RELEASE_STREAM, std::slice::from_ref(&name));
+                self.send(0, "FCPublish", transaction::FC_PUBLISH, &[name]);
+                self.send(0, "createStream", transaction::CREATE_STREAM, &[]);
+                self.state = State::CreateStream;
+            }
+            (Command::Result { transaction: transaction::CREATE_STREAM, values }, State::CreateStream) => {
+                let stream_id = values.get(1).and_then(Value::as_number).map_or(1, stream_id);
+                let name = self.name.as_str().into();
+                self.send(stream_id, "publish", transaction::PUBLISH, &[name, "live".into()]);
+                self.state = State::Publish(stream_id);
+            }
+            // Servers that know nothing of releaseStream and FCPublish say so; that is no refusal.
+            (Command::Error { transaction, values }, _)
+                if ![transaction::RELEASE_STREAM, transaction::FC_PUBLISH].contains(&transaction) =>
+            {
+                return Err(refused(values.get(1).unwrap_or(&Value::Null)));
+            }
+            (Command::OnStatus { info }, state) => {
+                if info.get("level").and_then(Value::as_str) == Some("error") {
+                    return Err(refused(&info));
+                }
+                let code = info.get("code").and_then(Value::as_str);
+                if let (Some("NetStream.Publish.Start"), State::Publish(stream_id)) = (code, state) {
+                    self.state = State::Publishing(stream_id);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A stream number out of AMF0; 1, as most servers count, if it is not one.
+fn stream_id(number: f64) -> u32 {
+    if !(1.0..=f64::from(u32::MAX)).contains(&number) {
+        return 1;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range
+    let id = number as u32;
+    id
+}
+
+fn refused(info: &Value) -> RtmpError {
+    let text = |name| info.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    RtmpError::Refused { code: text("code"), description: text("description") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::{Event, Limits, Refusal, ServerSession};
+    use super::*;
+
+    /// Carries bytes both ways, `piece` at a time, until neither side has any more.
+    fn exchange(
+        client: &mut PublishSession,
+        server: &mut ServerSession,
+        piece: usize,
+    ) -> (Vec<Event>, Result<(), RtmpError>) {
+        let mut events = Vec::new();
+        loop {
+            let (up, down) = (client.take_output(), server.take_output());
+            if up.is_none() && down.is_none() {
+                return (events, Ok(()));
+            }
+            for bytes in up.unwrap_or_default().chunks(piece) {
+                server.input(bytes).expect("our own client");
+                events.extend(std::iter::from_fn(|| server.poll_event()));
+            }
+            for bytes in down.unwrap_or_default().chunks(piece) {
+                if let Err(error) = client.input(bytes) {
+                    return (events, Err(error));
+                }
+            }
+        }
+    }
+
+    fn pair() -> (PublishSession, ServerSession) {
+        let client = PublishSession::new("live", "rtmp://h/live", "x?token=1");
+        (client, ServerSession::new(Limits::default()))
+    }
+
+    #[test]
+    fn a_publish_from_end_to_end() {
+        for piece in [1, 7, 1000, 1 << 20] {
+            let (mut client, mut server) = pair();
+            let (events, result) = exchange(&mut client, &mut server, piece);
+            assert_eq!(result, Ok(()));
+            let [Event::Publish { target, .. }] = &events[..] else { panic!("{events:?}") };
+            assert_eq!((&*target.app, &*target.name), ("live", "x"));
+            assert_eq!(target.query.as_deref(), Some("token=1"));
+            assert!(!client.is_publishing());
+            server.accept_publish();
+            let _ = exchange(&mut client, &mut server, piece);
+            assert!(client.is_publishing());
+            let tags = [
+                (TagKind::Script, 0, Bytes::from_static(b"\x02\x00\x0aonMetaData\x05")),
+                (TagKind::Video, 0xff_ffff, Bytes::from(vec![0x17; 100_000])),
+                (TagKind::Audio, 5, Bytes::from_static(b"\xaf\x01z")),
+                (TagKind::Video, u32::MAX, Bytes::from(vec![0x27; 200_001])),
+            ]
+            .map(|(kind, timestamp, body)| Tag { kind, timestamp, body });
+            tags.iter().for_each(|tag| client.write_tag(tag));
+            client.unpublish();
+            let (events, result) = exchange(&mut client, &mut server, piece);
+            let want: Vec<Event> = tags.into_iter().map(Event::Media).chain([Event::Unpublish]).collect();
+            assert_eq!(events, want);
+            assert_eq!(result, Ok(()), "answers behind the end are not looked at");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on() {
+        let (mut client, mut server) = pair();
+        let _ = exchange(&mut client, &mut server, 1 << 20);
+        server.refuse_publish(Refusal::BadName, "taken");
+        let (_, result) = exchange(&mut client, &mut server, 1 << 20);
+        let (code, description) = ("NetStream.Publish.BadName".into(), "taken".into());
+        assert_eq!(result, Err(RtmpError::Refused { code, description }));
+        assert_eq!(client.input(b""), Err(RtmpError::Over));
+    }
+
+    #[test]
+    fn stream_numbers() {
+        let cases =
+            [(1.0, 1), (5.0, 5), (0.0, 1), (-1.0, 1), (f64::NAN, 1), (1e300, 1), (4_294_967_295.0, u32::MAX)];
+        for (number, want) in cases {
+            assert_eq!(stream_id(number), want, "{number}");
+        }
+    }
+}

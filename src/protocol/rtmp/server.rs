@@ -1,0 +1,460 @@
+//! The session with a peer that connected to us: publishers, and viewers as far as turning them away.
+//!
+//! Who may publish what is the caller's to decide: the session asks by [`Event::Publish`] and says
+//! `NetStream.Publish.Start` only in [`ServerSession::accept_publish`]. What the tags mean, and whether
+//! their times make sense, is not looked at here.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use super::RtmpError;
+use super::chunk::ChunkLimits;
+use super::command::{self, Command, PublishKind};
+use super::handshake::ServerHandshake;
+use super::link::{Link, WINDOW};
+use super::message::{Control, Message, UserControl, kind, split_aggregate};
+use super::target::Target;
+use crate::media::amf0::Value;
+use crate::media::tag::{Tag, TagKind};
+
+/// The chunk size of what we send.
+const CHUNK_OUT: u32 = 4096;
+/// The largest command, and the largest message of any kind before a publish is asked for.
+const COMMAND_MAX: u32 = 64 * 1024;
+/// What a tag costs besides its body while it is held.
+const TAG_COST: usize = 64;
+
+/// What one peer may make a session hold or do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message, once the peer asked to publish; before that it is 64 KiB.
+    pub message_max: u32,
+    /// Chunk streams.
+    pub csids_max: usize,
+    /// Bytes of all unfinished messages together.
+    pub unfinished_max: usize,
+    /// Commands between two media messages.
+    pub commands_max: u32,
+    /// Message streams open at a time.
+    pub streams_max: u32,
+    /// Bytes of media that are ignored without a publish, or held until it is accepted.
+    pub media_unasked_max: usize,
+    /// Bytes of answers the caller has not taken; above what one input of 64 KiB can ask for.
+    pub output_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let chunks = ChunkLimits::default();
+        Self {
+            message_max: chunks.message_max,
+            csids_max: chunks.streams_max,
+            unfinished_max: chunks.unfinished_max,
+            commands_max: 256,
+            streams_max: 8,
+            media_unasked_max: 1 << 20,
+            output_max: 256 * 1024,
+        }
+    }
+}
+
+/// What a peer did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It wants to publish: call [`ServerSession::accept_publish`] or [`ServerSession::refuse_publish`].
+    Publish {
+        /// The stream; not validated.
+        target: Target,
+        /// The URL it says it connected to, with query and host.
+        tc_url: String,
+        /// What it says it is, such as `FMLE/3.0`; may be empty.
+        agent: String,
+        /// How it wants the stream kept.
+        kind: PublishKind,
+    },
+    /// It wants to watch: call [`ServerSession::refuse_play`].
+    Play {
+        /// The stream; not validated.
+        target: Target,
+    },
+    /// A tag of the accepted publish, never empty. `@setDataFrame` is taken off script tags.
+    Media(Tag),
+    /// It ended the publish, accepted or not. The end of the connection is not reported here.
+    Unpublish,
+}
+
+/// Why a publish or play is turned down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The name is not allowed, or somebody publishes it already.
+    BadName,
+    /// The peer is not allowed to.
+    Denied,
+    /// There is no such stream; for viewers.
+    NotFound,
+    /// Our fault.
+    Failed,
+}
+
+impl Refusal {
+    fn publish_code(self) -> &'static str {
+        match self {
+            Self::BadName => "NetStream.Publish.BadName",
+            Self::Denied => "NetStream.Publish.Denied",
+            Self::NotFound | Self::Failed => "NetStream.Failed",
+        }
+    }
+
+    fn play_code(self) -> &'static str {
+        match self {
+            Self::NotFound | Self::BadName => "NetStream.Play.StreamNotFound",
+            Self::Denied | Self::Failed => "NetStream.Play.Failed",
+        }
+    }
+}
+
+/// What `connect` said.
+#[derive(Debug)]
+struct Connection {
+    app: String,
+    tc_url: String,
+    agent: String,
+}
+
+/// Where the one publish of the connection stands; the number is its message stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Publish {
+    Idle,
+    Asked(u32),
+    Live(u32),
+}
+
+/// A sans-IO RTMP server's end of one connection.
+#[derive(Debug)]
+pub struct ServerSession {
+    limits: Limits,
+    /// None once it is done.
+    handshake: Option<ServerHandshake>,
+    link: Link,
+    connection: Option<Connection>,
+    publish: Publish,
+    /// The message stream of a play that waits for the caller.
+    play: Option<u32>,
+    /// The name of an `FCPublish`, until it is answered together with the publish.
+    fc_publish: bool,
+    streams: Vec<u32>,
+    last_stream: u32,
+    /// Commands since the last media message.
+    commands: u32,
+    /// Media that came between the question and the answer, and what it costs; when idle the latter
+    /// counts what was ignored.
+    held: Vec<Tag>,
+    unasked: usize,
+    events: VecDeque<Event>,
+    over: bool,
+}
+
+impl ServerSession {
+    /// A session for a connection that was just accepted.
+    pub fn new(limits: Limits) -> Self {
+        let chunks = ChunkLimits {
+            message_max: COMMAND_MAX.min(limits.message_max),
+            streams_max: limits.csids_max,
+            unfinished_max: limits.unfinished_max,
+        };
+        Self {
+            limits,
+            handshake: Some(ServerHandshake::default()),
+            link: Link::new(chunks),
+            connection: None,
+            publish: Publish::Idle,
+            play: None,
+            fc_publish: false,
+            streams: Vec::new(),
+            last_stream: 0,
+            commands: 0,
+            held: Vec::new(),
+            unasked: 0,
+            events: VecDeque::new(),
+            over: false,
+        }
+    }
+
+    /// Takes bytes from the peer, all of them. Poll the events and take the output after each call: the
+    /// number of events is bounded by the size of `bytes`, which should not exceed 64 KiB by much.
+    ///
+    /// # Errors
+    /// [`RtmpError`]: the session is over. Events before the error can be polled and the output may hold
+    /// a last answer.
+    pub fn input(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
+        if self.over {
+            return Err(RtmpError::Over);
+        }
+        let result = self.take(bytes);
+        self.over = result.is_err();
+        self.check_invariants();
+        result
+    }
+
+    /// The next event, in the order in which the peer caused them.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Bytes to send to the peer, if any.
+    pub fn take_output(&mut self) -> Option<Bytes> {
+        self.link.take_output()
+    }
+
+    /// Lets the peer publish. Media it sent meanwhile becomes events now. Without a publish that waits,
+    /// because it was ended while the caller thought about it, nothing happens.
+    pub fn accept_publish(&mut self) {
+        let Publish::Asked(stream_id) = self.publish else { return };
+        let code = "NetStream.Publish.Start";
+        self.link.send(&Control::User(UserControl::StreamBegin { stream_id }).message());
+        if std::mem::take(&mut self.fc_publish) {
+            self.link.send(&command::on_fc("onFCPublish", code, "Started publishing."));
+        }
+        self.link.send(&command::on_status(stream_id, "status", code, "Started publishing."));
+        self.publish = Publish::Live(stream_id);
+        self.unasked = 0;
+        self.events.extend(self.held.drain(..).map(Event::Media));
+        self.check_invariants();
+    }
+
+    /// Turns the publish down, with a text for the encoder's log. The peer may ask again.
+    pub fn refuse_publish(&mut self, why: Refusal, description: &str) {
+        let Publish::Asked(stream_id) = self.publish else { return };
+        self.link.send(&command::on_status(stream_id, "error", why.publish_code(), description));
+        self.reset_publish();
+        self.check_invariants();
+    }
+
+    /// Turns a play down, with a text for the player's log. The peer may ask again.
+    pub fn refuse_play(&mut self, why: Refusal, description: &str) {
+        let Some(stream_id) = self.play.take() else { return };
+        self.link.send(&command::on_status(stream_id, "error", why.play_code(), description));
+    }
+
+    /// True between [`accept_publish`](Self::accept_publish) and the end of the publish.
+    pub fn is_publishing(&self) -> bool {
+        matches!(self.publish, Publish::Live(_))
+    }
+
+    fn take(&mut self, mut input: &[u8]) -> Result<(), RtmpError> {
+        self.link.count(input.len());
+        if let Some(handshake) = &mut self.handshake {
+            if !handshake.input(&mut input, &mut self.link.out)? {
+                return Ok(());
+            }
+            self.handshake = None;
+        }
+        while let Some(message) = self.link.receive(&mut input)? {
+            self.message(message)?;
+            self.check_output()?;
+        }
+        self.link.acknowledge();
+        self.check_output()
+    }
+
+    fn check_output(&self) -> Result<(), RtmpError> {
+        let (bytes, limit) = (self.link.out.len(), self.limits.output_max);
+        if bytes > limit { Err(RtmpError::OutputStalled { bytes, limit }) } else { Ok(()) }
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), RtmpError> {
+        let Message { timestamp, payload, .. } = message;
+        match message.kind {
+            kind::AUDIO => self.media(Tag { kind: TagKind::Audio, timestamp, body: payload }),
+            kind::VIDEO => self.media(Tag { kind: TagKind::Video, timestamp, body: payload }),
+            kind::DATA_AMF0 => self.data(timestamp, payload),
+            // AMF3 data is AMF0 behind a zero byte, in all encoders seen.
+            kind::DATA_AMF3 => self.data(timestamp, payload.slice(payload.len().min(1)..)),
+            kind::AGGREGATE => split_aggregate(timestamp, payload)?.into_iter().try_for_each(|tag| {
+                if tag.kind == TagKind::Script { self.data(tag.timestamp, tag.body) } else { self.media(tag) }
+            }),
+            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => self.command(message.stream_id, &payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// A data message becomes a script tag if it begins with an AMF0 string. ffmpeg's four bytes of time
+    /// code do not.
+    fn data(&mut self, timestamp: u32, mut body: Bytes) -> Result<(), RtmpError> {
+        const SET: &[u8] = b"\x02\x00\x0d@setDataFrame";
+        const CLEAR: &[u8] = b"\x02\x00\x0f@clearDataFrame";
+        if body.starts_with(SET) {
+            body.advance(SET.len());
+        }
+        if body.first() != Some(&2) || body.starts_with(CLEAR) {
+            return Ok(());
+        }
+        self.media(Tag { kind: TagKind::Script, timestamp, body })
+    }
+
+    /// Encoders are not held to the message stream they publish on: there is one publish a connection.
+    fn media(&mut self, tag: Tag) -> Result<(), RtmpError> {
+        if tag.body.is_empty() {
+            return Ok(());
+        }
+        if self.is_publishing() {
+            self.commands = 0;
+            self.events.push_back(Event::Media(tag));
+            return Ok(());
+        }
+        self.unasked += tag.body.len() + TAG_COST;
+        if self.unasked > self.limits.media_unasked_max {
+            self.held = Vec::new();
+            let limit = self.limits.media_unasked_max;
+            return Err(RtmpError::MediaUnasked { bytes: self.unasked, limit });
+        }
+        if matches!(self.publish, Publish::Asked(_)) {
+            self.held.push(tag);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, stream_id: u32, payload: &[u8]) -> Result<(), RtmpError> {
+        let limit = COMMAND_MAX as usize;
+        if payload.len() > limit {
+            return Err(RtmpError::CommandTooLarge { bytes: payload.len(), limit });
+        }
+        self.commands += 1;
+        if self.commands > self.limits.commands_max {
+            return Err(RtmpError::TooManyCommands { limit: self.limits.commands_max });
+        }
+        let command = Command::parse(payload)?;
+        if self.connection.is_none() && !matches!(command, Command::Connect { .. } | Command::Other { .. }) {
+            return Err(RtmpError::NotConnected { command: command.name() });
+        }
+        match command {
+            Command::Connect { transaction, app, tc_url, flash_ver } => {
+                self.connect(transaction, Connection { app, tc_url, agent: flash_ver })?;
+            }
+            Command::ReleaseStream { transaction } => self.send_result(transaction, Value::Undefined),
+            Command::FcPublish { transaction, .. } => {
+                self.fc_publish = true;
+                self.send_result(transaction, Value::Undefined);
+            }
+            Command::CreateStream { transaction } => self.create_stream(transaction)?,
+            Command::CheckBandwidth { transaction } => self.send_result(transaction, Value::Undefined),
+            Command::GetStreamLength { transaction } => self.send_result(transaction, Value::Number(0.0)),
+            Command::Publish { name, kind, .. } => self.ask_publish(stream_id, &name, kind),
+            Command::Play { name, .. } => self.ask_play(stream_id, &name),
+            Command::FcUnpublish { transaction, .. } => self.fc_unpublish(transaction),
+            Command::DeleteStream { stream_id } => self.delete_stream(stream_id),
+            Command::CloseStream => self.close(f64::from(stream_id)),
+            Command::Result { .. }
+            | Command::Error { .. }
+            | Command::OnStatus { .. }
+            | Command::Other { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn send_result(&mut self, transaction: f64, value: Value) {
+        self.link.send(&command::result(transaction, Value::Null, value));
+    }
+
+    fn connect(&mut self, transaction: f64, connection: Connection) -> Result<(), RtmpError> {
+        if self.connection.is_some() {
+            return Err(RtmpError::ConnectedTwice);
+        }
+        self.link.send(&Control::WindowAckSize { size: WINDOW }.message());
+        self.link.send(&Control::SetPeerBandwidth { size: WINDOW, limit: 2 }.message());
+        self.link.send_chunk_size(CHUNK_OUT);
+        self.link.send(&command::connect_result(transaction));
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    fn create_stream(&mut self, transaction: f64) -> Result<(), RtmpError> {
+        let limit = self.limits.streams_max;
+        if self.streams.len() >= limit as usize {
+            return Err(RtmpError::TooManyStreams { limit });
+        }
+        self.last_stream = self.last_stream.wrapping_add(1).max(1);
+        self.streams.push(self.last_stream);
+        self.send_result(transaction, Value::Number(f64::from(self.last_stream)));
+        Ok(())
+    }
+
+    /// The target of a name on this connection.
+    fn target(&self, name: &str) -> Target {
+        let Some(connection) = &self.connection else { unreachable!("commands come after connect") };
+        Target::resolve(&connection.app, &connection.tc_url, name)
+    }
+
+    fn ask_publish(&mut self, stream_id: u32, name: &str, kind: PublishKind) {
+        if self.publish != Publish::Idle || self.play.is_some() {
+            let text = "This connection is in use for another stream.";
+            let code = Refusal::BadName.publish_code();
+            return self.link.send(&command::on_status(stream_id, "error", code, text));
+        }
+        let target = self.target(name);
+        let Some(Connection { tc_url, agent, .. }) = &self.connection else { return };
+        let (tc_url, agent) = (tc_url.clone(), agent.clone());
+        self.publish = Publish::Asked(stream_id);
+        self.unasked = 0;
+        self.link.set_message_max(self.limits.message_max);
+        self.events.push_back(Event::Publish { target, tc_url, agent, kind });
+    }
+
+    fn ask_play(&mut self, stream_id: u32, name: &str) {
+        if self.publish != Publish::Idle || self.play.is_some() {
+            let text = "This connection is in use for another stream.";
+            let code = Refusal::Failed.play_code();
+            return self.link.send(&command::on_status(stream_id, "error", code, text));
+        }
+        let target = self.target(name);
+        self.play = Some(stream_id);
+        self.events.push_back(Event::Play { target });
+    }
+
+    fn fc_unpublish(&mut self, transaction: f64) {
+        let (code, text) = ("NetStream.Unpublish.Success", "Stopped publishing.");
+        if let Publish::Asked(stream_id) | Publish::Live(stream_id) = self.publish {
+            self.link.send(&command::on_fc("onFCUnpublish", code, text));
+            self.link.send(&command::on_status(stream_id, "status", code, text));
+            self.close(f64::from(stream_id));
+        }
+        self.fc_publish = false;
+        self.send_result(transaction, Value::Undefined);
+    }
+
+    fn delete_stream(&mut self, stream_id: f64) {
+        self.streams.retain(|open| f64::from(*open) != stream_id);
+        self.close(stream_id);
+    }
+
+    /// Ends what goes on on a stream.
+    fn close(&mut self, stream_id: f64) {
+        if self.play.is_some_and(|play| f64::from(play) == stream_id) {
+            self.play = None;
+        }
+        if let Publish::Asked(publish) | Publish::Live(publish) = self.publish
+            && f64::from(publish) == stream_id
+        {
+            self.reset_publish();
+            self.events.push_back(Event::Unpublish);
+        }
+    }
+
+    fn reset_publish(&mut self) {
+        self.publish = Publish::Idle;
+        self.fc_publish = false;
+        self.held = Vec::new();
+        self.unasked = 0;
+    }
+
+    fn check_invariants(&self) {
+        debug_assert!(self.held.is_empty() || matches!(self.publish, Publish::Asked(_)) || self.over);
+        debug_assert!(self.connection.is_some() || (self.publish == Publish::Idle && self.play.is_none()));
+        debug_assert!(self.streams.len() <= self.limits.streams_max as usize);
+        debug_assert!(self.play.is_none() || self.publish == Publish::Idle);
+    }
+}
+
+#[cfg(test)]
+mod tests;
