@@ -21,5 +21,6 @@ pub mod live;
 pub mod media;
 pub mod memory;
 pub mod protocol;
+pub mod server;
 #[expect(unsafe_code, reason = "the engine: each block says who owns the memory and what frees it")]
 pub mod uring;

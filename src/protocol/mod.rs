@@ -1,3 +1,5 @@
-//! How peers talk. Sans-IO: bytes in, events and bytes out; no sockets, no clock.
+//! How peers talk. Sans-IO: bytes in, events and bytes out; no sockets, and time is always an argument.
 
+pub mod http;
 pub mod rtmp;
+pub mod ws;

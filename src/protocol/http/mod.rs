@@ -1,0 +1,27 @@
+//! HTTP/1.1 heads and body framing (RFC 9110, RFC 9112), for a server and for a gateway's pull.
+//!
+//! What it deliberately does not do: HTTP/2, content codings, trailers (read and dropped), lenient line ends.
+//! A shape that two implementations could read differently is refused, because proxies stand in between.
+
+pub mod chunked;
+pub mod client;
+pub mod head;
+pub mod request;
+pub mod response;
+
+pub use chunked::{ChunkError, ChunkedReader};
+pub use client::{ResponseError, ResponseHead, ResponseReader};
+pub use head::{HeadFault, Headers};
+pub use request::{HttpError, Method, Request, RequestLimits, RequestReader};
+pub use response::{Head, error_page};
+
+/// How a message's body is delimited (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks: [`ChunkedReader`] takes the framing off.
+    Chunked,
+}

@@ -1,0 +1,46 @@
+//! The answer to an upgrade. The request is checked where it is read: `Request::websocket_key`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use crate::protocol::http::Head;
+
+/// Appended to every key (RFC 6455, 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The value of `Sec-WebSocket-Accept` for a key (RFC 6455, 4.2.2).
+pub fn accept_key(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    STANDARD.encode(hash.finalize())
+}
+
+/// The whole answer that turns a connection into a WebSocket. `protocol` is the subprotocol that was chosen
+/// among those the client offered.
+pub fn upgrade_response(key: &str, protocol: Option<&str>) -> Vec<u8> {
+    let head = Head::new(101)
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade")
+        .header("Sec-WebSocket-Accept", accept_key(key));
+    match protocol {
+        Some(protocol) => head.header("Sec-WebSocket-Protocol", protocol).encode(),
+        None => head.encode(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standards_example() {
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        assert_eq!(accept_key(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let answer = String::from_utf8(upgrade_response(key, Some("flv"))).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(answer.ends_with("\r\nSec-WebSocket-Protocol: flv\r\n\r\n"));
+    }
+}
