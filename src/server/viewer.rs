@@ -143,7 +143,7 @@ impl Viewer {
             return self.message_end;
         }
         let mut head = [0; FRAME_HEAD_MAX];
-        let len = ws::frame_header(ws::Opcode::Binary, to - self.cursor.at(), &mut head);
+        let len = ws::frame_header(ws::Opcode::Binary, run_len(self.cursor.at(), to), &mut head);
         self.frame = FrameHead::new(&head[..len]);
         self.message_end = to;
         self.cursor.commit(to);
@@ -166,9 +166,13 @@ impl Viewer {
         }
         if self.framing == Framing::WebSocket && !bytes.is_empty() {
             let mut head = [0; FRAME_HEAD_MAX];
-            let len = ws::frame_header(ws::Opcode::Binary, bytes.len() as u64, &mut head);
+            let len = ws::frame_header(ws::Opcode::Binary, bytes.len(), &mut head);
             bytes.splice(0..0, head[..len].iter().copied());
         }
         bytes.into()
     }
+}
+
+fn run_len(from: u64, to: u64) -> usize {
+    usize::try_from(to - from).expect("a run fits memory")
 }

@@ -2,14 +2,44 @@
 //!
 //! Posting takes no lock. A loop is woken at most once between two of its looks into the box.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rustix::event::EventfdFlags;
 
 /// Calls a loop that may be asleep.
 pub trait Wake: Send + Sync {
     /// The loop will look into its mailbox soon.
     fn wake(&self);
+}
+
+/// Wakes a loop through an eventfd that its ring reads.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// A fresh eventfd.
+    ///
+    /// # Errors
+    /// What `eventfd(2)` says.
+    pub fn new() -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?)))
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Wake for EventFd {
+    fn wake(&self) {
+        // The counter cannot overflow: the loop resets it at each wake.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
 }
 
 /// The sending end: one for each who posts, cheap to clone.

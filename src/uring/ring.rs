@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
-use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::buffers::{self, BufferRing, RecvBuf};
-use super::mailbox::Wake;
+use super::mailbox::EventFd;
 use super::slab::Slab;
 use super::{Engine, Event, FrameHead, Millis, Payload, Region, SendError, Sock};
 use crate::memory::Segment;
@@ -127,16 +126,6 @@ impl std::fmt::Debug for Message {
     }
 }
 
-#[derive(Debug)]
-struct EventFd(OwnedFd);
-
-impl Wake for EventFd {
-    fn wake(&self) {
-        // The counter cannot overflow: the loop resets it at each wake.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-}
-
 impl std::fmt::Debug for Uring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Uring")
@@ -147,11 +136,12 @@ impl std::fmt::Debug for Uring {
 }
 
 impl Uring {
-    /// A ring for the calling thread, which alone may use it.
+    /// A ring for the calling thread, which alone may use it. `eventfd` calls it from elsewhere, which gives
+    /// [`Event::Woken`]; its clock counts from `started`, the same for all loops of a process.
     ///
     /// # Errors
     /// What the kernel says; [`super::probe::probe`] says it better.
-    pub fn new(descriptors: Descriptors) -> io::Result<Self> {
+    pub fn new(descriptors: Descriptors, eventfd: Arc<EventFd>, started: Instant) -> io::Result<Self> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
         let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
@@ -162,10 +152,9 @@ impl Uring {
                 true
             }
         };
-        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         let mut engine = Self {
             ring,
-            started: Instant::now(),
+            started,
             inflight: Slab::new(),
             socks: Slab::new(),
             listeners: Vec::new(),
@@ -176,21 +165,11 @@ impl Uring {
             starved: Vec::new(),
             events: VecDeque::new(),
             completions: Vec::new(),
-            eventfd: Arc::new(EventFd(eventfd)),
+            eventfd,
             direct,
         };
         engine.read_wake();
         Ok(engine)
-    }
-
-    /// What calls this loop from elsewhere: [`Event::Woken`] comes of it.
-    pub fn waker(&self) -> Arc<dyn Wake> {
-        Arc::clone(&self.eventfd) as Arc<dyn Wake>
-    }
-
-    /// Starts the clock at `started`, so that all loops of a process count alike.
-    pub fn set_clock(&mut self, started: Instant) {
-        self.started = started;
     }
 
     /// Accepts on `socket` from now on; its connections carry `tag`.
@@ -457,7 +436,7 @@ impl Uring {
     }
 
     fn read_wake(&mut self) {
-        let fd = Fd(self.eventfd.0.as_raw_fd());
+        let fd = Fd(self.eventfd.as_fd().as_raw_fd());
         self.submit(Op::ReadWake { _value: Box::new([0; 8]) }, |op| {
             let Op::ReadWake { _value: value } = op else { unreachable!("as made") };
             opcode::Read::new(fd, value.as_ptr().cast_mut(), 8).build()

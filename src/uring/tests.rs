@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::mailbox::{EventFd, Wake};
 use super::ring::{Descriptors, Uring};
 use super::*;
 use crate::memory::Arena;
@@ -11,10 +12,14 @@ use crate::memory::Arena;
 const TAG: u32 = 5;
 const MODES: [Descriptors; 2] = [Descriptors::Process, Descriptors::Direct(64)];
 
+fn engine(mode: Descriptors) -> Uring {
+    Uring::new(mode, EventFd::new().unwrap(), Instant::now()).unwrap()
+}
+
 fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = Uring::new(mode).unwrap();
+    let mut engine = engine(mode);
     engine.listen(listener, TAG);
     (engine, address)
 }
@@ -175,7 +180,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
 fn connections_are_opened_and_refused() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = Uring::new(Descriptors::Process).unwrap();
+    let mut engine = engine(Descriptors::Process);
     let sock = engine.connect(address).unwrap();
     assert!(matches!(next(&mut engine), Event::Connected { result: Ok(()), .. }));
     let (mut peer, _) = listener.accept().unwrap();
@@ -192,9 +197,10 @@ fn connections_are_opened_and_refused() {
 
 #[test]
 fn another_thread_wakes_a_sleeping_loop() {
-    let mut engine = Uring::new(Descriptors::Process).unwrap();
+    let eventfd = EventFd::new().unwrap();
+    let mut engine = Uring::new(Descriptors::Process, Arc::clone(&eventfd), Instant::now()).unwrap();
     for _ in 0..3 {
-        let waker = engine.waker();
+        let waker = Arc::clone(&eventfd);
         let caller = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(5));
             waker.wake();

@@ -1,0 +1,100 @@
+//! What a loop counts for each role. One thread writes, any thread reads; no lock, no contended line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::fanout::Farewell;
+use super::viewer::Protocol;
+use crate::uring::Millis;
+
+/// A number that one thread changes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning loop may call it.
+    pub(super) fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts; only the owning loop may call it.
+    pub(super) fn sub(&self, n: u64) {
+        self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why peers are turned away or let go, for metrics.
+pub const FAREWELLS: [&str; 6] = ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began"];
+
+/// What one loop counts for one role.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct RoleCounters {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Accepts that the kernel refused, for want of descriptors most likely.
+    pub accept_failures: Counter,
+    /// Viewers now, by protocol.
+    pub viewers: [Counter; Protocol::EVERY.len()],
+    /// Publishers now.
+    pub publishers: Counter,
+    /// Pulls from an upstream now.
+    pub pulls: Counter,
+    /// Pulls that had to connect again.
+    pub reconnects: Counter,
+    /// Bytes received from publishers and upstreams.
+    pub bytes_in: Counter,
+    /// Bytes sent to viewers, by protocol.
+    pub bytes_out: [Counter; Protocol::EVERY.len()],
+    /// Sends to viewers: with the bytes, the mean batch.
+    pub sends: Counter,
+    /// Walks over a stream's viewers.
+    pub flushes: Counter,
+    /// Skips of viewers that fell behind.
+    pub skips: Counter,
+    /// Bytes that they missed.
+    pub skipped_bytes: Counter,
+    /// Viewers let go, by [`FAREWELLS`].
+    pub farewells: [Counter; FAREWELLS.len()],
+    /// Connections closed because the peer broke its protocol.
+    pub bad_peers: Counter,
+    first_picture: metrics::Histogram,
+}
+
+impl RoleCounters {
+    /// All zero; the time to a viewer's first picture goes to `first_picture`, in seconds.
+    pub fn new(first_picture: metrics::Histogram) -> Self {
+        Self {
+            accepted: Counter::default(),
+            accept_failures: Counter::default(),
+            viewers: Default::default(),
+            publishers: Counter::default(),
+            pulls: Counter::default(),
+            reconnects: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Default::default(),
+            sends: Counter::default(),
+            flushes: Counter::default(),
+            skips: Counter::default(),
+            skipped_bytes: Counter::default(),
+            farewells: Default::default(),
+            bad_peers: Counter::default(),
+            first_picture,
+        }
+    }
+
+    /// A viewer has had its first picture, so long after it asked.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
+    pub(super) fn first_picture(&self, after: Millis) {
+        self.first_picture.record(after as f64 / 1000.0);
+    }
+
+    pub(super) fn farewell(&self, farewell: Farewell) {
+        let place = FAREWELLS.iter().position(|name| *name == farewell.name());
+        self.farewells[place.expect("every farewell has a name")].add(1);
+    }
+}

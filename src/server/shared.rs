@@ -1,0 +1,204 @@
+//! What all loops of a process share: roles, their directories, and the way to each other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::counters::RoleCounters;
+use super::fanout::Policy;
+use crate::config::{Config, Upstream};
+use crate::live::cursor::LagLimits;
+use crate::live::directory::Directory;
+use crate::live::log::Retention;
+use crate::live::stream::Stream;
+use crate::live::timeline::StreamTime;
+use crate::memory::Arena;
+use crate::uring::Millis;
+use crate::uring::mailbox::Postbox;
+
+/// What loops tell each other.
+#[derive(Debug)]
+pub enum Message {
+    /// The stream of that id has more.
+    News(u64),
+    /// Somebody publishes a stream that was not there.
+    Published {
+        /// The role it belongs to.
+        role: usize,
+        /// The stream.
+        stream: Arc<Stream>,
+    },
+    /// A stream is over.
+    Ended {
+        /// The stream.
+        stream: Arc<Stream>,
+        /// The HTTP status for those who have had nothing of it.
+        status: u16,
+    },
+    /// Accept nobody any more, and end when the last connection is gone.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// Where the streams of a role come from.
+#[derive(Debug)]
+pub enum Source {
+    /// Publishers.
+    Publishers,
+    /// Upstreams that are pulled from, in order of preference.
+    Upstreams(Vec<UpstreamState>),
+}
+
+/// An upstream, and what is known of it.
+#[derive(Debug)]
+pub struct UpstreamState {
+    /// As configured.
+    pub url: Upstream,
+    /// Its addresses, looked up by the control thread.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Whether the last pull from it worked.
+    pub up: AtomicBool,
+}
+
+/// A role and its streams.
+#[derive(Debug)]
+pub struct RoleState {
+    /// Its name, as in the command.
+    pub name: &'static str,
+    /// Its streams.
+    pub directory: Directory,
+    /// Where they come from.
+    pub source: Source,
+    pub(super) policy: Policy,
+    /// How long a viewer waits for a stream that is not there.
+    pub(super) wait: Millis,
+    /// How long a stream outlives its publisher.
+    pub(super) gap: Millis,
+    /// How long a publisher or upstream may be silent.
+    pub(super) silence: Millis,
+    /// How long a pull outlives its last viewer.
+    pub(super) linger: Millis,
+}
+
+/// Whether the process takes new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not yet.
+    Starting = 0,
+    /// Yes.
+    Ready = 1,
+    /// Not any more.
+    Draining = 2,
+}
+
+/// The ports that the pages and the `ready` line name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// RTMP ingest.
+    pub rtmp: Option<SocketAddr>,
+    /// HTTP-FLV and WS-FLV of the origin.
+    pub flv: Option<SocketAddr>,
+    /// The pages.
+    pub web: Option<SocketAddr>,
+    /// The FLV gateway.
+    pub gateway: Option<SocketAddr>,
+}
+
+/// What all loops share.
+#[derive(Debug)]
+pub struct Shared {
+    /// As loaded at the start.
+    pub config: Config,
+    /// The memory of all logs.
+    pub arena: Arc<Arena>,
+    /// The roles of this process.
+    pub roles: Vec<RoleState>,
+    /// Per loop, per role.
+    pub counters: Vec<Arc<[RoleCounters]>>,
+    /// Per loop.
+    pub posts: Vec<Postbox<Message>>,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// When the process started; all clocks count from here.
+    pub started: Instant,
+    pub(super) phase: AtomicU8,
+}
+
+impl Shared {
+    /// Tells every loop.
+    pub fn tell_all(&self, message: impl Fn() -> Message) {
+        self.posts.iter().for_each(|post| post.post(message()));
+    }
+
+    /// Whether new connections are taken.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Moves on to another phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Milliseconds since the start, as the loops count them.
+    pub fn now(&self) -> Millis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The roles that a configuration asks for: `(origin, gateway)`.
+pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let live = &config.live;
+    let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
+    let retention = Retention {
+        bytes: live.gop_bytes as u64,
+        frames: live.gop_frames as u64,
+        gop_time: stream_time(live.gop_time),
+        history: stream_time(live.lag_time),
+    };
+    let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
+    let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
+    let mut roles = Vec::new();
+    if origin {
+        let own = &config.origin;
+        roles.push(RoleState {
+            name: "origin",
+            directory: Directory::new(Arc::clone(arena), retention),
+            source: Source::Publishers,
+            policy: policy(own.flush),
+            wait: millis(own.wait),
+            gap: millis(own.gap),
+            silence: millis(own.silence),
+            linger: 0,
+        });
+    }
+    if gateway {
+        let own = &config.flv_gateway;
+        let upstreams = own.upstream.iter().map(|url| UpstreamState {
+            url: url.clone(),
+            addresses: ArcSwap::default(),
+            up: AtomicBool::new(false),
+        });
+        roles.push(RoleState {
+            name: "flv-gateway",
+            directory: Directory::new(Arc::clone(arena), retention),
+            source: Source::Upstreams(upstreams.collect()),
+            policy: policy(own.flush),
+            wait: millis(own.wait),
+            gap: millis(own.gap),
+            silence: millis(own.silence),
+            linger: millis(own.linger),
+        });
+    }
+    roles
+}
