@@ -16,7 +16,7 @@ drawtext=fontfile=$font:text='%{pts\:hms}':fontsize=36:fontcolor=white:x=(w-tw)/
 drawtext=fontfile=$font:text='uringcast demo':fontsize=18:fontcolor=0x9fd8ff:x=(w-tw)/2:y=192" \
   -c:v libx264 -profile:v main -preset veryslow -pix_fmt yuv420p -bf 0 -g 50 -keyint_min 50 -sc_threshold 0 \
   -b:v 220k -maxrate 300k -bufsize 300k -x264-params threads=1 \
-  -af "volume=0.25" -c:a aac -b:a 48k -ac 1 -frames:v 250 \
+  -af "volume=0.25" -c:a aac -b:a 48k -ac 1 \
   -flags:v +bitexact -flags:a +bitexact -map_metadata -1 \
   -flvflags no_duration_filesize -f flv clip.flv
 ls -l clip.flv
