@@ -102,13 +102,12 @@ function showHowTo(ports) {
   setText(at("howto-ffmpeg"),
     `ffmpeg -re -stream_loop -1 -i FILE \\\n  -c:v libx264 -g 50 -c:a aac \\\n  -f flv rtmp://${rtmp}/${key}`);
   setText(at("howto-obs"), `Server      rtmp://${rtmp}/${key.slice(0, cut)}\nStream Key  ${key.slice(cut + 1)}`);
-  setText(at("elsewhere"), `ffplay -fflags nobuffer ${address(key)}\nvlc ${address(key)}`);
+  setText(at("elsewhere"), `ffplay -fflags nobuffer ${address(key, false)}\nvlc ${address(key, false)}`);
 }
 
 // ---- playing --------------------------------------------------------------------------------------------
 
-function address(key) {
-  const ws = at("controls").elements.transport.value === "ws";
+function address(key, ws = at("controls").elements.transport.value === "ws") {
   const secure = location.protocol === "https:";
   const gateway = at("gateway").checked && state.server?.ports?.gateway;
   const host = gateway ? `${location.hostname}:${gateway}` : location.host;
@@ -137,7 +136,7 @@ function start() {
   }
   if (!window.mpegts?.isSupported()) {
     notice("This browser has no Media Source Extensions.",
-      `Use a current Chrome, Edge, Firefox or Safari 17, or open ${address(state.key)} in VLC.`);
+      `Use a current Chrome, Edge, Firefox or Safari 17, or open ${address(state.key, false)} in VLC.`);
     return;
   }
   const url = address(state.key);
