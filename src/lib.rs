@@ -9,7 +9,9 @@
 //! | [`memory`] | append-only memory, one writer and many readers | – |
 //! | [`live`] | streams, their logs, cursors, the lag policy; no sockets, no clock | `media`, `memory` |
 //! | [`uring`] | the engine: rings, operations, buffers; knows no media | `memory` |
+//! | [`tools`] | what comes with the server: the stress tool | – |
 //!
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
 pub mod media;
+pub mod tools;
