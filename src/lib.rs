@@ -22,5 +22,6 @@ pub mod media;
 pub mod memory;
 pub mod protocol;
 pub mod server;
+pub mod tools;
 #[expect(unsafe_code, reason = "the engine: each block says who owns the memory and what frees it")]
 pub mod uring;

@@ -1,0 +1,3 @@
+//! What comes with the server and is no part of it.
+
+pub mod stress;

@@ -1,0 +1,138 @@
+//! What a run is asked to do.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use super::StressError;
+
+/// Arguments of `uringcast stress`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StressArgs {
+    /// What to play: http://HOST[:PORT]/app/name.flv or ws://…
+    pub url: String,
+    /// Viewers to hold
+    #[arg(long, short = 'n', value_name = "N")]
+    pub viewers: usize,
+    /// Seconds over which they arrive
+    #[arg(long, default_value_t = 5.0, value_name = "SECS", value_parser = seconds)]
+    pub ramp: f64,
+    /// Seconds to measure once all are there
+    #[arg(long, default_value_t = 30.0, value_name = "SECS", value_parser = seconds)]
+    pub duration: f64,
+    /// Viewers whose every tag is checked
+    #[arg(long, default_value_t = 20, value_name = "K")]
+    pub sample_check: usize,
+    /// The server's process, for its CPU and memory
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Print the report as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A run, ready to go.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is played.
+    pub target: Target,
+    /// Viewers to hold.
+    pub viewers: usize,
+    /// The time over which they arrive.
+    pub ramp: Duration,
+    /// The time that is measured.
+    pub duration: Duration,
+    /// Viewers whose every tag is checked, the first ones to arrive; at least one.
+    pub sampled: usize,
+    /// The server's process.
+    pub server_pid: Option<u32>,
+}
+
+/// What is played: where to connect and what to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where the server listens.
+    pub addr: SocketAddr,
+    /// `Host` header.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// WS-FLV, not HTTP-FLV.
+    pub websocket: bool,
+}
+
+impl StressArgs {
+    /// The run these arguments ask for; resolves the URL's host.
+    ///
+    /// # Errors
+    /// [`StressError::Url`].
+    pub fn options(&self) -> Result<Options, StressError> {
+        Ok(Options {
+            target: Target::resolve(&self.url)?,
+            viewers: self.viewers,
+            ramp: Duration::from_secs_f64(self.ramp),
+            duration: Duration::from_secs_f64(self.duration),
+            sampled: self.sample_check.clamp(1, self.viewers.max(1)),
+            server_pid: self.server_pid,
+        })
+    }
+}
+
+impl Target {
+    /// Takes a URL apart and resolves its host.
+    ///
+    /// # Errors
+    /// [`StressError::Url`].
+    pub fn resolve(url: &str) -> Result<Self, StressError> {
+        let wrong = |reason| StressError::Url { url: url.to_owned(), reason };
+        let (websocket, rest) = match (url.strip_prefix("http://"), url.strip_prefix("ws://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(wrong("begins with neither http:// nor ws://")),
+        };
+        let (host, path) = rest.split_at(rest.find('/').ok_or(wrong("has no path"))?);
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let mut found = with_port.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
+        let addr = found.next().ok_or(wrong("the host has no address"))?;
+        Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), websocket })
+    }
+
+    /// The request's head.
+    pub(super) fn request(&self) -> String {
+        let upgrade = if self.websocket {
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        } else {
+            ""
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: uringcast-stress/{version}\r\n{upgrade}\r\n",
+            self.path, self.host
+        )
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=86_400.0).contains(&value) => Ok(value),
+        _ => Err("not a number of seconds from 0 to 86400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let target = Target::resolve("ws://127.0.0.1:8501/live/a.flv?x=1").unwrap();
+        assert_eq!(target.addr, "127.0.0.1:8501".parse().unwrap());
+        assert_eq!((target.path.as_str(), target.websocket), ("/live/a.flv?x=1", true));
+        let target = Target::resolve("http://127.0.0.1/live/a.flv").unwrap();
+        assert_eq!((target.addr.port(), target.websocket), (80, false));
+        for wrong in ["rtmp://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
+            assert!(matches!(Target::resolve(wrong), Err(StressError::Url { .. })), "{wrong}");
+        }
+    }
+}

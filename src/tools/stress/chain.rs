@@ -1,0 +1,278 @@
+//! Follows an FLV tag chain in any portions without keeping it.
+//!
+//! It is a judge of the server, hence shares no code with the server's own FLV.
+
+const FILE_HEADER: usize = 13;
+const TAG_HEADER: usize = 11;
+const TRAILER: usize = 4;
+/// How far a tag may stand behind the newest tag of the other kind.
+const INTERLEAVE_MS: i32 = 1500;
+
+/// The first thing wrong with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// The first 13 bytes are not those of an FLV file.
+    #[error("not an FLV header")]
+    FileHeader,
+    /// Unknown type, or a stream id other than 0.
+    #[error("no tag header where one is due (type {kind})")]
+    TagHeader {
+        /// The type byte.
+        kind: u8,
+    },
+    /// `PreviousTagSize` differs from the tag before it.
+    #[error("PreviousTagSize {announced} behind a tag of {actual} bytes")]
+    Trailer {
+        /// What the field says.
+        announced: u32,
+        /// What the tag takes.
+        actual: u32,
+    },
+    /// A timestamp below one before it.
+    #[error("time goes back by {by} ms")]
+    TimeGoesBack {
+        /// Milliseconds.
+        by: i32,
+    },
+    /// The first picture needs another one.
+    #[error("the first picture is no keyframe")]
+    NoKeyframe,
+    /// A coded frame came before its configuration.
+    #[error("media before its sequence header (type {kind})")]
+    NoSequenceHeader {
+        /// The tag's type.
+        kind: u8,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    FileHeader,
+    TagHeader,
+    Body,
+    Trailer,
+}
+
+/// See [`Chain::feed`].
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    step: Step,
+    /// What is collected of the current header or trailer, or of the body's first bytes.
+    small: [u8; FILE_HEADER],
+    filled: usize,
+    body_left: usize,
+    body_len: u32,
+    kind: u8,
+    time: u32,
+    newest: [Option<u32>; 2],
+    had_header: [bool; 2],
+    keyframes: u64,
+    tags: u64,
+}
+
+impl Chain {
+    pub(super) const fn new() -> Self {
+        Self {
+            step: Step::FileHeader,
+            small: [0; FILE_HEADER],
+            filled: 0,
+            body_left: 0,
+            body_len: 0,
+            kind: 0,
+            time: 0,
+            newest: [None; 2],
+            had_header: [false; 2],
+            keyframes: 0,
+            tags: 0,
+        }
+    }
+
+    /// Whole tags so far.
+    pub(super) const fn tags(&self) -> u64 {
+        self.tags
+    }
+
+    /// Whole keyframes so far.
+    pub(super) const fn keyframes(&self) -> u64 {
+        self.keyframes
+    }
+
+    /// The newest time of the leading kind.
+    pub(super) fn media_time(&self) -> Option<u32> {
+        self.newest[1].or(self.newest[0])
+    }
+
+    /// Takes the next bytes of the chain.
+    ///
+    /// # Errors
+    /// The first thing wrong; the chain cannot be followed after it.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ChainError> {
+        while !bytes.is_empty() {
+            match self.step {
+                Step::FileHeader => {
+                    if self.collect(&mut bytes, FILE_HEADER) {
+                        self.end_file_header()?;
+                    }
+                }
+                Step::TagHeader => {
+                    if self.collect(&mut bytes, TAG_HEADER) {
+                        self.end_tag_header()?;
+                    }
+                }
+                Step::Body => self.pass_body(&mut bytes)?,
+                Step::Trailer => {
+                    if self.collect(&mut bytes, TRAILER) {
+                        self.end_trailer()?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves bytes to `small` until it holds `want`.
+    fn collect(&mut self, bytes: &mut &[u8], want: usize) -> bool {
+        let take = bytes.len().min(want - self.filled);
+        self.small[self.filled..self.filled + take].copy_from_slice(&bytes[..take]);
+        *bytes = &bytes[take..];
+        self.filled += take;
+        self.filled == want
+    }
+
+    fn enter(&mut self, step: Step) {
+        self.step = step;
+        self.filled = 0;
+    }
+
+    fn end_file_header(&mut self) -> Result<(), ChainError> {
+        let flags = self.small[4];
+        let fixed = self.small.starts_with(b"FLV\x01") && self.small[5..] == [0, 0, 0, 9, 0, 0, 0, 0];
+        if !fixed || flags & !5 != 0 {
+            return Err(ChainError::FileHeader);
+        }
+        self.enter(Step::TagHeader);
+        Ok(())
+    }
+
+    fn end_tag_header(&mut self) -> Result<(), ChainError> {
+        let [kind, l0, l1, l2, t0, t1, t2, t3, id @ ..] = self.small;
+        if ![8, 9, 18].contains(&kind) || id[..3] != [0; 3] {
+            return Err(ChainError::TagHeader { kind });
+        }
+        self.kind = kind;
+        self.body_len = u32::from_be_bytes([0, l0, l1, l2]);
+        self.body_left = self.body_len as usize;
+        self.time = u32::from_be_bytes([t3, t0, t1, t2]);
+        self.check_time()?;
+        self.enter(if self.body_left == 0 { Step::Trailer } else { Step::Body });
+        Ok(())
+    }
+
+    fn check_time(&mut self) -> Result<(), ChainError> {
+        let Some(mine) = self.track() else { return Ok(()) };
+        for (track, allowed) in [(mine, 0), (1 - mine, INTERLEAVE_MS)] {
+            let step = self.newest[track].map_or(0, |last| self.time.wrapping_sub(last).cast_signed());
+            if step < -allowed {
+                return Err(ChainError::TimeGoesBack { by: -step });
+            }
+        }
+        self.newest[mine] = Some(self.time);
+        Ok(())
+    }
+
+    fn track(&self) -> Option<usize> {
+        match self.kind {
+            8 => Some(0),
+            9 => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Passes over the body; its first two bytes say what it is.
+    fn pass_body(&mut self, bytes: &mut &[u8]) -> Result<(), ChainError> {
+        let take = bytes.len().min(self.body_left);
+        let lead = take.min(2 - self.filled.min(2));
+        self.small[self.filled..self.filled + lead].copy_from_slice(&bytes[..lead]);
+        self.filled += lead;
+        *bytes = &bytes[take..];
+        self.body_left -= take;
+        if self.body_left == 0 {
+            self.judge()?;
+            self.enter(Step::Trailer);
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self) -> Result<(), ChainError> {
+        let Some(track) = self.track() else { return Ok(()) };
+        let (first, second) = (self.small[0], if self.body_len > 1 { self.small[1] } else { 0xff });
+        let is_header = second == 0 && if track == 1 { first & 0x0f == 7 } else { first >> 4 == 10 };
+        let needs_header = if track == 1 { first & 0x0f == 7 } else { first >> 4 == 10 };
+        if is_header {
+            self.had_header[track] = true;
+        } else if needs_header && self.body_len > 5 && !self.had_header[track] {
+            return Err(ChainError::NoSequenceHeader { kind: self.kind });
+        } else if track == 1 && self.body_len > 5 {
+            // Enhanced FLV keeps the frame type in three bits below its marker.
+            if (first >> 4) & 7 == 1 {
+                self.keyframes += 1;
+            } else if self.keyframes == 0 {
+                return Err(ChainError::NoKeyframe);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_trailer(&mut self) -> Result<(), ChainError> {
+        let [a, b, c, d, ..] = self.small;
+        let (announced, actual) = (u32::from_be_bytes([a, b, c, d]), 11 + self.body_len);
+        if announced != actual {
+            return Err(ChainError::Trailer { announced, actual });
+        }
+        self.tags += 1;
+        self.enter(Step::TagHeader);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIP: &[u8] = include_bytes!("../../../web/demo/clip.flv");
+
+    #[test]
+    fn a_good_chain_is_good_in_any_portions() {
+        for step in [1, 2, 3, 13, 1024, CLIP.len()] {
+            let mut chain = Chain::new();
+            CLIP.chunks(step).for_each(|part| chain.feed(part).unwrap());
+            assert_eq!((chain.keyframes(), chain.step, chain.filled), (5, Step::TagHeader, 0));
+            assert_eq!(chain.media_time(), Some(9983));
+        }
+    }
+
+    #[test]
+    fn a_byte_too_many_or_too_few_is_found() {
+        let mut wrong = CLIP.to_vec();
+        wrong.remove(100_000);
+        assert!(Chain::new().feed(&wrong).is_err());
+        wrong = CLIP.to_vec();
+        wrong.insert(100_000, 0);
+        assert!(Chain::new().feed(&wrong).is_err());
+        assert_eq!(Chain::new().feed(b"HTTP/1.1 200 OK\r\n"), Err(ChainError::FileHeader));
+    }
+
+    #[test]
+    fn a_chain_that_begins_inside_a_gop_is_found() {
+        let mut bytes = CLIP[..FILE_HEADER].to_vec();
+        let mut tag = |body: &[u8], time: u8| {
+            let len = u8::try_from(body.len()).unwrap();
+            bytes.extend([9, 0, 0, len, 0, 0, time, 0, 0, 0, 0]);
+            bytes.extend(body);
+            bytes.extend([0, 0, 0, 11 + len]);
+        };
+        tag(&[0x17, 0, 0, 0, 0, 1], 0);
+        tag(&[0x27, 1, 0, 0, 0, 1, 2], 40);
+        assert_eq!(Chain::new().feed(&bytes), Err(ChainError::NoKeyframe));
+    }
+}

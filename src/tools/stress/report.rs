@@ -1,0 +1,152 @@
+//! What a run has found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// A viewer needs this share of what the best sampled viewer got.
+pub(super) const SHARE_MIN: f64 = 0.99;
+/// Sampled viewers have to be given this much media time per second.
+const MEDIA_RATE_MIN: f64 = 0.95;
+
+/// The result of one run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Viewers asked for.
+    pub viewers: usize,
+    /// Viewers that got media at all.
+    pub connected: usize,
+    /// Viewers that failed, whenever and for whatever reason, `starved` ones not among them.
+    pub failed: usize,
+    /// The reasons and how often each was met.
+    pub reasons: BTreeMap<String, usize>,
+    /// Viewers that stayed but got less than 99 % of the best sampled viewer's bytes.
+    pub starved: usize,
+    /// Stalls of more than 2 s, of all viewers.
+    pub stalls: u64,
+    /// Length of the measured time.
+    pub seconds: f64,
+    /// Bytes all viewers got in it.
+    pub bytes: u64,
+    /// Those as a share of what they should have got, in percent.
+    pub served_percent: f64,
+    /// The worst viewer's share, in percent.
+    pub worst_percent: f64,
+    /// Bytes of the best sampled viewer.
+    pub reference_bytes: u64,
+    /// What a viewer may lag at the end without being called starved: half a second of the stream.
+    pub slack_bytes: u64,
+    /// Viewers whose every tag was checked.
+    pub sampled: usize,
+    /// Tags of those.
+    pub sampled_tags: u64,
+    /// Media time that sampled viewers got per second; 1 when they keep up with the publisher.
+    pub media_rate: f64,
+    /// Milliseconds from connecting to the first byte of the body.
+    pub first_byte_ms: Percentiles,
+    /// Milliseconds from connecting to the end of the first keyframe.
+    pub first_keyframe_ms: Percentiles,
+    /// What it cost the server, when its process is known.
+    pub server: Option<ServerCost>,
+    /// This tool's own share of a core, in percent.
+    pub own_cpu_percent: f64,
+    /// Mean bytes of a receive call: how often the tool reads changes what the server pays.
+    pub bytes_per_read: u64,
+}
+
+/// A distribution in three numbers.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Percentiles {
+    /// Half are at or below.
+    pub p50: f64,
+    /// 99 in 100 are at or below.
+    pub p99: f64,
+    /// All are at or below.
+    pub max: f64,
+}
+
+/// What the run cost the server's process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ServerCost {
+    /// User and system time in the measured time.
+    pub cpu_seconds: f64,
+    /// That as a share of one core, in percent.
+    pub cpu_percent: f64,
+    /// CPU seconds per 10^9 bytes that viewers got.
+    pub cpu_seconds_per_gb: f64,
+    /// Resident memory at the end.
+    pub rss_bytes: u64,
+    /// Its growth since before the first viewer, per viewer.
+    pub rss_bytes_per_viewer: i64,
+}
+
+impl Report {
+    /// Every viewer came, stayed, and got what it should.
+    pub fn passed(&self) -> bool {
+        self.viewers > 0
+            && self.connected == self.viewers
+            && self.failed == 0
+            && self.starved == 0
+            && self.reference_bytes > 0
+            && self.media_rate >= MEDIA_RATE_MIN
+    }
+}
+
+impl Percentiles {
+    /// From microseconds to milliseconds.
+    pub(super) fn of(values_us: impl Iterator<Item = u64>) -> Self {
+        const HIGHEST_US: u64 = 600_000_000;
+        let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, HIGHEST_US, 3) else {
+            return Self::default();
+        };
+        values_us.for_each(|value| histogram.saturating_record(value.clamp(1, HIGHEST_US)));
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50: at(0.5), p99: at(0.99), max: histogram.max() as f64 / 1e3 }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "served" } else { "NOT SERVED" };
+        writeln!(f, "{verdict}: {} of {} viewers, {} failed", self.connected, self.viewers, self.failed)?;
+        for (reason, count) in &self.reasons {
+            writeln!(f, "  {count:>6} × {reason}")?;
+        }
+        writeln!(
+            f,
+            "bytes            {:.3} GB in {:.1} s: {:.2} % served, worst viewer {:.2} %, {} starved, {} stalls > 2 s",
+            self.bytes as f64 / 1e9,
+            self.seconds,
+            self.served_percent,
+            self.worst_percent,
+            self.starved,
+            self.stalls
+        )?;
+        writeln!(
+            f,
+            "checked          {} tags of {} viewers whole, media rate {:.3}",
+            self.sampled_tags, self.sampled, self.media_rate
+        )?;
+        let line =
+            |name, p: &Percentiles| format!("{name} p50 {:.1} p99 {:.1} max {:.1} ms", p.p50, p.p99, p.max);
+        writeln!(f, "{}", line("first byte      ", &self.first_byte_ms))?;
+        writeln!(f, "{}", line("first keyframe  ", &self.first_keyframe_ms))?;
+        if let Some(server) = &self.server {
+            writeln!(
+                f,
+                "server           {:.3} CPU-s per GB, {:.1} % of a core, {:.1} MB resident, {} bytes a viewer",
+                server.cpu_seconds_per_gb,
+                server.cpu_percent,
+                server.rss_bytes as f64 / 1e6,
+                server.rss_bytes_per_viewer
+            )?;
+        }
+        writeln!(
+            f,
+            "this tool        {:.1} % of a core, {} bytes a read",
+            self.own_cpu_percent, self.bytes_per_read
+        )
+    }
+}

@@ -1,0 +1,145 @@
+//! Processes that end with the test, and the program itself.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::until;
+
+const LOG_LINES_MAX: usize = 20_000;
+
+/// A child process with its log; dropping it kills it and, in a failing test, prints the log.
+pub(crate) struct Guard {
+    name: String,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Guard {
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (shared, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let mut log = shared.lock().unwrap();
+                if log.len() < LOG_LINES_MAX {
+                    log.push(String::from_utf8_lossy(&line).into_owned());
+                }
+            }
+        });
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// SIGKILL, as a crash would end it.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> bool {
+        let name = format!("{} to end", self.name);
+        until(&name, || self.child.try_wait().unwrap()).success()
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(200);
+            eprintln!("--- {} ({} lines)\n{}\n---", self.name, log.len(), log[from..].join("\n"));
+        }
+    }
+}
+
+/// The program in one of its roles.
+pub(crate) struct Server {
+    pub(crate) guard: Guard,
+    addrs: HashMap<String, SocketAddr>,
+}
+
+impl Server {
+    /// Starts `uringcast ARGS` in `home` and waits for its ready line.
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
+        command.args(args).current_dir(home);
+        let mut guard = Guard::spawn(args[0], &mut command);
+        let ready = until(&format!("{} to be ready", args[0]), || {
+            let found = guard.log().into_iter().find(|line| line.starts_with("ready "));
+            let running = guard.is_running();
+            assert!(found.is_some() || running, "{args:?} ended before it was ready");
+            found
+        });
+        let addrs = ready
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect();
+        Self { guard, addrs }
+    }
+
+    /// An origin on free ports; a viewer waits 20 s for a publisher and a publisher's `gap` to pass.
+    pub(crate) fn origin(home: &Path, gap: &str) -> Self {
+        let any = "127.0.0.1:0";
+        Self::origin_at(home, gap, [any; 4])
+    }
+
+    /// An origin at `[rtmp, flv, web, admin]`.
+    pub(crate) fn origin_at(home: &Path, gap: &str, [rtmp, flv, web, admin]: [&str; 4]) -> Self {
+        let args = ["origin", "--rtmp", rtmp, "--flv", flv, "--web", web, "--admin", admin];
+        Self::start(home, &[&args[..], &["--wait", "20s", "--gap", gap]].concat())
+    }
+
+    /// A gateway that pulls from `upstream`.
+    pub(crate) fn gateway(home: &Path, gap: &str, upstream: SocketAddr) -> Self {
+        Self::gateway_at(home, gap, upstream, "127.0.0.1:0")
+    }
+
+    pub(crate) fn gateway_at(home: &Path, gap: &str, upstream: SocketAddr, listen: &str) -> Self {
+        let upstream = format!("http://{upstream}");
+        let args = ["flv-gateway", "--listen", listen, "--upstream", &upstream, "--admin", "127.0.0.1:0"];
+        Self::start(home, &[&args[..], &["--wait", "20s", "--gap", gap]].concat())
+    }
+
+    /// The address the ready line gives for `name`.
+    pub(crate) fn addr(&self, name: &str) -> SocketAddr {
+        *self.addrs.get(name).unwrap_or_else(|| panic!("no {name}= in the ready line: {:?}", self.addrs))
+    }
+
+    /// Where `key` is published by RTMP.
+    pub(crate) fn rtmp(&self, key: &str) -> String {
+        format!("rtmp://{}/{key}", self.addr("rtmp"))
+    }
+
+    pub(crate) fn assert_up(&mut self) {
+        assert!(self.guard.is_running(), "{} has died", self.guard.name);
+        let panicked = self.guard.log().into_iter().find(|line| line.contains("panicked"));
+        assert_eq!(panicked, None);
+    }
+
+    /// Waits for a log line that holds `part`.
+    pub(crate) fn wait_log(&self, part: &str) {
+        until(&format!("a log line with {part:?}"), || {
+            self.guard.log().iter().any(|line| line.contains(part)).then_some(())
+        });
+    }
+}

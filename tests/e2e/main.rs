@@ -1,0 +1,13 @@
+//! The real program, driven from outside: ffmpeg publishes, small clients written for this purpose look at
+//! every byte that comes back.
+//!
+//! Nothing here uses the library's own parsers: a mistake must not be able to hide by being made twice.
+//! Waiting is polling with generous bounds; no test asserts a speed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+
+mod badinput;
+mod chain;
+mod crowd;
+mod demo;
+mod harness;
+mod restart;
