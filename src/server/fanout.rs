@@ -32,6 +32,8 @@ const RUN_MAX: u64 = 1 << 20;
 pub(super) enum Farewell {
     /// The stream is over and it has all of it.
     StreamEnded,
+    /// The stream ended before there was anything to send; the status is the answer it is due.
+    NeverBegan(u16),
     /// It took less than an eighth of the stream over several skips.
     TooSlow,
     /// Its socket stayed full for too long.
@@ -47,6 +49,7 @@ impl Farewell {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::StreamEnded => "stream-ended",
+            Self::NeverBegan(_) => "never-began",
             Self::TooSlow => "too-slow",
             Self::Stalled => "stalled",
             Self::Broken(_) => "broken",
@@ -89,7 +92,8 @@ struct View {
     head_time: StreamTime,
     held: VecDeque<Held>,
     members: Vec<ViewerId>,
-    ended: bool,
+    /// The stream is over, with the status for those who have had nothing of it.
+    ended: Option<u16>,
     scheduled: bool,
     last_flush: Millis,
 }
@@ -177,22 +181,14 @@ impl Fanout {
         }
     }
 
-    /// The stream is over: its viewers get the rest and are let go. Gives those who have had nothing yet.
-    pub(super) fn stream_ended(&mut self, stream: u64, now: Millis) -> Vec<ViewerId> {
-        let mut fresh = Vec::new();
+    /// The stream is over: its viewers get the rest and are let go.
+    pub(super) fn stream_ended(&mut self, stream: u64, status: u16, now: Millis) {
         for selection in [Selection::All, Selection::Audio, Selection::Video] {
-            let Some(&id) = self.by_stream.get(&(stream, selection)) else { continue };
-            let view = self.views[id as usize].as_mut().expect("listed");
-            view.ended = true;
-            view.refresh_head();
-            let nothing = |id: &&ViewerId| {
-                let viewer = self.viewers[**id as usize].as_ref().expect("a member");
-                viewer.cursor.is_fresh() && viewer.state == State::Idle && view.index.starts.is_empty()
-            };
-            fresh.extend(view.members.iter().filter(nothing).copied());
-            self.schedule(id, now);
+            if let Some(&id) = self.by_stream.get(&(stream, selection)) {
+                self.views[id as usize].as_mut().expect("listed").ended = Some(status);
+                self.schedule(id, now);
+            }
         }
-        fresh
     }
 
     /// When the next view is to be flushed.
@@ -258,8 +254,6 @@ impl Fanout {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
         viewer.state = State::Idle;
-        // It may have slept through windows: look at the log as it is now, or its lag is not seen.
-        view.refresh(engine);
         if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
             self.leaving.push((id, viewer.sock, farewell));
         }
@@ -383,7 +377,7 @@ impl Fanout {
             head_time: 0,
             held: VecDeque::new(),
             members: Vec::new(),
-            ended: false,
+            ended: None,
             scheduled: false,
             last_flush: 0,
         };
@@ -548,8 +542,13 @@ fn pump<E: Engine>(
         let step =
             viewer.cursor.step(&view.index, view.head, view.head_time, held.as_ref(), &view.policy.lag);
         match step {
-            Step::Idle if view.ended && started => return Err(Farewell::StreamEnded),
-            Step::Idle => return Ok(()),
+            Step::Idle => {
+                return match view.ended {
+                    None => Ok(()),
+                    Some(_) if started => Err(Farewell::StreamEnded),
+                    Some(status) => Err(Farewell::NeverBegan(status)),
+                };
+            }
             Step::Cut => return Err(Farewell::TooSlow),
             Step::Begin(beginning) => begin(viewer, started, &beginning, counters),
             Step::Run { to, .. } => {

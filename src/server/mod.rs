@@ -1,0 +1,35 @@
+//! Roles: the loops that wire media, protocols and the engine together.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `start` | listeners, threads, the `ready` line |
+//! | `shared` | what all loops share: roles, directories, messages |
+//! | `worker` | one loop: events in, handlers, flushes, sweeps |
+//! | `conn` | a connection and what it waits for |
+//! | `publish` | RTMP publishers |
+//! | `request`, `pages`, `api` | HTTP requests and their answers |
+//! | `play` | from a request to a viewer, and back when there is no stream |
+//! | `fanout`, `viewer` | views of streams and the viewers that follow them |
+//! | `pull` | streams pulled from an upstream |
+//! | `clip` | the demo's publisher |
+//! | `counters` | what a loop counts |
+
+mod api;
+mod clip;
+mod conn;
+pub mod counters;
+mod fanout;
+mod pages;
+mod play;
+mod publish;
+mod pull;
+mod request;
+pub mod shared;
+#[cfg(test)]
+mod simulation;
+pub mod start;
+mod viewer;
+mod worker;
+
+pub use api::streams_json;
+pub use viewer::Protocol;
