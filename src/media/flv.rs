@@ -102,7 +102,8 @@ pub enum FlvItem {
 
 /// Reads an FLV stream that arrives in pieces of any size.
 ///
-/// Bytes are copied once, on [`push`](Self::push); bodies are slices of what was pushed. The buffer grows
+/// Bytes are copied once, on [`push`](Self::push); bodies are slices of what was pushed, so one that is
+/// kept for long keeps its neighbours in memory: copy it then. The buffer grows
 /// with the bytes that arrive, never by an announced size, and holds at most one tag and one push when
 /// the caller drains it after each push.
 #[derive(Debug)]

@@ -139,7 +139,7 @@ fn classify_video(body: &[u8]) -> Class {
 
 /// Multitrack (6) and `ModEx` (7) bodies carry the real packet type further in; read just far enough.
 fn classify_wrapped_video(first: u8, body: &[u8], frame: Class) -> Class {
-    match wrapped_packet_type(first & 0x0f, body) {
+    match wrapped_packet_type(first & 0x0f, 6, body) {
         Some(0) => Class::SequenceHeader,
         Some(1 | 3) => frame,
         _ => Class::Other,
@@ -153,7 +153,7 @@ fn classify_audio(body: &[u8]) -> Class {
             0 => Class::SequenceHeader,
             1 => Class::Sound,
             // AudioPacketType: 5 multitrack, 7 ModEx (their video counterparts are 6 and 7).
-            wrapper @ (5 | 7) => match wrapped_packet_type(if wrapper == 5 { 6 } else { 7 }, body) {
+            wrapper @ (5 | 7) => match wrapped_packet_type(wrapper, 5, body) {
                 Some(0) => Class::SequenceHeader,
                 Some(1) => Class::Sound,
                 _ => Class::Other,
@@ -169,8 +169,9 @@ fn classify_audio(body: &[u8]) -> Class {
     }
 }
 
-/// The packet type inside a multitrack (6) or `ModEx` (7) body. A few `ModEx` layers are followed, no more.
-fn wrapped_packet_type(mut packet_type: u8, body: &[u8]) -> Option<u8> {
+/// The packet type inside a multitrack or `ModEx` (7) body; `multitrack` is 6 in video and 5 in audio. A few
+/// `ModEx` layers are followed, no more.
+fn wrapped_packet_type(mut packet_type: u8, multitrack: u8, body: &[u8]) -> Option<u8> {
     let mut at = 1;
     for _ in 0..4 {
         match packet_type {
@@ -186,7 +187,7 @@ fn wrapped_packet_type(mut packet_type: u8, body: &[u8]) -> Option<u8> {
                 packet_type = body.get(at)? & 0x0f;
                 at += 1;
             }
-            6 => return Some(body.get(at)? & 0x0f), // UB4 multitrack type, UB4 packet type
+            wrapper if wrapper == multitrack => return Some(body.get(at)? & 0x0f), // UB4 multitrack type, UB4 packet type
             other => return Some(other),
         }
     }
@@ -230,6 +231,8 @@ mod tests {
             (Audio, &[0x2f, 0xff], Class::Sound),
             (Audio, b"\x90Opus", Class::SequenceHeader),
             (Audio, b"\x91Opus", Class::Sound),
+            (Audio, b"\x95\x01Opus", Class::Sound),
+            (Audio, b"\x97\x02\x00\x00\x00\x05\x00Opus", Class::SequenceHeader),
             (Audio, b"", Class::Other),
             (Script, b"\x02\x00\x0aonMetaData\x08", Class::Metadata),
             (Script, b"\x02\x00\x04onFI", Class::Other),
