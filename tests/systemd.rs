@@ -13,11 +13,15 @@ fn source(unit: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(unit)
 }
 
+fn read(unit: &str) -> String {
+    std::fs::read_to_string(source(unit)).expect("the unit is shipped")
+}
+
 fn has_systemd_analyze() -> bool {
     let found =
         Command::new("systemd-analyze").arg("--version").output().is_ok_and(|out| out.status.success());
     if !found {
-        println!("skipped: there is no systemd-analyze here; it is in the package systemd");
+        eprintln!("skipped: there is no systemd-analyze here; it is in the package systemd");
     }
     found
 }
@@ -28,12 +32,12 @@ struct Copies(PathBuf);
 impl Copies {
     fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("uringcast-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(&dir).expect("a folder for the copies");
         for unit in UNITS {
-            let text = std::fs::read_to_string(source(unit)).unwrap();
+            let text = read(unit);
             assert!(text.contains("ExecStart=/usr/bin/uringcast "), "{unit}");
             let text = text.replace("/usr/bin/uringcast", env!("CARGO_BIN_EXE_uringcast"));
-            std::fs::write(dir.join(unit), text).unwrap();
+            std::fs::write(dir.join(unit), text).expect("the copy is written");
         }
         Self(dir)
     }
@@ -86,7 +90,7 @@ fn the_units_are_hardened() {
 #[test]
 fn the_units_and_the_configuration_fit() {
     for (unit, file) in UNITS.iter().zip(["origin.toml", "flv-gateway.toml", "file-gateway.toml"]) {
-        let text = std::fs::read_to_string(source(unit)).unwrap();
+        let text = read(unit);
         assert!(text.contains(&format!(" --config /etc/uringcast/{file}\n")), "{unit}");
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(file).exists(), "{file}");
         for line in ["Type=notify\n", "RestartPreventExitStatus=78 69\n", "LimitMEMLOCK=infinity\n"] {
