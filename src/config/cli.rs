@@ -88,6 +88,9 @@ enum Sub {
     /// Serve recorded files and the pages.
     FileGateway(FileGatewayFlags),
     /// Publish a test picture as live/demo to an origin on loopback, for a first look.
+    ///
+    /// Unless told otherwise it listens on 127.0.0.1 only: 1935 RTMP, 8501 FLV, 8088 pages, 8080 gateway;
+    /// and it reads no file but one that --config names.
     Demo {
         #[command(flatten)]
         origin: OriginFlags,
@@ -267,6 +270,15 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Command, CliError> {
+    parse_with(arguments, environment, Path::new(DEFAULT_FILE))
+}
+
+/// As [`parse`], with the file that is read where none is named.
+fn parse_with(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    default_file: &Path,
+) -> Result<Command, CliError> {
     let mut clap = Cli::command();
     let cli = Cli::from_arg_matches(&clap.try_get_matches_from_mut(arguments)?)?;
     let (role, misplaced) = (role_of(cli.command.as_ref()), given_before_role(&cli));
@@ -278,14 +290,14 @@ pub fn parse(
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man { dir }) => Ok(Command::Man { dir }),
         Some(Sub::CheckConfig { .. }) => {
-            let sources = with_default_file(sources, Path::new(DEFAULT_FILE));
+            let sources = with_default_file(sources, default_file);
             sources.check()?;
             Ok(Command::CheckConfig { file: sources.file })
         }
         _ => {
             // The demo must not take a machine's real ports by accident.
             let demo = matches!(role, Role::Demo { .. });
-            let sources = if demo { sources } else { with_default_file(sources, Path::new(DEFAULT_FILE)) };
+            let sources = if demo { sources } else { with_default_file(sources, default_file) };
             let config = Box::new(sources.load(role)?);
             Ok(Command::Run { role, config, sources })
         }
@@ -336,13 +348,16 @@ pub fn write_completions(shell: Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Cli::command(), "uringcast", out);
 }
 
-/// Writes the first man page to `out`, or with `dir` one page a subcommand into that folder.
+/// Writes the first man page to `out`, or with `dir` one page a subcommand into that folder, which is made.
 ///
 /// # Errors
 /// What the folder or `out` says.
 pub fn write_man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
-        Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
+        Some(dir) => {
+            std::fs::create_dir_all(dir)?;
+            clap_mangen::generate_to(Cli::command(), dir)
+        }
         None => clap_mangen::Man::new(Cli::command()).render(out),
     }
 }
@@ -355,7 +370,7 @@ mod tests {
 
     fn run(line: &str) -> Result<(Role, Config), CliError> {
         let arguments = std::iter::once("uringcast").chain(line.split_whitespace()).map(OsString::from);
-        match parse(arguments, std::iter::empty())? {
+        match parse_with(arguments, std::iter::empty(), Path::new("/nonexistent"))? {
             Command::Run { role, config, .. } => Ok((role, *config)),
             other => panic!("{line}: {other:?}"),
         }
@@ -408,6 +423,45 @@ mod tests {
     }
 
     #[test]
+    fn the_default_file_is_read_by_all_but_the_demo() {
+        let etc = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/flv-gateway.toml"));
+        let admin = |role: &str| {
+            let arguments = ["uringcast", role].map(OsString::from);
+            match parse_with(arguments, std::iter::empty(), etc).unwrap() {
+                Command::Run { config, sources, .. } => {
+                    (config.admin.map(|address| address.port()), sources.file.is_some())
+                }
+                other => panic!("{role}: {other:?}"),
+            }
+        };
+        assert_eq!(admin("flv-gateway"), (Some(9936), true));
+        assert_eq!(admin("demo"), (Some(9935), false));
+    }
+
+    /// The help repeats defaults for the reader; giving them all must change nothing.
+    #[test]
+    fn the_help_tells_true_defaults() {
+        let clap = Cli::command();
+        for name in ["origin", "flv-gateway", "file-gateway"] {
+            let sub = clap.get_subcommands().find(|sub| sub.get_name() == name).unwrap();
+            let mut line = format!("{name} --admin 127.0.0.1:9935");
+            for arg in clap.get_arguments().filter(|arg| arg.is_global_set()).chain(sub.get_arguments()) {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let Some((_, default)) = help.split_once("[default: ") else { continue };
+                let default = default.trim_end_matches(['.', ']']);
+                if !default.contains(' ') && arg.get_id() != "admin" {
+                    line.push_str(&format!(" --{} {default}", arg.get_long().unwrap()));
+                }
+            }
+            assert!(line.matches("--").count() >= 6, "{line}");
+            let upstream = if name == "flv-gateway" { " --upstream http://a" } else { "" };
+            let (_, mut config) = run(&format!("{line}{upstream}")).unwrap();
+            config.flv_gateway.upstream.clear();
+            assert_eq!(config, Config { admin_explicit: true, ..Config::default() }, "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_has_its_exit_code() {
         let code = |line: &str| run(line).unwrap_err().exit_code();
         assert_eq!([code("--help"), code("--version"), code("origin --help")], [0; 3]);
@@ -419,7 +473,7 @@ mod tests {
     fn other_commands() {
         let other = |line: &str| {
             let arguments = std::iter::once("uringcast").chain(line.split_whitespace()).map(OsString::from);
-            parse(arguments, std::iter::empty())
+            parse_with(arguments, std::iter::empty(), Path::new("/nonexistent"))
         };
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/uringcast.toml");
         let checked = other(&format!("check-config {file}")).unwrap();

@@ -70,7 +70,7 @@ impl Sources {
     pub fn load(&self, role: Role) -> Result<Config, ConfigError> {
         let layers = self.layers(&Config::for_role(role))?;
         let mut config = layers.extract()?;
-        if role.has_origin() && config.flv_gateway.upstream.is_empty() {
+        if role.has_origin() && role.has_flv_gateway() && config.flv_gateway.upstream.is_empty() {
             config.flv_gateway.upstream.push(beside(config.origin.flv));
         }
         if role == Role::AllInOne && layers.place("file_gateway.root") == Place::Default {

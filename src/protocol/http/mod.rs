@@ -5,6 +5,7 @@
 
 pub mod chunked;
 pub mod client;
+pub mod date;
 pub mod head;
 pub mod request;
 pub mod response;

@@ -201,12 +201,33 @@ fn websocket_upgrades_are_checked() {
 
 proptest! {
     #[test]
-    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600), split in 0usize..600) {
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let _ = RequestReader::new(LIMITS).push(&bytes);
+        let _ = RequestReader::new(LIMITS).push(&[b"GET / HTTP/1.1\r\n", bytes.as_slice()].concat());
+    }
+
+    /// The outcome, refusals included, does not depend on where the bytes are split.
+    #[test]
+    fn splits_change_nothing(
+        parts in proptest::collection::vec(
+            prop_oneof![
+                Just("GET / HTTP/1.1\r\n".to_owned()), Just("\r\n".to_owned()), Just("Host: h\r\n".to_owned()),
+                Just("\n".to_owned()), Just("\r".to_owned()), Just(" ".to_owned()),
+                Just("Content-Length: 3\r\n".to_owned()), "[ -~]{0,30}",
+            ],
+            0..12,
+        ),
+        split in 0usize..200,
+    ) {
+        let text = parts.concat();
+        let (first, second) = text.as_bytes().split_at(split.min(text.len()));
+        let whole = RequestReader::new(LIMITS).push(text.as_bytes());
         let mut reader = RequestReader::new(LIMITS);
-        let split = split.min(bytes.len());
-        if reader.push(&bytes[..split]).is_ok() {
-            let _ = reader.push(&bytes[split..]);
-        }
+        let pieces = match reader.push(first) {
+            Ok(None) => reader.push(second),
+            outcome => outcome,
+        };
+        prop_assert_eq!(pieces, whole);
     }
 
     #[test]

@@ -153,7 +153,8 @@ proptest! {
         frames in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..130)), 0..6)
     ) {
         let wire: Vec<u8> = frames.iter().flat_map(|(first, body)| frame(first & 0x8f, body, MASK)).collect();
-        let _ = read(&[&wire], 1000);
+        let single: Vec<&[u8]> = wire.chunks(1).collect();
+        prop_assert_eq!(read(&single, 300), read(&[&wire], 300));
     }
 }
 
