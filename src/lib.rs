@@ -17,6 +17,7 @@
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
 pub mod config;
+pub mod control;
 pub mod live;
 pub mod media;
 pub mod memory;

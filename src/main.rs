@@ -1,2 +1,76 @@
-//! The `uringcast` program.
-fn main() {}
+//! The `uringcast` program: arguments to a role, its configuration, and its run.
+
+use std::process::ExitCode;
+
+use uringcast::config::cli::{self, CliError, Command};
+use uringcast::config::load::Sources;
+use uringcast::config::{Config, Role};
+use uringcast::control::metrics::Metrics;
+use uringcast::control::{self, Control, logging};
+use uringcast::server::announce;
+use uringcast::server::start::{self, StartError};
+use uringcast::uring::probe::{ProbeError, probe};
+
+/// What ends the program with a message.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("{0}")]
+    Engine(#[from] ProbeError),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Fatal {
+    /// As `sysexits.h` has it: a supervisor restarts on 75, not on 69.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Engine(_) => 69,
+            Self::Start(_) => 75,
+            Self::Other(_) => 1,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let fatal = match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(Command::Run { role, config, sources }) => run(role, *config, sources),
+        Ok(other) => other.finish().map_err(Fatal::Other),
+        Err(CliError::Usage(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("uringcast: {error}");
+            return error.exit_code().into();
+        }
+    };
+    match fatal {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            eprintln!("uringcast: {fatal}");
+            fatal.exit_code().into()
+        }
+    }
+}
+
+fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
+    if role == Role::FileGateway {
+        return Err(Fatal::Other("the file gateway is not built yet; the other roles are".to_owned()));
+    }
+    let (log_level, _guard) = logging::start(&config.log, config.log_format).map_err(Fatal::Other)?;
+    for advice in probe()?.advice {
+        tracing::warn!("{advice}");
+    }
+    let metrics = Metrics::install().map_err(Fatal::Other)?;
+    let admin = control::bind_admin(&config)
+        .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
+    let server = start::start(role, config)?;
+    eprintln!(
+        "{}",
+        announce::ready(role, &server.shared, admin.as_ref().and_then(|admin| admin.local_addr().ok()))
+    );
+    if let Some(hints) = announce::hints(role, &server.shared) {
+        eprintln!("{hints}");
+    }
+    control::run(Control { server, metrics, admin, log_level, role, sources });
+    Ok(())
+}

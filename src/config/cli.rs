@@ -41,6 +41,27 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Does what is no running role: prints what was asked for.
+    ///
+    /// # Errors
+    /// What standard output or the folder says.
+    pub fn finish(self) -> Result<(), String> {
+        let mut out = io::stdout().lock();
+        let done = match self {
+            Self::Run { .. } => Ok(()),
+            Self::CheckConfig { file: Some(file) } => writeln!(out, "{}: good", file.display()),
+            Self::CheckConfig { file: None } => writeln!(out, "no file: the defaults are good"),
+            Self::Completions(shell) => {
+                write_completions(shell, &mut out);
+                Ok(())
+            }
+            Self::Man { dir } => write_man(dir.as_deref(), &mut out),
+        };
+        done.map_err(|error| error.to_string())
+    }
+}
+
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {

@@ -55,6 +55,10 @@ pub struct Stream {
     pub bytes_in: AtomicU64,
     /// Viewers on all loops.
     pub viewers: AtomicU32,
+    /// Bits per second that came in lately; whoever measures writes it.
+    pub bitrate: AtomicU64,
+    /// When the present publisher began, in milliseconds on the caller's clock.
+    since: AtomicU64,
     logs: [ArcSwapOption<Log>; 3],
     wanted: AtomicU8,
     loops: AtomicU64,
@@ -106,6 +110,16 @@ impl Stream {
     pub fn subscribers(&self) -> impl Iterator<Item = usize> + use<> {
         let loops = self.loops.load(Ordering::SeqCst);
         (0..64).filter(move |index| loops & (1 << index) != 0)
+    }
+
+    /// A publisher began.
+    pub fn began(&self, now: u64) {
+        self.since.store(now, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the present publisher began.
+    pub fn uptime(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since.load(Ordering::Relaxed))
     }
 
     /// Whether it is over for good.
@@ -162,6 +176,8 @@ impl StreamWriter {
             epoch,
             bytes_in: AtomicU64::new(0),
             viewers: AtomicU32::new(0),
+            bitrate: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             logs: Default::default(),
             wanted: AtomicU8::new(Selection::All.bit()),
             loops: AtomicU64::new(0),
@@ -245,6 +261,8 @@ impl StreamWriter {
         if tag.body.is_empty() {
             return Ok(());
         }
+        // Kept for long: in memory of its own, not in the buffer that it came in.
+        let tag = &Tag { body: Bytes::copy_from_slice(&tag.body), ..*tag };
         let time = self.timeline.now();
         let mut changed = false;
         for lane in self.lanes.iter_mut().flatten() {

@@ -28,19 +28,25 @@ pub(super) type ViewerId = u32;
 const RUN_MAX: u64 = 1 << 20;
 
 /// Why a viewer is let go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Farewell {
     /// The stream is over and it has all of it.
+    #[error("the stream ended")]
     StreamEnded,
     /// The stream ended before there was anything to send; the status is the answer it is due.
+    #[error("the stream never began")]
     NeverBegan(u16),
     /// It took less than an eighth of the stream over several skips.
+    #[error("it takes less than an eighth of the stream")]
     TooSlow,
     /// Its socket stayed full for too long.
+    #[error("it took nothing for too long")]
     Stalled,
     /// The connection broke.
+    #[error("the connection broke: {0}")]
     Broken(rustix::io::Errno),
-    /// It has been told why it is refused.
+    /// It has had its last words.
+    #[error("it has been answered")]
     Refused,
 }
 
@@ -123,7 +129,10 @@ impl Fanout {
     ) -> ViewerId {
         let view_id = self.view(loop_index, stream, wish.selection, (role, policy));
         let view = self.views[view_id as usize].as_mut().expect("found or made above");
-        let start = if wish.gop { StartAt::Newest } else { StartAt::NotBefore(view.live_head()) };
+        let start = match wish.start {
+            StartAt::Newest => StartAt::Newest,
+            StartAt::NotBefore(offset) => StartAt::NotBefore(view.live_head() + offset),
+        };
         let viewer = Viewer {
             sock,
             view: view_id,
@@ -149,13 +158,8 @@ impl Fanout {
         id
     }
 
-    /// Takes a viewer off its stream; its socket is the caller's to close. Gives its stream and what it was.
-    pub(super) fn leave<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        loop_index: usize,
-        id: ViewerId,
-    ) -> (Arc<Stream>, Viewer) {
+    /// Takes a viewer off its stream; its socket is the caller's to close. Gives what it was.
+    pub(super) fn leave<E: Engine>(&mut self, engine: &mut E, loop_index: usize, id: ViewerId) -> Viewer {
         let viewer = self.viewers[id as usize].take().expect("a viewer leaves once");
         self.free_viewers.push(id);
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
@@ -164,12 +168,11 @@ impl Fanout {
             self.viewers[*moved as usize].as_mut().expect("a member").member = viewer.member;
         }
         view.let_go(engine, viewer.span);
-        let stream = Arc::clone(&view.stream);
-        stream.viewers.fetch_sub(1, Ordering::Relaxed);
+        view.stream.viewers.fetch_sub(1, Ordering::Relaxed);
         if view.members.is_empty() {
             self.drop_view(engine, loop_index, viewer.view);
         }
-        (stream, viewer)
+        viewer
     }
 
     /// The stream has news: its views are flushed when their windows are over.
@@ -286,20 +289,6 @@ impl Fanout {
         }
     }
 
-    /// Replaces the waiting response head of a viewer that has had nothing by a refusal.
-    pub(super) fn refuse<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        id: ViewerId,
-        page: Bytes,
-        counters: &[RoleCounters],
-    ) {
-        if let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) {
-            viewer.own = Bytes::new();
-        }
-        self.say(engine, id, page, true, counters);
-    }
-
     /// Finds the viewers whose sockets have been full for too long.
     pub(super) fn sweep(&mut self, now: Millis) {
         for (id, viewer) in self.viewers.iter().enumerate() {
@@ -322,15 +311,6 @@ impl Fanout {
                 return Some((id, sock, farewell));
             }
         }
-    }
-
-    /// The viewers, with their streams.
-    pub(super) fn viewers(&self) -> impl Iterator<Item = (ViewerId, &Viewer, &Arc<Stream>)> {
-        self.viewers.iter().enumerate().filter_map(|(id, viewer)| {
-            let viewer = viewer.as_ref()?;
-            let view = self.views[viewer.view as usize].as_ref()?;
-            Some((u32::try_from(id).ok()?, viewer, &view.stream))
-        })
     }
 
     /// The viewer of that name.
@@ -565,10 +545,8 @@ fn pump<E: Engine>(
 
 /// A viewer was put somewhere: at its start or behind a skip.
 fn begin(viewer: &mut Viewer, started: bool, beginning: &Beginning, counters: &RoleCounters) {
-    let file_header = (!started).then_some(FileHeader {
-        audio: beginning.tracks.audio,
-        video: beginning.tracks.video,
-    });
+    let file_header =
+        (!started).then_some(FileHeader { audio: beginning.tracks.audio, video: beginning.tracks.video });
     let opening = viewer.opening(file_header, beginning.headers.as_deref(), beginning.time);
     viewer.say(opening);
     if beginning.skipped > 0 {

@@ -13,7 +13,9 @@
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |
+//! | `announce` | what is said at the start |
 
+pub mod announce;
 mod api;
 mod clip;
 mod conn;

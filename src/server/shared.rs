@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -126,6 +126,8 @@ pub struct Shared {
     pub addresses: Addresses,
     /// When the process started; all clocks count from here.
     pub started: Instant,
+    /// Per loop, when it swept last: a loop that stops beating hangs.
+    pub beats: Vec<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 

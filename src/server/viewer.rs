@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::live::cursor::Cursor;
+use crate::live::cursor::{Cursor, StartAt};
 use crate::live::log::Headers;
 use crate::live::stream::Selection;
 use crate::live::timeline::StreamTime;
@@ -56,8 +56,8 @@ impl Protocol {
 pub(super) struct Wish {
     /// Which tracks.
     pub(super) selection: Selection,
-    /// Whether it wants the newest group of pictures at once.
-    pub(super) gop: bool,
+    /// Where it wants to start; an offset is counted from the head.
+    pub(super) start: StartAt,
     /// How its bytes travel.
     pub(super) framing: Framing,
     /// The response head to send in front of the first byte.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -139,9 +140,13 @@ impl<E: Engine> Worker<E> {
         match event {
             Event::Accepted { listener, sock } => self.on_accepted(listener, sock),
             Event::AcceptFailed { listener, error } => self.on_accept_failed(listener, error),
-            Event::Connected { sock, result } => self.with(sock, |worker, conn| worker.on_connected(conn, result)),
+            Event::Connected { sock, result } => {
+                self.with(sock, |worker, conn| worker.on_connected(conn, result))
+            }
             Event::Received { sock, data } => self.with(sock, |worker, conn| worker.on_received(conn, &data)),
-            Event::Finished { sock, error } => self.with(sock, |worker, conn| worker.on_finished(conn, error)),
+            Event::Finished { sock, error } => {
+                self.with(sock, |worker, conn| worker.on_finished(conn, error))
+            }
             Event::Sent { sock, result } => self.on_sent(sock, result),
             Event::Writable { sock } => self.on_writable(sock),
             Event::Closed { .. } | Event::Woken => {}
@@ -359,6 +364,7 @@ impl<E: Engine> Worker<E> {
     fn sweep(&mut self) {
         let now = self.engine.now();
         self.next_sweep = now + SWEEP;
+        self.shared.beats[self.index].store(now, Ordering::Relaxed);
         for listener in std::mem::take(&mut self.resting) {
             self.engine.resume_accept(listener);
         }

@@ -1,0 +1,60 @@
+//! The log: one envelope, to stderr, through a thread of its own so that no loop waits for a terminal.
+
+use std::sync::Arc;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::config::LogFormat;
+
+/// Lines that may wait for a slow reader of the log; further ones are dropped.
+const LINES_MAX: usize = 65_536;
+
+/// Changes the log's filter while the program runs.
+#[derive(Clone)]
+pub struct LogLevel(Arc<reload::Handle<EnvFilter, Registry>>);
+
+impl std::fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogLevel").finish_non_exhaustive()
+    }
+}
+
+impl LogLevel {
+    /// Sets the filter: `info`, `uringcast=debug`, …
+    ///
+    /// # Errors
+    /// What is wrong with the filter.
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
+/// Starts the log. What it holds is written until the guard is dropped.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub fn start(filter: &str, format: LogFormat) -> Result<(LogLevel, WorkerGuard), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter {filter:?}: {error}"))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(std::io::stderr());
+    tracing_subscriber::registry().with(filter).with(lines(format, writer)).init();
+    Ok((LogLevel(Arc::new(handle)), guard))
+}
+
+type Lines = Box<
+    dyn Layer<tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>> + Send + Sync,
+>;
+
+fn lines(format: LogFormat, writer: NonBlocking) -> Lines {
+    let layer = fmt::layer().with_writer(writer).with_target(false);
+    match format {
+        LogFormat::Text => layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Prometheus: at each scrape what the loops counted is summed into the handles and rendered.
+
+use std::sync::atomic::Ordering;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::server::Protocol;
+use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::shared::{RoleState, Shared, Source};
+
+/// Bounds of the histogram of a viewer's first picture, in seconds.
+const FIRST_PICTURE: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// The metrics of a process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Makes the recorder; before any handle of a metric is made.
+    ///
+    /// # Errors
+    /// When there is a recorder already.
+    pub fn install() -> Result<Self, String> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(
+                Matcher::Full("uringcast_first_picture_seconds".to_owned()),
+                FIRST_PICTURE,
+            )
+            .map_err(|error| error.to_string())?
+            .install_recorder()
+            .map_err(|error| error.to_string())?;
+        describe();
+        Ok(Self(handle))
+    }
+
+    /// The page of a scrape.
+    pub fn render(&self, shared: &Shared) -> String {
+        collect(shared);
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
+
+fn describe() {
+    describe_gauge!("uringcast_build_info", "Always 1; the version is in the label");
+    describe_gauge!("uringcast_online", "Connections now, by role and protocol; publishers and pulls too");
+    describe_gauge!("uringcast_streams", "Streams now, by role");
+    describe_gauge!("uringcast_upstream_up", "Whether the last pull from an upstream worked");
+    describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
+    describe_gauge!("uringcast_uptime_seconds", "Seconds since the start");
+    describe_counter!("uringcast_received_bytes_total", "Bytes from publishers and upstreams");
+    describe_counter!("uringcast_sent_bytes_total", "Bytes to viewers");
+    describe_counter!("uringcast_sends_total", "Sends to viewers; with the bytes, the mean batch");
+    describe_counter!("uringcast_flushes_total", "Walks over a stream's viewers");
+    describe_counter!("uringcast_accepted_total", "Connections accepted");
+    describe_counter!("uringcast_accept_failures_total", "Accepts that the kernel refused");
+    describe_counter!("uringcast_skips_total", "Skips of viewers that fell behind");
+    describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
+    describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
+    describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
+    describe_counter!("uringcast_pull_failures_total", "Pulls from an upstream that failed");
+    describe_histogram!("uringcast_first_picture_seconds", "From a viewer's request to its first picture");
+}
+
+fn collect(shared: &Shared) {
+    gauge!("uringcast_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("uringcast_uptime_seconds").set(shared.started.elapsed().as_secs_f64());
+    gauge!("uringcast_log_memory_bytes").set(float(shared.arena.mapped()));
+    for (place, role) in shared.roles.iter().enumerate() {
+        let sum = |pick: &dyn Fn(&RoleCounters) -> &Counter| {
+            shared.counters.iter().fold(0u64, |sum, counters| sum.wrapping_add(pick(&counters[place]).get()))
+        };
+        collect_role(role, &sum);
+    }
+}
+
+fn collect_role(role: &RoleState, sum: &dyn Fn(&dyn Fn(&RoleCounters) -> &Counter) -> u64) {
+    let name = role.name;
+    let online = |protocol: &'static str, n: u64| {
+        gauge!("uringcast_online", "role" => name, "protocol" => protocol).set(float(n));
+    };
+    for protocol in Protocol::EVERY {
+        let place = protocol as usize;
+        online(protocol.name(), sum(&|counters| &counters.viewers[place]));
+        counter!("uringcast_sent_bytes_total", "role" => name, "protocol" => protocol.name())
+            .absolute(sum(&|counters| &counters.bytes_out[place]));
+    }
+    match &role.source {
+        Source::Publishers => online("publisher", sum(&|counters| &counters.publishers)),
+        Source::Upstreams(upstreams) => {
+            online("pull", sum(&|counters| &counters.pulls));
+            counter!("uringcast_pull_failures_total", "role" => name)
+                .absolute(sum(&|counters| &counters.reconnects));
+            for upstream in upstreams {
+                let up = f64::from(u8::from(upstream.up.load(Ordering::Relaxed)));
+                let url = upstream.url.to_string();
+                gauge!("uringcast_upstream_up", "role" => name, "upstream" => url).set(up);
+            }
+        }
+    }
+    gauge!("uringcast_streams", "role" => name).set(float(role.directory.len() as u64));
+    for (place, reason) in FAREWELLS.into_iter().enumerate() {
+        counter!("uringcast_viewers_left_total", "role" => name, "reason" => reason)
+            .absolute(sum(&|counters| &counters.farewells[place]));
+    }
+    let totals: [(&'static str, &dyn Fn(&RoleCounters) -> &Counter); 8] = [
+        ("uringcast_received_bytes_total", &|counters| &counters.bytes_in),
+        ("uringcast_sends_total", &|counters| &counters.sends),
+        ("uringcast_flushes_total", &|counters| &counters.flushes),
+        ("uringcast_accepted_total", &|counters| &counters.accepted),
+        ("uringcast_accept_failures_total", &|counters| &counters.accept_failures),
+        ("uringcast_skips_total", &|counters| &counters.skips),
+        ("uringcast_skipped_bytes_total", &|counters| &counters.skipped_bytes),
+        ("uringcast_bad_peers_total", &|counters| &counters.bad_peers),
+    ];
+    for (metric, pick) in totals {
+        counter!(metric, "role" => name).absolute(sum(pick));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as Prometheus has it")]
+fn float(n: u64) -> f64 {
+    n as f64
+}

@@ -1,0 +1,148 @@
+//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic.
+//!
+//! It reads what the loops count and posts messages to them. A stall here never touches a loop.
+
+mod admin;
+pub mod logging;
+pub mod metrics;
+mod traffic;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::config::load::Sources;
+use crate::config::{Config, Role};
+use crate::server::start::{Server, resolve_upstreams};
+use logging::LogLevel;
+use metrics::Metrics;
+
+/// How often finished loops are looked for while draining.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+/// How often the names of upstreams are looked up again.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// What the side thread works with.
+#[derive(Debug)]
+pub struct Control {
+    /// The loops.
+    pub server: Server,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The admin listener, bound but not accepting; `None`: off.
+    pub admin: Option<std::net::TcpListener>,
+    /// Changes the log's filter.
+    pub log_level: LogLevel,
+    /// The role, for a reload.
+    pub role: Role,
+    /// Where the configuration came from, for a reload.
+    pub sources: Sources,
+}
+
+/// Binds the admin listener. A default address that is taken is left to whoever has it.
+///
+/// # Errors
+/// When an address that was asked for cannot be had.
+pub fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
+    let Some(address) = config.admin else { return Ok(None) };
+    match std::net::TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if !config.admin_explicit => {
+            info!(%address, %error, "no admin listener: its default address is taken");
+            Ok(None)
+        }
+        Err(error) => Err((address, error)),
+    }
+}
+
+/// Runs until the server has ended.
+pub fn run(control: Control) {
+    tokio_uring::start(async {
+        let control = Rc::new(control);
+        if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
+            tokio_uring::spawn(admin::serve(listener, Rc::clone(&control)));
+        }
+        tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
+        tokio_uring::spawn(keep_alive(Rc::clone(&control)));
+        tokio_uring::spawn(resolve(Rc::clone(&control)));
+        tokio_uring::spawn(reload(Rc::clone(&control)));
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        until_told_to_end(&control).await;
+    });
+}
+
+/// Waits for a signal, then drains or stops.
+async fn until_told_to_end(control: &Control) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        error!("cannot listen for signals");
+        return;
+    };
+    let drain = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => false,
+        () = finished(control) => false,
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let config = &control.server.shared.config;
+    if drain {
+        info!(within = ?config.drain, "draining: no new connections; a second signal ends at once");
+        control.server.drain();
+        tokio::select! {
+            () = finished(control) => {}
+            () = tokio::time::sleep(config.drain) => info!("the drain took too long"),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    info!("stopping");
+    control.server.stop();
+    // A loop that hangs must not keep the process.
+    let _ = tokio::time::timeout(Duration::from_secs(3), finished(control)).await;
+}
+
+async fn finished(control: &Control) {
+    while !control.server.is_finished() {
+        tokio::time::sleep(DRAIN_TICK).await;
+    }
+}
+
+/// Tells systemd's watchdog that the loops are alive, for as long as they are.
+async fn keep_alive(control: Rc<Control>) {
+    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tokio::time::sleep(every / 3).await;
+        if admin::hanging_loop(&control.server.shared).is_none() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Looks up the names of upstreams again from time to time.
+async fn resolve(control: Rc<Control>) {
+    loop {
+        tokio::time::sleep(RESOLVE).await;
+        let shared = std::sync::Arc::clone(&control.server.shared);
+        let _ = tokio::task::spawn_blocking(move || resolve_upstreams(&shared)).await;
+    }
+}
+
+/// Reads the configuration again at each SIGHUP. What can change without disturbing anybody does.
+async fn reload(control: Rc<Control>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        match control.sources.load(control.role) {
+            Ok(config) => {
+                if let Err(error) = control.log_level.set(&config.log) {
+                    warn!(%error, "cannot change the log's filter");
+                }
+                info!(log = config.log, "reloaded the log's filter; other keys take effect at a restart");
+            }
+            Err(error) => error!(%error, "the configuration is wrong and was not reloaded"),
+        }
+    }
+}

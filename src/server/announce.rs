@@ -1,0 +1,61 @@
+//! What is said at the start: the line that scripts wait for, and what a person may try next.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use super::shared::Shared;
+use crate::config::Role;
+
+/// The `ready` line: the role and all addresses.
+pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
+    let name = match role {
+        Role::AllInOne => "all",
+        Role::Origin => "origin",
+        Role::FlvGateway => "flv-gateway",
+        Role::FileGateway => "file-gateway",
+        Role::Demo { .. } => "demo",
+    };
+    let own = &shared.addresses;
+    let gateway = if role == Role::FlvGateway { "listen" } else { "gateway" };
+    let addresses =
+        [("rtmp", own.rtmp), ("flv", own.flv), ("web", own.web), (gateway, own.gateway), ("admin", admin)];
+    let mut line = format!("ready role={name}");
+    for (name, address) in addresses {
+        if let Some(address) = address {
+            let _ = write!(line, " {name}={address}");
+        }
+    }
+    line
+}
+
+/// What to try next, for those who start an origin by hand.
+pub fn hints(role: Role, shared: &Shared) -> Option<String> {
+    if !matches!(role, Role::Demo { .. } | Role::AllInOne) {
+        return None;
+    }
+    let (rtmp, flv, web) = (shared.addresses.rtmp?, shared.addresses.flv?, shared.addresses.web?);
+    let demo = matches!(role, Role::Demo { .. });
+    let key = if demo { "live/demo" } else { "live/stream" };
+    let mut text = String::from("\n");
+    let _ = writeln!(text, "  Watch in a browser   http://{}/index.html?stream={key}", reachable(web));
+    let _ = writeln!(text, "  HTTP-FLV             http://{}/{key}.flv", reachable(flv));
+    let _ = writeln!(text, "  WebSocket-FLV        ws://{}/{key}.flv", reachable(flv));
+    if let Some(gateway) = shared.addresses.gateway {
+        let _ = writeln!(text, "  Through the gateway  http://{}/{key}.flv", reachable(gateway));
+    }
+    let _ = writeln!(text, "  Publish your own     rtmp://{}/live/stream", reachable(rtmp));
+    Some(text)
+}
+
+/// An address that a person on this machine can open.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    address
+}

@@ -1,0 +1,126 @@
+//! The demo's publisher: an embedded clip, in a loop, in real time.
+
+use super::worker::Worker;
+use crate::live::key::StreamKey;
+use crate::live::stream::StreamWriter;
+use crate::media::flv::{FlvItem, FlvReader};
+use crate::media::tag::{Class, Tag, TagKind};
+use crate::uring::{Engine, Millis};
+
+const CLIP: &[u8] = include_bytes!("../../web/demo/clip.flv");
+const BODY_MAX: u32 = 1 << 20;
+
+/// A clip that is being published.
+#[derive(Debug)]
+pub(super) struct Clip {
+    writer: Box<StreamWriter>,
+    tags: Vec<Tag>,
+    next: usize,
+    /// When the present round began, on the loop's clock, and on the stream's.
+    began: Millis,
+    round: u32,
+    /// Milliseconds of a round.
+    length: u32,
+}
+
+impl Clip {
+    fn new(writer: Box<StreamWriter>, now: Millis) -> Self {
+        let mut reader = FlvReader::new(BODY_MAX);
+        reader.push(CLIP);
+        let items = std::iter::from_fn(|| reader.next_item().expect("the embedded clip is whole"));
+        let tags: Vec<Tag> = items
+            .filter_map(|item| match item {
+                FlvItem::Tag(tag) => Some(tag),
+                FlvItem::Header(_) => None,
+            })
+            .filter(|tag| tag.class() != Class::Other)
+            .collect();
+        let length = round_length(&tags);
+        Self { writer, tags, next: 0, began: now, round: 0, length }
+    }
+
+    fn due(&self) -> Millis {
+        self.began + Millis::from(self.tags[self.next].timestamp)
+    }
+
+    /// The next tag, stamped for the present round.
+    fn take(&mut self) -> Tag {
+        let tag = &self.tags[self.next];
+        let timestamp = tag.timestamp + self.round * self.length;
+        let tag = Tag { timestamp, ..tag.clone() };
+        self.next += 1;
+        if self.next == self.tags.len() {
+            self.next = 0;
+            self.round += 1;
+            self.began += Millis::from(self.length);
+        }
+        tag
+    }
+}
+
+/// The newest video time and one frame's distance more.
+fn round_length(tags: &[Tag]) -> u32 {
+    let times = tags.iter().filter(|tag| tag.kind == TagKind::Video).map(|tag| tag.timestamp);
+    let last = times.clone().max().unwrap_or(0);
+    let before = times.filter(|time| *time < last).max().unwrap_or(0);
+    (2 * last).saturating_sub(before).max(1)
+}
+
+impl<E: Engine> Worker<E> {
+    /// Publishes the embedded clip under `key`, for ever.
+    pub(super) fn publish_clip(&mut self, role: usize, key: &StreamKey) {
+        let Ok(writer) = self.role(role).directory.publish(key) else { return };
+        writer.stream().began(self.engine.now());
+        self.counters[role].publishers.add(1);
+        let clip = Clip::new(writer, self.engine.now());
+        self.clips.push(clip);
+    }
+
+    pub(super) fn next_clip(&self) -> Option<Millis> {
+        self.clips.iter().map(Clip::due).min()
+    }
+
+    pub(super) fn play_clips(&mut self) {
+        let now = self.engine.now();
+        let mut clips = std::mem::take(&mut self.clips);
+        for clip in &mut clips {
+            while clip.due() <= now {
+                let tag = clip.take();
+                if let Err(error) = clip.writer.push(&tag) {
+                    tracing::warn!(%error, "no memory for the demo's stream");
+                }
+            }
+            self.announce(&mut clip.writer);
+        }
+        self.clips = clips;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::log::Retention;
+    use crate::memory::Arena;
+
+    #[test]
+    fn rounds_follow_each_other_without_a_jump() {
+        let key = StreamKey::parse("live/demo").unwrap();
+        let retention = Retention { bytes: 1 << 25, frames: 10_000, gop_time: 60_000, history: 60_000 };
+        let writer = StreamWriter::new(1, key, 1, Arena::new().unwrap(), retention);
+        let mut clip = Clip::new(Box::new(writer), 500);
+        assert!(clip.tags.len() > 100 && clip.length > 5_000);
+        let mut last = [0; 2];
+        for _ in 0..3 * clip.tags.len() {
+            let due = clip.due();
+            let tag = clip.take();
+            assert_eq!(due, 500 + Millis::from(tag.timestamp));
+            let slot = match tag.kind {
+                TagKind::Audio => 0,
+                TagKind::Video => 1,
+                TagKind::Script => continue,
+            };
+            assert!(tag.timestamp >= last[slot] && tag.timestamp - last[slot] <= 100);
+            last[slot] = tag.timestamp;
+        }
+    }
+}

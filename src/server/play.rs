@@ -1,0 +1,224 @@
+//! From a request to a viewer, and back when there is no stream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::{debug, info};
+
+use super::conn::{Conn, Fate, Kind, Watching};
+use super::fanout::{Farewell, ViewerId};
+use super::viewer::{Framing, Wish};
+use super::worker::Worker;
+use crate::live::cursor::StartAt;
+use crate::live::key::StreamKey;
+use crate::live::stream::{Selection, Stream};
+use crate::protocol::http::error_page;
+use crate::protocol::http::response::Head;
+use crate::protocol::ws;
+use crate::uring::{Engine, Millis, Sock};
+
+/// The header by which a puller recognises a timeline that it has seen before.
+pub(super) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
+/// Bytes of nonsense that an HTTP viewer may send.
+const NOISE_MAX: usize = 64 << 10;
+/// A WebSocket viewer has nothing to say but control frames and short texts.
+const WS_MESSAGE_MAX: u64 = 64 << 10;
+
+/// A request for a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Play {
+    pub(super) key: StreamKey,
+    pub(super) selection: Selection,
+    /// Whether it wants the newest group of pictures at once.
+    pub(super) gop: bool,
+    /// The key of a WebSocket upgrade; `None`: HTTP-FLV.
+    pub(super) websocket: Option<String>,
+    /// When it asked.
+    pub(super) since: Millis,
+}
+
+impl Play {
+    fn framing(&self) -> Framing {
+        if self.websocket.is_some() { Framing::WebSocket } else { Framing::Plain }
+    }
+
+    /// The head of the answer that the stream's bytes follow.
+    pub(super) fn answer(&self, stream: &Stream) -> Bytes {
+        match &self.websocket {
+            Some(key) => ws::upgrade_response(key, None).into(),
+            None => Head::new(200)
+                .header("Content-Type", "video/x-flv")
+                .header("Cache-Control", "no-store")
+                .header(EPOCH_HEADER, format_args!("{:016x}", stream.epoch))
+                .cors()
+                .connection(false)
+                .encode()
+                .into(),
+        }
+    }
+
+    fn wish(&self, stream: &Stream) -> Wish {
+        Wish {
+            selection: self.selection,
+            start: if self.gop { StartAt::Newest } else { StartAt::NotBefore(0) },
+            framing: self.framing(),
+            head: self.answer(stream),
+            since: self.since,
+        }
+    }
+}
+
+impl<E: Engine> Worker<E> {
+    /// Puts a connection on its stream, or lets it wait for one.
+    pub(super) fn play(&mut self, conn: &mut Conn, play: Play) -> Fate {
+        let stream =
+            self.role(conn.role).directory.get(&play.key).or_else(|| self.pull(conn.role, &play.key));
+        match stream.filter(|stream| !stream.has_ended()) {
+            Some(stream) => self.watch(conn, play, &stream),
+            None => self.wait_for(conn, play),
+        }
+        Fate::Keep
+    }
+
+    fn watch(&mut self, conn: &mut Conn, play: Play, stream: &Arc<Stream>) {
+        let (role, sock) = (conn.role, conn.sock);
+        let policy = self.role(role).policy;
+        let wish = play.wish(stream);
+        let protocol = wish.framing.protocol();
+        let id = self.fanout.join(self.index, stream, (role, policy), sock, wish);
+        self.counters[role].viewers[protocol as usize].add(1);
+        let frames = play.websocket.as_ref().map(|_| ws::FrameReader::new(WS_MESSAGE_MAX));
+        conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0 }));
+        self.no_deadline(sock);
+        self.fanout.flush_soon(id, self.engine.now());
+        if stream.has_ended() {
+            // It ended before this loop was listed: no message will come.
+            self.fanout.stream_ended(stream.id, 404, self.engine.now());
+        }
+        debug!(role = self.role(role).name, stream = stream.key.as_str(), "viewer came");
+    }
+
+    fn wait_for(&mut self, conn: &mut Conn, play: Play) {
+        let waited = self.engine.now().saturating_sub(play.since);
+        let left = self.role(conn.role).wait.saturating_sub(waited);
+        self.deadline(conn.sock, left);
+        self.waiting.entry((conn.role, play.key.clone())).or_default().push(conn.sock);
+        conn.kind = Kind::Waiting(Box::new(play));
+    }
+
+    /// A connection does not wait any more.
+    pub(super) fn forget_waiting(&mut self, role: usize, key: &StreamKey, sock: Sock) {
+        let place = (role, key.clone());
+        if let Some(socks) = self.waiting.get_mut(&place) {
+            socks.retain(|other| *other != sock);
+            if socks.is_empty() {
+                self.waiting.remove(&place);
+            }
+        }
+    }
+
+    /// A stream has come: those who wait for it watch.
+    pub(super) fn on_published(&mut self, role: usize, stream: &Arc<Stream>) {
+        let Some(socks) = self.waiting.remove(&(role, stream.key.clone())) else { return };
+        for sock in socks {
+            self.with(sock, |worker, conn| match &conn.kind {
+                Kind::Waiting(play) => {
+                    let play = play.as_ref().clone();
+                    worker.play(conn, play)
+                }
+                _ => Fate::Keep,
+            });
+        }
+    }
+
+    /// Answers a request for a stream that is not there.
+    pub(super) fn refuse_play(&mut self, conn: &mut Conn, status: u16) -> Fate {
+        let Kind::Waiting(play) = &conn.kind else { unreachable!("only those who wait are refused") };
+        debug!(role = self.role(conn.role).name, stream = play.key.as_str(), status, "refused a viewer");
+        let page = no_such_stream(&play.key, status);
+        self.say_last(conn, page)
+    }
+
+    /// The fan-out has let a viewer go: says goodbye as its protocol does, or lets it wait again.
+    pub(super) fn farewell(&mut self, conn: &mut Conn, id: ViewerId, farewell: Farewell) -> Fate {
+        let (role, sock) = (conn.role, conn.sock);
+        let Kind::Viewer(_, watching) = &conn.kind else { unreachable!("asked by kind") };
+        let play = watching.play.clone();
+        self.counters[role].farewell(farewell);
+        match farewell {
+            Farewell::NeverBegan(status) => {
+                self.viewer_left(role, id);
+                let waited = self.engine.now().saturating_sub(play.since);
+                conn.kind = Kind::Waiting(Box::new(play.clone()));
+                if waited >= self.role(role).wait {
+                    return self.refuse_play(conn, status);
+                }
+                self.play(conn, play)
+            }
+            Farewell::StreamEnded | Farewell::Refused => {
+                let bytes = if farewell == Farewell::StreamEnded {
+                    play.framing().goodbye(ws::code::NORMAL, "the stream has ended")
+                } else {
+                    Bytes::new()
+                };
+                self.viewer_left(role, id);
+                conn.kind = Kind::Waiting(Box::new(play));
+                self.say_last(conn, bytes)
+            }
+            Farewell::TooSlow | Farewell::Stalled | Farewell::Broken(_) => {
+                let (role, peer) = (self.role(role).name, self.peer(sock));
+                let reason = farewell.to_string();
+                if !matches!(farewell, Farewell::Broken(_)) {
+                    info!(role, peer, stream = play.key.as_str(), reason, "cut a viewer");
+                }
+                Fate::Close(reason)
+            }
+        }
+    }
+
+    /// Takes a viewer out of the fan-out.
+    pub(super) fn viewer_left(&mut self, role: usize, id: ViewerId) {
+        let viewer = self.fanout.leave(&mut self.engine, self.index, id);
+        self.counters[role].viewers[viewer.framing.protocol() as usize].sub(1);
+    }
+
+    /// Bytes from a viewer: nothing that matters over HTTP, control frames over WebSocket.
+    pub(super) fn viewer_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
+        let Kind::Viewer(id, watching) = &mut conn.kind else { unreachable!("asked by kind") };
+        let id = *id;
+        let Some(frames) = &mut watching.frames else {
+            watching.noise += data.len();
+            return if watching.noise > NOISE_MAX {
+                Fate::Refuse("it sends data where it should only read".to_owned())
+            } else {
+                Fate::Keep
+            };
+        };
+        let mut answers: Vec<(Bytes, bool)> = Vec::new();
+        let result = frames.push(data, &mut |event| match event {
+            ws::Event::Ping(payload) => answers.push((ws::pong_frame(payload).into(), false)),
+            ws::Event::Close { code, .. } => {
+                let code = code.unwrap_or(ws::code::NORMAL);
+                answers.push((ws::close_frame(code, "").into(), true));
+            }
+            ws::Event::Pong(_) | ws::Event::Data { .. } => {}
+        });
+        for (bytes, last) in answers {
+            self.fanout.say(&mut self.engine, id, bytes, last, &self.counters);
+        }
+        if let Err(error) = result {
+            let bytes = ws::close_frame(error.close_code(), &error.to_string()).into();
+            self.fanout.say(&mut self.engine, id, bytes, true, &self.counters);
+            debug!(peer = self.peer(conn.sock), %error, "a viewer broke the WebSocket protocol");
+        }
+        Fate::Keep
+    }
+}
+
+fn no_such_stream(key: &StreamKey, status: u16) -> Bytes {
+    let message = match status {
+        404 => format!("No stream {key} is live. Publish it, or look at /api/v1/streams for what there is."),
+        _ => format!("The stream {key} cannot be had: no upstream answers. Try again soon."),
+    };
+    error_page(status, &message, false, false).into()
+}

@@ -1,0 +1,291 @@
+//! From a configuration to running loops: listeners, threads, the `ready` line, and the end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::counters::RoleCounters;
+use super::shared::{Addresses, Message, Phase, Shared, Source, roles};
+use super::worker::{Door, Speaks, Worker};
+use crate::config::{Config, Role};
+use crate::live::key::StreamKey;
+use crate::memory::Arena;
+use crate::uring::mailbox::{EventFd, Mailbox, Wake, mailbox};
+use crate::uring::ring::{Descriptors, Uring};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 65_535;
+/// After so long without an acknowledgement a peer is gone.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Loops at the most: a stream's subscribers are bits of a word.
+const LOOPS_MAX: usize = 64;
+/// The demo's stream.
+const DEMO_KEY: &str = "live/demo";
+
+/// Why the program could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is in use.
+    #[error(
+        "{name}: the address {address} is taken by another program; stop it (ss -ltnp shows which it is) \
+         or choose another one"
+    )]
+    Taken {
+        /// The flag or key that sets it.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A port below 1024 without the right to it.
+    #[error(
+        "{name}: no right to listen on {address}: run as root, give the program CAP_NET_BIND_SERVICE, or \
+         choose a port above 1023"
+    )]
+    NoRight {
+        /// The flag or key that sets it.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Another failure to listen.
+    #[error("{name}: cannot listen on {address}: {error}")]
+    Listen {
+        /// The flag or key that sets it.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl StartError {
+    /// Why `address`, which the flag `name` sets, cannot be listened on.
+    pub fn listen(name: &'static str, address: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken { name, address },
+            io::ErrorKind::PermissionDenied => Self::NoRight { name, address },
+            _ => Self::Listen { name, address, error },
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    /// What its loops share.
+    pub shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One listener of one loop.
+type Listeners = Vec<(u32, TcpListener)>;
+
+/// Binds all listeners of a role and starts its loops. Connections are accepted from here on.
+///
+/// # Errors
+/// [`StartError`], which says what to do.
+pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
+    let started = Instant::now();
+    let loops = loop_count(config.loops);
+    let mut plan = Plan::default();
+    let mut addresses = Addresses::default();
+    let mut next_role = 0;
+    if role.has_origin() {
+        let origin = &config.origin;
+        let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
+        addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
+        addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
+        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http, loops, &config)?);
+        next_role += 1;
+    }
+    if role.has_flv_gateway() {
+        let listen = config.flv_gateway.listen;
+        addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http, loops, &config)?);
+        follow_own_origin(&mut config, addresses.flv);
+    }
+    let arena = Arena::new()?;
+    let roles = roles(&config, role.has_origin(), role.has_flv_gateway(), &arena);
+    let (posts, mails, eventfds) = mailboxes(loops)?;
+    let counters = (0..loops).map(|_| roles.iter().map(|role| counters_of(role.name)).collect()).collect();
+    let shared = Arc::new(Shared {
+        config,
+        arena,
+        roles,
+        counters,
+        posts,
+        addresses,
+        started,
+        beats: (0..loops).map(|_| AtomicU64::new(0)).collect(),
+        phase: AtomicU8::new(Phase::Starting as u8),
+    });
+    resolve_upstreams(&shared);
+    let demo = matches!(role, Role::Demo { .. });
+    let mut threads = Vec::new();
+    for (index, ((mail, eventfd), listeners)) in
+        mails.into_iter().zip(eventfds).zip(plan.listeners).enumerate()
+    {
+        let (shared, doors) = (Arc::clone(&shared), plan.doors.clone());
+        let thread = std::thread::Builder::new().name(format!("loop-{index}"));
+        threads.push(thread.spawn(move || {
+            let mut engine = match Uring::new(Descriptors::Process, eventfd, shared.started) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    tracing::error!(%error, "cannot make a ring");
+                    std::process::exit(69);
+                }
+            };
+            for (tag, listener) in listeners {
+                engine.listen(listener, tag);
+            }
+            let mut worker = Worker::new(engine, index, shared, doors, mail);
+            if demo && index == 0 {
+                worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
+            }
+            worker.run();
+        })?);
+    }
+    shared.enter(Phase::Ready);
+    Ok(Server { shared, threads })
+}
+
+/// Looks up the addresses of all upstreams; those that fail keep what they had.
+pub fn resolve_upstreams(shared: &Shared) {
+    use std::net::ToSocketAddrs;
+    for role in &shared.roles {
+        let Source::Upstreams(upstreams) = &role.source else { continue };
+        for upstream in upstreams {
+            match (upstream.url.host.as_str(), upstream.url.port).to_socket_addrs() {
+                Ok(found) => upstream.addresses.store(Arc::new(found.collect())),
+                Err(error) => {
+                    tracing::warn!(upstream = %upstream.url, %error, "cannot look up an upstream");
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Accepts nobody any more; loops end when their last connection is gone.
+    pub fn drain(&self) {
+        self.shared.enter(Phase::Draining);
+        self.shared.tell_all(|| Message::Drain);
+    }
+
+    /// Ends the loops now.
+    pub fn stop(&self) {
+        self.shared.enter(Phase::Draining);
+        self.shared.tell_all(|| Message::Stop);
+    }
+
+    /// Whether all loops have ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the loops.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a loop panicked");
+            }
+        }
+    }
+}
+
+/// All listeners, by loop, and what each is for.
+#[derive(Default)]
+struct Plan {
+    doors: Vec<Door>,
+    listeners: Vec<Listeners>,
+}
+
+impl Plan {
+    /// Binds an address once for each loop and gives the port that it got.
+    fn bind(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        role: usize,
+        speaks: Speaks,
+        loops: usize,
+        config: &Config,
+    ) -> Result<SocketAddr, StartError> {
+        let tag = u32::try_from(self.doors.len()).expect("a handful of listeners");
+        self.doors.push(Door { role, speaks });
+        self.listeners.resize_with(loops, Vec::new);
+        let why = |error, address| StartError::listen(name, address, error);
+        // SO_REUSEPORT would share a port with a second instance: find that out first.
+        drop(bind_one(address, config, false).map_err(|error| why(error, address))?);
+        let mut bound = address;
+        for listeners in &mut self.listeners {
+            let listener = bind_one(bound, config, true).map_err(|error| why(error, bound))?;
+            bound = listener.local_addr()?;
+            listeners.push((tag, listener));
+        }
+        Ok(bound)
+    }
+}
+
+/// Options are set on the listener: accepted sockets inherit them.
+fn bind_one(address: SocketAddr, config: &Config, listen: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(listen)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    if config.limits.sndbuf > 0 {
+        socket.set_send_buffer_size(config.limits.sndbuf)?;
+    }
+    if let Ok(lowat) = u32::try_from(config.limits.notsent_lowat) {
+        socket.set_tcp_notsent_lowat(lowat)?;
+    }
+    socket.bind(&address.into())?;
+    if listen {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+/// A gateway beside an origin in one process pulls from it, whatever port that got.
+fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
+    let Some(flv) = flv else { return };
+    let own = |upstream: &&mut crate::config::Upstream| {
+        upstream.host == "127.0.0.1" && upstream.port == config.origin.flv.port()
+    };
+    if let Some(upstream) = config.flv_gateway.upstream.iter_mut().find(own) {
+        upstream.port = flv.port();
+    }
+}
+
+fn loop_count(configured: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (if configured == 0 { cores() } else { configured }).min(LOOPS_MAX)
+}
+
+type Boxes = (Vec<crate::uring::mailbox::Postbox<Message>>, Vec<Mailbox<Message>>, Vec<Arc<EventFd>>);
+
+fn mailboxes(loops: usize) -> io::Result<Boxes> {
+    let mut boxes: Boxes = Boxes::default();
+    for _ in 0..loops {
+        let eventfd = EventFd::new()?;
+        let (post, mail) = mailbox(Arc::clone(&eventfd) as Arc<dyn Wake>);
+        boxes.0.push(post);
+        boxes.1.push(mail);
+        boxes.2.push(eventfd);
+    }
+    Ok(boxes)
+}
+
+fn counters_of(role: &'static str) -> RoleCounters {
+    RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
+}
