@@ -6,7 +6,11 @@ use crate::harness::{Flavor, Scratch, Server, Watch, http};
 fn the_demo_serves_its_page_and_plays() {
     let scratch = Scratch::new("demo");
     let any = "127.0.0.1:0";
-    let args = ["demo", "--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--gateway", any];
+    // The gateway's address has no flag of its own in this role.
+    let config = scratch.path("demo.toml");
+    std::fs::write(&config, format!("[flv_gateway]\nlisten = \"{any}\"\n")).unwrap();
+    let config = config.to_str().unwrap();
+    let args = ["demo", "--config", config, "--rtmp", any, "--flv", any, "--web", any, "--admin", any];
     let mut demo = Server::start(&scratch.path(""), &args);
     let web = demo.addr("web");
     for (path, kind, part) in [

@@ -8,7 +8,7 @@ use super::StressError;
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StressArgs {
-    /// What to play: http://HOST[:PORT]/app/name.flv or ws://…
+    /// What to play: `http://HOST:PORT/app/name.flv` or `ws://…`
     pub url: String,
     /// Viewers to hold
     #[arg(long, short = 'n', value_name = "N")]

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::Timespec;
 
 use super::procfs::{Usage, usage};
-use super::report::SHARE_MIN;
+use super::report::{SHARE_MIN, SLACK_SECONDS};
 use super::viewer::{Fault, Viewer};
 use super::{Options, Percentiles, Report, ServerCost, StressError};
 
@@ -25,8 +25,6 @@ const CONNECTS_PER_TURN: usize = 128;
 const SETTLE_MAX: Duration = Duration::from_secs(25);
 /// Quiet time between the last arrival and the measurement: bursts of cached media are over.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Share of a second that a viewer may lag at the end: the server's flush interval is in it.
-const SLACK_SECONDS: f64 = 0.5;
 
 /// A run in progress.
 pub(super) struct Crowd<'a> {
@@ -229,9 +227,10 @@ impl<'a> Crowd<'a> {
             report.failed += 1;
             *report.reasons.entry(reason).or_default() += 1;
         }
+        let due = reference as f64 / if report.is_on_time() { 1.0 } else { report.media_rate };
         let percent = |bytes: u64, of: f64| if of > 0.0 { 100.0 * bytes as f64 / of } else { 0.0 };
-        report.served_percent = percent(counted, reference as f64 * self.options.viewers as f64);
-        report.worst_percent = percent(worst, reference as f64);
+        report.served_percent = percent(counted, due * self.options.viewers as f64);
+        report.worst_percent = percent(worst, due);
         report.server = self.server_cost(before, start, end, report.bytes);
         if let (Some(start), Some(end)) = (start.own, end.own) {
             report.own_cpu_percent = 100.0 * (end.cpu_seconds - start.cpu_seconds) / seconds;
