@@ -50,7 +50,9 @@ impl Metrics {
 
 fn describe() {
     describe_gauge!("uringcast_build_info", "Always 1; the version is in the label");
-    describe_gauge!("uringcast_online", "Connections now, by role and protocol; publishers and pulls too");
+    describe_gauge!("uringcast_viewers", "Viewers online now, by role and protocol");
+    describe_gauge!("uringcast_publishers", "Publishers online now");
+    describe_gauge!("uringcast_pulls", "Streams that are pulled from an upstream now");
     describe_gauge!("uringcast_streams", "Streams now, by role");
     describe_gauge!("uringcast_upstream_up", "Whether the last pull from an upstream worked");
     describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
@@ -83,19 +85,20 @@ fn collect(shared: &Shared) {
 
 fn collect_role(role: &RoleState, sum: &dyn Fn(&dyn Fn(&RoleCounters) -> &Counter) -> u64) {
     let name = role.name;
-    let online = |protocol: &'static str, n: u64| {
-        gauge!("uringcast_online", "role" => name, "protocol" => protocol).set(float(n));
-    };
     for protocol in Protocol::EVERY {
         let place = protocol as usize;
-        online(protocol.name(), sum(&|counters| &counters.viewers[place]));
+        gauge!("uringcast_viewers", "role" => name, "protocol" => protocol.name())
+            .set(float(sum(&|counters| &counters.viewers[place])));
         counter!("uringcast_sent_bytes_total", "role" => name, "protocol" => protocol.name())
             .absolute(sum(&|counters| &counters.bytes_out[place]));
     }
     match &role.source {
-        Source::Publishers => online("publisher", sum(&|counters| &counters.publishers)),
+        Source::Publishers => {
+            let publishers = sum(&|counters| &counters.publishers);
+            gauge!("uringcast_publishers", "role" => name).set(float(publishers));
+        }
         Source::Upstreams(upstreams) => {
-            online("pull", sum(&|counters| &counters.pulls));
+            gauge!("uringcast_pulls", "role" => name).set(float(sum(&|counters| &counters.pulls)));
             counter!("uringcast_pull_failures_total", "role" => name)
                 .absolute(sum(&|counters| &counters.reconnects));
             for upstream in upstreams {

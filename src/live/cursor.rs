@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::log::{Headers, Index, Span, Start, Tracks, wire_time};
 use super::timeline::StreamTime;
-use crate::media::tag::{TAG_HEADER, TAG_TRAILER};
+use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind};
 
 /// How far a viewer may stand behind the head.
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +227,9 @@ impl Cursor {
 /// How much older than `head_time` the tag at `boundary` is, in milliseconds.
 fn head_time_lag(held: &Span, boundary: u64, head_time: StreamTime) -> StreamTime {
     let Some(header) = tag_header(held, boundary) else { return 0 };
+    if header[0] == TagKind::Script as u8 {
+        return 0; // metadata stands at no time; the tag behind it does
+    }
     let time = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
     StreamTime::from(wire_time(head_time).wrapping_sub(time).cast_signed())
 }

@@ -45,14 +45,23 @@ pub struct Headers {
 impl Headers {
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
     pub fn write_to(&self, at: StreamTime, out: &mut Vec<u8>) {
-        let tags =
-            [(TagKind::Script, &self.metadata), (TagKind::Video, &self.video), (TagKind::Audio, &self.audio)];
-        for (kind, body) in tags {
-            if let Some(body) = body {
-                Tag { kind, timestamp: wire_time(at), body: body.clone() }.write_to(out);
-            }
+        for (kind, body) in self.bodies() {
+            Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() }.write_to(out);
         }
     }
+
+    /// Those that there are: metadata, video, audio.
+    pub fn bodies(&self) -> impl Iterator<Item = (TagKind, &Bytes)> {
+        let all =
+            [(TagKind::Script, &self.metadata), (TagKind::Video, &self.video), (TagKind::Audio, &self.audio)];
+        all.into_iter().filter_map(|(kind, body)| Some((kind, body.as_ref()?)))
+    }
+}
+
+/// The time of a header tag before a frame of time `at`. Metadata stands at 0 wherever it stands: players
+/// take it for a subtitle otherwise.
+pub fn header_time(kind: TagKind, at: StreamTime) -> StreamTime {
+    if kind == TagKind::Script { 0 } else { at }
 }
 
 /// The low 32 bits, as FLV and RTMP carry time.
@@ -204,6 +213,11 @@ impl LogWriter {
     /// The offset at which the next tag will stand.
     pub fn head(&self) -> u64 {
         self.head
+    }
+
+    /// The time of the newest tag.
+    pub fn time(&self) -> StreamTime {
+        self.time
     }
 
     /// The newest start, if there is one.
@@ -431,6 +445,7 @@ pub(crate) mod tests {
         assert_eq!(out.len(), 3 * 16);
         let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
         assert_eq!(kinds, [18, 9, 8]);
-        assert_eq!(out[4..8], [0, 0, 5, 0]);
+        assert_eq!(out[4..8], [0; 4], "metadata stands at 0");
+        assert_eq!(out[20..24], [0, 0, 5, 0]);
     }
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::key::StreamKey;
-use super::log::{Headers, Log, LogWriter, Retention, Tracks};
+use super::log::{Headers, Log, LogWriter, Retention, Tracks, header_time};
 use super::timeline::{StreamTime, Timeline};
 use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 use crate::memory::Arena;
@@ -368,7 +368,7 @@ impl Lane {
         }
         *slot = Some(tag.body.clone());
         self.headers = Arc::new(new);
-        self.writer.append(tag, time)?;
+        self.writer.append(tag, header_time(tag.kind, time))?;
         Ok(true)
     }
 
@@ -441,25 +441,20 @@ impl Lane {
 
     /// Fills a new lane with the headers and the newest group of pictures of `all`.
     fn copy_newest_gop(&mut self, all: &Self) -> std::io::Result<()> {
-        let headers = &all.headers;
-        let kept = [
-            (TagKind::Script, &headers.metadata),
-            (TagKind::Video, &headers.video),
-            (TagKind::Audio, &headers.audio),
-        ];
-        let Some(start) = all.writer.last_start() else { return Ok(()) };
-        for (kind, body) in kept {
-            if let Some(body) = body {
-                self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, start.time)?;
-            }
+        let index = all.writer.index();
+        let (from, mut time) =
+            all.writer.last_start().map_or((index.tail(), all.writer.time()), |start| (start.at, start.time));
+        for (kind, body) in all.headers.bodies() {
+            self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, time)?;
         }
-        let mut time = start.time;
-        for span in all.writer.index().spans.iter().filter(|span| span_end(span) > start.at) {
-            let skip = usize::try_from(start.at.saturating_sub(span.start)).unwrap_or(usize::MAX);
+        for span in index.spans.iter().filter(|span| span_end(span) > from) {
+            let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
             for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
-                // The low 32 bits stand in the tag; the newest time supplies the rest.
-                let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
-                time += StreamTime::from(step);
+                if tag.kind != TagKind::Script {
+                    // The low 32 bits stand in the tag; the newest time supplies the rest.
+                    let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
+                    time += StreamTime::from(step);
+                }
                 match tag.class() {
                     Class::Metadata | Class::SequenceHeader => {}
                     class => self.push(class, &tag, time)?,
@@ -641,15 +636,26 @@ mod tests {
         assert!(writer.publish());
         assert_eq!(
             content(&writer, Selection::Video),
-            [(Metadata, 40), (SequenceHeader, 40), (KeyFrame, 40), (InterFrame, 80)]
+            [(Metadata, 0), (SequenceHeader, 40), (KeyFrame, 40), (InterFrame, 80)]
         );
         assert!(content(&writer, Selection::Audio).is_empty());
         push(&mut writer, &[sound(85)]);
         assert_eq!(
             content(&writer, Selection::Audio),
-            [(Metadata, 40), (SequenceHeader, 40), (Sound, 45), (Sound, 85)]
+            [(Metadata, 0), (SequenceHeader, 40), (Sound, 45), (Sound, 85)]
         );
         let index = writer.stream().log(Selection::Audio).unwrap().index();
         assert!(index.starts[0].clean);
+    }
+
+    #[test]
+    fn a_selection_that_is_asked_for_before_the_first_picture_has_its_headers() {
+        let mut writer = writer();
+        assert!(content(&writer, Selection::Video).is_empty());
+        push(&mut writer, &[meta(), avc(), aac(), sound(0)]);
+        push(&mut writer, &[key(20)]);
+        let index = writer.stream().log(Selection::Video).unwrap().index();
+        assert_eq!(index.starts[0].headers.video, Some(avc().body));
+        assert!(index.starts[0].headers.audio.is_none());
     }
 }

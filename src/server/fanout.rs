@@ -140,6 +140,7 @@ impl Fanout {
             state: State::Idle,
             framing: wish.framing,
             last_words: false,
+            head_only: wish.head_only,
             started: false,
             frame: FrameHead::default(),
             message_end: 0,
@@ -313,8 +314,12 @@ impl Fanout {
         }
     }
 
-    /// The viewer of that name.
-    pub(super) fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
+    /// Whether a viewer has had nothing yet.
+    pub(super) fn is_fresh(&self, id: ViewerId) -> bool {
+        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh())
+    }
+
+    fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
         self.viewers.get(id as usize)?.as_ref()
     }
 
@@ -547,6 +552,10 @@ fn pump<E: Engine>(
 fn begin(viewer: &mut Viewer, started: bool, beginning: &Beginning, counters: &RoleCounters) {
     let file_header =
         (!started).then_some(FileHeader { audio: beginning.tracks.audio, video: beginning.tracks.video });
+    if viewer.head_only {
+        viewer.last_words = true;
+        return;
+    }
     let opening = viewer.opening(file_header, beginning.headers.as_deref(), beginning.time);
     viewer.say(opening);
     if beginning.skipped > 0 {

@@ -35,6 +35,10 @@ pub(super) struct Play {
     pub(super) websocket: Option<String>,
     /// When it asked.
     pub(super) since: Millis,
+    /// How long it waits for the stream.
+    pub(super) patience: Millis,
+    /// It wants the head of the answer only.
+    pub(super) head_only: bool,
 }
 
 impl Play {
@@ -63,6 +67,7 @@ impl Play {
             start: if self.gop { StartAt::Newest } else { StartAt::NotBefore(0) },
             framing: self.framing(),
             head: self.answer(stream),
+            head_only: self.head_only,
             since: self.since,
         }
     }
@@ -88,8 +93,8 @@ impl<E: Engine> Worker<E> {
         let id = self.fanout.join(self.index, stream, (role, policy), sock, wish);
         self.counters[role].viewers[protocol as usize].add(1);
         let frames = play.websocket.as_ref().map(|_| ws::FrameReader::new(WS_MESSAGE_MAX));
+        self.deadline(sock, play_time_left(&play, self.engine.now()));
         conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0 }));
-        self.no_deadline(sock);
         self.fanout.flush_soon(id, self.engine.now());
         if stream.has_ended() {
             // It ended before this loop was listed: no message will come.
@@ -99,9 +104,7 @@ impl<E: Engine> Worker<E> {
     }
 
     fn wait_for(&mut self, conn: &mut Conn, play: Play) {
-        let waited = self.engine.now().saturating_sub(play.since);
-        let left = self.role(conn.role).wait.saturating_sub(waited);
-        self.deadline(conn.sock, left);
+        self.deadline(conn.sock, play_time_left(&play, self.engine.now()));
         self.waiting.entry((conn.role, play.key.clone())).or_default().push(conn.sock);
         conn.kind = Kind::Waiting(Box::new(play));
     }
@@ -148,9 +151,8 @@ impl<E: Engine> Worker<E> {
         match farewell {
             Farewell::NeverBegan(status) => {
                 self.viewer_left(role, id);
-                let waited = self.engine.now().saturating_sub(play.since);
                 conn.kind = Kind::Waiting(Box::new(play.clone()));
-                if waited >= self.role(role).wait {
+                if play_time_left(&play, self.engine.now()) == 0 {
                     return self.refuse_play(conn, status);
                 }
                 self.play(conn, play)
@@ -174,6 +176,18 @@ impl<E: Engine> Worker<E> {
                 Fate::Close(reason)
             }
         }
+    }
+
+    /// A viewer's patience is over: without a first byte it is told that there is no stream.
+    pub(super) fn viewer_deadline(&mut self, conn: &mut Conn) -> Fate {
+        let Kind::Viewer(id, watching) = &conn.kind else { unreachable!("asked by kind") };
+        let (id, play) = (*id, watching.play.clone());
+        if !self.fanout.is_fresh(id) {
+            return Fate::Keep;
+        }
+        self.viewer_left(conn.role, id);
+        conn.kind = Kind::Waiting(Box::new(play));
+        self.refuse_play(conn, 404)
     }
 
     /// Takes a viewer out of the fan-out.
@@ -213,6 +227,11 @@ impl<E: Engine> Worker<E> {
         }
         Fate::Keep
     }
+}
+
+/// How long a request may still wait for its stream.
+fn play_time_left(play: &Play, now: Millis) -> Millis {
+    (play.since + play.patience).saturating_sub(now)
 }
 
 fn no_such_stream(key: &StreamKey, status: u16) -> Bytes {

@@ -159,11 +159,14 @@ impl<E: Engine> Worker<E> {
             return Fate::Close(error.to_string());
         }
         let Some(pull) = self.pulls.get(id) else { return Fate::Close("the pull is over".to_owned()) };
-        let (key, upstream) = (pull.writer.stream().key.clone(), pull.upstream);
+        let (key, upstream, again) =
+            (pull.writer.stream().key.clone(), pull.upstream, pull.last_data.is_some());
         let url = &self.upstreams(conn.role)[upstream].url;
         let target = format!("{}/{key}.flv", url.prefix);
-        let headers = [("Accept", "*/*"), ("Connection", "close")];
-        let request = get_request(&url.authority(), &target, &headers);
+        let headers = [("Accept", "*/*"), ("Connection", "close"), ("Prefer", "wait=1")];
+        // The first time the upstream may wait for a publisher; later we want to know soon whether it is over.
+        let headers = &headers[..if again { 3 } else { 2 }];
+        let request = get_request(&url.authority(), &target, headers);
         self.say(conn, request.into())
     }
 

@@ -12,7 +12,7 @@ use crate::live::stream::Selection;
 use crate::protocol::http::request::{Method, Request};
 use crate::protocol::http::response::{Head, preflight};
 use crate::protocol::http::{BodyLength, error_page};
-use crate::uring::Engine;
+use crate::uring::{Engine, Millis};
 
 /// What the resources here allow.
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -126,10 +126,9 @@ impl<E: Engine> Worker<E> {
             }
         };
         let since = self.engine.now();
-        let play = Play { key, selection, gop: !set("disableGop"), websocket, since };
-        if request.method == Method::Head {
-            return self.answer_head(conn, request, &play);
-        }
+        let patience = self.patience(conn.role, request);
+        let head_only = request.method == Method::Head;
+        let play = Play { key, selection, gop: !set("disableGop"), websocket, since, patience, head_only };
         if self.shared.phase() == Phase::Draining {
             let message = "This server is going down; ask another one.";
             return self.say_last(conn, error_page(503, message, false, false).into());
@@ -137,13 +136,10 @@ impl<E: Engine> Worker<E> {
         self.play(conn, play)
     }
 
-    fn answer_head(&mut self, conn: &mut Conn, request: &Request, play: &Play) -> Fate {
-        match self.role(conn.role).directory.get(&play.key) {
-            Some(stream) => self.say_last(conn, play.answer(&stream)),
-            None => {
-                let page = self.missing(request, "");
-                self.reply(conn, request, page)
-            }
-        }
+    /// How long a request waits for its stream: as configured, or less if it prefers (RFC 7240, 4.3).
+    fn patience(&self, role: usize, request: &Request) -> Millis {
+        let wait = request.header("prefer").and_then(|prefer| prefer.trim().strip_prefix("wait="));
+        let wished = wait.and_then(|seconds| seconds.parse::<u32>().ok()).map(|s| Millis::from(s) * 1000);
+        self.role(role).wait.min(wished.unwrap_or(Millis::MAX))
     }
 }

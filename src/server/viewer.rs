@@ -62,6 +62,8 @@ pub(super) struct Wish {
     pub(super) framing: Framing,
     /// The response head to send in front of the first byte.
     pub(super) head: Bytes,
+    /// It wants the response head only.
+    pub(super) head_only: bool,
     /// When it asked.
     pub(super) since: Millis,
 }
@@ -90,6 +92,8 @@ pub(super) struct Viewer {
     pub(super) framing: Framing,
     /// Close once the bytes of its own are sent.
     pub(super) last_words: bool,
+    /// It wants the response head only.
+    pub(super) head_only: bool,
     /// It has had its first picture.
     pub(super) started: bool,
     /// Header bytes of the present message that are still to be sent.

@@ -390,9 +390,11 @@ impl<E: Engine> Worker<E> {
                 self.forget_waiting(role, &key, conn.sock);
                 self.refuse_play(conn, 404)
             }
-            Kind::Request(_) => Fate::Close("no request came in time".to_owned()),
+            Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
+            Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
             Kind::Leaving => Fate::Close("answered".to_owned()),
-            Kind::Viewer(..) | Kind::Pull(_) => Fate::Keep,
+            Kind::Viewer(..) => self.viewer_deadline(conn),
+            Kind::Pull(_) => Fate::Keep,
         }
     }
 

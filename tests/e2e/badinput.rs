@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use uringcast::media::flv::{FlvItem, FlvReader};
+use uringcast::protocol::rtmp::client::PublishSession;
+
 use crate::harness::ffmpeg::{make_clip, publish};
 use crate::harness::process::Guard;
 use crate::harness::{Flavor, Scratch, Server, Watch, need_ffmpeg, until};
@@ -172,7 +175,7 @@ fn chunks_of_one_byte_are_slow_for_their_sender_only() {
     let mut bytes = message(1, &1u32.to_be_bytes(), 128);
     let object = b"\x03\x00\x03app\x02\x00\x04live\x00\x00\x09";
     bytes.extend(message(20, &connect_command(object), 1));
-    bytes.extend(message(18, &[0; 200_000], 1));
+    bytes.extend(message(18, &[0; 60_000], 1));
     let peer = rtmp_after_handshake(stage.origin.addr("rtmp"), &bytes);
     for watch in &stage.watches {
         watch.wait_pictures_after(watch.count());
@@ -186,13 +189,26 @@ fn chunks_of_one_byte_are_slow_for_their_sender_only() {
 fn a_publisher_that_dies_inside_a_tag_leaves_whole_tags() {
     need_ffmpeg!();
     let stage = Stage::new("midtag");
-    let clip = include_bytes!("../../web/demo/clip.flv");
     let early = Watch::early(stage.origin.addr("flv"), "/live/torn.flv", Flavor::Http);
-    let head = format!("POST /live/torn HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", clip.len());
-    let mut publisher = connect(stage.origin.addr("flv"));
-    publisher.write_all(head.as_bytes()).unwrap();
-    // Not a tag's end: the byte after it belongs to the same tag.
-    publisher.write_all(&clip[..100_001]).unwrap();
+    let mut publisher = connect(stage.origin.addr("rtmp"));
+    let mut session = PublishSession::new("live", "rtmp://127.0.0.1/live", "torn");
+    while !session.is_publishing() {
+        publisher.write_all(&session.take_output().unwrap_or_default()).unwrap();
+        let mut answer = [0; 4096];
+        let len = publisher.read(&mut answer).unwrap();
+        session.input(&answer[..len]).unwrap();
+    }
+    let mut clip = FlvReader::new(1 << 20);
+    clip.push(include_bytes!("../../web/demo/clip.flv"));
+    let mut bytes = Vec::new();
+    while bytes.len() < 100_000 {
+        if let Some(FlvItem::Tag(tag)) = clip.next_item().unwrap() {
+            session.write_tag(&tag);
+            bytes.extend_from_slice(&session.take_output().unwrap());
+        }
+    }
+    // All but the end of the last tag.
+    publisher.write_all(&bytes[..bytes.len() - 3]).unwrap();
     let viewer = early.join().unwrap().unwrap();
     viewer.wait_pictures_after(0);
     drop(publisher);

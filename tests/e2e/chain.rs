@@ -219,9 +219,8 @@ fn wait_viewers(admin: SocketAddr, expected: u64) {
         let (answer, body) = http(admin, "GET", "/metrics", "");
         assert_eq!(answer.status, 200);
         let text = String::from_utf8(body).unwrap();
-        let mut counts = text.lines().filter(|line| !line.starts_with('#') && line.contains("viewers"));
-        counts
-            .any(|line| line.rsplit_once(' ').is_some_and(|(_, value)| value == expected.to_string()))
-            .then_some(())
+        let counts = text.lines().filter_map(|line| line.strip_prefix("uringcast_viewers{"));
+        let online: u64 = counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        (online == expected).then_some(())
     });
 }

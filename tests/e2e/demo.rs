@@ -27,7 +27,7 @@ fn the_demo_serves_its_page_and_plays() {
     }
     let (answer, body) = http(web, "GET", "/api/v1/streams", "");
     let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((answer.status, &list["role"]), (200, &serde_json::json!("demo")));
+    assert_eq!((answer.status, &list["role"]), (200, &serde_json::json!("origin")));
 
     let watches: Vec<Watch> = [web, demo.addr("flv"), demo.addr("gateway")]
         .into_iter()

@@ -1,7 +1,8 @@
 //! The real program, driven from outside: ffmpeg publishes, small clients written for this purpose look at
 //! every byte that comes back.
 //!
-//! Nothing here uses the library's own parsers: a mistake must not be able to hide by being made twice.
+//! What comes back is never looked at with the library's own parsers: a mistake must not be able to hide by
+//! being made twice.
 //! Waiting is polling with generous bounds; no test asserts a speed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 

@@ -121,6 +121,11 @@ impl HeadBuffer {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether nothing stands behind the heads taken so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// What stands behind the heads taken so far.
     pub(super) fn take_rest(&mut self) -> Bytes {
         (self.scanned, self.line_start, self.lines, self.blank_lines) = (0, 0, 0, 0);

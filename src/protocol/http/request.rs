@@ -141,6 +141,11 @@ impl RequestReader {
         Request::parse(&head).map(Some)
     }
 
+    /// Whether no part of a request waits for its rest.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The bytes behind the last head, which leave the reader.
     pub fn take_rest(&mut self) -> Bytes {
         self.buffer.take_rest()
