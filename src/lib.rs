@@ -13,9 +13,11 @@
 //! | [`server`] | roles: the loops that wire the others together | all of the above |
 //! | [`control`] | the side thread: signals, admin HTTP, metrics | `server` and below |
 //! | [`tools`] | what is no server: the load generator | `media`, `protocol` |
+//! | [`cli`] | the command line | `config`, `tools` |
 //!
 //! `live`, `protocol` and `uring` never see each other; a test holds this table.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod live;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use uringcast::config::cli::{self, CliError, Command};
+use uringcast::cli::{self, CliError, Command};
 use uringcast::config::load::Sources;
 use uringcast::config::{Config, Role};
 use uringcast::control::metrics::Metrics;
@@ -35,7 +35,7 @@ impl Fatal {
 
 fn main() -> ExitCode {
     let fatal = match cli::parse(std::env::args_os(), std::env::vars_os()) {
-        Ok(Command::Run { role, config, sources }) => run(role, *config, sources),
+        Ok(Command::Run { role, config, sources }) => run(role, *config, sources).map(|()| ExitCode::SUCCESS),
         Ok(other) => other.finish().map_err(Fatal::Other),
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     match fatal {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fatal) => {
             eprintln!("uringcast: {fatal}");
             fatal.exit_code().into()

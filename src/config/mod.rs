@@ -5,7 +5,6 @@
 //! here touches sockets, and a [`Config`] that was handed out has passed [`Config::validate`].
 
 mod check;
-pub mod cli;
 mod error;
 pub mod load;
 pub mod units;

@@ -76,14 +76,17 @@ fn collect(shared: &Shared) {
     gauge!("uringcast_uptime_seconds").set(shared.started.elapsed().as_secs_f64());
     gauge!("uringcast_log_memory_bytes").set(float(shared.arena.mapped()));
     for (place, role) in shared.roles.iter().enumerate() {
-        let sum = |pick: &dyn Fn(&RoleCounters) -> &Counter| {
+        let sum = |pick: Pick<'_>| {
             shared.counters.iter().fold(0u64, |sum, counters| sum.wrapping_add(pick(&counters[place]).get()))
         };
         collect_role(role, &sum);
     }
 }
 
-fn collect_role(role: &RoleState, sum: &dyn Fn(&dyn Fn(&RoleCounters) -> &Counter) -> u64) {
+/// Chooses one of the counters of a role.
+type Pick<'a> = &'a dyn Fn(&RoleCounters) -> &Counter;
+
+fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
     let name = role.name;
     for protocol in Protocol::EVERY {
         let place = protocol as usize;
@@ -113,7 +116,7 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(&dyn Fn(&RoleCounters) -> &Counte
         counter!("uringcast_viewers_left_total", "role" => name, "reason" => reason)
             .absolute(sum(&|counters| &counters.farewells[place]));
     }
-    let totals: [(&'static str, &dyn Fn(&RoleCounters) -> &Counter); 8] = [
+    let totals: [(&'static str, Pick<'_>); 8] = [
         ("uringcast_received_bytes_total", &|counters| &counters.bytes_in),
         ("uringcast_sends_total", &|counters| &counters.sends),
         ("uringcast_flushes_total", &|counters| &counters.flushes),

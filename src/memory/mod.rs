@@ -156,12 +156,12 @@ impl SegmentWriter {
     /// If they do not fit: the caller asks [`room`](Self::room) first.
     pub fn append(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "append beyond the segment");
-        // SAFETY: the target lies in our mapping and above the published length, where only this writer
-        // (not Clone, `&mut self`) touches memory; `bytes` cannot overlap it, for no reference to it exists.
-        unsafe {
-            let target = self.segment.base.as_ptr().add(self.written);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
-        }
+        // SAFETY: `written` is within the mapping.
+        let target = unsafe { self.segment.base.add(self.written) };
+        // SAFETY: by the assertion the target lies in our mapping, and above the published length, where only
+        // this writer (not Clone, `&mut self`) touches memory; `bytes` cannot overlap it, for no reference to
+        // it exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_ptr(), bytes.len()) };
         self.written += bytes.len();
     }
 

@@ -214,10 +214,10 @@ impl Fanout {
             for at in 0..view.members.len() {
                 let member = view.members[at];
                 let viewer = self.viewers[member as usize].as_mut().expect("a member");
-                if viewer.state == State::Idle {
-                    if let Err(farewell) = pump(engine, view, viewer, counters) {
-                        self.leaving.push((member, viewer.sock, farewell));
-                    }
+                if viewer.state == State::Idle
+                    && let Err(farewell) = pump(engine, view, viewer, counters)
+                {
+                    self.leaving.push((member, viewer.sock, farewell));
                 }
             }
         }
@@ -283,10 +283,10 @@ impl Fanout {
         }
         viewer.say(bytes);
         viewer.last_words = last;
-        if viewer.state == State::Idle {
-            if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-                self.leaving.push((id, viewer.sock, farewell));
-            }
+        if viewer.state == State::Idle
+            && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
+        {
+            self.leaving.push((id, viewer.sock, farewell));
         }
     }
 

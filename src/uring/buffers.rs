@@ -67,9 +67,11 @@ impl BufferRing {
     fn give_back(&self, id: u16) {
         let tail = self.tail.get();
         let place = usize::from(tail & (BUFFERS - 1));
-        // SAFETY: the place lies in the mapping and above the kernel's head: at most BUFFERS are listed at
-        // once, for each is listed only when it was not. The kernel reads it after the tail has moved.
-        let entry = unsafe { self.entries.add(place).as_mut() };
+        // SAFETY: `place < BUFFERS`, so the address lies in the mapping.
+        let mut entry = unsafe { self.entries.add(place) };
+        // SAFETY: the place is above the kernel's head: at most BUFFERS are listed at once, for each is listed
+        // only when it was not. The kernel reads it after the tail has moved.
+        let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.buffer(id).as_ptr() as u64);
         entry.set_len(BUFFER_SIZE as u32);
         entry.set_bid(id);

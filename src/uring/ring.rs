@@ -472,7 +472,6 @@ impl Uring {
         self.begin(sock, op, |op, target| {
             let Op::SendMessage { _message: message, .. } = op else { unreachable!("as made") };
             let header: *const libc::msghdr = &raw const message.header;
-            #[expect(clippy::cast_sign_loss, reason = "flags are bits")]
             let flags = SEND_FLAGS as u32;
             target.with(
                 |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
@@ -581,7 +580,6 @@ impl Engine for Uring {
     }
 
     fn poll_writable(&mut self, sock: Sock) {
-        #[expect(clippy::cast_sign_loss, reason = "flags are bits")]
         let events = libc::POLLOUT as u32;
         self.begin(sock, Op::Poll { sock }, |_, target| {
             target.with(

@@ -6,14 +6,16 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::load::{DEFAULT_FILE, Setting, Sources};
-use super::units;
-use super::{Config, ConfigError, LogFormat, Place, Record, Role, Upstream};
+use crate::config::load::{DEFAULT_FILE, Setting, Sources};
+use crate::config::units;
+use crate::config::{Config, ConfigError, LogFormat, Place, Record, Role, Upstream};
+use crate::tools::stress::{self, StressArgs};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Command {
         /// Where it came from, for a reload.
         sources: Sources,
     },
+    /// Hold viewers: [`stress::main`].
+    Stress(StressArgs),
     /// The configuration was checked and is good.
     CheckConfig {
         /// The file that was checked, if there is one.
@@ -46,10 +50,14 @@ impl Command {
     ///
     /// # Errors
     /// What standard output or the folder says.
-    pub fn finish(self) -> Result<(), String> {
+    pub fn finish(self) -> Result<ExitCode, String> {
         let mut out = io::stdout().lock();
         let done = match self {
             Self::Run { .. } => Ok(()),
+            Self::Stress(arguments) => {
+                drop(out);
+                return stress::main(&arguments).map_err(|error| format!("{error:#}"));
+            }
             Self::CheckConfig { file: Some(file) } => writeln!(out, "{}: good", file.display()),
             Self::CheckConfig { file: None } => writeln!(out, "no file: the defaults are good"),
             Self::Completions(shell) => {
@@ -58,7 +66,7 @@ impl Command {
             }
             Self::Man { dir } => write_man(dir.as_deref(), &mut out),
         };
-        done.map_err(|error| error.to_string())
+        done.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
     }
 }
 
@@ -119,7 +127,8 @@ enum Sub {
         #[arg(long)]
         no_gateway: bool,
     },
-    // The clients `push` and `stress` get their places here.
+    /// Hold many viewers of one stream, check what they get, and say what it cost.
+    Stress(StressArgs),
     /// Check a configuration file and say which line is wrong.
     CheckConfig {
         /// The file; without it the one that a role would read.
@@ -185,7 +194,7 @@ struct FlvGatewayFlags {
     /// Listen here for viewers [default: 0.0.0.0:8080].
     #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
     listen: Option<String>,
-    /// Pull from here, http://host[:port][/prefix]; given again, the next one to try.
+    /// Pull from here, http://host:port/prefix; given again, the next one to try.
     #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
     upstream: Vec<String>,
     /// Keep a pull so long after its last viewer went [default: 10s].
@@ -308,6 +317,7 @@ fn parse_with(
     }
     let sources = sources(&cli, role).with_environment(environment);
     match cli.command {
+        Some(Sub::Stress(arguments)) => Ok(Command::Stress(arguments)),
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man { dir }) => Ok(Command::Man { dir }),
         Some(Sub::CheckConfig { .. }) => {
@@ -352,7 +362,7 @@ fn sources(cli: &Cli, role: Role) -> Sources {
         Some(Sub::FlvGateway(flags)) => given.flv_gateway(flags),
         Some(Sub::FileGateway(flags)) => given.file_gateway(flags),
         Some(Sub::CheckConfig { file: named }) => file = named.clone().or(file),
-        Some(Sub::Completions { .. } | Sub::Man { .. }) => {}
+        Some(Sub::Stress(_) | Sub::Completions { .. } | Sub::Man { .. }) => {}
     }
     Sources { file, flags: given.0, environment: Vec::new() }
 }
