@@ -13,6 +13,7 @@ const BODY_MAX: u32 = 1 << 20;
 /// A clip that is being published.
 #[derive(Debug)]
 pub(super) struct Clip {
+    role: usize,
     writer: Box<StreamWriter>,
     tags: Vec<Tag>,
     next: usize,
@@ -24,7 +25,7 @@ pub(super) struct Clip {
 }
 
 impl Clip {
-    fn new(writer: Box<StreamWriter>, now: Millis) -> Self {
+    fn new(role: usize, writer: Box<StreamWriter>, now: Millis) -> Self {
         let mut reader = FlvReader::new(BODY_MAX);
         reader.push(CLIP);
         let items = std::iter::from_fn(|| reader.next_item().expect("the embedded clip is whole"));
@@ -36,7 +37,7 @@ impl Clip {
             .filter(|tag| tag.class() != Class::Other)
             .collect();
         let length = round_length(&tags);
-        Self { writer, tags, next: 0, began: now, round: 0, length }
+        Self { role, writer, tags, next: 0, began: now, round: 0, length }
     }
 
     fn due(&self) -> Millis {
@@ -72,7 +73,7 @@ impl<E: Engine> Worker<E> {
         let Ok(writer) = self.role(role).directory.publish(key) else { return };
         writer.stream().began(self.engine.now());
         self.counters[role].publishers.add(1);
-        let clip = Clip::new(writer, self.engine.now());
+        let clip = Clip::new(role, writer, self.engine.now());
         self.clips.push(clip);
     }
 
@@ -86,6 +87,7 @@ impl<E: Engine> Worker<E> {
         for clip in &mut clips {
             while clip.due() <= now {
                 let tag = clip.take();
+                self.counters[clip.role].bytes_in.add(tag.encoded_len() as u64);
                 if let Err(error) = clip.writer.push(&tag) {
                     tracing::warn!(%error, "no memory for the demo's stream");
                 }
@@ -107,7 +109,7 @@ mod tests {
         let key = StreamKey::parse("live/demo").unwrap();
         let retention = Retention { bytes: 1 << 25, frames: 10_000, gop_time: 60_000, history: 60_000 };
         let writer = StreamWriter::new(1, key, 1, Arena::new().unwrap(), retention);
-        let mut clip = Clip::new(Box::new(writer), 500);
+        let mut clip = Clip::new(0, Box::new(writer), 500);
         assert!(clip.tags.len() > 100 && clip.length > 5_000);
         let mut last = [0; 2];
         for _ in 0..3 * clip.tags.len() {

@@ -100,7 +100,8 @@ struct View {
     members: Vec<ViewerId>,
     /// The stream is over, with the status for those who have had nothing of it.
     ended: Option<u16>,
-    scheduled: bool,
+    /// When it is to be flushed next; other times in the queue are out of date.
+    due: Option<Millis>,
     last_flush: Millis,
 }
 
@@ -118,7 +119,7 @@ pub(super) struct Fanout {
 }
 
 impl Fanout {
-    /// Puts a viewer on a stream. It gets its first bytes with the view's next flush, which is now.
+    /// Puts a viewer on a stream; [`welcome`](Self::welcome) gives it its first bytes.
     pub(super) fn join(
         &mut self,
         loop_index: usize,
@@ -203,10 +204,11 @@ impl Fanout {
     /// Flushes the views whose windows are over.
     pub(super) fn flush<E: Engine>(&mut self, engine: &mut E, counters: &[RoleCounters]) {
         let now = engine.now();
-        while let Some(Reverse((_, id))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+        while let Some(Reverse((at, id))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.due.pop();
-            let Some(view) = self.views[id as usize].as_mut().filter(|view| view.scheduled) else { continue };
-            view.scheduled = false;
+            let view = self.views[id as usize].as_mut().filter(|view| view.due == Some(at));
+            let Some(view) = view else { continue };
+            view.due = None;
             view.last_flush = now;
             view.refresh(engine);
             let counters = &counters[view.role];
@@ -325,19 +327,24 @@ impl Fanout {
 
     fn schedule(&mut self, id: u32, now: Millis) {
         let view = self.views[id as usize].as_mut().expect("a listed view");
-        if !view.scheduled {
-            view.scheduled = true;
-            self.due.push(Reverse((now.max(view.last_flush + view.policy.flush), id)));
+        if view.due.is_none() {
+            let at = now.max(view.last_flush + view.policy.flush);
+            view.due = Some(at);
+            self.due.push(Reverse((at, id)));
         }
     }
 
-    /// Flushes a view at the next chance, whatever its window: somebody new is there.
-    pub(super) fn flush_soon(&mut self, id: ViewerId, now: Millis) {
-        let Some(viewer) = self.viewer(id) else { return };
-        let view_id = viewer.view;
-        let view = self.views[view_id as usize].as_mut().expect("a viewer's view stays");
-        view.scheduled = true;
-        self.due.push(Reverse((now, view_id)));
+    /// Gives a viewer that has just joined its first bytes, out of what its view knows: a crowd that arrives
+    /// must not shorten the window of those who watch.
+    pub(super) fn welcome<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
+        let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
+        if view.index.starts.is_empty() {
+            view.refresh(engine);
+        }
+        if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
+            self.leaving.push((id, viewer.sock, farewell));
+        }
     }
 
     fn view(
@@ -363,7 +370,7 @@ impl Fanout {
             held: VecDeque::new(),
             members: Vec::new(),
             ended: None,
-            scheduled: false,
+            due: None,
             last_flush: 0,
         };
         let id = self.free_views.pop().unwrap_or_else(|| {

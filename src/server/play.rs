@@ -95,7 +95,7 @@ impl<E: Engine> Worker<E> {
         let frames = play.websocket.as_ref().map(|_| ws::FrameReader::new(WS_MESSAGE_MAX));
         self.deadline(sock, play_time_left(&play, self.engine.now()));
         conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0 }));
-        self.fanout.flush_soon(id, self.engine.now());
+        self.fanout.welcome(&mut self.engine, id, &self.counters);
         if stream.has_ended() {
             // It ended before this loop was listed: no message will come.
             self.fanout.stream_ended(stream.id, 404, self.engine.now());
