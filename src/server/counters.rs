@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fanout::Farewell;
-use super::viewer::Protocol;
+use super::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
 
 /// A number that one thread changes.

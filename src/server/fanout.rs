@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::counters::RoleCounters;
-use super::viewer::{Framing, NO_SPAN, State, Viewer, Wish};
+use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, Wish};
 use crate::live::cursor::{Beginning, Cursor, LagLimits, StartAt, Step};
 use crate::live::log::{Index, Log, Span};
 use crate::live::stream::{Selection, Stream};
@@ -26,43 +26,6 @@ pub(super) type ViewerId = u32;
 
 /// The longest send: one viewer must not keep the loop, nor pin much.
 const RUN_MAX: u64 = 1 << 20;
-
-/// Why a viewer is let go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Farewell {
-    /// The stream is over and it has all of it.
-    #[error("the stream ended")]
-    StreamEnded,
-    /// The stream ended before there was anything to send; the status is the answer it is due.
-    #[error("the stream never began")]
-    NeverBegan(u16),
-    /// It took less than an eighth of the stream over several skips.
-    #[error("it takes less than an eighth of the stream")]
-    TooSlow,
-    /// Its socket stayed full for too long.
-    #[error("it took nothing for too long")]
-    Stalled,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(rustix::io::Errno),
-    /// It has had its last words.
-    #[error("it has been answered")]
-    Refused,
-}
-
-impl Farewell {
-    /// As it stands in a metric's label.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::StreamEnded => "stream-ended",
-            Self::NeverBegan(_) => "never-began",
-            Self::TooSlow => "too-slow",
-            Self::Stalled => "stalled",
-            Self::Broken(_) => "broken",
-            Self::Refused => "refused",
-        }
-    }
-}
 
 /// How a role serves its viewers.
 #[derive(Clone, Copy, Debug)]
@@ -582,14 +545,4 @@ fn run<E: Engine>(engine: &mut E, view: &mut View, viewer: &mut Viewer, place: u
     viewer.state = State::SendingLog;
     let (from, len) = (narrow(at - start), narrow(to - at));
     engine.send(viewer.sock, Payload::Region { head: viewer.frame, region, from, len });
-}
-
-impl Framing {
-    /// The close frame of a WebSocket, or nothing.
-    pub(super) fn goodbye(self, code: u16, reason: &str) -> Bytes {
-        match self {
-            Self::Plain => Bytes::new(),
-            Self::WebSocket => crate::protocol::ws::close_frame(code, reason).into(),
-        }
-    }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::conn::{Conn, Fate, Kind, Watching};
-use super::fanout::{Farewell, ViewerId};
-use super::viewer::{Framing, Wish};
+use super::fanout::ViewerId;
+use super::viewer::{Farewell, Framing, Wish};
 use super::worker::Worker;
 use crate::live::cursor::StartAt;
 use crate::live::key::StreamKey;

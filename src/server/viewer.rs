@@ -27,6 +27,14 @@ impl Framing {
             Self::WebSocket => Protocol::WsFlv,
         }
     }
+
+    /// The close frame of a WebSocket, or nothing.
+    pub(super) fn goodbye(self, code: u16, reason: &str) -> Bytes {
+        match self {
+            Self::Plain => Bytes::new(),
+            Self::WebSocket => ws::close_frame(code, reason).into(),
+        }
+    }
 }
 
 /// What a connection speaks, for metrics and logs.
@@ -66,6 +74,43 @@ pub(super) struct Wish {
     pub(super) head_only: bool,
     /// When it asked.
     pub(super) since: Millis,
+}
+
+/// Why a viewer is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Farewell {
+    /// The stream is over and it has all of it.
+    #[error("the stream ended")]
+    StreamEnded,
+    /// The stream ended before there was anything to send; the status is the answer it is due.
+    #[error("the stream never began")]
+    NeverBegan(u16),
+    /// It took less than an eighth of the stream over several skips.
+    #[error("it takes less than an eighth of the stream")]
+    TooSlow,
+    /// Its socket stayed full for too long.
+    #[error("it took nothing for too long")]
+    Stalled,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(rustix::io::Errno),
+    /// It has had its last words.
+    #[error("it has been answered")]
+    Refused,
+}
+
+impl Farewell {
+    /// As it stands in a metric's label.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::StreamEnded => "stream-ended",
+            Self::NeverBegan(_) => "never-began",
+            Self::TooSlow => "too-slow",
+            Self::Stalled => "stalled",
+            Self::Broken(_) => "broken",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What a viewer does now.
