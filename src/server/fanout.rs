@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::counters::RoleCounters;
-use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, Wish};
+use super::viewer::{Farewell, NO_SPAN, State, Viewer, Wish};
 use crate::live::cursor::{Beginning, Cursor, LagLimits, StartAt, Step};
 use crate::live::log::{Index, Log, Span};
 use crate::live::stream::{Selection, Stream};
