@@ -116,6 +116,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let roles = roles(&config, role.has_origin(), role.has_flv_gateway(), &arena);
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let counters = (0..loops).map(|_| roles.iter().map(|role| counters_of(role.name)).collect()).collect();
+    let descriptors = descriptors(loops);
     let shared = Arc::new(Shared {
         config,
         arena,
@@ -136,7 +137,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (shared, doors) = (Arc::clone(&shared), plan.doors.clone());
         let thread = std::thread::Builder::new().name(format!("loop-{index}"));
         threads.push(thread.spawn(move || {
-            let mut engine = match Uring::new(Descriptors::Process, eventfd, shared.started) {
+            let mut engine = match Uring::new(descriptors, eventfd, shared.started) {
                 Ok(engine) => engine,
                 Err(error) => {
                     tracing::error!(%error, "cannot make a ring");
@@ -264,6 +265,21 @@ fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
     };
     if let Some(upstream) = config.flv_gateway.upstream.iter_mut().find(own) {
         upstream.port = flv.port();
+    }
+}
+
+/// How many descriptors a loop's sockets may take, and where, by the process's limit.
+fn descriptors(loops: usize) -> Descriptors {
+    /// Listeners, rings, files, the admin's connections.
+    const RESERVE: u64 = 256;
+    /// A limit that needs no stretching.
+    const PLENTY: u64 = 1 << 18;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = limit.saturating_sub(RESERVE) / loops as u64;
+    let direct = if limit < PLENTY { limit } else { 0 };
+    Descriptors {
+        process: usize::try_from(share).unwrap_or(usize::MAX),
+        direct: u32::try_from(direct).unwrap_or(0),
     }
 }
 

@@ -41,13 +41,24 @@ pub(super) fn builder() -> Builder<squeue::Entry, cqueue::Entry> {
     builder
 }
 
-/// Where accepted sockets live.
+/// Where accepted sockets live: in the process's descriptor table, and beyond a number of them in the ring's
+/// own, where they do not count against the process's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descriptors {
-    /// In the process's descriptor table.
-    Process,
-    /// In the ring's own table of that size; they do not count against the process's limit.
-    Direct(u32),
+pub struct Descriptors {
+    /// Sockets of this ring in the process's table.
+    pub process: usize,
+    /// Places in the ring's table; the kernel bounds it by the process's limit as well.
+    pub direct: u32,
+}
+
+impl Descriptors {
+    /// All in the process's table.
+    pub const PROCESS: Self = Self { process: usize::MAX, direct: 0 };
+
+    /// How many sockets that makes.
+    pub const fn capacity(self) -> usize {
+        self.process.saturating_add(self.direct as usize)
+    }
 }
 
 /// The engine on a real ring.
@@ -66,7 +77,11 @@ pub struct Uring {
     events: VecDeque<Event<RecvBuf>>,
     completions: Vec<(u64, i32, u32)>,
     eventfd: Arc<EventFd>,
-    direct: bool,
+    /// Sockets that live in the process's table, and how many may before the ring's is used.
+    in_process: usize,
+    process_max: usize,
+    /// Free places of the ring's table of descriptors.
+    direct_free: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -78,7 +93,8 @@ struct Listener {
 #[derive(Debug)]
 enum Descriptor {
     Process(OwnedFd),
-    Direct(u32),
+    /// A place in the ring's table, and the peer, for which there is nobody to ask any more.
+    Direct(u32, Option<SocketAddr>),
 }
 
 #[derive(Debug)]
@@ -145,13 +161,9 @@ impl Uring {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
         let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
-        let direct = match descriptors {
-            Descriptors::Process => false,
-            Descriptors::Direct(size) => {
-                ring.submitter().register_files_sparse(size)?;
-                true
-            }
-        };
+        if descriptors.direct > 0 {
+            ring.submitter().register_files_sparse(descriptors.direct)?;
+        }
         let mut engine = Self {
             ring,
             started,
@@ -166,7 +178,9 @@ impl Uring {
             events: VecDeque::new(),
             completions: Vec::new(),
             eventfd,
-            direct,
+            in_process: 0,
+            process_max: descriptors.process,
+            direct_free: (0..descriptors.direct).rev().collect(),
         };
         engine.read_wake();
         Ok(engine)
@@ -263,16 +277,26 @@ impl Uring {
     }
 
     fn accepted(&mut self, listener: u32, result: i32) {
-        let Ok(number) = u32::try_from(result) else { return };
-        let descriptor = if self.direct {
-            Descriptor::Direct(number)
-        } else {
-            // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
-            Descriptor::Process(unsafe { OwnedFd::from_raw_fd(result) })
-        };
+        if result < 0 {
+            return;
+        }
+        // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(result) };
+        let descriptor = self.place(fd);
         let sock = self.add_sock(descriptor);
         self.events.push_back(Event::Accepted { listener, sock });
         self.receive(sock);
+    }
+
+    /// Leaves a socket in the process's table, or moves it to the ring's.
+    fn place(&mut self, fd: OwnedFd) -> Descriptor {
+        let direct = self.direct_free.last().copied().filter(|_| self.in_process >= self.process_max);
+        let Some(slot) = direct else { return Descriptor::Process(fd) };
+        if self.ring.submitter().register_files_update(slot, &[fd.as_raw_fd()]).is_err() {
+            return Descriptor::Process(fd);
+        }
+        self.direct_free.pop();
+        Descriptor::Direct(slot, peer_of(&fd))
     }
 
     fn accept_ended(&mut self, listener: u32, result: i32) {
@@ -288,6 +312,7 @@ impl Uring {
     }
 
     fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
+        self.in_process += usize::from(matches!(descriptor, Descriptor::Process(_)));
         let state = SockState { descriptor, inflight: 0, closing: false, sending: false };
         let (index, generation) = self.socks.insert(state);
         Sock { index, generation }
@@ -388,15 +413,19 @@ impl Uring {
     fn give_up(&mut self, sock: Sock) {
         match self.state(sock).expect("closing").descriptor {
             Descriptor::Process(_) => self.closed(sock),
-            Descriptor::Direct(slot) => {
+            Descriptor::Direct(slot, _) => {
                 self.submit(Op::Close { sock }, |_| opcode::Close::new(Fixed(slot)).build());
             }
         }
     }
 
     fn closed(&mut self, sock: Sock) {
-        let state = self.socks.remove(sock.index);
-        debug_assert!(state.is_some_and(|state| state.inflight == 0));
+        let state = self.socks.remove(sock.index).expect("a socket is closed once");
+        debug_assert_eq!(state.inflight, 0);
+        match state.descriptor {
+            Descriptor::Process(_) => self.in_process -= 1,
+            Descriptor::Direct(slot, _) => self.direct_free.push(slot),
+        }
         self.events.push_back(Event::Closed { sock });
     }
 
@@ -512,7 +541,7 @@ impl SockState {
     fn target(&self) -> Target {
         match &self.descriptor {
             Descriptor::Process(fd) => Target::Process(Fd(fd.as_raw_fd())),
-            Descriptor::Direct(slot) => Target::Direct(Fixed(*slot)),
+            Descriptor::Direct(slot, _) => Target::Direct(Fixed(*slot)),
         }
     }
 }
@@ -532,6 +561,10 @@ impl Message {
         message.header.msg_iovlen = message.vectors.len();
         message
     }
+}
+
+fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
 }
 
 fn errno(result: i32) -> Option<Errno> {
@@ -615,8 +648,10 @@ impl Engine for Uring {
     }
 
     fn peer(&self, sock: Sock) -> Option<SocketAddr> {
-        let Descriptor::Process(fd) = &self.socks.get(sock.index)?.descriptor else { return None };
-        SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
+        match &self.socks.get(sock.index)?.descriptor {
+            Descriptor::Process(fd) => peer_of(fd),
+            Descriptor::Direct(_, peer) => *peer,
+        }
     }
 
     fn hold(&mut self, segment: &Arc<Segment>) -> Region {
@@ -638,12 +673,8 @@ impl Engine for Uring {
         let found = self.listeners.iter().find(|candidate| candidate.tag == listener);
         let Some(socket) = found.and_then(|found| found.socket.as_ref()) else { return };
         let fd = Fd(socket.as_raw_fd());
-        let direct = self.direct;
         self.submit(Op::Accept { listener }, |_| {
-            opcode::AcceptMulti::new(fd)
-                .allocate_file_index(direct)
-                .flags(libc::SOCK_CLOEXEC * i32::from(!direct))
-                .build()
+            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
         });
     }
 

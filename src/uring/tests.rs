@@ -10,7 +10,7 @@ use super::*;
 use crate::memory::Arena;
 
 const TAG: u32 = 5;
-const MODES: [Descriptors; 2] = [Descriptors::Process, Descriptors::Direct(64)];
+const MODES: [Descriptors; 2] = [Descriptors::PROCESS, Descriptors { process: 0, direct: 64 }];
 
 fn engine(mode: Descriptors) -> Uring {
     Uring::new(mode, EventFd::new().unwrap(), Instant::now()).unwrap()
@@ -48,7 +48,7 @@ fn bytes_come_in_and_go_out() {
         let (mut engine, address) = listening(mode);
         let mut peer = TcpStream::connect(address).unwrap();
         let sock = accept(&mut engine);
-        assert_eq!(engine.peer(sock).is_some(), mode == Descriptors::Process);
+        assert_eq!(engine.peer(sock), peer.local_addr().ok());
         peer.write_all(b"hello").unwrap();
         let Event::Received { data, .. } = next(&mut engine) else { panic!("no bytes") };
         assert_eq!(&*data, b"hello");
@@ -142,7 +142,7 @@ fn close_frees_the_name_and_the_peer_sees_the_end() {
 
 #[test]
 fn more_bytes_than_buffers_wait_for_their_turn() {
-    let (mut engine, address) = listening(Descriptors::Process);
+    let (mut engine, address) = listening(Descriptors::PROCESS);
     const TOTAL: usize = 16 << 20;
     let writer = std::thread::spawn(move || {
         let mut peer = TcpStream::connect(address).unwrap();
@@ -180,7 +180,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
 fn connections_are_opened_and_refused() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = engine(Descriptors::Process);
+    let mut engine = engine(Descriptors::PROCESS);
     let sock = engine.connect(address).unwrap();
     assert!(matches!(next(&mut engine), Event::Connected { result: Ok(()), .. }));
     let (mut peer, _) = listener.accept().unwrap();
@@ -198,7 +198,7 @@ fn connections_are_opened_and_refused() {
 #[test]
 fn another_thread_wakes_a_sleeping_loop() {
     let eventfd = EventFd::new().unwrap();
-    let mut engine = Uring::new(Descriptors::Process, Arc::clone(&eventfd), Instant::now()).unwrap();
+    let mut engine = Uring::new(Descriptors::PROCESS, Arc::clone(&eventfd), Instant::now()).unwrap();
     for _ in 0..3 {
         let waker = Arc::clone(&eventfd);
         let caller = std::thread::spawn(move || {
@@ -212,7 +212,7 @@ fn another_thread_wakes_a_sleeping_loop() {
 
 #[test]
 fn a_stopped_listener_refuses() {
-    let (mut engine, address) = listening(Descriptors::Process);
+    let (mut engine, address) = listening(Descriptors::PROCESS);
     engine.stop_accept();
     for _ in 0..3 {
         engine.wait(Some(engine.now() + 5));
@@ -235,4 +235,24 @@ fn dropping_a_busy_engine_leaves_nothing_behind() {
         }
     }
     assert_eq!(arena.mapped(), 0);
+}
+
+#[test]
+fn sockets_beyond_the_process_share_live_in_the_ring() {
+    let (mut engine, address) = listening(Descriptors { process: 2, direct: 2 });
+    for _ in 0..3 {
+        let mut peers: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let socks: Vec<_> = (0..4).map(|_| accept(&mut engine)).collect();
+        for sock in &socks {
+            engine.send(*sock, Payload::Bytes(Bytes::from_static(b"hi")));
+            assert!(matches!(next(&mut engine), Event::Sent { result: Ok(2), .. }));
+        }
+        for (sock, peer) in socks.iter().zip(&mut peers) {
+            let mut got = [0; 2];
+            peer.read_exact(&mut got).unwrap();
+            engine.close(*sock);
+            assert!(matches!(next(&mut engine), Event::Closed { .. }));
+            assert_eq!(peer.read(&mut got).unwrap(), 0);
+        }
+    }
 }
