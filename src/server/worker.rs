@@ -337,6 +337,7 @@ impl<E: Engine> Worker<E> {
     /// As [`say`](Self::say), and the connection ends behind it.
     pub(super) fn say_last(&mut self, conn: &mut Conn, bytes: Bytes) -> Fate {
         conn.out.last_words = true;
+        self.deadline(conn.sock, self.request_time());
         self.say(conn, bytes)
     }
 
@@ -384,6 +385,8 @@ impl<E: Engine> Worker<E> {
 
     fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
         match &conn.kind {
+            Kind::Leaving => Fate::Close("answered".to_owned()),
+            _ if conn.out.last_words => Fate::Close("it does not take its answer".to_owned()),
             Kind::Publisher(_) => self.publisher_deadline(conn),
             Kind::Waiting(play) => {
                 let (role, key) = (conn.role, play.key.clone());
@@ -391,7 +394,6 @@ impl<E: Engine> Worker<E> {
                 self.refuse_play(conn, 404)
             }
             Kind::Request(_) => Fate::Close("no request came in time".to_owned()),
-            Kind::Leaving => Fate::Close("answered".to_owned()),
             Kind::Viewer(..) | Kind::Pull(_) => Fate::Keep,
         }
     }
