@@ -110,10 +110,16 @@ impl<E: Engine> Worker<E> {
         self.stop || (self.open == 0 && self.shared.phase() == Phase::Draining)
     }
 
+    /// When there is something to do, whatever comes in before.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
+        deadlines.into_iter().flatten().min()
+    }
+
     /// Waits for something to do and does it.
     pub(super) fn turn(&mut self) {
-        let until = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
-        self.engine.wait(until.into_iter().flatten().min());
+        let until = self.next_deadline();
+        self.engine.wait(until);
         for _ in 0..EVENTS_A_TURN {
             let Some(event) = self.engine.next_event() else { break };
             self.on_event(event);
