@@ -190,8 +190,10 @@ impl Cursor {
     fn skip(&mut self, index: &Index, head: u64) -> Step {
         let newer = |clean| index.newest_start(head, clean).filter(|start| start.at > self.at);
         let Some(start) = newer(true).or_else(|| newer(false)) else {
+            if self.at < index.tail() {
+                return Step::Idle; // the index is newer than the head: where to go is not published yet
+            }
             // Nothing better to go to: all behind the finished tag is still there.
-            debug_assert!(self.at >= index.tail(), "a log keeps a start behind all that it dropped");
             self.state = State::Running;
             self.goal = self.at;
             self.boundary = self.at;
@@ -339,6 +341,23 @@ mod tests {
         grow(&mut writer, 10..90, &headers);
         let Step::Run { to, .. } = step(&mut cursor, &writer) else { panic!("no finish") };
         assert_eq!(to, 5 * 1015);
+    }
+
+    #[test]
+    fn a_skip_waits_for_a_head_that_is_older_than_the_index() {
+        let mut writer = writer(super::super::log::Retention { bytes: 60_000, ..RETENTION });
+        let headers = Arc::default();
+        grow(&mut writer, 0..10, &headers);
+        let mut cursor = Cursor::new(StartAt::Newest);
+        step(&mut cursor, &writer);
+        step(&mut cursor, &writer);
+        cursor.sent(1015);
+        let (head, time) = (writer.log().head(), writer.log().head_time());
+        grow(&mut writer, 10..200, &headers);
+        let index = writer.log().index();
+        assert!(index.tail() > head);
+        assert!(matches!(cursor.step(&index, head, time, None, &LAG), Step::Idle));
+        assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
     }
 
     #[test]

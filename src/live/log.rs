@@ -43,6 +43,27 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// The body of a kind's header.
+    pub fn of(&self, kind: TagKind) -> Option<&Bytes> {
+        match kind {
+            TagKind::Script => self.metadata.as_ref(),
+            TagKind::Video => self.video.as_ref(),
+            TagKind::Audio => self.audio.as_ref(),
+        }
+    }
+
+    /// The next version, in which `tag` is the header of its kind.
+    #[must_use]
+    pub fn with(&self, tag: &Tag) -> Self {
+        let of = |kind| if kind == tag.kind { Some(tag.body.clone()) } else { self.of(kind).cloned() };
+        Self {
+            version: self.version + 1,
+            metadata: of(TagKind::Script),
+            video: of(TagKind::Video),
+            audio: of(TagKind::Audio),
+        }
+    }
+
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
     pub fn write_to(&self, at: StreamTime, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {

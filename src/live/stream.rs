@@ -331,8 +331,17 @@ struct Lane {
     writer: LogWriter,
     headers: Arc<Headers>,
     tracks: Tracks,
-    /// Place and time of the first frame, while no start was marked.
-    leading: Option<(u64, StreamTime)>,
+    /// The first frame, while no start was marked.
+    leading: Option<Leading>,
+}
+
+/// Sound that came before anything that a stream can start with.
+#[derive(Clone, Debug)]
+struct Leading {
+    at: u64,
+    time: StreamTime,
+    /// As they were when it came, with those that came first behind it.
+    headers: Arc<Headers>,
 }
 
 impl Lane {
@@ -351,23 +360,15 @@ impl Lane {
         if !self.selection.takes(tag.kind) {
             return Ok(false);
         }
-        let old = &self.headers;
-        let mut new = Headers {
-            version: old.version + 1,
-            metadata: old.metadata.clone(),
-            video: old.video.clone(),
-            audio: old.audio.clone(),
-        };
-        let slot = match tag.kind {
-            TagKind::Script => &mut new.metadata,
-            TagKind::Video => &mut new.video,
-            TagKind::Audio => &mut new.audio,
-        };
-        if slot.as_ref() == Some(&tag.body) {
+        let known = self.headers.of(tag.kind);
+        if known == Some(&tag.body) {
             return Ok(false);
         }
-        *slot = Some(tag.body.clone());
-        self.headers = Arc::new(new);
+        let is_first = known.is_none();
+        self.headers = Arc::new(self.headers.with(tag));
+        if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
+            leading.headers = Arc::new(leading.headers.with(tag));
+        }
         self.writer.append(tag, header_time(tag.kind, time))?;
         Ok(true)
     }
@@ -388,9 +389,10 @@ impl Lane {
     fn before_keyframe(&mut self, time: StreamTime) {
         self.tracks.video = true;
         // The first picture's viewers get the sound before it as well.
-        let leading = self.leading.take().filter(|_| self.writer.last_start().is_none());
-        let (at, time) = leading.unwrap_or((self.writer.head(), time));
-        self.mark(at, time, true);
+        match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
+            Some(leading) => self.mark_leading(leading),
+            None => self.mark(self.writer.head(), time, true),
+        }
     }
 
     fn before_inter_frame(&mut self, time: StreamTime) {
@@ -409,10 +411,13 @@ impl Lane {
             return;
         }
         let Some(last) = self.writer.last_start() else {
-            let (at, since) = *self.leading.get_or_insert((self.writer.head(), time));
-            if time - since >= self.patience() {
-                self.leading = None;
-                self.mark(at, since, true);
+            let (at, headers) = (self.writer.head(), &self.headers);
+            let first = || Leading { at, time, headers: Arc::clone(headers) };
+            let since = self.leading.get_or_insert_with(first).time;
+            if time - since >= self.patience()
+                && let Some(leading) = self.leading.take()
+            {
+                self.mark_leading(leading);
             }
             return;
         };
@@ -433,18 +438,29 @@ impl Lane {
     fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
         // A start twice at the same place says nothing new.
         if self.writer.last_start().is_none_or(|last| last.at < at) {
-            let tracks =
-                Tracks { video: self.tracks.video, audio: self.tracks.audio || self.headers.audio.is_some() };
-            self.writer.mark_start(at, time, clean, Arc::clone(&self.headers), tracks);
+            self.writer.mark_start(at, time, clean, Arc::clone(&self.headers), self.announced());
         }
     }
 
-    /// Fills a new lane with the headers and the newest group of pictures of `all`.
+    fn mark_leading(&mut self, leading: Leading) {
+        self.writer.mark_start(leading.at, leading.time, true, leading.headers, self.announced());
+    }
+
+    fn announced(&self) -> Tracks {
+        Tracks { video: self.tracks.video, audio: self.tracks.audio || self.headers.audio.is_some() }
+    }
+
+    /// Fills a new lane with what a new viewer of `all` would get: the headers and the newest group of
+    /// pictures, or what leads up to the first one.
     fn copy_newest_gop(&mut self, all: &Self) -> std::io::Result<()> {
         let index = all.writer.index();
-        let (from, mut time) =
-            all.writer.last_start().map_or((index.tail(), all.writer.time()), |start| (start.at, start.time));
-        for (kind, body) in all.headers.bodies() {
+        let start = index.newest_start(u64::MAX, true).or(all.writer.last_start());
+        let (from, mut time, headers) = match (start, &all.leading) {
+            (Some(start), _) => (start.at, start.time, &start.headers),
+            (None, Some(leading)) => (leading.at, leading.time, &leading.headers),
+            (None, None) => (all.writer.head(), 0, &all.headers),
+        };
+        for (kind, body) in headers.bodies() {
             self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, time)?;
         }
         for span in index.spans.iter().filter(|span| span_end(span) > from) {
@@ -456,7 +472,9 @@ impl Lane {
                     time += StreamTime::from(step);
                 }
                 match tag.class() {
-                    Class::Metadata | Class::SequenceHeader => {}
+                    Class::Metadata | Class::SequenceHeader => {
+                        self.push_header(&tag, time)?;
+                    }
                     class => self.push(class, &tag, time)?,
                 }
             }
@@ -626,6 +644,40 @@ mod tests {
         );
         let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
         assert_eq!(times, [0, 1000, 1010, 1040, 1050, 1080, 1090]);
+    }
+
+    #[test]
+    fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
+        let mut writer = writer();
+        let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
+        push(&mut writer, &[avc(), aac(), key(0), sound(5), changed.clone(), sound(25)]);
+        assert!(content(&writer, Selection::Audio).is_empty());
+        writer.publish();
+        assert_eq!(
+            content(&writer, Selection::Audio),
+            [(SequenceHeader, 0), (Sound, 5), (SequenceHeader, 5), (Sound, 25)]
+        );
+        let index = writer.stream().log(Selection::Audio).unwrap().index();
+        assert_eq!(index.starts[0].headers.audio, Some(aac().body));
+    }
+
+    #[test]
+    fn a_selection_that_is_asked_for_before_the_first_picture_has_all() {
+        let mut writer = writer();
+        push(&mut writer, &[avc(), aac(), sound(0)]);
+        assert!(content(&writer, Selection::Audio).is_empty());
+        push(&mut writer, &[sound(20)]);
+        assert_eq!(content(&writer, Selection::Audio), [(SequenceHeader, 0), (Sound, 0), (Sound, 20)]);
+    }
+
+    #[test]
+    fn the_sound_before_the_first_picture_has_its_own_header() {
+        let mut writer = writer();
+        let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
+        push(&mut writer, &[aac(), sound(0), changed, sound(20), avc(), key(33)]);
+        let headers = &writer.stream().log(Selection::All).unwrap().index().starts[0].headers;
+        assert_eq!(headers.audio, Some(aac().body));
+        assert_eq!(headers.video, Some(avc().body), "what comes first behind it is told at once");
     }
 
     #[test]

@@ -251,7 +251,9 @@ impl<E: Engine> Worker<E> {
                 _ => None,
             };
             let idle = pull.idle_since.is_some_and(|since| now - since >= role.linger);
-            let silence = if pull.last_data.is_some() { role.silence } else { CONNECT.max(role.wait * 2) };
+            // Before it answers, an upstream may wait for the stream's publisher.
+            let answered = pull.link.as_ref().is_some_and(|link| link.begun);
+            let silence = if answered { role.silence } else { CONNECT.max(role.wait * 2) };
             let lost = match &pull.link {
                 Some(link) if now - link.last >= silence => Some(link.sock),
                 _ => None,

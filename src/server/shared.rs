@@ -132,6 +132,29 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Nothing has begun yet; there is one loop for each postbox.
+    pub(super) fn new(
+        config: Config,
+        arena: Arc<Arena>,
+        roles: Vec<RoleState>,
+        posts: Vec<Postbox<Message>>,
+        addresses: Addresses,
+        started: Instant,
+    ) -> Self {
+        let counters = posts.iter().map(|_| roles.iter().map(|role| counters_of(role.name)).collect());
+        Self {
+            counters: counters.collect(),
+            beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
+            config,
+            arena,
+            roles,
+            posts,
+            addresses,
+            started,
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
     /// Tells every loop.
     pub fn tell_all(&self, message: impl Fn() -> Message) {
         self.posts.iter().for_each(|post| post.post(message()));
@@ -155,6 +178,10 @@ impl Shared {
     pub fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn counters_of(role: &'static str) -> RoleCounters {
+    RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
 /// The roles that a configuration asks for: `(origin, gateway)`.

@@ -3,13 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::counters::RoleCounters;
 use super::shared::{Addresses, Message, Phase, Shared, Source, roles};
 use super::worker::{Door, Speaks, Worker};
 use crate::config::{Config, Role};
@@ -115,19 +113,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let arena = Arena::new()?;
     let roles = roles(&config, role.has_origin(), role.has_flv_gateway(), &arena);
     let (posts, mails, eventfds) = mailboxes(loops)?;
-    let counters = (0..loops).map(|_| roles.iter().map(|role| counters_of(role.name)).collect()).collect();
+    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
     let descriptors = descriptors(loops);
-    let shared = Arc::new(Shared {
-        config,
-        arena,
-        roles,
-        counters,
-        posts,
-        addresses,
-        started,
-        beats: (0..loops).map(|_| AtomicU64::new(0)).collect(),
-        phase: AtomicU8::new(Phase::Starting as u8),
-    });
     resolve_upstreams(&shared);
     let demo = matches!(role, Role::Demo { .. });
     let mut threads = Vec::new();
@@ -300,8 +287,4 @@ fn mailboxes(loops: usize) -> io::Result<Boxes> {
         boxes.2.push(eventfd);
     }
     Ok(boxes)
-}
-
-fn counters_of(role: &'static str) -> RoleCounters {
-    RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }

@@ -111,10 +111,16 @@ impl<E: Engine> Worker<E> {
         self.stop || (self.open == 0 && self.shared.phase() == Phase::Draining)
     }
 
+    /// When there is something to do, whatever comes in before.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
+        deadlines.into_iter().flatten().min()
+    }
+
     /// Waits for something to do and does it.
     pub(super) fn turn(&mut self) {
-        let until = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
-        self.engine.wait(until.into_iter().flatten().min());
+        let until = self.next_deadline();
+        self.engine.wait(until);
         for _ in 0..EVENTS_A_TURN {
             let Some(event) = self.engine.next_event() else { break };
             self.on_event(event);
@@ -338,6 +344,7 @@ impl<E: Engine> Worker<E> {
     /// As [`say`](Self::say), and the connection ends behind it.
     pub(super) fn say_last(&mut self, conn: &mut Conn, bytes: Bytes) -> Fate {
         conn.out.last_words = true;
+        self.deadline(conn.sock, self.request_time());
         self.say(conn, bytes)
     }
 
@@ -385,6 +392,8 @@ impl<E: Engine> Worker<E> {
 
     fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
         match &conn.kind {
+            Kind::Leaving => Fate::Close("answered".to_owned()),
+            _ if conn.out.last_words => Fate::Close("it does not take its answer".to_owned()),
             Kind::Publisher(_) => self.publisher_deadline(conn),
             Kind::Waiting(play) => {
                 let (role, key) = (conn.role, play.key.clone());
@@ -393,7 +402,6 @@ impl<E: Engine> Worker<E> {
             }
             Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
-            Kind::Leaving => Fate::Close("answered".to_owned()),
             Kind::Viewer(..) => self.viewer_deadline(conn),
             Kind::Pull(_) => Fate::Keep,
         }

@@ -1,0 +1,328 @@
+//! What a viewer has received, checked as it comes, and once more at the end against what was pushed.
+
+use super::media::{Frame, Library, Name, Tracks, name_of, slot, version_of};
+use crate::live::stream::Selection;
+use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+
+/// A frame that a viewer got: session and place, and the time in its header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) session: usize,
+    pub(super) place: usize,
+    pub(super) timestamp: u32,
+}
+
+/// Where a reader is in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Head,
+    FileHeader,
+    Tags,
+    /// Another answer than the stream.
+    Refused(u16),
+}
+
+/// One viewer's bytes, read strictly.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) websocket: bool,
+    pub(super) selection: Selection,
+    pub(super) stage: Stage,
+    /// Bytes as they came, and, over WebSocket, those of the messages.
+    raw: Vec<u8>,
+    flv: Vec<u8>,
+    /// Bytes of the present message that are still to come.
+    message_left: u64,
+    pub(super) close_code: Option<u16>,
+    pub(super) pongs: usize,
+    /// The newest header version of each kind.
+    told: [u32; 3],
+    /// The rank of the newest header before the first frame.
+    rank: usize,
+    /// How often they began anew before the first frame.
+    pub(super) restarts: u64,
+    times: [Option<u32>; 3],
+    picture: bool,
+    flags: u8,
+    pub(super) seen: Vec<Seen>,
+}
+
+impl Reader {
+    pub(super) fn new(websocket: bool, selection: Selection) -> Self {
+        Self {
+            websocket,
+            selection,
+            stage: Stage::Head,
+            raw: Vec::new(),
+            flv: Vec::new(),
+            message_left: 0,
+            close_code: None,
+            pongs: 0,
+            told: [0; 3],
+            rank: 0,
+            restarts: 0,
+            times: [None; 3],
+            picture: false,
+            flags: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Takes what the server sent.
+    pub(super) fn take(&mut self, bytes: &[u8], library: &Library) -> Result<(), String> {
+        self.raw.extend_from_slice(bytes);
+        if self.stage == Stage::Head && !self.head()? {
+            return Ok(());
+        }
+        if let Stage::Refused(_) = self.stage {
+            self.raw.clear(); // a page for people
+            return Ok(());
+        }
+        if self.websocket {
+            self.unframe()?;
+        } else {
+            self.flv.append(&mut self.raw);
+        }
+        let mut from = 0;
+        while let Some(len) = self.item(from, library)? {
+            from += len;
+        }
+        self.flv.drain(..from);
+        Ok(())
+    }
+
+    /// Whether the connection could end here without anything being cut in two.
+    pub(super) fn at_boundary(&self) -> bool {
+        self.raw.is_empty() && self.flv.is_empty() && self.message_left == 0
+    }
+
+    fn head(&mut self) -> Result<bool, String> {
+        let Some(end) = self.raw.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(false) };
+        let head = String::from_utf8(self.raw.drain(..end + 4).collect()).map_err(|e| e.to_string())?;
+        let status = head.get(9..12).and_then(|digits| digits.parse().ok());
+        self.stage = match (status, self.websocket) {
+            (Some(200), false) if head.contains("video/x-flv") => Stage::FileHeader,
+            (Some(101), true) if head.contains("Sec-WebSocket-Accept") => Stage::FileHeader,
+            (Some(status @ (404 | 502 | 503)), _) => Stage::Refused(status),
+            _ => return Err(format!("an odd answer: {head}")),
+        };
+        Ok(true)
+    }
+
+    /// Takes the messages off the bytes.
+    fn unframe(&mut self) -> Result<(), String> {
+        let mut at = 0;
+        loop {
+            let rest = &self.raw[at..];
+            if self.message_left > 0 {
+                let len = rest.len().min(usize::try_from(self.message_left).expect("small"));
+                if len == 0 {
+                    break;
+                }
+                self.flv.extend_from_slice(&rest[..len]);
+                self.message_left -= len as u64;
+                at += len;
+                continue;
+            }
+            let Some((opcode, header, len)) = frame_header(rest)? else { break };
+            if self.close_code.is_some() {
+                return Err("a frame behind the close frame".to_owned());
+            }
+            if opcode == 2 {
+                if len == 0 {
+                    return Err("an empty message".to_owned());
+                }
+                self.message_left = len;
+                at += header;
+                continue;
+            }
+            let whole = header + usize::try_from(len).expect("short");
+            if rest.len() < whole {
+                break;
+            }
+            match opcode {
+                8 => self.close_code = Some(u16::from_be_bytes([rest[header], rest[header + 1]])),
+                10 if rest[header..whole] == *b"sim" => self.pongs += 1,
+                _ => return Err(format!("a frame of opcode {opcode}")),
+            }
+            at += whole;
+        }
+        self.raw.drain(..at);
+        Ok(())
+    }
+
+    /// Reads the file header or a tag at `from`; gives its length once it is whole.
+    fn item(&mut self, from: usize, library: &Library) -> Result<Option<usize>, String> {
+        let rest = &self.flv[from..];
+        if self.stage == Stage::FileHeader {
+            let Some(header) = rest.first_chunk::<13>() else { return Ok(None) };
+            let flags = header[4];
+            if *header != [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
+                || flags & !5 != 0
+                || flags == 0
+            {
+                return Err(format!("FLV header {header:?}"));
+            }
+            self.flags = flags;
+            self.stage = Stage::Tags;
+            return Ok(Some(13));
+        }
+        let Some(head) = rest.first_chunk::<TAG_HEADER>() else { return Ok(None) };
+        let Some(kind) = TagKind::from_type(head[0]) else { return Err(format!("tag type {}", head[0])) };
+        let size = u32::from_be_bytes([0, head[1], head[2], head[3]]);
+        let timestamp = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
+        let whole = TAG_HEADER + size as usize + TAG_TRAILER;
+        if rest.len() < whole {
+            return Ok(None);
+        }
+        if rest[whole - 4..whole] != (size + 11).to_be_bytes() || head[8..] != [0; 3] {
+            return Err(format!("trailer or stream id of a tag of {size} bytes"));
+        }
+        let body = rest[TAG_HEADER..whole - TAG_TRAILER].to_vec();
+        self.tag(&Tag { kind, timestamp, body: body.into() }, library)?;
+        Ok(Some(whole))
+    }
+
+    fn tag(&mut self, tag: &Tag, library: &Library) -> Result<(), String> {
+        let place = slot(tag.kind);
+        if let Some(last) = self.times[place].replace(tag.timestamp)
+            && tag.timestamp.wrapping_sub(last).cast_signed() < 0
+        {
+            return Err(format!("{:?} time falls from {last} to {}", tag.kind, tag.timestamp));
+        }
+        let unwanted = match tag.kind {
+            TagKind::Audio => self.selection == Selection::Video,
+            TagKind::Video => self.selection == Selection::Audio,
+            TagKind::Script => false,
+        };
+        if unwanted {
+            return Err(format!("{:?} was not asked for", tag.kind));
+        }
+        let class = tag.class();
+        if let Class::Metadata | Class::SequenceHeader = class {
+            let version = version_of(tag).ok_or("a header without version")?;
+            if version == 0 || version > library.versions[place] {
+                return Err(format!("{:?} header of version {version}", tag.kind));
+            }
+            if self.seen.is_empty() {
+                // In order; from the front again if it was made to skip before its first frame.
+                self.restarts += u64::from(place < self.rank);
+                self.rank = place + 1;
+            }
+            self.told[place] = version;
+            return Ok(());
+        }
+        let name = name_of(tag).ok_or("a frame without name")?;
+        if library.body(name) != Some(&tag.body) {
+            return Err(format!("{name:?} is not what was pushed"));
+        }
+        if name.version != self.told[place] {
+            return Err(format!("{:?} {name:?} under header {}", tag.kind, self.told[place]));
+        }
+        if tag.kind == TagKind::Video && !std::mem::replace(&mut self.picture, true) && self.flags & 1 == 0 {
+            let only_sound = !self.seen.is_empty();
+            if !only_sound {
+                return Err("a picture that the FLV header did not announce".to_owned());
+            }
+        }
+        self.see(name, tag.timestamp)
+    }
+
+    fn see(&mut self, name: Name, timestamp: u32) -> Result<(), String> {
+        let Name { session, place, .. } = name;
+        if let Some(last) = self.seen.last()
+            && (session, place) <= (last.session, last.place)
+        {
+            return Err(format!("{name:?} after {last:?}"));
+        }
+        self.seen.push(Seen { session, place, timestamp });
+        Ok(())
+    }
+}
+
+type FrameStart = (u8, usize, u64);
+
+/// Opcode, length of the header, length of the payload.
+fn frame_header(rest: &[u8]) -> Result<Option<FrameStart>, String> {
+    let &[first, second, ..] = rest else { return Ok(None) };
+    if first & 0xf0 != 0x80 || second & 0x80 != 0 {
+        return Err(format!("a frame that begins with {first:02x} {second:02x}"));
+    }
+    let (header, len) = match second {
+        126 => match rest.get(2..4) {
+            Some(bytes) => (4, bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte))),
+            None => return Ok(None),
+        },
+        127 => match rest.get(2..10) {
+            Some(bytes) => (10, bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte))),
+            None => return Ok(None),
+        },
+        short => (2, u64::from(short)),
+    };
+    Ok(Some((first & 0x0f, header, len)))
+}
+
+/// The bounds beyond which a log starts without a keyframe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) bytes: u64,
+    pub(super) frames: u64,
+    pub(super) time: u64,
+}
+
+impl Bounds {
+    fn exceeded(&self, frame: &Frame) -> bool {
+        let (bytes, frames, time) = frame.since_key;
+        bytes > self.bytes / 2 || frames > self.frames / 2 || time > self.time
+    }
+}
+
+/// A hole in what a viewer saw: from the frame before it to the frame behind it.
+pub(super) type Gap = (usize, usize);
+
+/// Compares what a viewer saw with the frames there were; gives its gaps and whether it saw the last frame
+/// of a session (and which).
+pub(super) fn compare(
+    reader: &Reader,
+    frames: &[Frame],
+    tracks: Tracks,
+    bounds: Bounds,
+    level: usize,
+) -> Result<(Vec<Gap>, Option<usize>), String> {
+    let mut gaps = Vec::new();
+    let mut last: Option<usize> = None;
+    let mut need_key = false;
+    for seen in &reader.seen {
+        let found = frames.binary_search_by_key(&(seen.session, seen.place), |f| (f.session, f.place));
+        let Ok(at) = found else { return Err(format!("{seen:?} was never taken")) };
+        let frame = &frames[at];
+        let with_pictures = tracks != Tracks::Audio && reader.selection != Selection::Audio;
+        if last.is_none_or(|last| at != last + 1) {
+            let mut undecodable = false;
+            if let Some(last) = last {
+                // Behind a start without a keyframe a gateway drops what nobody can decode.
+                let dropped = |f: &Frame| f.kind == TagKind::Video && !f.key && bounds.exceeded(f);
+                if level > 0 && frames[last + 1..at].iter().all(dropped) {
+                    undecodable = true;
+                } else {
+                    gaps.push((last, at));
+                }
+            }
+            // Where it landed: a picture, or sound that leads up to one.
+            let lawful = !with_pictures || frame.key || undecodable || bounds.exceeded(frame);
+            if !lawful && !frame.leading {
+                return Err(format!("it landed at {frame:?}, after {:?}", last.map(|last| frames[last])));
+            }
+            need_key = with_pictures && !undecodable && !frame.key && !bounds.exceeded(frame);
+        }
+        if frame.kind == TagKind::Video {
+            if need_key && !frame.key && !bounds.exceeded(frame) {
+                return Err(format!("the first picture is {frame:?}"));
+            }
+            need_key = false;
+        }
+        last = Some(at);
+    }
+    let ends = last.filter(|at| frames.get(at + 1).is_none_or(|next| next.session != frames[*at].session));
+    Ok((gaps, ends.map(|at| frames[at].session)))
+}

@@ -1,0 +1,93 @@
+//! The engine of a simulated loop: a thin handle on the [`World`].
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::net::World;
+use crate::memory::Segment;
+use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
+
+/// A loop's engine in the simulation.
+#[derive(Clone, Debug)]
+pub(super) struct SimEngine {
+    pub(super) world: Rc<RefCell<World>>,
+    pub(super) at: usize,
+}
+
+impl Engine for SimEngine {
+    type Buf = Vec<u8>;
+
+    fn now(&self) -> Millis {
+        self.world.borrow().now
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno> {
+        let mut world = self.world.borrow_mut();
+        if world.troubled && world.rng.chance(20) {
+            return Err(Errno::MFILE);
+        }
+        Ok(world.connect(self.at, to.port()))
+    }
+
+    fn send(&mut self, sock: Sock, payload: Payload) {
+        self.world.borrow_mut().send(self.at, sock, payload);
+    }
+
+    fn poll_writable(&mut self, sock: Sock) {
+        self.world.borrow_mut().poll(self.at, sock);
+    }
+
+    fn shutdown_write(&mut self, sock: Sock) {
+        self.world.borrow_mut().shutdown(self.at, sock);
+    }
+
+    fn close(&mut self, sock: Sock) {
+        self.world.borrow_mut().close(self.at, sock);
+    }
+
+    fn peer(&self, sock: Sock) -> Option<SocketAddr> {
+        let end = self.world.borrow().end_of(self.at, sock)?;
+        let port = u16::try_from(10_000 + end % 50_000).expect("in range");
+        Some((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    fn hold(&mut self, segment: &Arc<Segment>) -> Region {
+        self.world.borrow_mut().hold(self.at, segment)
+    }
+
+    fn release(&mut self, region: Region) {
+        self.world.borrow_mut().release(self.at, region);
+    }
+
+    fn resume_accept(&mut self, listener: u32) {
+        self.world.borrow_mut().resume_accept(self.at, listener);
+    }
+
+    fn stop_accept(&mut self) {
+        self.world.borrow_mut().stop_accept(self.at);
+    }
+
+    fn wait(&mut self, _until: Option<Millis>) {
+        self.world.borrow_mut().take_completions(self.at);
+    }
+
+    fn next_event(&mut self) -> Option<Event<Vec<u8>>> {
+        let mut world = self.world.borrow_mut();
+        let event = world.loops[self.at].events.pop_front()?;
+        if let Event::Received { sock, data } = &event {
+            // As with the real one, what was received before a close may still come out behind it.
+            if let Some(end) = world.end_of(self.at, *sock).filter(|end| !world.ends[*end].closed) {
+                world.ends[end].delivered += data.len() as u64;
+            }
+        }
+        world.log(|| match &event {
+            Event::Received { sock, data } => format!("loop {} {sock:?} received {}", self.at, data.len()),
+            other => format!("loop {} {other:?}", self.at),
+        });
+        Some(event)
+    }
+}

@@ -1,0 +1,259 @@
+//! From a seed to a run: which processes, which limits, who publishes, who watches.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::check::Reader;
+use super::engine::SimEngine;
+use super::media::{Library, Taste, Tracks};
+use super::net::{Action, World};
+use super::publisher::{Going, Plan, Publisher};
+use super::rng::Rng;
+use super::viewer::{Garbage, Manner, Viewer};
+use super::{Peer, Simulation};
+use crate::config::{Config, Upstream};
+use crate::live::stream::Selection;
+use crate::memory::Arena;
+use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
+use crate::server::worker::{Door, Speaks, Worker};
+use crate::uring::Millis;
+use crate::uring::mailbox::{Wake, mailbox};
+
+const RTMP: u16 = 1935;
+const FLV: u16 = 8501;
+/// The first gateway; the next one listens one further.
+const GATEWAY: u16 = 8080;
+/// Nobody listens there.
+const NOWHERE: u16 = 9;
+
+/// How long a stream outlives its publisher, everywhere.
+const GAP: Millis = 4_000;
+/// How long a publisher may be silent.
+const SILENCE: Millis = 2_000;
+
+/// Makes a run.
+pub(super) fn build(seed: u64, trace: bool) -> Simulation {
+    let mut world = World::new(seed, trace);
+    let rng = &mut world.rng;
+    let troubled = rng.chance(500);
+    let roomy = rng.chance(300);
+    let calm = rng.range(3_000, 9_000);
+    let gateways = rng.pick(&[0, 1, 1, 2]);
+    let together = gateways > 0 && rng.chance(500);
+    let config = config(rng, roomy);
+    world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
+    world.troubled = troubled;
+    world.log(|| {
+        format!(
+            "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled} {:?}",
+            config.live
+        )
+    });
+    let mut simulation = Simulation {
+        world: Rc::new(RefCell::new(world)),
+        processes: Vec::new(),
+        workers: Vec::new(),
+        paused: Vec::new(),
+        peers: Vec::new(),
+        libraries: Vec::new(),
+        calm,
+        troubled,
+        roomy,
+    };
+    for level in 0..=gateways {
+        if !(level == 1 && together) {
+            simulation.add_process(&config, level, level == 0 && together);
+        }
+    }
+    simulation.add_publishers();
+    simulation.add_viewers(gateways);
+    if troubled {
+        let mut world = simulation.world.borrow_mut();
+        for _ in 0..world.rng.size(0, 4) {
+            let at = world.rng.range(1_000, calm);
+            world.at(at, Action::Fault);
+        }
+    }
+    simulation
+}
+
+fn config(rng: &mut Rng, roomy: bool) -> Config {
+    let millis = Duration::from_millis;
+    let mut config = Config::default();
+    config.live.gop_bytes = if roomy { 8 << 20 } else { rng.pick(&[64 << 10, 256 << 10, 1 << 20]) };
+    config.live.gop_frames = if roomy { 6_000 } else { rng.pick(&[100, 1_000]) };
+    config.live.gop_time = millis(rng.pick(&[3_000, 60_000]));
+    config.live.lag_bytes = if roomy { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
+    config.live.lag_time = millis(if roomy { 60_000 } else { rng.pick(&[1_000, 3_000]) });
+    config.live.stall = millis(rng.pick(&[3_000, 20_000]));
+    config.limits.request_time = millis(2_000);
+    config.origin.flush = millis(rng.pick(&[0, 0, 40, 350]));
+    config.origin.wait = millis(3_000);
+    config.origin.gap = millis(GAP);
+    config.origin.silence = millis(SILENCE);
+    config.flv_gateway.flush = millis(rng.pick(&[0, 0, 40, 350]));
+    config.flv_gateway.wait = millis(3_000);
+    config.flv_gateway.gap = millis(GAP);
+    config.flv_gateway.silence = millis(rng.pick(&[1_500, 15_000]));
+    config.flv_gateway.linger = millis(rng.pick(&[500, 3_000]));
+    config
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Simulation {
+    /// A process of one to three loops: the origin (`level` 0), with a gateway in it, or a gateway.
+    fn add_process(&mut self, config: &Config, level: u16, with_gateway: bool) {
+        let mut config = config.clone();
+        let gateway = if level == 0 { 1 } else { level };
+        let from = if gateway == 1 { FLV } else { GATEWAY + gateway - 2 };
+        let upstream = |port| Upstream { host: "127.0.0.1".to_owned(), port, prefix: String::new() };
+        config.flv_gateway.upstream = vec![upstream(from)];
+        if self.world.borrow_mut().rng.chance(200) {
+            config.flv_gateway.upstream.insert(0, upstream(NOWHERE));
+        }
+        let arena = Arena::new().expect("memory");
+        let roles = roles(&config, level == 0, level > 0 || with_gateway, &arena);
+        for role in &roles {
+            let Source::Upstreams(upstreams) = &role.source else { continue };
+            upstreams.iter().for_each(|up| up.addresses.store(Arc::new(vec![local(up.url.port)])));
+        }
+        let mut doors = Vec::new();
+        if level == 0 {
+            doors.push((Door { role: 0, speaks: Speaks::Rtmp }, RTMP));
+            doors.push((Door { role: 0, speaks: Speaks::Http }, FLV));
+        }
+        if level > 0 || with_gateway {
+            doors.push((Door { role: roles.len() - 1, speaks: Speaks::Http }, GATEWAY + gateway - 1));
+        }
+        self.start(config, arena, roles, &doors);
+    }
+
+    fn start(
+        &mut self,
+        config: Config,
+        arena: Arc<Arena>,
+        roles: Vec<crate::server::shared::RoleState>,
+        doors: &[(Door, u16)],
+    ) {
+        let loops = self.world.borrow_mut().rng.size(1, 3);
+        let tags: Vec<(u32, u16)> = (0u32..).zip(doors).map(|(tag, (_, port))| (tag, *port)).collect();
+        let (mut posts, mut mails) = (Vec::new(), Vec::new());
+        for _ in 0..loops {
+            let at = self.world.borrow_mut().add_loop(&tags);
+            let call = Arc::clone(&self.world.borrow().loops[at].called);
+            let (post, mail) = mailbox(call as Arc<dyn Wake>);
+            posts.push(post);
+            mails.push((at, mail));
+        }
+        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), Instant::now());
+        let shared = Arc::new(shared);
+        shared.enter(Phase::Ready);
+        for (index, (at, mail)) in mails.into_iter().enumerate() {
+            let engine = SimEngine { world: Rc::clone(&self.world), at };
+            let doors = doors.iter().map(|(door, _)| *door).collect();
+            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail));
+            self.paused.push(0);
+        }
+        self.processes.push(shared);
+    }
+
+    fn add_publishers(&mut self) {
+        let world = Rc::clone(&self.world);
+        let mut world = world.borrow_mut();
+        let keys = world.rng.pick(&[1, 1, 2]);
+        for key in 0..keys {
+            let tracks =
+                world.rng.pick(&[Tracks::Both, Tracks::Both, Tracks::Both, Tracks::Audio, Tracks::Video]);
+            let name = ["a", "b"][key].to_owned();
+            self.libraries.push(Library { key: name, tracks, sessions: Vec::new(), versions: [0; 3] });
+            let taste = Taste {
+                gop: world.rng.pick(&[(3, 20), (20, 40), (25, 25), (20, 150)]),
+                inter: world.rng.pick(&[300, 2_000, 5_000]),
+                key: world.rng.pick(&[2_000, 20_000, 60_000]),
+                huge: world.rng.pick(&[0, 0, 50]),
+            };
+            let plans = self.plans(&mut world.rng);
+            let peer = self.peers.len();
+            let publisher = Publisher::new(peer, key, RTMP, taste, plans);
+            self.peers.push(Peer::Publisher(Box::new(publisher)));
+            let at = world.rng.range(0, 2_000);
+            world.at(at, Action::Timer(peer));
+        }
+    }
+
+    fn plans(&self, rng: &mut Rng) -> VecDeque<Plan> {
+        let sessions = rng.size(1, 3);
+        (1..=sessions)
+            .map(|number| {
+                let last = number == sessions || rng.chance(200);
+                // Behind a last one, so long that the stream is over whatever way it ended.
+                let pause = if last { GAP + SILENCE + 3_000 } else { rng.range(0, 1_500) };
+                let until = if number == sessions { self.calm + 5_000 } else { 0 };
+                let goings = [Going::Clean, Going::Clean, Going::HangsUp, Going::Torn, Going::Silent];
+                let going = rng.pick(&goings);
+                Plan { length: rng.range(500, 5_000), at_least_until: until, going, pause, last }
+            })
+            .collect()
+    }
+
+    fn add_viewers(&mut self, gateways: u16) {
+        let world = Rc::clone(&self.world);
+        let mut world = world.borrow_mut();
+        let storm = world.rng.chance(100).then(|| world.rng.range(500, 6_000));
+        let count = if storm.is_some() { 40 } else { world.rng.size(3, 10) };
+        for _ in 0..count {
+            let rng = &mut world.rng;
+            let at = storm.unwrap_or_else(|| rng.range(0, self.calm + 4_000));
+            let peer = self.peers.len();
+            let level = rng.range(0, u64::from(gateways));
+            let level = u16::try_from(level).expect("few");
+            let port = if level == 0 { FLV } else { GATEWAY + level - 1 };
+            if rng.chance(100) {
+                let port = if rng.chance(500) { RTMP } else { port };
+                let patient = rng.chance(500);
+                self.peers.push(Peer::Garbage(Garbage { peer, port, patient, end: None, done: false }));
+                world.at(at, Action::Timer(peer));
+                continue;
+            }
+            let websocket = rng.chance(400);
+            let selection = rng.pick(&[
+                Selection::All,
+                Selection::All,
+                Selection::All,
+                Selection::Audio,
+                Selection::Video,
+            ]);
+            let from = at + rng.range(0, 5_000);
+            let manner = match rng.range(0, 9) {
+                0..=4 => Manner::Fast,
+                5..=6 => Manner::Slow,
+                7 => Manner::Stalls(from, from + rng.range(200, 6_000)),
+                8 => Manner::Stalls(from, Millis::MAX),
+                _ => Manner::Leaves(from),
+            };
+            let viewer = Viewer {
+                peer,
+                key: rng.size(0, self.libraries.len() - 1),
+                level: usize::from(level),
+                port,
+                manner,
+                gop: rng.chance(800),
+                websocket,
+                reader: Reader::new(websocket, selection),
+                end: None,
+                asked: 0,
+                ended: None,
+                pings: 0,
+            };
+            self.peers.push(Peer::Viewer(Box::new(viewer)));
+            world.at(at, Action::Timer(peer));
+        }
+    }
+}
