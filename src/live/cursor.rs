@@ -146,7 +146,12 @@ impl Cursor {
     fn begin(&mut self, index: &Index, head: u64, start: StartAt) -> Step {
         let found = match start {
             StartAt::Newest => index.newest_start(head, true).or_else(|| index.newest_start(head, false)),
-            StartAt::NotBefore(at) => index.starts.iter().find(|start| start.at >= at && start.at < head),
+            StartAt::NotBefore(at) => {
+                // A picture is worth waiting for, where pictures come at all.
+                let clean = index.starts.iter().any(|start| start.clean);
+                let good = |start: &&Start| start.at >= at && start.at < head && (start.clean || !clean);
+                index.starts.iter().find(good)
+            }
         };
         match found {
             Some(start) => self.land(start, 0),
@@ -307,6 +312,20 @@ mod tests {
         grow(&mut writer, 49..51, &headers);
         assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
         assert_eq!(cursor.at(), 50 * 1015);
+    }
+
+    #[test]
+    fn without_the_gop_a_viewer_passes_a_start_without_a_keyframe_by() {
+        let mut writer = writer(RETENTION);
+        grow(&mut writer, 0..10, &Arc::default());
+        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()));
+        let at = writer.head();
+        writer.mark_start(at, 400, false, Arc::default(), Tracks::default());
+        grow(&mut writer, 10..20, &Arc::default());
+        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
+        grow(&mut writer, 20..30, &Arc::default());
+        assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
+        assert_eq!(cursor.at(), 25 * 1015);
     }
 
     #[test]

@@ -253,10 +253,21 @@ impl LogWriter {
 
     /// Whether the tags since the newest start have outgrown what may stand without one.
     pub fn wants_start(&self, time: StreamTime) -> bool {
+        self.has_outgrown_start(time, 1)
+    }
+
+    /// Whether the newest start stands so far back that it will be cut off soon: half as far as
+    /// [`wants_start`](Self::wants_start) allows.
+    pub fn is_far_from_start(&self, time: StreamTime) -> bool {
+        self.has_outgrown_start(time, 2)
+    }
+
+    fn has_outgrown_start(&self, time: StreamTime, part: u8) -> bool {
         let Some(last) = self.last_start() else { return false };
-        time - last.time > self.retention.gop_time
-            || self.head - last.at > self.retention.bytes / 2
-            || self.frames - last.frames > self.retention.frames / 2
+        let part = u64::from(part);
+        time - last.time > self.retention.gop_time / part.cast_signed()
+            || self.head - last.at > self.retention.bytes / (2 * part)
+            || self.frames - last.frames > self.retention.frames / (2 * part)
     }
 
     /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an

@@ -390,7 +390,12 @@ impl Lane {
         self.tracks.video = true;
         // The first picture's viewers get the sound before it as well.
         match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
-            Some(leading) => self.mark_leading(leading),
+            Some(leading) => {
+                self.mark_leading(leading);
+                if self.writer.is_far_from_start(time) {
+                    self.mark(self.writer.head(), time, true);
+                }
+            }
             None => self.mark(self.writer.head(), time, true),
         }
     }

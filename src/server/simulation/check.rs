@@ -3,13 +3,15 @@
 use super::media::{Frame, Library, Name, Tracks, name_of, slot, version_of};
 use crate::live::stream::Selection;
 use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+use crate::uring::Millis;
 
-/// A frame that a viewer got: session and place, and the time in its header.
+/// A frame that a viewer got: session and place, the time in its header, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) session: usize,
     pub(super) place: usize,
     pub(super) timestamp: u32,
+    pub(super) at: Millis,
 }
 
 /// Where a reader is in the answer.
@@ -45,6 +47,7 @@ pub(super) struct Reader {
     picture: bool,
     flags: u8,
     pub(super) seen: Vec<Seen>,
+    now: Millis,
 }
 
 impl Reader {
@@ -65,11 +68,13 @@ impl Reader {
             picture: false,
             flags: 0,
             seen: Vec::new(),
+            now: 0,
         }
     }
 
     /// Takes what the server sent.
-    pub(super) fn take(&mut self, bytes: &[u8], library: &Library) -> Result<(), String> {
+    pub(super) fn take(&mut self, bytes: &[u8], library: &Library, now: Millis) -> Result<(), String> {
+        self.now = now;
         self.raw.extend_from_slice(bytes);
         if self.stage == Stage::Head && !self.head()? {
             return Ok(());
@@ -235,7 +240,7 @@ impl Reader {
         {
             return Err(format!("{name:?} after {last:?}"));
         }
-        self.seen.push(Seen { session, place, timestamp });
+        self.seen.push(Seen { session, place, timestamp, at: self.now });
         Ok(())
     }
 }

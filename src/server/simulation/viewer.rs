@@ -121,7 +121,7 @@ impl Viewer {
         }
         let most = world.rng.pick(&[1_000, usize::MAX]);
         let reading = world.read(end, most);
-        if let Err(fault) = self.reader.take(&reading.bytes, &libraries[self.key]) {
+        if let Err(fault) = self.reader.take(&reading.bytes, &libraries[self.key], world.now) {
             panic!("viewer {} ({:?}, level {}): {fault}", self.peer, self.manner, self.level);
         }
         if reading.finished || reading.reset {
