@@ -170,9 +170,9 @@ mod tests {
         assert!(ended[0].has_ended() && ended[0].key == a);
         assert!(directory.get(&a).is_none());
         assert!(directory.expire(u64::MAX - 1).is_empty());
-        let epoch = live.stream().epoch;
+        let epoch = live.stream().epochs().next();
         directory.end(live);
         assert!(directory.is_empty());
-        assert_ne!(directory.publish(&b).unwrap().stream().epoch, epoch);
+        assert_ne!(directory.publish(&b).unwrap().stream().epochs().next(), epoch);
     }
 }

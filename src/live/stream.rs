@@ -49,8 +49,9 @@ pub struct Stream {
     pub id: u64,
     /// Its name.
     pub key: StreamKey,
-    /// Names this stream's timeline for ever: a puller that sees it again knows that timestamps go on.
-    pub epoch: u64,
+    epoch: u64,
+    /// The timeline that this one is a copy of; 0: none.
+    copy_of: AtomicU64,
     /// Bytes of tags that came in.
     pub bytes_in: AtomicU64,
     /// Viewers on all loops.
@@ -122,6 +123,13 @@ impl Stream {
         now.saturating_sub(self.since.load(Ordering::Relaxed))
     }
 
+    /// Names of this stream's timeline, its own first, then the one it is a copy of: a puller that sees one of
+    /// them again knows that timestamps go on.
+    pub fn epochs(&self) -> impl Iterator<Item = u64> {
+        let copy_of = self.copy_of.load(Ordering::Relaxed);
+        std::iter::once(self.epoch).chain((copy_of != 0).then_some(copy_of))
+    }
+
     /// Whether it is over for good.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -174,6 +182,7 @@ impl StreamWriter {
             id,
             key,
             epoch,
+            copy_of: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             viewers: AtomicU32::new(0),
             bitrate: AtomicU64::new(0),
@@ -204,8 +213,19 @@ impl StreamWriter {
 
     /// Another publisher begins, or the same one again: its clock starts anew, viewers' does not.
     pub fn begin_session(&mut self) {
+        if !self.timeline.is_untouched() {
+            self.stream.copy_of.store(0, Ordering::Relaxed);
+        }
         self.timeline.end_session();
         self.session = Session::default();
+    }
+
+    /// The first session is a copy of a timeline of that name: those who know it, from here or from elsewhere,
+    /// may go on with it here.
+    pub fn copy_of(&mut self, epoch: u64) {
+        if self.timeline.is_untouched() {
+            self.stream.copy_of.store(epoch, Ordering::Relaxed);
+        }
     }
 
     /// The same publisher's timeline goes on over a new connection: what came before is recognised by its
@@ -280,12 +300,19 @@ impl StreamWriter {
         Ok(())
     }
 
+    /// Whether a resumed session has not yet come to anything new.
+    fn is_overlapping(&self) -> bool {
+        let kinds = [TagKind::Audio, TagKind::Video].into_iter().zip(self.session.overlap);
+        kinds.into_iter().any(|(kind, overlap)| overlap && self.timeline.newest(kind).is_some())
+    }
+
     /// Whether a resumed session's tag was seen before.
     fn is_overlap(&mut self, tag: &Tag) -> bool {
         let overlap = match tag.kind {
             TagKind::Audio => &mut self.session.overlap[0],
             TagKind::Video => &mut self.session.overlap[1],
-            TagKind::Script => return false,
+            // What stands between tags that were seen was seen as well.
+            TagKind::Script => return self.is_overlapping(),
         };
         if !*overlap {
             return false;
@@ -714,5 +741,20 @@ mod tests {
         let index = writer.stream().log(Selection::Video).unwrap().index();
         assert_eq!(index.starts[0].headers.video, Some(avc().body));
         assert!(index.starts[0].headers.audio.is_none());
+    }
+
+    #[test]
+    fn a_copy_bears_both_names_until_another_session_begins() {
+        let mut writer = writer();
+        writer.begin_session();
+        writer.copy_of(99);
+        push(&mut writer, &[avc(), key(0)]);
+        let names = |writer: &StreamWriter| writer.stream().epochs().collect::<Vec<_>>();
+        assert_eq!(names(&writer), [7, 99]);
+        writer.resume_session();
+        writer.copy_of(5);
+        assert_eq!(names(&writer), [7, 99]);
+        writer.begin_session();
+        assert_eq!(names(&writer), [7]);
     }
 }

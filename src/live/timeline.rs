@@ -40,6 +40,11 @@ impl Timeline {
         self.last.iter().flatten().copied().max().unwrap_or(0)
     }
 
+    /// Whether no time was given out yet.
+    pub fn is_untouched(&self) -> bool {
+        self.last == [None; 2]
+    }
+
     /// The newest time given out for `kind`.
     pub fn newest(&self, kind: TagKind) -> Option<StreamTime> {
         self.last[slot(kind)?]

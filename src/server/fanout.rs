@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::counters::RoleCounters;
-use super::viewer::{Farewell, NO_SPAN, State, Viewer, Wish};
+use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, Wish, flv_head};
 use crate::live::cursor::{Beginning, Cursor, LagLimits, StartAt, Step};
 use crate::live::log::{Index, Log, Span};
 use crate::live::stream::{Selection, Stream};
@@ -102,7 +102,7 @@ impl Fanout {
             view: view_id,
             member: u32::try_from(view.members.len()).expect("fewer than 2^32 viewers"),
             state: State::Idle,
-            framing: wish.framing,
+            framing: if wish.upgrade.is_some() { Framing::WebSocket } else { Framing::Plain },
             last_words: false,
             head_only: wish.head_only,
             started: false,
@@ -110,7 +110,7 @@ impl Fanout {
             message_end: 0,
             span: NO_SPAN,
             cursor: Cursor::new(start),
-            own: wish.head,
+            own: wish.upgrade.unwrap_or_default(),
             since: wish.since,
         };
         let id = self.free_viewers.pop().unwrap_or_else(|| {
@@ -505,7 +505,7 @@ fn pump<E: Engine>(
                 };
             }
             Step::Cut => return Err(Farewell::TooSlow),
-            Step::Begin(beginning) => begin(viewer, started, &beginning, counters),
+            Step::Begin(beginning) => begin(view, viewer, started, &beginning, counters),
             Step::Run { to, .. } => {
                 if let Some(place) = view.stand(engine, viewer) {
                     run(engine, view, viewer, place, to);
@@ -519,9 +519,12 @@ fn pump<E: Engine>(
 }
 
 /// A viewer was put somewhere: at its start or behind a skip.
-fn begin(viewer: &mut Viewer, started: bool, beginning: &Beginning, counters: &RoleCounters) {
+fn begin(view: &View, viewer: &mut Viewer, started: bool, beginning: &Beginning, counters: &RoleCounters) {
     let file_header =
         (!started).then_some(FileHeader { audio: beginning.tracks.audio, video: beginning.tracks.video });
+    if !started && viewer.framing == Framing::Plain {
+        viewer.say(flv_head(&view.stream).into());
+    }
     if viewer.head_only {
         viewer.last_words = true;
         return;

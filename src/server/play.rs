@@ -13,12 +13,9 @@ use crate::live::cursor::StartAt;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Selection, Stream};
 use crate::protocol::http::error_page;
-use crate::protocol::http::response::Head;
 use crate::protocol::ws;
 use crate::uring::{Engine, Millis, Sock};
 
-/// The header by which a puller recognises a timeline that it has seen before.
-pub(super) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
 /// Bytes of nonsense that an HTTP viewer may send.
 const NOISE_MAX: usize = 64 << 10;
 /// A WebSocket viewer has nothing to say but control frames and short texts.
@@ -46,27 +43,11 @@ impl Play {
         if self.websocket.is_some() { Framing::WebSocket } else { Framing::Plain }
     }
 
-    /// The head of the answer that the stream's bytes follow.
-    pub(super) fn answer(&self, stream: &Stream) -> Bytes {
-        match &self.websocket {
-            Some(key) => ws::upgrade_response(key, None).into(),
-            None => Head::new(200)
-                .header("Content-Type", "video/x-flv")
-                .header("Cache-Control", "no-store")
-                .header(EPOCH_HEADER, format_args!("{:016x}", stream.epoch))
-                .cors()
-                .connection(false)
-                .encode()
-                .into(),
-        }
-    }
-
-    fn wish(&self, stream: &Stream) -> Wish {
+    fn wish(&self) -> Wish {
         Wish {
             selection: self.selection,
             start: if self.gop { StartAt::Newest } else { StartAt::NotBefore(0) },
-            framing: self.framing(),
-            head: self.answer(stream),
+            upgrade: self.websocket.as_deref().map(|key| ws::upgrade_response(key, None).into()),
             head_only: self.head_only,
             since: self.since,
         }
@@ -88,8 +69,8 @@ impl<E: Engine> Worker<E> {
     fn watch(&mut self, conn: &mut Conn, play: Play, stream: &Arc<Stream>) {
         let (role, sock) = (conn.role, conn.sock);
         let policy = self.role(role).policy;
-        let wish = play.wish(stream);
-        let protocol = wish.framing.protocol();
+        let wish = play.wish();
+        let protocol = play.framing().protocol();
         let id = self.fanout.join(self.index, stream, (role, policy), sock, wish);
         self.counters[role].viewers[protocol as usize].add(1);
         let frames = play.websocket.as_ref().map(|_| ws::FrameReader::new(WS_MESSAGE_MAX));

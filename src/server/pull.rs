@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
 use super::conn::{Conn, Fate, Kind, Outbox};
-use super::play::EPOCH_HEADER;
 use super::shared::{Message, Source, UpstreamState};
+use super::viewer::EPOCH_HEADER;
 use super::worker::Worker;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
@@ -30,6 +30,8 @@ const RETRY: Millis = 100;
 const RETRY_MAX: Millis = 2_000;
 /// How long a connection to an upstream may take.
 const CONNECT: Millis = 5_000;
+/// Names of its timeline that an upstream may give.
+const EPOCHS_MAX: usize = 4;
 /// Pulls of a loop: names that nobody publishes cost one each for a short while.
 const PULLS_MAX: usize = 20_000;
 
@@ -54,8 +56,8 @@ struct Pull {
     last_data: Option<Millis>,
     /// Since when nobody watches.
     idle_since: Option<Millis>,
-    /// The timeline that the upstream named.
-    epoch: Option<String>,
+    /// The names that the upstream gave its timeline.
+    epochs: Vec<u64>,
     /// The status of the last refusal: 404 if the upstream has no such stream, 502 if there is no upstream.
     refusal: u16,
 }
@@ -104,7 +106,7 @@ impl<E: Engine> Worker<E> {
             born: now,
             last_data: None,
             idle_since: None,
-            epoch: None,
+            epochs: Vec::new(),
             refusal: 502,
         };
         let id = self.pulls.free.pop().unwrap_or_else(|| {
@@ -314,13 +316,15 @@ impl Pull {
         }
         let begins = !std::mem::replace(&mut link.begun, true);
         if begins {
-            let epoch = head.headers.get(EPOCH_HEADER).map(str::to_owned);
-            if epoch.is_some() && epoch == self.epoch {
+            let names = head.headers.get(EPOCH_HEADER).unwrap_or_default().split(' ').take(EPOCHS_MAX);
+            let epochs: Vec<u64> = names.filter_map(|name| u64::from_str_radix(name, 16).ok()).collect();
+            if epochs.iter().any(|name| self.epochs.contains(name)) {
                 self.writer.resume_session();
             } else {
                 self.writer.begin_session();
+                epochs.last().into_iter().for_each(|oldest| self.writer.copy_of(*oldest));
             }
-            self.epoch = epoch;
+            self.epochs = epochs;
         }
         while let Some(item) = link.flv.next_item().map_err(|error| (502, error.to_string()))? {
             if let FlvItem::Tag(tag) = item {

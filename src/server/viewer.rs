@@ -4,9 +4,10 @@ use bytes::{Buf, Bytes};
 
 use crate::live::cursor::{Cursor, StartAt};
 use crate::live::log::Headers;
-use crate::live::stream::Selection;
+use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
 use crate::media::flv::FileHeader;
+use crate::protocol::http::response::Head;
 use crate::protocol::ws;
 use crate::uring::{FRAME_HEAD_MAX, FrameHead, Millis, Sock};
 
@@ -66,10 +67,8 @@ pub(super) struct Wish {
     pub(super) selection: Selection,
     /// Where it wants to start; an offset is counted from the head.
     pub(super) start: StartAt,
-    /// How its bytes travel.
-    pub(super) framing: Framing,
-    /// The response head to send in front of the first byte.
-    pub(super) head: Bytes,
+    /// The answer to its WebSocket upgrade; `None`: HTTP-FLV.
+    pub(super) upgrade: Option<Bytes>,
     /// It wants the response head only.
     pub(super) head_only: bool,
     /// When it asked.
@@ -151,6 +150,21 @@ pub(super) struct Viewer {
     /// Bytes of its own to send before the log goes on.
     pub(super) own: Bytes,
     pub(super) since: Millis,
+}
+
+/// The header by which a puller recognises a timeline that it has seen before: its names in hexadecimal.
+pub(super) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
+
+/// The head of the answer that an HTTP-FLV viewer's bytes follow.
+pub(super) fn flv_head(stream: &Stream) -> Vec<u8> {
+    let names: Vec<String> = stream.epochs().map(|name| format!("{name:016x}")).collect();
+    Head::new(200)
+        .header("Content-Type", "video/x-flv")
+        .header("Cache-Control", "no-store")
+        .header(EPOCH_HEADER, names.join(" "))
+        .cors()
+        .connection(false)
+        .encode()
 }
 
 /// The segment of a viewer that stands in none.

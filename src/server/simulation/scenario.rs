@@ -44,12 +44,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let calm = rng.range(3_000, 9_000);
     let gateways = rng.pick(&[0, 1, 1, 2]);
     let together = gateways > 0 && rng.chance(500);
-    let mut config = config(rng, roomy);
-    if gateways > 1 {
-        // A pull that ends while the gateway behind it connects again begins anew under another epoch, and
-        // its viewers see the newest group of pictures twice: not what is promised, but known.
-        config.flv_gateway.linger = Duration::from_secs(8);
-    }
+    let config = config(rng, roomy);
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
     world.troubled = troubled;
     world.log(|| {
