@@ -63,6 +63,7 @@ fn describe() {
     describe_counter!("uringcast_flushes_total", "Walks over a stream's viewers");
     describe_counter!("uringcast_accepted_total", "Connections accepted");
     describe_counter!("uringcast_accept_failures_total", "Accepts that the kernel refused");
+    describe_counter!("uringcast_turned_away_total", "Connections turned away: the server was full");
     describe_counter!("uringcast_skips_total", "Skips of viewers that fell behind");
     describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
@@ -116,12 +117,13 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
         counter!("uringcast_viewers_left_total", "role" => name, "reason" => reason)
             .absolute(sum(&|counters| &counters.farewells[place]));
     }
-    let totals: [(&'static str, Pick<'_>); 8] = [
+    let totals: [(&'static str, Pick<'_>); 9] = [
         ("uringcast_received_bytes_total", &|counters| &counters.bytes_in),
         ("uringcast_sends_total", &|counters| &counters.sends),
         ("uringcast_flushes_total", &|counters| &counters.flushes),
         ("uringcast_accepted_total", &|counters| &counters.accepted),
         ("uringcast_accept_failures_total", &|counters| &counters.accept_failures),
+        ("uringcast_turned_away_total", &|counters| &counters.turned_away),
         ("uringcast_skips_total", &|counters| &counters.skips),
         ("uringcast_skipped_bytes_total", &|counters| &counters.skipped_bytes),
         ("uringcast_bad_peers_total", &|counters| &counters.bad_peers),

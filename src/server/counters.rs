@@ -39,6 +39,8 @@ pub struct RoleCounters {
     pub accept_failures: Counter,
     /// Viewers now, by protocol.
     pub viewers: [Counter; Protocol::EVERY.len()],
+    /// Connections turned away for want of room.
+    pub turned_away: Counter,
     /// Publishers now.
     pub publishers: Counter,
     /// Pulls from an upstream now.
@@ -70,6 +72,7 @@ impl RoleCounters {
         Self {
             accepted: Counter::default(),
             accept_failures: Counter::default(),
+            turned_away: Counter::default(),
             viewers: Default::default(),
             publishers: Counter::default(),
             pulls: Counter::default(),

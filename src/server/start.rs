@@ -115,6 +115,10 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
     let descriptors = descriptors(loops);
+    let capacity = match shared.config.limits.connections {
+        0 => descriptors.capacity(),
+        limit => (limit / loops).clamp(1, descriptors.capacity()),
+    };
     resolve_upstreams(&shared);
     let demo = matches!(role, Role::Demo { .. });
     let mut threads = Vec::new();
@@ -134,7 +138,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
             for (tag, listener) in listeners {
                 engine.listen(listener, tag);
             }
-            let mut worker = Worker::new(engine, index, shared, doors, mail);
+            let mut worker = Worker::new(engine, index, shared, doors, mail, capacity);
             if demo && index == 0 {
                 worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
             }

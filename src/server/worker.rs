@@ -18,6 +18,7 @@ use super::shared::{Message, Phase, RoleState, Shared};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
+use crate::protocol::http::error_page;
 use crate::protocol::http::request::{RequestLimits, RequestReader};
 use crate::uring::mailbox::Mailbox;
 use crate::uring::{Engine, Event, Millis, Payload, SendError, Sock};
@@ -67,6 +68,8 @@ pub(super) struct Worker<E: Engine> {
     open: usize,
     resting: Vec<u32>,
     next_sweep: Millis,
+    /// Connections that it takes; further ones are told so.
+    capacity: usize,
     stop: bool,
 }
 
@@ -77,6 +80,7 @@ impl<E: Engine> Worker<E> {
         shared: Arc<Shared>,
         doors: Vec<Door>,
         mail: Mailbox<Message>,
+        capacity: usize,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
         Self {
@@ -95,6 +99,7 @@ impl<E: Engine> Worker<E> {
             open: 0,
             resting: Vec::new(),
             next_sweep: 0,
+            capacity,
             stop: false,
         }
     }
@@ -184,6 +189,20 @@ impl<E: Engine> Worker<E> {
         };
         self.add(Conn { sock, role, kind, out: Outbox::default() });
         self.deadline(sock, self.request_time());
+        if self.open > self.capacity {
+            self.counters[role].turned_away.add(1);
+            self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
+        }
+    }
+
+    /// Tells a peer that there is no room for it: better than to let it wait.
+    fn turn_away(&mut self, conn: &mut Conn, speaks: Speaks) -> Fate {
+        if speaks == Speaks::Rtmp {
+            return Fate::Close("no room for more connections".to_owned());
+        }
+        let page =
+            error_page(503, "This server is full; ask another one, or this one again soon.", false, false);
+        self.say_last(conn, page.into())
     }
 
     /// Milliseconds that a peer may take to say what it wants.

@@ -9,7 +9,7 @@ use uringcast::protocol::rtmp::client::PublishSession;
 
 use crate::harness::ffmpeg::{make_clip, publish};
 use crate::harness::process::Guard;
-use crate::harness::{Flavor, Scratch, Server, Watch, need_ffmpeg, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
 
 const PLAY: &str = "/live/well.flv";
 const HANDSHAKE: usize = 1536;
@@ -229,4 +229,28 @@ fn viewers_that_never_read_cost_a_bounded_amount_and_disturb_nobody() {
     }
     drop(stuck);
     stage.finish();
+}
+
+#[test]
+fn a_full_server_says_so_and_serves_again_when_there_is_room() {
+    let scratch = Scratch::new("full");
+    let origin = Server::origin_for(&scratch.path(""), 4);
+    let web = origin.addr("web");
+    let mut held: Vec<TcpStream> = (0..4).map(|_| connect(web)).collect();
+    until("a 503", || {
+        let mut late = connect(web);
+        let answer = String::from_utf8_lossy(&read_some(&mut late)).into_owned();
+        answer.starts_with("HTTP/1.1 503").then_some(())
+    });
+    held.truncate(2);
+    until("room again", || (http(web, "GET", "/index.html", "").0.status == 200).then_some(()));
+}
+
+/// What comes first, if anything comes within a second.
+fn read_some(socket: &mut TcpStream) -> Vec<u8> {
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut answer = vec![0; 4096];
+    let len = socket.read(&mut answer).unwrap_or(0);
+    answer.truncate(len);
+    answer
 }

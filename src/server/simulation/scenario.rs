@@ -158,7 +158,7 @@ impl Simulation {
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail));
+            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX));
             self.paused.push(0);
         }
         self.processes.push(shared);

@@ -109,6 +109,17 @@ impl Server {
         Self::start(home, &[&args[..], &["--wait", "20s", "--gap", gap]].concat())
     }
 
+    /// An origin of one loop that takes so many connections.
+    pub(crate) fn origin_for(home: &Path, connections: u32) -> Self {
+        let config = home.join("limits.toml");
+        let any = "127.0.0.1:0";
+        let text = format!("loops = 1\n[limits]\nconnections = {connections}\n");
+        std::fs::write(&config, text).unwrap();
+        let config = config.to_str().unwrap();
+        let args = ["--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--config", config];
+        Self::start(home, &[&["origin"], &args[..]].concat())
+    }
+
     /// A gateway that pulls from `upstream`.
     pub(crate) fn gateway(home: &Path, gap: &str, upstream: SocketAddr) -> Self {
         Self::gateway_at(home, gap, upstream, "127.0.0.1:0")
