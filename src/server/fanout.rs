@@ -219,7 +219,7 @@ impl Fanout {
                 if viewer.state == State::Idle
                     && let Err(farewell) = pump(engine, view, viewer, counters)
                 {
-                    self.leaving.push((member, viewer.sock, farewell));
+                    dismiss(&mut self.leaving, member, viewer, farewell);
                 }
             }
         }
@@ -251,7 +251,7 @@ impl Fanout {
             Err(SendError::Broken(error)) => Err(Farewell::Broken(error)),
         };
         if let Err(farewell) = fate {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -261,7 +261,10 @@ impl Fanout {
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
         viewer.state = State::Idle;
         if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
+        if !matches!(viewer.state, State::Blocked(_)) {
+            return;
+        }
         }
     }
 
@@ -288,19 +291,19 @@ impl Fanout {
         if viewer.state == State::Idle
             && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
         {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
     /// Finds the viewers whose sockets have been full for too long.
     pub(super) fn sweep(&mut self, now: Millis) {
-        for (id, viewer) in self.viewers.iter().enumerate() {
+        for (id, viewer) in self.viewers.iter_mut().enumerate() {
             let Some(viewer) = viewer else { continue };
             let State::Blocked(since) = viewer.state else { continue };
             let view = self.views[viewer.view as usize].as_ref().expect("a viewer's view stays");
             if now.saturating_sub(since) >= view.policy.stall {
                 let id = u32::try_from(id).expect("fewer than 2^32 viewers");
-                self.leaving.push((id, viewer.sock, Farewell::Stalled));
+                dismiss(&mut self.leaving, id, viewer, Farewell::Stalled);
             }
         }
     }
@@ -316,9 +319,9 @@ impl Fanout {
         }
     }
 
-    /// Whether a viewer has had nothing yet.
-    pub(super) fn is_fresh(&self, id: ViewerId) -> bool {
-        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh())
+    /// Whether a viewer has had nothing yet and has nothing under way, not even a goodbye.
+    pub(super) fn is_waiting(&self, id: ViewerId) -> bool {
+        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
     }
 
     fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
@@ -343,7 +346,7 @@ impl Fanout {
             view.refresh(engine);
         }
         if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -505,8 +508,20 @@ fn took<E: Engine>(engine: &mut E, viewer: &mut Viewer, bytes: u32, counters: &R
                 viewer.started = true;
                 counters.first_picture(engine.now().saturating_sub(viewer.since));
             }
+/// Notes that a viewer is to be let go. From here on nothing is sent to it: whoever lets it go wants the
+/// socket for the last words.
+fn dismiss(
+    leaving: &mut Vec<(ViewerId, Sock, Farewell)>,
+    id: ViewerId,
+    viewer: &mut Viewer,
+    farewell: Farewell,
+) {
+    viewer.state = State::Leaving;
+    leaving.push((id, viewer.sock, farewell));
+}
+
         }
-        State::Idle | State::Blocked(_) => unreachable!("a send was under way"),
+        State::Idle | State::Blocked(_) | State::Leaving => unreachable!("a send was under way"),
     }
     viewer.state = State::Idle;
 }

@@ -76,6 +76,13 @@ impl Play {
 impl<E: Engine> Worker<E> {
     /// Puts a connection on its stream, or lets it wait for one.
     pub(super) fn play(&mut self, conn: &mut Conn, play: Play) -> Fate {
+        if !conn.out.is_empty() {
+            // Answers to earlier requests are under way, and the fan-out wants the socket for itself:
+            // [`play_on`](Self::play_on) goes on behind them.
+            self.deadline(conn.sock, self.request_time());
+            conn.kind = Kind::Waiting(Box::new(play));
+            return Fate::Keep;
+        }
         let stream =
             self.role(conn.role).directory.get(&play.key).or_else(|| self.pull(conn.role, &play.key));
         match stream.filter(|stream| !stream.has_ended()) {
@@ -134,6 +141,13 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// All that was said before has been sent: a request that was waiting for that goes on.
+    pub(super) fn play_on(&mut self, conn: &mut Conn) -> Fate {
+        let Kind::Waiting(play) = &conn.kind else { return Fate::Keep };
+        let play = Play { since: self.engine.now(), ..play.as_ref().clone() };
+        self.play(conn, play)
+    }
+
     /// Answers a request for a stream that is not there.
     pub(super) fn refuse_play(&mut self, conn: &mut Conn, status: u16) -> Fate {
         let Kind::Waiting(play) = &conn.kind else { unreachable!("only those who wait are refused") };
@@ -182,7 +196,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn viewer_deadline(&mut self, conn: &mut Conn) -> Fate {
         let Kind::Viewer(id, watching) = &conn.kind else { unreachable!("asked by kind") };
         let (id, play) = (*id, watching.play.clone());
-        if !self.fanout.is_fresh(id) {
+        if !self.fanout.is_waiting(id) {
             return Fate::Keep;
         }
         self.viewer_left(conn.role, id);

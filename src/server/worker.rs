@@ -339,11 +339,14 @@ impl<E: Engine> Worker<E> {
         conn.out.last_words = true;
         self.say(conn, bytes)
     }
+        self.deadline(conn.sock, self.request_time());
 
     fn send_next(&mut self, conn: &mut Conn) -> Fate {
         if let Some(bytes) = conn.out.next() {
             self.engine.send(conn.sock, Payload::Bytes(bytes));
-        } else if conn.out.is_empty() && conn.out.last_words && !matches!(conn.kind, Kind::Leaving) {
+        } else if conn.out.is_empty() && !conn.out.last_words {
+            return self.play_on(conn);
+        } else if conn.out.is_empty() && !matches!(conn.kind, Kind::Leaving) {
             let left = std::mem::replace(&mut conn.kind, Kind::Leaving);
             if let Kind::Publisher(publisher) = left {
                 self.unpublish(conn.role, *publisher);
@@ -385,6 +388,9 @@ impl<E: Engine> Worker<E> {
     fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
         match &conn.kind {
             Kind::Publisher(_) => self.publisher_deadline(conn),
+        if matches!(conn.kind, Kind::Request(_) | Kind::Waiting(_)) && !conn.out.is_empty() {
+            return Fate::Close("it did not read its answer in time".to_owned());
+        }
             Kind::Waiting(play) => {
                 let (role, key) = (conn.role, play.key.clone());
                 self.forget_waiting(role, &key, conn.sock);

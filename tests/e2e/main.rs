@@ -11,4 +11,5 @@ mod chain;
 mod crowd;
 mod demo;
 mod harness;
+mod misuse;
 mod restart;
