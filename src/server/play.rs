@@ -152,7 +152,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn refuse_play(&mut self, conn: &mut Conn, status: u16) -> Fate {
         let Kind::Waiting(play) = &conn.kind else { unreachable!("only those who wait are refused") };
         debug!(role = self.role(conn.role).name, stream = play.key.as_str(), status, "refused a viewer");
-        let page = no_such_stream(&play.key, status);
+        let page = no_such_stream(play, status);
         self.say_last(conn, page)
     }
 
@@ -248,10 +248,11 @@ fn play_time_left(play: &Play, now: Millis) -> Millis {
     (play.since + play.patience).saturating_sub(now)
 }
 
-fn no_such_stream(key: &StreamKey, status: u16) -> Bytes {
+fn no_such_stream(play: &Play, status: u16) -> Bytes {
+    let key = &play.key;
     let message = match status {
         404 => format!("No stream {key} is live. Publish it, or look at /api/v1/streams for what there is."),
         _ => format!("The stream {key} cannot be had: no upstream answers. Try again soon."),
     };
-    error_page(status, &message, false, false).into()
+    error_page(status, &message, play.head_only, false).into()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::client::Response;
 use crate::harness::ffmpeg::{make_clip, publish};
-use crate::harness::{Flavor, Scratch, Server, need_ffmpeg};
+use crate::harness::{Flavor, Scratch, Server, http, need_ffmpeg};
 
 /// A masked frame with an empty payload.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
@@ -47,6 +47,18 @@ fn a_stream_is_played_behind_an_answer_that_is_still_under_way() {
         }
     }
     demo.assert_up();
+}
+
+#[test]
+fn a_head_request_for_no_stream_gets_no_body() {
+    let scratch = Scratch::new("head");
+    let demo = demo(&scratch);
+    let mut socket = TcpStream::connect(demo.addr("flv")).unwrap();
+    socket.write_all(b"HEAD /live/none.flv HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404 ") && answer.ends_with(b"\r\n\r\n"));
+    assert_eq!(http(demo.addr("flv"), "HEAD", "/live/demo.flv", "").0.status, 200);
 }
 
 /// Pings at the full rate of a connection while a stream ends: the goodbye must find the socket free.
