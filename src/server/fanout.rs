@@ -27,6 +27,9 @@ pub(super) type ViewerId = u32;
 /// The longest send: one viewer must not keep the loop, nor pin much.
 const RUN_MAX: u64 = 1 << 20;
 
+/// Bytes of its own that wait for a viewer, beyond which its pings are not answered.
+const OWN_MAX: usize = 16 << 10;
+
 /// Why a viewer is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Farewell {
@@ -285,6 +288,9 @@ impl Fanout {
         }
         if viewer.cursor.is_fresh() && !last {
             return; // the response head still waits; there is nobody to talk to yet
+        }
+        if !last && viewer.own.len() >= OWN_MAX {
+            return; // it asks and does not read the answers
         }
         viewer.say(bytes);
         viewer.last_words = last;

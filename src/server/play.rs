@@ -222,17 +222,19 @@ impl<E: Engine> Worker<E> {
                 Fate::Keep
             };
         };
-        let mut answers: Vec<(Bytes, bool)> = Vec::new();
+        // Of several pings the newest is answered (RFC 6455, 5.5.3): the others would only cost.
+        let (mut pong, mut close) = (None, None);
         let result = frames.push(data, &mut |event| match event {
-            ws::Event::Ping(payload) => answers.push((ws::pong_frame(payload).into(), false)),
+            ws::Event::Ping(payload) => pong = Some(ws::pong_frame(payload)),
             ws::Event::Close { code, .. } => {
-                let code = code.unwrap_or(ws::code::NORMAL);
-                answers.push((ws::close_frame(code, "").into(), true));
+                close = Some(ws::close_frame(code.unwrap_or(ws::code::NORMAL), ""));
             }
             ws::Event::Pong(_) | ws::Event::Data { .. } => {}
         });
-        for (bytes, last) in answers {
-            self.fanout.say(&mut self.engine, id, bytes, last, &self.counters);
+        for (answer, last) in [(pong, false), (close, true)] {
+            if let Some(answer) = answer {
+                self.fanout.say(&mut self.engine, id, answer.into(), last, &self.counters);
+            }
         }
         if let Err(error) = result {
             let bytes = ws::close_frame(error.close_code(), &error.to_string()).into();
