@@ -262,12 +262,12 @@ impl Fanout {
     pub(super) fn writable<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
-        viewer.state = State::Idle;
-        if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            dismiss(&mut self.leaving, id, viewer, farewell);
         if !matches!(viewer.state, State::Blocked(_)) {
             return;
         }
+        viewer.state = State::Idle;
+        if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -420,9 +420,13 @@ impl View {
             self.log = self.stream.log(self.selection);
         }
         let Some(log) = &self.log else { return };
-        self.head = log.head();
-        self.head_time = log.head_time();
-        self.index = log.index();
+        let (head, head_time, index) = (log.head(), log.head_time(), log.index());
+        // Its writer is in the middle of publishing and has dropped all starts before this head: what is
+        // known is kept, which holds its own memory, and news will come.
+        if index.starts.front().is_some_and(|oldest| oldest.at >= head) {
+            return;
+        }
+        (self.head, self.head_time, self.index) = (head, head_time, index);
     }
 
     /// As [`refresh_head`](Self::refresh_head), and lets go of segments that nobody needs.
@@ -504,16 +508,6 @@ impl View {
     }
 }
 
-/// Accounts for bytes that a viewer's socket took, and goes on if a send was short.
-fn took<E: Engine>(engine: &mut E, viewer: &mut Viewer, bytes: u32, counters: &RoleCounters) {
-    match viewer.state {
-        State::SendingOwn => viewer.own_sent(bytes),
-        State::SendingLog => {
-            viewer.log_sent(bytes);
-            if !viewer.started {
-                viewer.started = true;
-                counters.first_picture(engine.now().saturating_sub(viewer.since));
-            }
 /// Notes that a viewer is to be let go. From here on nothing is sent to it: whoever lets it go wants the
 /// socket for the last words.
 fn dismiss(
@@ -526,6 +520,16 @@ fn dismiss(
     leaving.push((id, viewer.sock, farewell));
 }
 
+/// Accounts for bytes that a viewer's socket took, and goes on if a send was short.
+fn took<E: Engine>(engine: &mut E, viewer: &mut Viewer, bytes: u32, counters: &RoleCounters) {
+    match viewer.state {
+        State::SendingOwn => viewer.own_sent(bytes),
+        State::SendingLog => {
+            viewer.log_sent(bytes);
+            if !viewer.started {
+                viewer.started = true;
+                counters.first_picture(engine.now().saturating_sub(viewer.since));
+            }
         }
         State::Idle | State::Blocked(_) | State::Leaving => unreachable!("a send was under way"),
     }
