@@ -230,12 +230,13 @@ impl LogWriter {
         &self.index
     }
 
-    /// Whether the tags since the newest start have outgrown what may stand without one.
+    /// Whether the tags since the newest start, or since the first tag, have outgrown what may stand without
+    /// one: only starts let the log drop anything.
     pub fn wants_start(&self, time: StreamTime) -> bool {
-        let Some(last) = self.last_start() else { return false };
-        time - last.time > self.retention.gop_time
-            || self.head - last.at > self.retention.bytes / 2
-            || self.frames - last.frames > self.retention.frames / 2
+        let (at, frames) = self.last_start().map_or((0, 0), |last| (last.at, last.frames));
+        self.last_start().is_some_and(|last| time - last.time > self.retention.gop_time)
+            || self.head - at > self.retention.bytes / 2
+            || self.frames - frames > self.retention.frames / 2
     }
 
     /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an
