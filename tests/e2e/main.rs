@@ -13,3 +13,4 @@ mod demo;
 mod harness;
 mod misuse;
 mod restart;
+mod upstream;
