@@ -103,6 +103,8 @@ impl<E: Engine> Worker<E> {
         while !self.is_done() {
             self.turn();
         }
+        // Others may drain for long yet: a loop that has ended does not hang.
+        self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -337,9 +339,9 @@ impl<E: Engine> Worker<E> {
     /// As [`say`](Self::say), and the connection ends behind it.
     pub(super) fn say_last(&mut self, conn: &mut Conn, bytes: Bytes) -> Fate {
         conn.out.last_words = true;
+        self.deadline(conn.sock, self.request_time());
         self.say(conn, bytes)
     }
-        self.deadline(conn.sock, self.request_time());
 
     fn send_next(&mut self, conn: &mut Conn) -> Fate {
         if let Some(bytes) = conn.out.next() {
@@ -386,11 +388,11 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
-        match &conn.kind {
-            Kind::Publisher(_) => self.publisher_deadline(conn),
         if matches!(conn.kind, Kind::Request(_) | Kind::Waiting(_)) && !conn.out.is_empty() {
             return Fate::Close("it did not read its answer in time".to_owned());
         }
+        match &conn.kind {
+            Kind::Publisher(_) => self.publisher_deadline(conn),
             Kind::Waiting(play) => {
                 let (role, key) = (conn.role, play.key.clone());
                 self.forget_waiting(role, &key, conn.sock);
