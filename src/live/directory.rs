@@ -78,12 +78,13 @@ impl Directory {
         self.next_expiry.fetch_min(until, Ordering::Relaxed);
     }
 
-    /// The stream is over now.
+    /// The stream is over now. Nobody finds it ended in here: who asks next begins a new one.
     pub fn end(&self, writer: Box<StreamWriter>) -> Arc<Stream> {
         let stream = Arc::clone(writer.stream());
         drop(writer);
+        let mut entries = self.lock();
         stream.end();
-        let removed = self.lock().remove(&stream.key);
+        let removed = entries.remove(&stream.key);
         debug_assert!(removed.is_some_and(|entry| entry.stream.id == stream.id));
         stream
     }

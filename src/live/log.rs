@@ -251,7 +251,8 @@ impl LogWriter {
         &self.index
     }
 
-    /// Whether the tags since the newest start have outgrown what may stand without one.
+    /// Whether the tags since the newest start, or since the first tag, have outgrown what may stand without
+    /// one: only starts let the log drop anything.
     pub fn wants_start(&self, time: StreamTime) -> bool {
         self.has_outgrown_start(time, 1)
     }
@@ -263,11 +264,12 @@ impl LogWriter {
     }
 
     fn has_outgrown_start(&self, time: StreamTime, part: u8) -> bool {
-        let Some(last) = self.last_start() else { return false };
+        let (at, frames) = self.last_start().map_or((0, 0), |last| (last.at, last.frames));
         let part = u64::from(part);
-        time - last.time > self.retention.gop_time / part.cast_signed()
-            || self.head - last.at > self.retention.bytes / (2 * part)
-            || self.frames - last.frames > self.retention.frames / (2 * part)
+        let gop_time = self.retention.gop_time / part.cast_signed();
+        self.last_start().is_some_and(|last| time - last.time > gop_time)
+            || self.head - at > self.retention.bytes / (2 * part)
+            || self.frames - frames > self.retention.frames / (2 * part)
     }
 
     /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an

@@ -396,6 +396,7 @@ impl Lane {
         if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
             leading.headers = Arc::new(leading.headers.with(tag));
         }
+        self.before_data(time);
         self.writer.append(tag, header_time(tag.kind, time))?;
         Ok(true)
     }
@@ -408,9 +409,16 @@ impl Lane {
             Class::KeyFrame => self.before_keyframe(time),
             Class::InterFrame => self.before_inter_frame(time),
             Class::Sound => self.before_sound(time),
-            _ => {}
+            _ => self.before_data(time),
         }
         self.writer.append(tag, time)
+    }
+
+    /// Neither picture nor sound: it asks for no start, but must not let the log grow without one.
+    fn before_data(&mut self, time: StreamTime) {
+        if self.writer.wants_start(time) {
+            self.mark(self.writer.head(), time, false);
+        }
     }
 
     fn before_keyframe(&mut self, time: StreamTime) {
@@ -446,14 +454,13 @@ impl Lane {
             let (at, headers) = (self.writer.head(), &self.headers);
             let first = || Leading { at, time, headers: Arc::clone(headers) };
             let since = self.leading.get_or_insert_with(first).time;
-            if time - since >= self.patience()
-                && let Some(leading) = self.leading.take()
-            {
+            let alone = time - since >= self.patience() || self.writer.wants_start(time);
+            if alone && let Some(leading) = self.leading.take() {
                 self.mark_leading(leading);
             }
             return;
         };
-        if time - last.time >= AUDIO_PATIENCE {
+        if time - last.time >= AUDIO_PATIENCE || self.writer.wants_start(time) {
             self.mark(self.writer.head(), time, true);
         }
     }
@@ -632,6 +639,36 @@ mod tests {
         let index = writer.stream().log(Selection::All).unwrap().index();
         assert_eq!(index.starts.iter().map(|s| s.time).collect::<Vec<_>>(), [0, 1020, 2020]);
         assert!(index.starts.iter().all(|s| s.clean && s.tracks == Tracks { video: false, audio: true }));
+    }
+
+    /// Whatever a publisher sends, and whatever time it says it is, the log forgets.
+    #[test]
+    fn a_log_is_bounded_without_pictures_and_without_time() {
+        const LONG: &[u8] = &[0; 1000];
+        let body = |first: &[u8]| Bytes::from([first, LONG].concat());
+        let cue = Tag { kind: TagKind::Script, timestamp: 0, body: body(b"\x02\x00\x05onCue") };
+        let sound = Tag { kind: TagKind::Audio, timestamp: 0, body: body(&[0xaf, 1]) };
+        let header = |n: u8| Tag { kind: TagKind::Video, timestamp: 0, body: body(&[0x17, 0, 0, 0, 0, n]) };
+        let streams: [(&str, Vec<Tag>); 5] = [
+            ("data", vec![cue.clone()]),
+            ("sound at a standstill", vec![sound.clone()]),
+            ("announced pictures that never come", vec![avc(), sound.clone()]),
+            ("ever new headers", vec![header(1), header(2)]),
+            ("a picture, then data", vec![cue, header(3), header(4)]),
+        ];
+        for (what, tags) in streams {
+            let mut writer = writer();
+            if what.starts_with("a picture") {
+                push(&mut writer, &[key(0)]);
+            }
+            for tag in tags.iter().cycle().take(20_000) {
+                push(&mut writer, std::slice::from_ref(tag));
+            }
+            let log = writer.stream().log(Selection::All).unwrap();
+            let kept = log.head() - log.index().tail();
+            // Memory goes by segments, which are large where much comes in no time.
+            assert!(kept <= RETENTION.bytes + (8 << 20), "{what}: {kept} bytes");
+        }
     }
 
     #[test]

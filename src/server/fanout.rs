@@ -27,6 +27,9 @@ pub(super) type ViewerId = u32;
 /// The longest send: one viewer must not keep the loop, nor pin much.
 const RUN_MAX: u64 = 1 << 20;
 
+/// Bytes of its own that wait for a viewer, beyond which its pings are not answered.
+const OWN_MAX: usize = 16 << 10;
+
 /// How a role serves its viewers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
@@ -182,7 +185,7 @@ impl Fanout {
                 if viewer.state == State::Idle
                     && let Err(farewell) = pump(engine, view, viewer, counters)
                 {
-                    self.leaving.push((member, viewer.sock, farewell));
+                    dismiss(&mut self.leaving, member, viewer, farewell);
                 }
             }
         }
@@ -214,7 +217,7 @@ impl Fanout {
             Err(SendError::Broken(error)) => Err(Farewell::Broken(error)),
         };
         if let Err(farewell) = fate {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -222,9 +225,12 @@ impl Fanout {
     pub(super) fn writable<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
+        if !matches!(viewer.state, State::Blocked(_)) {
+            return;
+        }
         viewer.state = State::Idle;
         if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -246,24 +252,27 @@ impl Fanout {
         if viewer.cursor.is_fresh() && !last {
             return; // the response head still waits; there is nobody to talk to yet
         }
+        if !last && viewer.own.len() >= OWN_MAX {
+            return; // it asks and does not read the answers
+        }
         viewer.say(bytes);
         viewer.last_words = last;
         if viewer.state == State::Idle
             && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
         {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
     /// Finds the viewers whose sockets have been full for too long.
     pub(super) fn sweep(&mut self, now: Millis) {
-        for (id, viewer) in self.viewers.iter().enumerate() {
+        for (id, viewer) in self.viewers.iter_mut().enumerate() {
             let Some(viewer) = viewer else { continue };
             let State::Blocked(since) = viewer.state else { continue };
             let view = self.views[viewer.view as usize].as_ref().expect("a viewer's view stays");
             if now.saturating_sub(since) >= view.policy.stall {
                 let id = u32::try_from(id).expect("fewer than 2^32 viewers");
-                self.leaving.push((id, viewer.sock, Farewell::Stalled));
+                dismiss(&mut self.leaving, id, viewer, Farewell::Stalled);
             }
         }
     }
@@ -279,9 +288,9 @@ impl Fanout {
         }
     }
 
-    /// Whether a viewer has had nothing yet.
-    pub(super) fn is_fresh(&self, id: ViewerId) -> bool {
-        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh())
+    /// Whether a viewer has had nothing yet and has nothing under way, not even a goodbye.
+    pub(super) fn is_waiting(&self, id: ViewerId) -> bool {
+        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
     }
 
     fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
@@ -306,7 +315,7 @@ impl Fanout {
             view.refresh(engine);
         }
         if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            self.leaving.push((id, viewer.sock, farewell));
+            dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
 
@@ -374,9 +383,13 @@ impl View {
             self.log = self.stream.log(self.selection);
         }
         let Some(log) = &self.log else { return };
-        self.head = log.head();
-        self.head_time = log.head_time();
-        self.index = log.index();
+        let (head, head_time, index) = (log.head(), log.head_time(), log.index());
+        // Its writer is in the middle of publishing and has dropped all starts before this head: what is
+        // known is kept, which holds its own memory, and news will come.
+        if index.starts.front().is_some_and(|oldest| oldest.at >= head) {
+            return;
+        }
+        (self.head, self.head_time, self.index) = (head, head_time, index);
     }
 
     /// As [`refresh_head`](Self::refresh_head), and lets go of segments that nobody needs.
@@ -458,6 +471,18 @@ impl View {
     }
 }
 
+/// Notes that a viewer is to be let go. From here on nothing is sent to it: whoever lets it go wants the
+/// socket for the last words.
+fn dismiss(
+    leaving: &mut Vec<(ViewerId, Sock, Farewell)>,
+    id: ViewerId,
+    viewer: &mut Viewer,
+    farewell: Farewell,
+) {
+    viewer.state = State::Leaving;
+    leaving.push((id, viewer.sock, farewell));
+}
+
 /// Accounts for bytes that a viewer's socket took, and goes on if a send was short.
 fn took<E: Engine>(engine: &mut E, viewer: &mut Viewer, bytes: u32, counters: &RoleCounters) {
     match viewer.state {
@@ -469,7 +494,7 @@ fn took<E: Engine>(engine: &mut E, viewer: &mut Viewer, bytes: u32, counters: &R
                 counters.first_picture(engine.now().saturating_sub(viewer.since));
             }
         }
-        State::Idle | State::Blocked(_) => unreachable!("a send was under way"),
+        State::Idle | State::Blocked(_) | State::Leaving => unreachable!("a send was under way"),
     }
     viewer.state = State::Idle;
 }

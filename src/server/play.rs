@@ -57,6 +57,13 @@ impl Play {
 impl<E: Engine> Worker<E> {
     /// Puts a connection on its stream, or lets it wait for one.
     pub(super) fn play(&mut self, conn: &mut Conn, play: Play) -> Fate {
+        if !conn.out.is_empty() {
+            // Answers to earlier requests are under way, and the fan-out wants the socket for itself:
+            // [`play_on`](Self::play_on) goes on behind them.
+            self.deadline(conn.sock, self.request_time());
+            conn.kind = Kind::Waiting(Box::new(play));
+            return Fate::Keep;
+        }
         let stream =
             self.role(conn.role).directory.get(&play.key).or_else(|| self.pull(conn.role, &play.key));
         match stream.filter(|stream| !stream.has_ended()) {
@@ -115,11 +122,18 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// All that was said before has been sent: a request that was waiting for that goes on.
+    pub(super) fn play_on(&mut self, conn: &mut Conn) -> Fate {
+        let Kind::Waiting(play) = &conn.kind else { return Fate::Keep };
+        let play = Play { since: self.engine.now(), ..play.as_ref().clone() };
+        self.play(conn, play)
+    }
+
     /// Answers a request for a stream that is not there.
     pub(super) fn refuse_play(&mut self, conn: &mut Conn, status: u16) -> Fate {
         let Kind::Waiting(play) = &conn.kind else { unreachable!("only those who wait are refused") };
         debug!(role = self.role(conn.role).name, stream = play.key.as_str(), status, "refused a viewer");
-        let page = no_such_stream(&play.key, status);
+        let page = no_such_stream(play, status);
         self.say_last(conn, page)
     }
 
@@ -163,7 +177,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn viewer_deadline(&mut self, conn: &mut Conn) -> Fate {
         let Kind::Viewer(id, watching) = &conn.kind else { unreachable!("asked by kind") };
         let (id, play) = (*id, watching.play.clone());
-        if !self.fanout.is_fresh(id) {
+        if !self.fanout.is_waiting(id) {
             return Fate::Keep;
         }
         self.viewer_left(conn.role, id);
@@ -189,17 +203,19 @@ impl<E: Engine> Worker<E> {
                 Fate::Keep
             };
         };
-        let mut answers: Vec<(Bytes, bool)> = Vec::new();
+        // Of several pings the newest is answered (RFC 6455, 5.5.3): the others would only cost.
+        let (mut pong, mut close) = (None, None);
         let result = frames.push(data, &mut |event| match event {
-            ws::Event::Ping(payload) => answers.push((ws::pong_frame(payload).into(), false)),
+            ws::Event::Ping(payload) => pong = Some(ws::pong_frame(payload)),
             ws::Event::Close { code, .. } => {
-                let code = code.unwrap_or(ws::code::NORMAL);
-                answers.push((ws::close_frame(code, "").into(), true));
+                close = Some(ws::close_frame(code.unwrap_or(ws::code::NORMAL), ""));
             }
             ws::Event::Pong(_) | ws::Event::Data { .. } => {}
         });
-        for (bytes, last) in answers {
-            self.fanout.say(&mut self.engine, id, bytes, last, &self.counters);
+        for (answer, last) in [(pong, false), (close, true)] {
+            if let Some(answer) = answer {
+                self.fanout.say(&mut self.engine, id, answer.into(), last, &self.counters);
+            }
         }
         if let Err(error) = result {
             let bytes = ws::close_frame(error.close_code(), &error.to_string()).into();
@@ -215,10 +231,11 @@ fn play_time_left(play: &Play, now: Millis) -> Millis {
     (play.since + play.patience).saturating_sub(now)
 }
 
-fn no_such_stream(key: &StreamKey, status: u16) -> Bytes {
+fn no_such_stream(play: &Play, status: u16) -> Bytes {
+    let key = &play.key;
     let message = match status {
         404 => format!("No stream {key} is live. Publish it, or look at /api/v1/streams for what there is."),
         _ => format!("The stream {key} cannot be had: no upstream answers. Try again soon."),
     };
-    error_page(status, &message, false, false).into()
+    error_page(status, &message, play.head_only, false).into()
 }

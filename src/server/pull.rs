@@ -5,6 +5,7 @@
 //! is the one it knows, the cut leaves no trace. It ends when nobody watches, or when the upstream says that
 //! the stream is over.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +19,7 @@ use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
 use crate::media::flv::{FlvItem, FlvReader};
 use crate::media::tag::TAG_BODY_MAX;
-use crate::protocol::http::client::{ResponseReader, get_request};
+use crate::protocol::http::client::{ResponseReader, State, get_request};
 use crate::uring::{Engine, Millis, Sock};
 
 /// A pull's place in the loop's table.
@@ -121,8 +122,9 @@ impl<E: Engine> Worker<E> {
     fn connect_pull(&mut self, id: PullId) {
         let now = self.engine.now();
         let pull = self.pulls.get(id).expect("a pull connects while it is there");
-        let (role, upstream) = (pull.role, pull.upstream);
-        let address = self.upstreams(role)[upstream].addresses.load().first().copied();
+        let (role, upstream, failures) = (pull.role, pull.upstream, pull.failures);
+        let upstreams = self.upstreams(role);
+        let address = choose(&upstreams[upstream].addresses.load(), failures as usize / upstreams.len());
         let Some(address) = address else {
             self.pull_failed(id, 502, "its name has no address yet");
             return;
@@ -185,7 +187,13 @@ impl<E: Engine> Worker<E> {
                 }
                 let mut pull = self.pulls.pulls[id as usize].take().expect("still there");
                 self.announce(&mut pull.writer);
+                let ended = pull.link.as_ref().is_some_and(|link| link.response.state() == State::Finished);
                 self.pulls.pulls[id as usize] = Some(pull);
+                if ended {
+                    // The connection may stay open behind a chunked answer.
+                    self.pull_failed(id, 502, "its answer ended");
+                    return Fate::Close("its answer ended".to_owned());
+                }
                 Fate::Keep
             }
             Err((status, reason)) => {
@@ -288,6 +296,12 @@ impl<E: Engine> Worker<E> {
     }
 }
 
+/// The address for a round of tries: a name may have some that do not answer, like `localhost` the one of
+/// IPv6.
+fn choose(addresses: &[SocketAddr], round: usize) -> Option<SocketAddr> {
+    addresses.get(round % addresses.len().max(1)).copied()
+}
+
 impl Pull {
     /// Whether waiting for the upstream makes no sense any more.
     fn is_over(&self, now: Millis, wait: Millis, gap: Millis) -> bool {
@@ -333,5 +347,18 @@ impl Pull {
             }
         }
         Ok(begins)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_tries_another_address() {
+        let addresses: Vec<SocketAddr> = ["[::1]:1", "127.0.0.1:1"].map(|text| text.parse().unwrap()).into();
+        let tried: Vec<_> = (0..3).map(|round| choose(&addresses, round).unwrap()).collect();
+        assert_eq!(tried, [addresses[0], addresses[1], addresses[0]]);
+        assert_eq!(choose(&[], 7), None);
     }
 }

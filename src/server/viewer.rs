@@ -123,6 +123,8 @@ pub(super) enum State {
     SendingLog,
     /// Its socket is full since then.
     Blocked(Millis),
+    /// Nothing, and it gets nothing any more: it is about to be let go.
+    Leaving,
 }
 
 /// A viewer, packed: tens of thousands of them are walked many times a second.

@@ -109,6 +109,8 @@ impl<E: Engine> Worker<E> {
         while !self.is_done() {
             self.turn();
         }
+        // Others may drain for long yet: a loop that has ended does not hang.
+        self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -370,7 +372,9 @@ impl<E: Engine> Worker<E> {
     fn send_next(&mut self, conn: &mut Conn) -> Fate {
         if let Some(bytes) = conn.out.next() {
             self.engine.send(conn.sock, Payload::Bytes(bytes));
-        } else if conn.out.is_empty() && conn.out.last_words && !matches!(conn.kind, Kind::Leaving) {
+        } else if conn.out.is_empty() && !conn.out.last_words {
+            return self.play_on(conn);
+        } else if conn.out.is_empty() && !matches!(conn.kind, Kind::Leaving) {
             let left = std::mem::replace(&mut conn.kind, Kind::Leaving);
             if let Kind::Publisher(publisher) = left {
                 self.unpublish(conn.role, *publisher);
@@ -410,6 +414,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
+        if matches!(conn.kind, Kind::Request(_) | Kind::Waiting(_)) && !conn.out.is_empty() {
+            return Fate::Close("it did not read its answer in time".to_owned());
+        }
         match &conn.kind {
             Kind::Leaving => Fate::Close("answered".to_owned()),
             _ if conn.out.last_words => Fate::Close("it does not take its answer".to_owned()),

@@ -75,7 +75,9 @@ pub struct Uring {
     /// Sockets whose receive ended for want of buffers.
     starved: Vec<Sock>,
     events: VecDeque<Event<RecvBuf>>,
-    completions: Vec<(u64, i32, u32)>,
+    /// Completions that were taken off the ring, in its order, and whether somebody is handling them.
+    completions: VecDeque<(u64, i32, u32)>,
+    reaping: bool,
     eventfd: Arc<EventFd>,
     /// Sockets that live in the process's table, and how many may before the ring's is used.
     in_process: usize,
@@ -176,7 +178,8 @@ impl Uring {
             received,
             starved: Vec::new(),
             events: VecDeque::new(),
-            completions: Vec::new(),
+            completions: VecDeque::new(),
+            reaping: false,
             eventfd,
             in_process: 0,
             process_max: descriptors.process,
@@ -231,14 +234,18 @@ impl Uring {
         }
     }
 
+    /// Handles what has completed. Handling may fill the submission queue and end up in here again: that only
+    /// makes room, or bytes that came later would be told of before those that came first.
     fn reap(&mut self) {
-        let mut completions = std::mem::take(&mut self.completions);
-        completions
+        self.completions
             .extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
-        for (place, result, flags) in completions.drain(..) {
+        if std::mem::replace(&mut self.reaping, true) {
+            return;
+        }
+        while let Some((place, result, flags)) = self.completions.pop_front() {
             self.complete(u32::try_from(place).expect("a place in the table"), result, flags);
         }
-        self.completions = completions;
+        self.reaping = false;
     }
 
     fn complete(&mut self, place: u32, result: i32, flags: u32) {
@@ -632,6 +639,12 @@ impl Engine for Uring {
     }
 
     fn close(&mut self, sock: Sock) {
+        if self.ring.submission().is_full() {
+            // Room is made before the descriptor is looked up: what completes meanwhile may be its last
+            // operation, and the cancel below would name whatever has got its number since.
+            self.enter(None);
+            self.reap();
+        }
         let Some(state) = self.state(sock) else { return };
         if std::mem::replace(&mut state.closing, true) {
             return;

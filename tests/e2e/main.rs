@@ -11,4 +11,6 @@ mod chain;
 mod crowd;
 mod demo;
 mod harness;
+mod misuse;
 mod restart;
+mod upstream;

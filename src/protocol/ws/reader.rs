@@ -147,7 +147,7 @@ impl FrameReader {
         }
     }
 
-    /// Whether the peer's close frame was read.
+    /// Whether the peer's close frame was read, or an error found.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -155,8 +155,14 @@ impl FrameReader {
     /// Takes all of `bytes` and tells what they hold, in order.
     ///
     /// # Errors
-    /// [`WsError`]; the reader must not be used any further.
+    /// [`WsError`]; what comes behind it is swallowed, like what comes behind a close frame.
     pub fn push(&mut self, bytes: &[u8], on_event: &mut impl FnMut(Event<'_>)) -> Result<(), WsError> {
+        let result = self.read(bytes, on_event);
+        self.closed |= result.is_err();
+        result
+    }
+
+    fn read(&mut self, bytes: &[u8], on_event: &mut impl FnMut(Event<'_>)) -> Result<(), WsError> {
         let mut rest = bytes;
         while !self.closed {
             let Some(mut frame) = self.frame else {

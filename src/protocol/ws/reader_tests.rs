@@ -48,6 +48,16 @@ fn the_standards_examples() {
 }
 
 #[test]
+fn what_comes_behind_an_error_is_swallowed() {
+    let mut reader = FrameReader::new(100);
+    assert!(reader.push(&[0x89, 0x00], &mut |event| panic!("{event:?}")).is_err());
+    for _ in 0..20 {
+        reader.push(&[0x89, 0x00], &mut |event| panic!("{event:?}")).unwrap();
+    }
+    assert!(reader.is_closed());
+}
+
+#[test]
 fn frames_read_the_same_however_they_are_split() {
     let wire = [
         frame(0x01, "hé".as_bytes(), MASK),
