@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::key::StreamKey;
-use super::log::{Headers, Log, LogWriter, Retention, Tracks, header_time};
+use super::log::{Headers, Log, LogWriter, Retention, Start, Tracks, header_time};
 use super::timeline::{StreamTime, Timeline};
 use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 use crate::memory::Arena;
@@ -396,8 +396,9 @@ impl Lane {
         if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
             leading.headers = Arc::new(leading.headers.with(tag));
         }
-        self.before_data(time);
         self.writer.append(tag, header_time(tag.kind, time))?;
+        // Behind the header, which viewers that start here are told anyway.
+        self.before_data(time);
         Ok(true)
     }
 
@@ -475,8 +476,9 @@ impl Lane {
     }
 
     fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
-        // A start twice at the same place says nothing new.
-        if self.writer.last_start().is_none_or(|last| last.at < at) {
+        // A start twice at the same place says nothing new, unless it is a better one.
+        let better = |last: &Start| last.at < at || (last.at == at && clean && !last.clean);
+        if self.writer.last_start().is_none_or(better) {
             self.writer.mark_start(at, time, clean, Arc::clone(&self.headers), self.announced());
         }
     }

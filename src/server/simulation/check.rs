@@ -210,8 +210,9 @@ impl Reader {
                 return Err(format!("{:?} header of version {version}", tag.kind));
             }
             if self.seen.is_empty() {
-                // In order; from the front again if it was made to skip before its first frame.
-                self.restarts += u64::from(place < self.rank);
+                // In order; from the front again if it was made to skip before its first frame. A newer one is
+                // a change that stands in the log.
+                self.restarts += u64::from(place < self.rank && version == self.told[place]);
                 self.rank = place + 1;
             }
             self.told[place] = version;

@@ -162,7 +162,7 @@ impl Simulation {
             let gaps = if level == 0 { *all } else { distinct.len() as u64 };
             assert!(
                 gaps <= skips + reconnects,
-                "key {key} {selection:?} level {level}: {gaps} gaps, {skips} skips, {reconnects} reconnects"
+                "key {key} {selection:?} level {level}: {gaps} gaps {distinct:?}, {skips} skips, {reconnects} reconnects"
             );
         }
     }
