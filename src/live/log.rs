@@ -284,7 +284,9 @@ impl LogWriter {
     ) {
         debug_assert!(at <= self.head && self.last_start().is_none_or(|last| last.at <= at));
         let frames = self.frames;
-        self.index.starts.pop_back_if(|last| last.at == at); // nobody has begun where nothing stands yet
+        if self.last_start().is_some_and(|last| last.at == at) {
+            self.index.starts.pop_back(); // nobody has begun where nothing stands yet
+        }
         self.index.starts.push_back(Start { at, time, clean, frames, headers, tracks });
         self.trim(time);
         self.index_changed = true;
