@@ -182,7 +182,8 @@ impl<E: Engine> Worker<E> {
         }
         self.viewer_left(conn.role, id);
         conn.kind = Kind::Waiting(Box::new(play));
-        self.refuse_play(conn, 404)
+        let status = self.role(conn.role).source.absence();
+        self.refuse_play(conn, status)
     }
 
     /// Takes a viewer out of the fan-out.

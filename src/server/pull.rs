@@ -165,7 +165,9 @@ impl<E: Engine> Worker<E> {
         let Some(pull) = self.pulls.get(id) else { return Fate::Close("the pull is over".to_owned()) };
         let (key, upstream, again) =
             (pull.writer.stream().key.clone(), pull.upstream, pull.last_data.is_some());
-        let url = &self.upstreams(conn.role)[upstream].url;
+        let upstream = &self.upstreams(conn.role)[upstream];
+        upstream.up.store(true, Ordering::Relaxed);
+        let url = &upstream.url;
         let target = format!("{}/{key}.flv", url.prefix);
         let headers = [("Accept", "*/*"), ("Connection", "close"), ("Prefer", "wait=1")];
         // The first time the upstream may wait for a publisher; later we want to know soon whether it is over.
@@ -271,7 +273,12 @@ impl<E: Engine> Worker<E> {
             let over = pull.link.is_none() && pull.is_over(now, role.wait, role.gap);
             let retry = pull.link.is_none() && now >= pull.next_try;
             if idle || over {
-                self.end_pull(id, if idle { "nobody watches" } else { "the upstream has no such stream" });
+                let reason = match (idle, pull.refusal) {
+                    (true, _) => "nobody watches",
+                    (_, 404) => "the upstream has no such stream",
+                    _ => "no upstream answers",
+                };
+                self.end_pull(id, reason);
             } else if let Some(sock) = lost {
                 self.pull_failed(id, 502, "it is silent");
                 self.with(sock, |_, _| Fate::Close("it is silent".to_owned()));

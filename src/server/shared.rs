@@ -53,6 +53,16 @@ pub enum Source {
     Upstreams(Vec<UpstreamState>),
 }
 
+impl Source {
+    /// The status for those who waited in vain: 404, but 502 where no upstream could say so.
+    pub(super) fn absence(&self) -> u16 {
+        match self {
+            Self::Upstreams(upstreams) if !upstreams.iter().any(|one| one.up.load(Ordering::Relaxed)) => 502,
+            _ => 404,
+        }
+    }
+}
+
 /// An upstream, and what is known of it.
 #[derive(Debug)]
 pub struct UpstreamState {
@@ -60,7 +70,7 @@ pub struct UpstreamState {
     pub url: Upstream,
     /// Its addresses, looked up by the control thread.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Whether the last pull from it worked.
+    /// Whether it could be reached and gave an answer when it was last asked.
     pub up: AtomicBool,
 }
 

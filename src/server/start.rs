@@ -18,8 +18,10 @@ use crate::uring::ring::{Descriptors, Uring};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
-/// After so long without an acknowledgement a peer is gone.
+/// After so long without an acknowledgement, or with a window that stays shut, the kernel gives a peer up.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// So much later than we would cut a viewer that takes nothing, so that it is we who do and say so.
+const AFTER_STALL: Duration = Duration::from_secs(5);
 /// Loops at the most: a stream's subscribers are bits of a word.
 const LOOPS_MAX: usize = 64;
 /// The demo's stream.
@@ -234,7 +236,8 @@ fn bind_one(address: SocketAddr, config: &Config, listen: bool) -> io::Result<Tc
     socket.set_reuse_port(listen)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
-    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    let patience = TCP_USER_TIMEOUT.max(config.live.stall.saturating_add(AFTER_STALL));
+    socket.set_tcp_user_timeout(Some(patience))?;
     if config.limits.sndbuf > 0 {
         socket.set_send_buffer_size(config.limits.sndbuf)?;
     }
@@ -291,4 +294,20 @@ fn mailboxes(loops: usize) -> io::Result<Boxes> {
         boxes.2.push(eventfd);
     }
     Ok(boxes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_gives_a_peer_up_later_than_we_do() {
+        for stall in [1, 20, 60].map(Duration::from_secs) {
+            let mut config = Config::default();
+            config.live.stall = stall;
+            let listener = bind_one(([127, 0, 0, 1], 0).into(), &config, false).unwrap();
+            let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap().unwrap();
+            assert!(timeout > stall && timeout >= TCP_USER_TIMEOUT);
+        }
+    }
 }

@@ -424,7 +424,8 @@ impl<E: Engine> Worker<E> {
             Kind::Waiting(play) => {
                 let (role, key) = (conn.role, play.key.clone());
                 self.forget_waiting(role, &key, conn.sock);
-                self.refuse_play(conn, 404)
+                let status = self.role(role).source.absence();
+                self.refuse_play(conn, status)
             }
             Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),

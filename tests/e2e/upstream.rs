@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Flavor, Scratch, Server, Watch, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, until};
 
 const CLIP: &[u8] = include_bytes!("../../web/demo/clip.flv");
 
@@ -46,4 +46,19 @@ fn a_chunked_answer_that_ends_is_asked_for_again() {
     watch.wait_pictures_after(watch.count());
     watch.assert_well();
     gateway.assert_up();
+}
+
+#[test]
+fn a_viewer_is_told_whether_the_stream_or_the_upstream_is_missing() {
+    let scratch = Scratch::new("missing");
+    let origin = Server::origin(&scratch.path(""), "1s");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (upstream, status) in [(origin.addr("flv"), 404), (free, 502)] {
+        let (any, upstream) = ("127.0.0.1:0", format!("http://{upstream}"));
+        let args = ["flv-gateway", "--listen", any, "--admin", any, "--upstream", &upstream, "--wait", "1s"];
+        let gateway = Server::start(&scratch.path(""), &args);
+        let (answer, body) = http(gateway.addr("listen"), "GET", "/live/none.flv", "");
+        let said = String::from_utf8_lossy(&body).contains("no upstream");
+        assert_eq!((answer.status, said), (status, status == 502));
+    }
 }
