@@ -64,6 +64,20 @@ impl Headers {
         }
     }
 
+    /// The next version, with only those headers that `keep` wants; `None`: it wants all.
+    pub fn retain(&self, keep: impl Fn(TagKind) -> bool) -> Option<Self> {
+        if self.bodies().all(|(kind, _)| keep(kind)) {
+            return None;
+        }
+        let of = |kind| self.of(kind).filter(|_| keep(kind)).cloned();
+        Some(Self {
+            version: self.version + 1,
+            metadata: of(TagKind::Script),
+            video: of(TagKind::Video),
+            audio: of(TagKind::Audio),
+        })
+    }
+
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
     pub fn write_to(&self, at: StreamTime, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {

@@ -218,6 +218,8 @@ impl StreamWriter {
         }
         self.timeline.end_session();
         self.session = Session::default();
+        self.lanes.iter_mut().flatten().for_each(Lane::begin_session);
+        *self.stream.facts.lock().expect("nobody panics with this lock") = Facts::default();
     }
 
     /// The first session is a copy of a timeline of that name: those who know it, from here or from elsewhere,
@@ -284,19 +286,16 @@ impl StreamWriter {
         // Kept for long: in memory of its own, not in the buffer that it came in.
         let tag = &Tag { body: Bytes::copy_from_slice(&tag.body), ..*tag };
         let time = self.timeline.now();
-        let mut changed = false;
         for lane in self.lanes.iter_mut().flatten() {
-            changed |= lane.push_header(tag, time)?;
+            lane.push_header(tag, time)?;
         }
-        if changed {
-            let mut facts = self.stream.facts.lock().expect("nobody panics with this lock");
-            let fact = match tag.kind {
-                TagKind::Script => &mut facts.metadata,
-                TagKind::Video => &mut facts.video,
-                TagKind::Audio => &mut facts.audio,
-            };
-            *fact = Some(tag.body.clone());
-        }
+        let mut facts = self.stream.facts.lock().expect("nobody panics with this lock");
+        let fact = match tag.kind {
+            TagKind::Script => &mut facts.metadata,
+            TagKind::Video => &mut facts.video,
+            TagKind::Audio => &mut facts.audio,
+        };
+        *fact = Some(tag.body.clone());
         Ok(())
     }
 
@@ -317,7 +316,7 @@ impl StreamWriter {
         if !*overlap {
             return false;
         }
-        let seen = match (self.timeline.peek(tag.timestamp), self.timeline.newest(tag.kind)) {
+        let seen = match (self.timeline.peek(tag.kind, tag.timestamp), self.timeline.newest(tag.kind)) {
             (Some(time), Some(newest)) => time <= newest,
             _ => false,
         };
@@ -357,6 +356,8 @@ struct Lane {
     selection: Selection,
     writer: LogWriter,
     headers: Arc<Headers>,
+    /// Kinds of headers that the present publisher has sent; another one's do not outlive its first start.
+    sent: Vec<TagKind>,
     tracks: Tracks,
     /// The first frame, while no start was marked.
     leading: Option<Leading>,
@@ -377,19 +378,37 @@ impl Lane {
             selection,
             writer: LogWriter::new(arena, retention),
             headers: Arc::default(),
+            sent: Vec::new(),
             tracks: Tracks::default(),
             leading: None,
         }
     }
 
-    /// Keeps a header for those to come and appends it for those who watch; `false` if it is known.
-    fn push_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<bool> {
+    /// Another publisher: it may have other tracks, and other headers or none.
+    fn begin_session(&mut self) {
+        self.sent.clear();
+        self.tracks = Tracks::default();
+    }
+
+    /// The headers for a start that is marked now.
+    fn headers_now(&mut self) -> Arc<Headers> {
+        if let Some(left) = self.headers.retain(|kind| self.sent.contains(&kind)) {
+            self.headers = Arc::new(left);
+        }
+        Arc::clone(&self.headers)
+    }
+
+    /// Keeps a header for those to come and appends it for those who watch, unless it is known.
+    fn push_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
         if !self.selection.takes(tag.kind) {
-            return Ok(false);
+            return Ok(());
+        }
+        if !self.sent.contains(&tag.kind) {
+            self.sent.push(tag.kind);
         }
         let known = self.headers.of(tag.kind);
         if known == Some(&tag.body) {
-            return Ok(false);
+            return Ok(());
         }
         let is_first = known.is_none();
         self.headers = Arc::new(self.headers.with(tag));
@@ -399,7 +418,7 @@ impl Lane {
         self.writer.append(tag, header_time(tag.kind, time))?;
         // Behind the header, which viewers that start here are told anyway.
         self.before_data(time);
-        Ok(true)
+        Ok(())
     }
 
     fn push(&mut self, class: Class, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
@@ -452,8 +471,8 @@ impl Lane {
             return;
         }
         let Some(last) = self.writer.last_start() else {
-            let (at, headers) = (self.writer.head(), &self.headers);
-            let first = || Leading { at, time, headers: Arc::clone(headers) };
+            let (at, headers) = (self.writer.head(), self.headers_now());
+            let first = || Leading { at, time, headers };
             let since = self.leading.get_or_insert_with(first).time;
             let alone = time - since >= self.patience() || self.writer.wants_start(time);
             if alone && let Some(leading) = self.leading.take() {
@@ -479,7 +498,8 @@ impl Lane {
         // A start twice at the same place says nothing new, unless it is a better one.
         let better = |last: &Start| last.at < at || (last.at == at && clean && !last.clean);
         if self.writer.last_start().is_none_or(better) {
-            self.writer.mark_start(at, time, clean, Arc::clone(&self.headers), self.announced());
+            let headers = self.headers_now();
+            self.writer.mark_start(at, time, clean, headers, self.announced());
         }
     }
 
@@ -795,5 +815,21 @@ mod tests {
         assert_eq!(names(&writer), [7, 99]);
         writer.begin_session();
         assert_eq!(names(&writer), [7]);
+    }
+
+    #[test]
+    fn what_the_next_publisher_lacks_is_not_announced() {
+        let mut writer = writer();
+        push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), inter(40)]);
+        writer.begin_session();
+        push(&mut writer, &[aac()]);
+        for n in 0..60 {
+            push(&mut writer, &[sound(n * 20)]);
+        }
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        let start = index.starts.back().unwrap();
+        assert_eq!(start.tracks, Tracks { video: false, audio: true });
+        assert_eq!(start.headers.bodies().map(|(kind, _)| kind).collect::<Vec<_>>(), [TagKind::Audio]);
+        assert!(writer.stream().facts().video.is_none());
     }
 }

@@ -23,8 +23,8 @@ pub struct Timeline {
 
 #[derive(Debug)]
 struct Session {
-    /// The publisher's newest timestamp, unwrapped.
-    newest: i64,
+    /// The publisher's newest timestamp of each kind, unwrapped: its two clocks may be far apart.
+    newest: [Option<i64>; 2],
     /// Stream time minus publisher's time.
     offset: i64,
 }
@@ -51,9 +51,9 @@ impl Timeline {
     }
 
     /// Where a timestamp of the present session would lie, without taking it.
-    pub fn peek(&self, timestamp: u32) -> Option<StreamTime> {
+    pub fn peek(&self, kind: TagKind, timestamp: u32) -> Option<StreamTime> {
         let session = self.session.as_ref()?;
-        Some(unwrap(session.newest, timestamp) + session.offset)
+        Some(unwrap(session.near(slot(kind)?)?, timestamp) + session.offset)
     }
 
     /// Takes the timestamp of a tag and gives its time, which is never before an earlier one of its kind.
@@ -63,19 +63,26 @@ impl Timeline {
         let Some(slot) = slot(kind) else { return self.now() };
         let newest_out = self.last.iter().flatten().copied().max();
         let session = self.session.get_or_insert_with(|| {
-            let newest = i64::from(timestamp);
-            let offset = newest_out.map_or(0, |out| out + JOIN_STEP - newest);
-            Session { newest, offset }
+            let offset = newest_out.map_or(0, |out| out + JOIN_STEP - i64::from(timestamp));
+            Session { newest: [None; 2], offset }
         });
-        let raw = unwrap(session.newest, timestamp);
-        if (raw - session.newest).abs() > JUMP {
+        let raw = unwrap(session.near(slot).unwrap_or_else(|| i64::from(timestamp)), timestamp);
+        if session.newest[slot].is_some_and(|newest| (raw - newest).abs() > JUMP) {
             session.offset = newest_out.unwrap_or(raw) + JOIN_STEP - raw;
-            session.newest = raw;
+            // The other kind jumps along: that is no further jump.
+            session.newest = session.newest.map(|newest| newest.map(|_| raw));
         }
-        session.newest = session.newest.max(raw);
+        session.newest[slot] = session.newest[slot].max(Some(raw));
         let time = (raw + session.offset).max(self.last[slot].unwrap_or(i64::MIN));
         self.last[slot] = Some(time);
         time
+    }
+}
+
+impl Session {
+    /// A timestamp that the next one of a kind is near to.
+    fn near(&self, slot: usize) -> Option<i64> {
+        self.newest[slot].or(self.newest[1 - slot])
     }
 }
 
@@ -135,6 +142,20 @@ mod tests {
         assert_eq!(line.map(Video, 9_000_000), 1040);
         assert_eq!(line.map(Video, 9_000_040), 1080);
         assert_eq!(line.map(Video, 0), 1120);
+    }
+
+    #[test]
+    fn both_kinds_jump_together_and_clocks_that_are_far_apart_do_not_jump() {
+        let mut line = Timeline::default();
+        line.map(Video, 1000);
+        line.map(Audio, 1010);
+        assert_eq!(line.map(Video, 500_000), 1050);
+        assert_eq!(line.map(Audio, 500_010), 1060);
+        let mut line = Timeline::default();
+        for n in 0..100 {
+            assert_eq!(line.map(Video, n * 40), i64::from(n) * 40);
+            assert_eq!(line.map(Audio, 90_000 + n * 40), 90_000 + i64::from(n) * 40);
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) struct Watching {
     pub(super) play: Play,
     /// Reads its control frames.
     pub(super) frames: Option<ws::FrameReader>,
-    /// Bytes that an HTTP viewer sent behind its request, which mean nothing.
+    /// Bytes that it sent although it should only read.
     pub(super) noise: usize,
 }
 

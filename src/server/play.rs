@@ -16,7 +16,7 @@ use crate::protocol::http::error_page;
 use crate::protocol::ws;
 use crate::uring::{Engine, Millis, Sock};
 
-/// Bytes of nonsense that an HTTP viewer may send.
+/// Bytes of nonsense that a viewer may send.
 const NOISE_MAX: usize = 64 << 10;
 /// A WebSocket viewer has nothing to say but control frames and short texts.
 const WS_MESSAGE_MAX: u64 = 64 << 10;
@@ -196,13 +196,10 @@ impl<E: Engine> Worker<E> {
     pub(super) fn viewer_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
         let Kind::Viewer(id, watching) = &mut conn.kind else { unreachable!("asked by kind") };
         let id = *id;
-        let Some(frames) = &mut watching.frames else {
-            watching.noise += data.len();
-            return if watching.noise > NOISE_MAX {
-                Fate::Refuse("it sends data where it should only read".to_owned())
-            } else {
-                Fate::Keep
-            };
+        let Watching { frames, noise, .. } = &mut **watching;
+        let Some(frames) = frames else {
+            *noise += data.len();
+            return too_noisy(*noise);
         };
         // Of several pings the newest is answered (RFC 6455, 5.5.3): the others would only cost.
         let (mut pong, mut close) = (None, None);
@@ -211,8 +208,10 @@ impl<E: Engine> Worker<E> {
             ws::Event::Close { code, .. } => {
                 close = Some(ws::close_frame(code.unwrap_or(ws::code::NORMAL), ""));
             }
-            ws::Event::Pong(_) | ws::Event::Data { .. } => {}
+            ws::Event::Data { bytes, .. } => *noise += bytes.len(),
+            ws::Event::Pong(_) => {}
         });
+        let fate = too_noisy(*noise);
         for (answer, last) in [(pong, false), (close, true)] {
             if let Some(answer) = answer {
                 self.fanout.say(&mut self.engine, id, answer.into(), last, &self.counters);
@@ -223,6 +222,15 @@ impl<E: Engine> Worker<E> {
             self.fanout.say(&mut self.engine, id, bytes, true, &self.counters);
             debug!(peer = self.peer(conn.sock), %error, "a viewer broke the WebSocket protocol");
         }
+        fate
+    }
+}
+
+/// What becomes of a viewer that has sent so many bytes that mean nothing.
+fn too_noisy(bytes: usize) -> Fate {
+    if bytes > NOISE_MAX {
+        Fate::Refuse("it sends data where it should only read".to_owned())
+    } else {
         Fate::Keep
     }
 }
