@@ -356,9 +356,16 @@ struct Lane {
     selection: Selection,
     writer: LogWriter,
     headers: Arc<Headers>,
-    /// Kinds of headers that the present publisher has sent; another one's do not outlive its first start.
+    /// Kinds of headers that the present publisher has sent.
     sent: Vec<TagKind>,
+    /// Tracks that it has shown.
     tracks: Tracks,
+    /// Its first clean start was marked: from there on it is known what it has. Until then what the ones
+    /// before it had counts as well.
+    settled: bool,
+    before: Tracks,
+    /// When its sound began.
+    sound_since: Option<StreamTime>,
     /// The first frame, while no start was marked.
     leading: Option<Leading>,
 }
@@ -380,18 +387,24 @@ impl Lane {
             headers: Arc::default(),
             sent: Vec::new(),
             tracks: Tracks::default(),
+            settled: false,
+            before: Tracks::default(),
+            sound_since: None,
             leading: None,
         }
     }
 
     /// Another publisher: it may have other tracks, and other headers or none.
     fn begin_session(&mut self) {
+        self.before = self.announced();
         self.sent.clear();
         self.tracks = Tracks::default();
+        self.settled = false;
+        self.sound_since = None;
     }
 
-    /// The headers for a start that is marked now.
-    fn headers_now(&mut self) -> Arc<Headers> {
+    /// The headers that the present publisher has sent.
+    fn own_headers(&mut self) -> Arc<Headers> {
         if let Some(left) = self.headers.retain(|kind| self.sent.contains(&kind)) {
             self.headers = Arc::new(left);
         }
@@ -470,27 +483,30 @@ impl Lane {
             }
             return;
         }
+        let since = *self.sound_since.get_or_insert(time);
+        let alone = time - since >= self.patience();
+        let wanted = self.writer.wants_start(time);
         let Some(last) = self.writer.last_start() else {
-            let (at, headers) = (self.writer.head(), self.headers_now());
-            let first = || Leading { at, time, headers };
-            let since = self.leading.get_or_insert_with(first).time;
-            let alone = time - since >= self.patience() || self.writer.wants_start(time);
-            if alone && let Some(leading) = self.leading.take() {
+            let (at, headers) = (self.writer.head(), self.own_headers());
+            let leading = self.leading.take().unwrap_or(Leading { at, time, headers });
+            if alone || wanted {
                 self.mark_leading(leading);
+            } else {
+                self.leading = Some(leading);
             }
             return;
         };
-        if time - last.time >= AUDIO_PATIENCE || self.writer.wants_start(time) {
-            self.mark(self.writer.head(), time, true);
+        if wanted || (alone && time - last.time >= AUDIO_PATIENCE) {
+            self.mark(self.writer.head(), time, alone);
         }
     }
 
     /// How long sound alone waits before it counts as all there is.
     fn patience(&self) -> StreamTime {
-        match (self.selection, &self.headers.video) {
+        match (self.selection, self.sent.contains(&TagKind::Video)) {
             (Selection::Audio, _) => 0,
-            (_, None) => AUDIO_PATIENCE,
-            (_, Some(_)) => ANNOUNCED_PATIENCE,
+            (_, false) => AUDIO_PATIENCE,
+            (_, true) => ANNOUNCED_PATIENCE,
         }
     }
 
@@ -498,17 +514,21 @@ impl Lane {
         // A start twice at the same place says nothing new, unless it is a better one.
         let better = |last: &Start| last.at < at || (last.at == at && clean && !last.clean);
         if self.writer.last_start().is_none_or(better) {
-            let headers = self.headers_now();
+            self.settled |= clean;
+            let headers = if self.settled { self.own_headers() } else { Arc::clone(&self.headers) };
             self.writer.mark_start(at, time, clean, headers, self.announced());
         }
     }
 
     fn mark_leading(&mut self, leading: Leading) {
+        self.settled = true;
         self.writer.mark_start(leading.at, leading.time, true, leading.headers, self.announced());
     }
 
     fn announced(&self) -> Tracks {
-        Tracks { video: self.tracks.video, audio: self.tracks.audio || self.headers.audio.is_some() }
+        let audio = self.tracks.audio || self.sent.contains(&TagKind::Audio);
+        let before = if self.settled { Tracks::default() } else { self.before };
+        Tracks { video: self.tracks.video || before.video, audio: audio || before.audio }
     }
 
     /// Fills a new lane with what a new viewer of `all` would get: the headers and the newest group of
