@@ -70,8 +70,9 @@ pub fn probe() -> Result<Report, ProbeError> {
     let descriptors = raise_descriptors();
     if descriptors < 65_536 {
         advice.push(format!(
-            "this process may open {descriptors} descriptors, so it serves fewer connections than that; \
-             raise the hard limit (systemd: LimitNOFILE=1048576)"
+            "this process may open {descriptors} descriptors; further sockets live in the rings' own tables, \
+             which cannot be handed on or sent files to; better raise the hard limit (systemd: \
+             LimitNOFILE=1048576)"
         ));
     }
     let registered_memory = can_register(&ring);
