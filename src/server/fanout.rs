@@ -518,9 +518,8 @@ fn pump<E: Engine>(
             return Err(Farewell::Refused);
         }
         let place = if started { view.stand(engine, viewer) } else { None };
-        let held = place.map(|place| view.held[place].span.clone());
-        let step =
-            viewer.cursor.step(&view.index, view.head, view.head_time, held.as_ref(), &view.policy.lag);
+        let held = place.map(|place| &view.held[place].span);
+        let step = viewer.cursor.step(&view.index, view.head, view.head_time, held, &view.policy.lag);
         match step {
             Step::Idle => {
                 return match view.ended {
@@ -532,11 +531,9 @@ fn pump<E: Engine>(
             Step::Cut => return Err(Farewell::TooSlow),
             Step::Begin(beginning) => begin(view, viewer, started, &beginning, counters),
             Step::Run { to, .. } => {
-                if let Some(place) = view.stand(engine, viewer) {
-                    run(engine, view, viewer, place, to);
-                    return Ok(());
-                }
-                unreachable!("a cursor is given runs only within what is kept");
+                let place = place.expect("a cursor is given runs only within what is kept");
+                run(engine, view, viewer, place, to);
+                return Ok(());
             }
         }
     }

@@ -273,18 +273,25 @@ impl<E: Engine> Worker<E> {
     }
 
     fn log_close(&self, conn: &Conn, fate: &Fate) {
-        let (role, peer) = (self.role(conn.role).name, self.peer(conn.sock));
+        let role = self.role(conn.role).name;
         match (fate, &conn.kind) {
             (Fate::Keep, _) => {}
             (Fate::Refuse(reason), _) => {
                 self.counters[conn.role].bad_peers.add(1);
-                warn!(role, peer, reason, "closed a connection that broke its protocol");
+                warn!(
+                    role,
+                    peer = self.peer(conn.sock),
+                    reason,
+                    "closed a connection that broke its protocol"
+                );
             }
             (Fate::Close(reason), Kind::Publisher(publisher)) if publisher.key().is_some() => {
                 let key = publisher.key().map(StreamKey::as_str);
-                info!(role, peer, stream = key, reason, "publisher went");
+                info!(role, peer = self.peer(conn.sock), stream = key, reason, "publisher went");
             }
-            (Fate::Close(reason), _) => debug!(role, peer, reason, "connection closed"),
+            (Fate::Close(reason), _) => {
+                debug!(role, peer = self.peer(conn.sock), reason, "connection closed")
+            }
         }
     }
 
@@ -318,11 +325,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
-        if let Some(Conn { kind: Kind::Viewer(id, _), sock: current, .. }) = self.conn(sock) {
-            if *current == sock {
-                let id = *id;
-                self.fanout.sent(&mut self.engine, id, result, &self.counters);
-            }
+        if let Some(Conn { kind: Kind::Viewer(id, _), .. }) = self.conn(sock) {
+            let id = *id;
+            self.fanout.sent(&mut self.engine, id, result, &self.counters);
             return;
         }
         self.with(sock, |worker, conn| match result {
