@@ -177,6 +177,9 @@ pub struct Live {
     /// A viewer that takes nothing for so long is cut.
     #[serde(with = "units::duration")]
     pub stall: Duration,
+    /// A loop that runs short of time gathers tags for up to so long, whatever `flush` says.
+    #[serde(with = "units::duration")]
+    pub flush_max: Duration,
     /// The largest tag a publisher may send, in bytes.
     #[serde(with = "units::size")]
     pub tag_max: usize,
@@ -269,6 +272,7 @@ impl Default for Live {
             lag_bytes: 8 * MIB,
             lag_time: SECOND * 10,
             stall: SECOND * 20,
+            flush_max: Duration::from_millis(500),
             tag_max: 16 * MIB,
         }
     }

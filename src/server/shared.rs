@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
-use super::fanout::Policy;
+use super::view::Policy;
 use crate::config::{Config, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::Directory;
@@ -138,6 +138,8 @@ pub struct Shared {
     pub started: Instant,
     /// Per loop, when it swept last: a loop that stops beating hangs.
     pub beats: Vec<AtomicU64>,
+    /// Per loop, the milliseconds that no window is shorter than at present.
+    pub floors: Vec<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 
@@ -155,6 +157,7 @@ impl Shared {
         Self {
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
+            floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             config,
             arena,
             roles,
@@ -186,8 +189,13 @@ impl Shared {
 
     /// Milliseconds since the start, as the loops count them.
     pub fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
+}
+
+/// A duration as the loops count time.
+pub(super) fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn counters_of(role: &'static str) -> RoleCounters {
@@ -196,7 +204,6 @@ fn counters_of(role: &'static str) -> RoleCounters {
 
 /// The roles that a configuration asks for: `(origin, gateway)`.
 pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {

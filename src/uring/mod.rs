@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -164,6 +165,8 @@ pub trait Engine {
 
     /// The engine's clock.
     fn now(&self) -> Millis;
+    /// CPU time that the loop's thread has used so far.
+    fn cpu_time(&self) -> Duration;
     /// Opens a connection; [`Event::Connected`] tells how it went.
     ///
     /// # Errors
