@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{LogFormat, Record, Upstream};
+pub use units::{LogFormat, Record, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -203,6 +203,8 @@ pub struct Limits {
     /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
     #[serde(with = "units::size")]
     pub notsent_lowat: usize,
+    /// How the bytes of streams leave.
+    pub send_path: SendPath,
 }
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -286,6 +288,7 @@ impl Default for Limits {
             request_time: SECOND * 10,
             sndbuf: 512 * KIB,
             notsent_lowat: 128 * KIB,
+            send_path: SendPath::Auto,
         }
     }
 }

@@ -24,6 +24,7 @@ mod buffers;
 pub mod mailbox;
 pub mod probe;
 pub mod ring;
+pub mod send;
 mod slab;
 #[cfg(test)]
 mod tests;
