@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::buffers::{self, BufferRing, RecvBuf};
+use super::files::{self, COPY_MAX, FILE_SEND_MAX, FileSend, Folder, OpenFile, Opening, Scratch};
 use super::mailbox::EventFd;
 use super::slab::Slab;
 use super::{Engine, Event, FrameHead, Millis, Payload, Region, SendError, Sock};
@@ -84,6 +85,8 @@ pub struct Uring {
     process_max: usize,
     /// Free places of the ring's table of descriptors.
     direct_free: Vec<u32>,
+    scratch: Rc<Scratch>,
+    cold_reads: u64,
 }
 
 #[derive(Debug)]
@@ -118,17 +121,60 @@ struct RegionState {
 /// An operation under way, with all memory it uses: it stays here until the last completion.
 #[derive(Debug)]
 enum Op {
-    Accept { listener: u32 },
-    Receive { sock: Sock },
-    Connect { sock: Sock, _address: Box<socket2::SockAddr> },
-    Send { sock: Sock, _bytes: Bytes },
-    SendRegion { sock: Sock, region: Region },
-    SendMessage { sock: Sock, region: Region, _message: Box<Message> },
-    Poll { sock: Sock },
-    Shutdown { sock: Sock },
+    Accept {
+        listener: u32,
+    },
+    Receive {
+        sock: Sock,
+    },
+    Connect {
+        sock: Sock,
+        _address: Box<socket2::SockAddr>,
+    },
+    Send {
+        sock: Sock,
+        _bytes: Bytes,
+    },
+    SendRegion {
+        sock: Sock,
+        region: Region,
+    },
+    SendMessage {
+        sock: Sock,
+        region: Region,
+        _message: Box<Message>,
+    },
+    Poll {
+        sock: Sock,
+    },
+    Shutdown {
+        sock: Sock,
+    },
     Cancel,
-    Close { sock: Sock },
-    ReadWake { _value: Box<[u8; 8]> },
+    Close {
+        sock: Sock,
+    },
+    ReadWake {
+        _value: Box<[u8; 8]>,
+    },
+    OpenFile(Opening),
+    LoadFile {
+        ticket: u64,
+        _file: Rc<OpenFile>,
+        bytes: Vec<u8>,
+    },
+    /// Reads a cold stretch before it is sent.
+    ReadAhead {
+        sock: Sock,
+        send: Box<FileSend>,
+        _scratch: Rc<Scratch>,
+    },
+    /// Reads a stretch for a socket that `sendfile(2)` cannot name.
+    CopyFile {
+        sock: Sock,
+        send: Box<FileSend>,
+        bytes: Vec<u8>,
+    },
 }
 
 /// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
@@ -162,6 +208,7 @@ impl Uring {
     pub fn new(descriptors: Descriptors, eventfd: Arc<EventFd>, started: Instant) -> io::Result<Self> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
+        files::bound_workers(&ring);
         let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
         if descriptors.direct > 0 {
             ring.submitter().register_files_sparse(descriptors.direct)?;
@@ -184,6 +231,8 @@ impl Uring {
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
+            scratch: Scratch::new()?,
+            cold_reads: 0,
         };
         engine.read_wake();
         Ok(engine)
@@ -280,6 +329,16 @@ impl Uring {
                 self.events.push_back(Event::Woken);
                 self.read_wake();
             }
+            Op::OpenFile(opening) => {
+                let result = files::opened(result);
+                self.events.push_back(Event::Opened { ticket: opening.ticket, result });
+            }
+            Op::LoadFile { ticket, bytes, .. } => {
+                let result = filled(bytes, result).map(Bytes::from);
+                self.events.push_back(Event::Loaded { ticket, result });
+            }
+            Op::ReadAhead { sock, send, .. } => self.read_ahead_done(sock, send, result),
+            Op::CopyFile { sock, send, bytes } => self.send_copy(sock, &send, bytes, result),
         }
     }
 
@@ -407,13 +466,90 @@ impl Uring {
         if !self.done(sock) {
             return;
         }
-        self.state(sock).expect("open").sending = false;
         let result = match (u32::try_from(result), errno(result)) {
             (Ok(0), _) | (_, Some(Errno::AGAIN)) => Err(SendError::Full),
             (Ok(taken), _) => Ok(taken),
             (_, error) => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
         };
+        self.tell_sent(sock, result);
+    }
+
+    fn tell_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
+        self.state(sock).expect("open").sending = false;
         self.events.push_back(Event::Sent { sock, result });
+    }
+
+    /// Sends a stretch of a file now if it is in memory, else when it is.
+    fn send_file(&mut self, sock: Sock, send: FileSend) {
+        assert!(send.len > 0 && send.len <= FILE_SEND_MAX, "a stretch is bounded and not empty");
+        let Descriptor::Process(fd) = &self.state(sock).expect("open").descriptor else {
+            self.copy_file(sock, send);
+            return;
+        };
+        let fd = fd.as_raw_fd();
+        if send.file.is_hot(send.from, send.len, self.now()) {
+            // SAFETY: the socket's table entry owns the descriptor and is not touched before this call ends.
+            let result = send.transmit(unsafe { BorrowedFd::borrow_raw(fd) });
+            self.tell_sent(sock, result);
+        } else {
+            self.cold_reads += 1;
+            self.read_ahead(sock, Box::new(send));
+        }
+    }
+
+    fn read_ahead(&mut self, sock: Sock, send: Box<FileSend>) {
+        let scratch = Rc::clone(&self.scratch);
+        self.begin(sock, Op::ReadAhead { sock, send, _scratch: scratch }, |op, _| {
+            let Op::ReadAhead { send, _scratch: scratch, .. } = op else { unreachable!("as made") };
+            scratch.read_ahead(send)
+        });
+    }
+
+    fn read_ahead_done(&mut self, sock: Sock, mut send: Box<FileSend>, result: i32) {
+        if !self.done(sock) {
+            return;
+        }
+        let read = u32::try_from(result).unwrap_or(0);
+        send.read += read;
+        if read > 0 && send.read < send.len {
+            self.read_ahead(sock, send);
+            return;
+        }
+        let now = self.now();
+        send.file.was_read(send.from, send.len, now);
+        let Descriptor::Process(fd) = &self.state(sock).expect("open").descriptor else {
+            unreachable!("others are copied to")
+        };
+        // SAFETY: as in `send_file`.
+        let result = send.transmit(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) });
+        self.tell_sent(sock, result);
+    }
+
+    fn copy_file(&mut self, sock: Sock, send: FileSend) {
+        let bytes = Vec::with_capacity(send.len.min(COPY_MAX) as usize);
+        self.begin(sock, Op::CopyFile { sock, send: Box::new(send), bytes }, |op, _| {
+            let Op::CopyFile { send, bytes, .. } = op else { unreachable!("as made") };
+            files::read_entry(&send.file, send.from, bytes)
+        });
+    }
+
+    fn send_copy(&mut self, sock: Sock, send: &FileSend, bytes: Vec<u8>, result: i32) {
+        if !self.done(sock) {
+            return;
+        }
+        match filled(bytes, result) {
+            Ok(bytes) if !bytes.is_empty() => {
+                let bytes = Bytes::from([&send.head[..], &bytes[..]].concat());
+                self.send_bytes(sock, bytes);
+            }
+            Ok(_) => self.tell_sent(sock, Err(SendError::Broken(Errno::NODATA))),
+            Err(error) => self.tell_sent(sock, Err(SendError::Broken(error))),
+        }
+    }
+
+    fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
+        let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
     }
 
     /// All operations of a closing socket have ended: close the descriptor.
@@ -574,6 +710,15 @@ fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
 }
 
+/// What a read left in `bytes`, which holds nothing yet and has the room that the read was given.
+fn filled(mut bytes: Vec<u8>, result: i32) -> Result<Vec<u8>, Errno> {
+    let len = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result))?;
+    assert!(len <= bytes.capacity(), "a read keeps to its room");
+    // SAFETY: the kernel has written the first `len` bytes, and the read has ended.
+    unsafe { bytes.set_len(len) };
+    Ok(bytes)
+}
+
 fn errno(result: i32) -> Option<Errno> {
     (result < 0).then(|| Errno::from_raw_os_error(-result))
 }
@@ -608,9 +753,9 @@ impl Engine for Uring {
         assert!(!state.sending, "one send at a time per socket");
         state.sending = true;
         match payload {
-            Payload::Bytes(bytes) => {
-                let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
+            Payload::Bytes(bytes) => self.send_bytes(sock, bytes),
+            Payload::File { head, file, from, len } => {
+                self.send_file(sock, FileSend { head, file, from, len, read: 0 });
             }
             Payload::Region { head, region, from, len } if head.as_slice().is_empty() => {
                 self.send_region(sock, region, from, len);
@@ -682,12 +827,32 @@ impl Engine for Uring {
         }
     }
 
+    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64) {
+        let opening = Opening::new(ticket, Arc::clone(folder), path);
+        self.submit(Op::OpenFile(opening), |op| {
+            let Op::OpenFile(opening) = op else { unreachable!("as made") };
+            opening.entry()
+        });
+    }
+
+    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+        let bytes = Vec::with_capacity(len as usize);
+        self.submit(Op::LoadFile { ticket, _file: Rc::clone(file), bytes }, |op| {
+            let Op::LoadFile { _file: file, bytes, .. } = op else { unreachable!("as made") };
+            files::read_entry(file, 0, bytes)
+        });
+    }
+
+    fn cold_reads(&self) -> u64 {
+        self.cold_reads
+    }
+
     fn resume_accept(&mut self, listener: u32) {
         let found = self.listeners.iter().find(|candidate| candidate.tag == listener);
         let Some(socket) = found.and_then(|found| found.socket.as_ref()) else { return };
         let fd = Fd(socket.as_raw_fd());
         self.submit(Op::Accept { listener }, |_| {
-            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
+            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).build()
         });
     }
 
