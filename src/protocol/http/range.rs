@@ -28,8 +28,9 @@ impl Range {
             _ => return Self::Whole,
         };
         let mut satisfiable = None;
-        let mut several = false;
+        let (mut asked, mut several) = (false, false);
         for spec in specs.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+            asked = true;
             match one(spec, len) {
                 Err(Malformed) => return Self::Unsatisfiable,
                 Ok(None) => {}
@@ -38,7 +39,10 @@ impl Range {
         }
         match satisfiable.flatten() {
             Some(_) if several => Self::Whole,
+            // Of nothing, all is the only part there is.
+            Some((_, 0)) => Self::Whole,
             Some((first, len)) => Self::Part { first, len },
+            None if !asked => Self::Whole,
             None => Self::Unsatisfiable,
         }
     }
@@ -46,18 +50,22 @@ impl Range {
 
 struct Malformed;
 
-/// First byte and length of `first-last`, `first-` or `-suffix`; `None`: nothing of that is there.
+/// First byte and length of `first-last`, `first-` or `-suffix`; `None`: nothing of that is there. The length is
+/// 0 only where the file's is.
 fn one(spec: &str, len: u64) -> Result<Option<(u64, u64)>, Malformed> {
     let (first, last) = spec.split_once('-').ok_or(Malformed)?;
     let (first, last) = (first.trim(), last.trim());
     if first.is_empty() {
         let suffix = number(last).ok_or(Malformed)?.min(len);
-        return Ok((suffix > 0).then(|| (len - suffix, suffix)));
+        return Ok((suffix > 0 || len == 0).then(|| (len - suffix, suffix)));
     }
     let first = number(first).ok_or(Malformed)?;
     let last = if last.is_empty() { u64::MAX } else { number(last).ok_or(Malformed)? };
     if last < first {
         return Err(Malformed);
+    }
+    if len == 0 {
+        return Ok((first == 0).then_some((0, 0)));
     }
     Ok((first < len).then(|| (first, last.min(len - 1) - first + 1)))
 }
@@ -98,7 +106,8 @@ mod tests {
             ("bytes=10000-", Range::Unsatisfiable),
             ("bytes=-0", Range::Unsatisfiable),
             ("bytes=5-4", Range::Unsatisfiable),
-            ("bytes=", Range::Unsatisfiable),
+            ("bytes=", Range::Whole),
+            ("bytes=,", Range::Whole),
             ("bytes=-", Range::Unsatisfiable),
             ("bytes=a-b", Range::Unsatisfiable),
             ("bytes=0x1-2", Range::Unsatisfiable),
@@ -107,8 +116,10 @@ mod tests {
         ] {
             assert_eq!(Range::evaluate(value, 10_000), range, "{value}");
         }
-        assert_eq!(Range::evaluate("bytes=0-", 0), Range::Unsatisfiable);
-        assert_eq!(Range::evaluate("bytes=-5", 0), Range::Unsatisfiable);
+        assert_eq!(Range::evaluate("bytes=0-", 0), Range::Whole);
+        assert_eq!(Range::evaluate("bytes=-5", 0), Range::Whole);
+        assert_eq!(Range::evaluate("bytes=5-", 0), Range::Unsatisfiable);
+        assert_eq!(Range::evaluate("bytes=5-4", 0), Range::Unsatisfiable);
     }
 
     proptest! {

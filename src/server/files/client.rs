@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::answer::Answer;
 use super::lookup::Found;
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
-use crate::protocol::http::response::preflight;
+use crate::protocol::http::response::{error_page_with, preflight};
 use crate::protocol::http::{BodyLength, RelPath, error_page};
 use crate::server::api;
 use crate::server::conn::{Conn, Fate, Kind};
@@ -143,10 +143,13 @@ impl<E: Engine> Worker<E> {
             let asked = request.header("access-control-request-headers");
             return self.begin_answer(conn, Answer::of_page(204, preflight(METHODS, asked, keep), keep));
         }
+        let bodiless = matches!(request.body_length(), BodyLength::None | BodyLength::Length(0));
         if let Err(error) = request.allow(&[Method::Get, Method::Head], METHODS) {
-            return self.begin_answer(conn, Answer::of_page(error.status(), error.page(), false));
+            let (status, message, keep) = (error.status(), error.to_string(), keep && bodiless);
+            let page = error_page_with(status, &message, &[("Allow", METHODS)], false, keep);
+            return self.begin_answer(conn, Answer::of_page(status, page, keep));
         }
-        if !matches!(request.body_length(), BodyLength::None | BodyLength::Length(0)) {
+        if !bodiless {
             let page = error_page(413, "This resource takes no body.", false, false);
             return self.begin_answer(conn, Answer::of_page(413, page, false));
         }
