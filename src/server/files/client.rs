@@ -119,7 +119,9 @@ impl<E: Engine> Worker<E> {
             }
             Ok(None) if client.finished => self.say_last(conn, Bytes::new()),
             Ok(None) => {
-                if client.reader.is_empty() {
+                if client.reader.is_empty() && self.shared.phase() == Phase::Draining {
+                    return self.say_last(conn, Bytes::new());
+                } else if client.reader.is_empty() {
                     self.deadline(conn.sock, self.idle_time());
                 } else if !std::mem::replace(&mut client.begun, true) {
                     self.deadline(conn.sock, self.request_time());
