@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
-use super::fanout::Policy;
 use super::files::Site;
+use super::view::Policy;
 use crate::config::{Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::Directory;
@@ -145,6 +145,8 @@ pub struct Shared {
     pub started: Instant,
     /// Per loop, when it swept last: a loop that stops beating hangs.
     pub beats: Vec<AtomicU64>,
+    /// Per loop, the milliseconds that no window is shorter than at present.
+    pub floors: Vec<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 
@@ -162,6 +164,7 @@ impl Shared {
         Self {
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
+            floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             config,
             arena,
             roles,
@@ -193,8 +196,13 @@ impl Shared {
 
     /// Milliseconds since the start, as the loops count them.
     pub fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
+}
+
+/// A duration as the loops count time.
+pub(super) fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn counters_of(role: &'static str) -> RoleCounters {
@@ -203,7 +211,6 @@ fn counters_of(role: &'static str) -> RoleCounters {
 
 /// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
 pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {

@@ -11,11 +11,12 @@ use tracing::{debug, info, warn};
 use super::clip::Clip;
 use super::conn::{Conn, Fate, Kind, Outbox};
 use super::counters::RoleCounters;
-use super::fanout::{Fanout, ViewerId};
+use super::fanout::{Fanout, SLICE, ViewerId};
 use super::files::{Client, Files};
+use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
-use super::shared::{Message, Phase, RoleState, Shared};
+use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
@@ -48,6 +49,8 @@ pub(super) enum Speaks {
 const EVENTS_A_TURN: usize = 4096;
 /// The distance of sweeps.
 const SWEEP: Millis = 100;
+/// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
+const STALL_SWEEP: Millis = 1_000;
 /// How long a peer may take to read our last words and hang up.
 const LEAVE: Millis = 2_000;
 /// No deadline.
@@ -60,6 +63,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<[RoleCounters]>,
     pub(super) fanout: Fanout,
+    pace: Pace,
     pub(super) pulls: Pulls,
     pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
@@ -72,6 +76,7 @@ pub(super) struct Worker<E: Engine> {
     open: usize,
     resting: Vec<u32>,
     next_sweep: Millis,
+    next_stall_sweep: Millis,
     /// Connections that it takes; further ones are told so.
     capacity: usize,
     stop: bool,
@@ -87,12 +92,14 @@ impl<E: Engine> Worker<E> {
         capacity: usize,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
             index,
             shared,
             counters,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(SLICE),
+            pace,
             pulls: Pulls::default(),
             files: Files::default(),
             waiting: HashMap::new(),
@@ -104,6 +111,7 @@ impl<E: Engine> Worker<E> {
             open: 0,
             resting: Vec::new(),
             next_sweep: 0,
+            next_stall_sweep: 0,
             capacity,
             stop: false,
         }
@@ -143,6 +151,7 @@ impl<E: Engine> Worker<E> {
             self.on_message(message);
         }
         self.play_clips();
+        self.keep_pace();
         self.fanout.flush(&mut self.engine, &self.counters);
         self.send_files();
         if self.engine.now() >= self.next_sweep {
@@ -150,6 +159,16 @@ impl<E: Engine> Worker<E> {
         }
         while let Some((id, sock, farewell)) = self.fanout.next_leaving() {
             self.let_viewer_go(id, sock, farewell);
+        }
+    }
+
+    /// Widens the windows when time runs short, and narrows them again.
+    fn keep_pace(&mut self) {
+        let now = self.engine.now();
+        if self.pace.is_due(now) {
+            let floor = self.pace.look(now, self.engine.cpu_time());
+            self.fanout.set_floor(floor);
+            self.shared.floors[self.index].store(floor, Ordering::Relaxed);
         }
     }
 
@@ -226,7 +245,7 @@ impl<E: Engine> Worker<E> {
 
     /// Milliseconds that a peer may take to say what it wants.
     pub(super) fn request_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.request_time.as_millis()).unwrap_or(NEVER)
+        millis(self.shared.config.limits.request_time)
     }
 
     fn on_accept_failed(&mut self, listener: u32, error: rustix::io::Errno) {
@@ -435,7 +454,10 @@ impl<E: Engine> Worker<E> {
                 self.with(sock, Self::on_deadline);
             }
         }
-        self.fanout.sweep(now);
+        if now >= self.next_stall_sweep {
+            self.next_stall_sweep = now + STALL_SWEEP;
+            self.fanout.sweep(now);
+        }
         self.sweep_pulls(now);
         if self.index == 0 {
             self.expire_streams(now);

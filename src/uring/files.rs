@@ -25,12 +25,13 @@ use rustix::io::{Errno, ReadWriteFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::SendFlags;
 
-use super::{Millis, SendError};
+use super::ring::{Op, Target, Uring};
+use super::{Engine, Millis, SendError, Sock};
 
 /// The longest stretch of a file that one send takes.
 pub const FILE_SEND_MAX: u32 = 512 << 10;
 /// What a socket in the ring's table is given at once: this much is copied.
-pub(super) const COPY_MAX: u32 = 64 << 10;
+const COPY_MAX: u32 = 64 << 10;
 /// Kernel threads that may block on a disk for a loop.
 const WORKERS_MAX: u32 = 8;
 /// How long a stretch that was found in memory is taken to be there.
@@ -316,6 +317,86 @@ pub(super) fn opened(result: i32) -> Result<Rc<OpenFile>, Errno> {
 pub(super) fn read_entry(file: &OpenFile, from: u64, into: &Vec<u8>) -> squeue::Entry {
     let len = u32::try_from(into.capacity()).unwrap_or(u32::MAX);
     opcode::Read::new(Fd(file.fd.as_raw_fd()), into.as_ptr().cast_mut(), len).offset(from).build()
+}
+
+impl Uring {
+    /// Sends a stretch of a file now if it is in memory, else when it is.
+    pub(super) fn send_file(&mut self, sock: Sock, send: FileSend) {
+        assert!(send.len > 0 && send.len <= FILE_SEND_MAX, "a stretch is bounded and not empty");
+        let Target::Process(fd) = self.state(sock).expect("open").target() else {
+            self.copy_file(sock, send);
+            return;
+        };
+        if send.file.is_hot(send.from, send.len, self.now()) {
+            self.transmit(sock, fd, &send);
+        } else {
+            self.cold_reads += 1;
+            self.read_ahead(sock, Box::new(send));
+        }
+    }
+
+    fn read_ahead(&mut self, sock: Sock, send: Box<FileSend>) {
+        let scratch = Rc::clone(&self.scratch);
+        self.begin(sock, Op::ReadAhead { sock, send, _scratch: scratch }, |op, _| {
+            let Op::ReadAhead { send, _scratch: scratch, .. } = op else { unreachable!("as made") };
+            scratch.read_ahead(send)
+        });
+    }
+
+    pub(super) fn read_ahead_done(&mut self, sock: Sock, mut send: Box<FileSend>, result: i32) {
+        if !self.done(sock) {
+            return;
+        }
+        let read = u32::try_from(result).unwrap_or(0);
+        send.read += read;
+        if read > 0 && send.read < send.len {
+            self.read_ahead(sock, send);
+            return;
+        }
+        let now = self.now();
+        send.file.was_read(send.from, send.len, now);
+        let Target::Process(fd) = self.state(sock).expect("open").target() else {
+            unreachable!("others are copied to")
+        };
+        self.transmit(sock, fd, &send);
+    }
+
+    fn transmit(&mut self, sock: Sock, fd: Fd, send: &FileSend) {
+        // SAFETY: the socket's table entry owns the descriptor and is not touched before this call ends.
+        let result = send.transmit(unsafe { BorrowedFd::borrow_raw(fd.0) });
+        self.tell_sent(sock, result);
+    }
+
+    fn copy_file(&mut self, sock: Sock, send: FileSend) {
+        let bytes = Vec::with_capacity(send.len.min(COPY_MAX) as usize);
+        self.begin(sock, Op::CopyFile { sock, send: Box::new(send), bytes }, |op, _| {
+            let Op::CopyFile { send, bytes, .. } = op else { unreachable!("as made") };
+            read_entry(&send.file, send.from, bytes)
+        });
+    }
+
+    pub(super) fn send_copy(&mut self, sock: Sock, send: &FileSend, bytes: Vec<u8>, result: i32) {
+        if !self.done(sock) {
+            return;
+        }
+        match filled(bytes, result) {
+            Ok(bytes) if !bytes.is_empty() => {
+                let bytes = Bytes::from([&send.head[..], &bytes[..]].concat());
+                self.send_bytes(sock, bytes);
+            }
+            Ok(_) => self.tell_sent(sock, Err(SendError::Broken(Errno::NODATA))),
+            Err(error) => self.tell_sent(sock, Err(SendError::Broken(error))),
+        }
+    }
+}
+
+/// What a read left in `bytes`, which holds nothing yet and has the room that the read was given.
+pub(super) fn filled(mut bytes: Vec<u8>, result: i32) -> Result<Vec<u8>, Errno> {
+    let len = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result))?;
+    assert!(len <= bytes.capacity(), "a read keeps to its room");
+    // SAFETY: the kernel has written the first `len` bytes, and the read has ended.
+    unsafe { bytes.set_len(len) };
+    Ok(bytes)
 }
 
 /// Memory that cold stretches are read into and that nobody ever looks at: all reads share it.

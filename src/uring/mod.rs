@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -27,6 +28,7 @@ pub mod files;
 pub mod mailbox;
 pub mod probe;
 pub mod ring;
+pub mod send;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -193,6 +195,8 @@ pub trait Engine {
 
     /// The engine's clock.
     fn now(&self) -> Millis;
+    /// CPU time that the loop's thread has used so far.
+    fn cpu_time(&self) -> Duration;
     /// Opens a connection; [`Event::Connected`] tells how it went.
     ///
     /// # Errors

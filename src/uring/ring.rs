@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::buffers::{self, BufferRing, RecvBuf};
-use super::files::{self, COPY_MAX, FILE_SEND_MAX, FileSend, Folder, OpenFile, Opening, Scratch};
+use super::files::{self, FileSend, Folder, OpenFile, Opening, Scratch};
 use super::mailbox::EventFd;
+use super::send::{self, Chooser, Message, SEND_FLAGS, SendPath};
 use super::slab::Slab;
-use super::{Engine, Event, FrameHead, Millis, Payload, Region, SendError, Sock};
+use super::{Engine, Event, Millis, Payload, Region, SendError, Sock};
 use crate::memory::Segment;
 
 /// Entries of the submission queue: larger batches cost more, not less.
@@ -27,11 +28,6 @@ const SUBMISSIONS: u32 = 512;
 const COMPLETIONS: u32 = 8192;
 /// Slots for registered memory.
 const REGISTERED_MAX: u32 = 4096;
-/// Sends of this many bytes and more are no cheaper from registered memory.
-const FIXED_SEND_MAX: u32 = 16 << 10;
-/// `RWF_NOWAIT`: the write does as much as it can now.
-const RWF_NOWAIT: i32 = 0x8;
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 /// How often the drop of an engine looks for the completions of what it cancelled.
 const DROP_ROUNDS: usize = 100;
 
@@ -69,24 +65,25 @@ pub struct Uring {
     inflight: Slab<Op>,
     socks: Slab<SockState>,
     listeners: Vec<Listener>,
-    regions: Slab<RegionState>,
+    pub(super) regions: Slab<RegionState>,
     /// Free slots of the ring's table of registered memory.
     fixed_free: Vec<u16>,
     received: Rc<BufferRing>,
     /// Sockets whose receive ended for want of buffers.
     starved: Vec<Sock>,
-    events: VecDeque<Event<RecvBuf>>,
+    pub(super) events: VecDeque<Event<RecvBuf>>,
     /// Completions that were taken off the ring, in its order, and whether somebody is handling them.
     completions: VecDeque<(u64, i32, u32)>,
     reaping: bool,
     eventfd: Arc<EventFd>,
+    pub(super) chooser: Chooser,
     /// Sockets that live in the process's table, and how many may before the ring's is used.
     in_process: usize,
     process_max: usize,
     /// Free places of the ring's table of descriptors.
     direct_free: Vec<u32>,
-    scratch: Rc<Scratch>,
-    cold_reads: u64,
+    pub(super) scratch: Rc<Scratch>,
+    pub(super) cold_reads: u64,
 }
 
 #[derive(Debug)]
@@ -103,24 +100,24 @@ enum Descriptor {
 }
 
 #[derive(Debug)]
-struct SockState {
+pub(super) struct SockState {
     descriptor: Descriptor,
     inflight: u16,
-    closing: bool,
-    sending: bool,
+    pub(super) closing: bool,
+    pub(super) sending: bool,
 }
 
 #[derive(Debug)]
-struct RegionState {
-    segment: Arc<Segment>,
-    fixed: Option<u16>,
-    inflight: u32,
+pub(super) struct RegionState {
+    pub(super) segment: Arc<Segment>,
+    pub(super) fixed: Option<u16>,
+    pub(super) inflight: u32,
     released: bool,
 }
 
 /// An operation under way, with all memory it uses: it stays here until the last completion.
 #[derive(Debug)]
-enum Op {
+pub(super) enum Op {
     Accept {
         listener: u32,
     },
@@ -142,7 +139,13 @@ enum Op {
     SendMessage {
         sock: Sock,
         region: Region,
-        _message: Box<Message>,
+        message: Box<Message>,
+    },
+    /// `taken`: the first completion has come; the memory is the kernel's until the second one.
+    SendZeroCopy {
+        sock: Sock,
+        region: Region,
+        taken: bool,
     },
     Poll {
         sock: Sock,
@@ -177,19 +180,6 @@ enum Op {
     },
 }
 
-/// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
-struct Message {
-    head: FrameHead,
-    vectors: [libc::iovec; 2],
-    header: libc::msghdr,
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message").field("head", &self.head).finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for Uring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Uring")
@@ -205,7 +195,12 @@ impl Uring {
     ///
     /// # Errors
     /// What the kernel says; [`super::probe::probe`] says it better.
-    pub fn new(descriptors: Descriptors, eventfd: Arc<EventFd>, started: Instant) -> io::Result<Self> {
+    pub fn new(
+        descriptors: Descriptors,
+        path: SendPath,
+        eventfd: Arc<EventFd>,
+        started: Instant,
+    ) -> io::Result<Self> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
         files::bound_workers(&ring);
@@ -228,6 +223,7 @@ impl Uring {
             completions: VecDeque::new(),
             reaping: false,
             eventfd,
+            chooser: Chooser::new(path),
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
@@ -299,9 +295,14 @@ impl Uring {
 
     fn complete(&mut self, place: u32, result: i32, flags: u32) {
         if cqueue::more(flags) {
-            match self.inflight.get(place) {
-                Some(&Op::Accept { listener }) => self.accepted(listener, result),
-                Some(&Op::Receive { sock }) => self.received(sock, result, flags),
+            match self.inflight.get_mut(place) {
+                Some(&mut Op::Accept { listener }) => self.accepted(listener, result),
+                Some(&mut Op::Receive { sock }) => self.received(sock, result, flags),
+                Some(Op::SendZeroCopy { sock, taken, .. }) => {
+                    *taken = true;
+                    let sock = *sock;
+                    self.sent(sock, result);
+                }
                 other => unreachable!("{other:?} completes once"),
             }
             return;
@@ -314,6 +315,14 @@ impl Uring {
             Op::SendRegion { sock, region } | Op::SendMessage { sock, region, .. } => {
                 self.region_done(region);
                 self.sent(sock, result);
+            }
+            Op::SendZeroCopy { sock, region, taken } => {
+                self.region_done(region);
+                if taken {
+                    self.chooser.report(send::was_zero_copy(result));
+                } else {
+                    self.sent(sock, result);
+                }
             }
             Op::Poll { sock } => {
                 if self.done(sock) {
@@ -334,7 +343,7 @@ impl Uring {
                 self.events.push_back(Event::Opened { ticket: opening.ticket, result });
             }
             Op::LoadFile { ticket, bytes, .. } => {
-                let result = filled(bytes, result).map(Bytes::from);
+                let result = files::filled(bytes, result).map(Bytes::from);
                 self.events.push_back(Event::Loaded { ticket, result });
             }
             Op::ReadAhead { sock, send, .. } => self.read_ahead_done(sock, send, result),
@@ -384,14 +393,17 @@ impl Uring {
         Sock { index, generation }
     }
 
-    fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
+    pub(super) fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
         self.socks.get_exact(sock.index, sock.generation)
     }
 
     /// Starts an operation on an open socket: counts it and gives the entry its descriptor.
-    fn begin(&mut self, sock: Sock, op: Op, build: impl FnOnce(&Op, Target) -> squeue::Entry) {
+    pub(super) fn begin(&mut self, sock: Sock, op: Op, build: impl FnOnce(&Op, Target) -> squeue::Entry) {
         let Some(state) = self.state(sock).filter(|state| !state.closing) else {
-            if let Op::SendRegion { region, .. } | Op::SendMessage { region, .. } = op {
+            if let Op::SendRegion { region, .. }
+            | Op::SendMessage { region, .. }
+            | Op::SendZeroCopy { region, .. } = op
+            {
                 self.region_done(region);
             }
             return;
@@ -402,7 +414,7 @@ impl Uring {
     }
 
     /// Counts an operation's end; `true` if the socket's user wants to hear of it.
-    fn done(&mut self, sock: Sock) -> bool {
+    pub(super) fn done(&mut self, sock: Sock) -> bool {
         let state = self.state(sock).expect("a socket stays until its last operation ended");
         state.inflight -= 1;
         if !state.closing {
@@ -474,80 +486,12 @@ impl Uring {
         self.tell_sent(sock, result);
     }
 
-    fn tell_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
+    pub(super) fn tell_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
         self.state(sock).expect("open").sending = false;
         self.events.push_back(Event::Sent { sock, result });
     }
 
-    /// Sends a stretch of a file now if it is in memory, else when it is.
-    fn send_file(&mut self, sock: Sock, send: FileSend) {
-        assert!(send.len > 0 && send.len <= FILE_SEND_MAX, "a stretch is bounded and not empty");
-        let Descriptor::Process(fd) = &self.state(sock).expect("open").descriptor else {
-            self.copy_file(sock, send);
-            return;
-        };
-        let fd = fd.as_raw_fd();
-        if send.file.is_hot(send.from, send.len, self.now()) {
-            // SAFETY: the socket's table entry owns the descriptor and is not touched before this call ends.
-            let result = send.transmit(unsafe { BorrowedFd::borrow_raw(fd) });
-            self.tell_sent(sock, result);
-        } else {
-            self.cold_reads += 1;
-            self.read_ahead(sock, Box::new(send));
-        }
-    }
-
-    fn read_ahead(&mut self, sock: Sock, send: Box<FileSend>) {
-        let scratch = Rc::clone(&self.scratch);
-        self.begin(sock, Op::ReadAhead { sock, send, _scratch: scratch }, |op, _| {
-            let Op::ReadAhead { send, _scratch: scratch, .. } = op else { unreachable!("as made") };
-            scratch.read_ahead(send)
-        });
-    }
-
-    fn read_ahead_done(&mut self, sock: Sock, mut send: Box<FileSend>, result: i32) {
-        if !self.done(sock) {
-            return;
-        }
-        let read = u32::try_from(result).unwrap_or(0);
-        send.read += read;
-        if read > 0 && send.read < send.len {
-            self.read_ahead(sock, send);
-            return;
-        }
-        let now = self.now();
-        send.file.was_read(send.from, send.len, now);
-        let Descriptor::Process(fd) = &self.state(sock).expect("open").descriptor else {
-            unreachable!("others are copied to")
-        };
-        // SAFETY: as in `send_file`.
-        let result = send.transmit(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) });
-        self.tell_sent(sock, result);
-    }
-
-    fn copy_file(&mut self, sock: Sock, send: FileSend) {
-        let bytes = Vec::with_capacity(send.len.min(COPY_MAX) as usize);
-        self.begin(sock, Op::CopyFile { sock, send: Box::new(send), bytes }, |op, _| {
-            let Op::CopyFile { send, bytes, .. } = op else { unreachable!("as made") };
-            files::read_entry(&send.file, send.from, bytes)
-        });
-    }
-
-    fn send_copy(&mut self, sock: Sock, send: &FileSend, bytes: Vec<u8>, result: i32) {
-        if !self.done(sock) {
-            return;
-        }
-        match filled(bytes, result) {
-            Ok(bytes) if !bytes.is_empty() => {
-                let bytes = Bytes::from([&send.head[..], &bytes[..]].concat());
-                self.send_bytes(sock, bytes);
-            }
-            Ok(_) => self.tell_sent(sock, Err(SendError::Broken(Errno::NODATA))),
-            Err(error) => self.tell_sent(sock, Err(SendError::Broken(error))),
-        }
-    }
-
-    fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
+    pub(super) fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
         let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
     }
@@ -572,7 +516,7 @@ impl Uring {
         self.events.push_back(Event::Closed { sock });
     }
 
-    fn region_done(&mut self, region: Region) {
+    pub(super) fn region_done(&mut self, region: Region) {
         let state = self.regions.get_mut(region.0).expect("a region stays while sends use it");
         state.inflight -= 1;
         if state.inflight == 0 && state.released {
@@ -614,54 +558,17 @@ impl Uring {
             opcode::Read::new(fd, value.as_ptr().cast_mut(), 8).build()
         });
     }
-
-    fn send_region(&mut self, sock: Sock, region: Region, from: u32, len: u32) {
-        let (base, fixed) = self.use_region(region, from, len);
-        let op = Op::SendRegion { sock, region };
-        match fixed.filter(|_| len < FIXED_SEND_MAX) {
-            Some(slot) => self.begin(sock, op, |_, target| {
-                target.with(
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                )
-            }),
-            None => self.begin(sock, op, |_, target| target.send(base, len)),
-        }
-    }
-
-    /// Counts a use of a region and gives the address of its byte `from` and its registered slot.
-    fn use_region(&mut self, region: Region, from: u32, len: u32) -> (*const u8, Option<u16>) {
-        let state = self.regions.get_mut(region.0).expect("a region is sent from while it is held");
-        let stretch = from as usize..from as usize + len as usize;
-        let bytes = &state.segment.bytes()[stretch];
-        state.inflight += 1;
-        (bytes.as_ptr(), state.fixed)
-    }
-
-    fn send_message(&mut self, sock: Sock, head: FrameHead, region: Region, from: u32, len: u32) {
-        let (base, _) = self.use_region(region, from, len);
-        let op = Op::SendMessage { sock, region, _message: Message::new(head, base, len as usize) };
-        self.begin(sock, op, |op, target| {
-            let Op::SendMessage { _message: message, .. } = op else { unreachable!("as made") };
-            let header: *const libc::msghdr = &raw const message.header;
-            let flags = SEND_FLAGS as u32;
-            target.with(
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-            )
-        });
-    }
 }
 
 /// A descriptor as an entry takes it.
 #[derive(Clone, Copy)]
-enum Target {
+pub(super) enum Target {
     Process(Fd),
     Direct(Fixed),
 }
 
 impl Target {
-    fn with(
+    pub(super) fn with(
         self,
         process: impl FnOnce(Fd) -> squeue::Entry,
         direct: impl FnOnce(Fixed) -> squeue::Entry,
@@ -672,7 +579,7 @@ impl Target {
         }
     }
 
-    fn send(self, base: *const u8, len: u32) -> squeue::Entry {
+    pub(super) fn send(self, base: *const u8, len: u32) -> squeue::Entry {
         self.with(
             |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
             |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
@@ -681,7 +588,7 @@ impl Target {
 }
 
 impl SockState {
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         match &self.descriptor {
             Descriptor::Process(fd) => Target::Process(Fd(fd.as_raw_fd())),
             Descriptor::Direct(slot, _) => Target::Direct(Fixed(*slot)),
@@ -689,34 +596,8 @@ impl SockState {
     }
 }
 
-impl Message {
-    fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
-        // SAFETY: a `msghdr` of zeros is valid: null pointers and no lengths.
-        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
-        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let mut message = Box::new(Self { head, vectors: [empty; 2], header });
-        let head = message.head.as_slice();
-        message.vectors = [
-            libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
-            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len },
-        ];
-        message.header.msg_iov = message.vectors.as_mut_ptr();
-        message.header.msg_iovlen = message.vectors.len();
-        message
-    }
-}
-
 fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
-}
-
-/// What a read left in `bytes`, which holds nothing yet and has the room that the read was given.
-fn filled(mut bytes: Vec<u8>, result: i32) -> Result<Vec<u8>, Errno> {
-    let len = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result))?;
-    assert!(len <= bytes.capacity(), "a read keeps to its room");
-    // SAFETY: the kernel has written the first `len` bytes, and the read has ended.
-    unsafe { bytes.set_len(len) };
-    Ok(bytes)
 }
 
 fn errno(result: i32) -> Option<Errno> {
@@ -728,6 +609,11 @@ impl Engine for Uring {
 
     fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(used).unwrap_or_default()
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno> {

@@ -18,6 +18,7 @@ use super::{Peer, Simulation};
 use crate::config::{Config, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
+use crate::server::fanout::{Fanout, SLICE};
 use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
 use crate::server::worker::{Door, Speaks, Worker};
 use crate::uring::Millis;
@@ -47,6 +48,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let config = config(rng, roomy);
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
     world.troubled = troubled;
+    world.busy = world.rng.chance(300);
     world.log(|| {
         format!(
             "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled} {:?}",
@@ -90,6 +92,7 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config.live.lag_bytes = if roomy { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
     config.live.lag_time = millis(if roomy { 60_000 } else { rng.pick(&[1_000, 3_000]) });
     config.live.stall = millis(rng.pick(&[3_000, 20_000]));
+    config.live.flush_max = millis(rng.pick(&[0, 20, 500]));
     config.limits.request_time = millis(2_000);
     config.origin.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.origin.wait = millis(3_000);
@@ -163,7 +166,9 @@ impl Simulation {
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX));
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX);
+            worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            self.workers.push(worker);
             self.paused.push(0);
         }
         self.processes.push(shared);
