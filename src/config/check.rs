@@ -92,6 +92,8 @@ impl Config {
             ("live.lag_time", self.live.lag_time),
             ("live.stall", self.live.stall),
             ("limits.request_time", self.limits.request_time),
+            ("limits.keep_alive", self.limits.keep_alive),
+            ("limits.send_time", self.limits.send_time),
         ] {
             bounded(key, time)?;
             if time < Duration::from_millis(100) {

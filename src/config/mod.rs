@@ -197,6 +197,12 @@ pub struct Limits {
     /// How long a request's head or a handshake may take.
     #[serde(with = "units::duration")]
     pub request_time: Duration,
+    /// How long a connection for files and pages may stay without a request.
+    #[serde(with = "units::duration")]
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of a file or page that is sent to it.
+    #[serde(with = "units::duration")]
+    pub send_time: Duration,
     /// The kernel's send buffer of a connection, in bytes.
     #[serde(with = "units::size")]
     pub sndbuf: usize,
@@ -286,6 +292,8 @@ impl Default for Limits {
             connections: 0,
             request_head: 16 * KIB,
             request_time: SECOND * 10,
+            keep_alive: SECOND * 75,
+            send_time: SECOND * 60,
             sndbuf: 512 * KIB,
             notsent_lowat: 128 * KIB,
             send_path: SendPath::Auto,

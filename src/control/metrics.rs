@@ -106,6 +106,7 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
             let publishers = sum(&|counters| &counters.publishers);
             gauge!("uringcast_publishers", "role" => name).set(float(publishers));
         }
+        Source::Nowhere => {}
         Source::Upstreams(upstreams) => {
             gauge!("uringcast_pulls", "role" => name).set(float(sum(&|counters| &counters.pulls)));
             counter!("uringcast_pull_failures_total", "role" => name)

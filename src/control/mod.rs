@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::config::load::Sources;
 use crate::config::{Config, Role};
+use crate::server::files;
 use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
 use metrics::Metrics;
@@ -24,6 +25,8 @@ use metrics::Metrics;
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// How often the names of upstreams are looked up again.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How often it is looked whether a folder that is served has come or was replaced.
+const FOLDERS: Duration = Duration::from_secs(1);
 
 /// What the side thread works with.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub fn run(control: Control) {
         tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
         tokio_uring::spawn(keep_alive(Rc::clone(&control)));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
+        tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control)));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         until_told_to_end(&control).await;
@@ -128,6 +132,15 @@ async fn resolve(control: Rc<Control>) {
         tokio::time::sleep(RESOLVE).await;
         let shared = std::sync::Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || resolve_upstreams(&shared)).await;
+    }
+}
+
+/// Sees to it that the folders that are served are the ones of that name now.
+async fn watch_folders(control: Rc<Control>) {
+    loop {
+        tokio::time::sleep(FOLDERS).await;
+        let shared = std::sync::Arc::clone(&control.server.shared);
+        let _ = tokio::task::spawn_blocking(move || files::refresh(&shared)).await;
     }
 }
 

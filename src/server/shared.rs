@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
+use super::files::Site;
 use super::view::Policy;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::Directory;
 use crate::live::log::Retention;
@@ -51,6 +52,8 @@ pub enum Source {
     Publishers,
     /// Upstreams that are pulled from, in order of preference.
     Upstreams(Vec<UpstreamState>),
+    /// There are none: it serves files.
+    Nowhere,
 }
 
 impl Source {
@@ -83,6 +86,8 @@ pub struct RoleState {
     pub directory: Directory,
     /// Where they come from.
     pub source: Source,
+    /// The files that it serves.
+    pub files: Option<Site>,
     pub(super) policy: Policy,
     /// How long a viewer waits for a stream that is not there.
     pub(super) wait: Millis,
@@ -117,6 +122,8 @@ pub struct Addresses {
     pub web: Option<SocketAddr>,
     /// The FLV gateway.
     pub gateway: Option<SocketAddr>,
+    /// The file gateway.
+    pub files: Option<SocketAddr>,
 }
 
 /// What all loops share.
@@ -202,8 +209,8 @@ fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
-/// The roles that a configuration asks for: `(origin, gateway)`.
-pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
+/// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
+pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {
@@ -215,12 +222,13 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
     let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
     let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
     let mut roles = Vec::new();
-    if origin {
+    if role.has_origin() {
         let own = &config.origin;
         roles.push(RoleState {
             name: "origin",
             directory: Directory::new(Arc::clone(arena), retention),
             source: Source::Publishers,
+            files: Some(Site::of_origin(own.data.clone())),
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
@@ -228,7 +236,7 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
             linger: 0,
         });
     }
-    if gateway {
+    if role.has_flv_gateway() {
         let own = &config.flv_gateway;
         let upstreams = own.upstream.iter().map(|url| UpstreamState {
             url: url.clone(),
@@ -239,11 +247,25 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
             name: "flv-gateway",
             directory: Directory::new(Arc::clone(arena), retention),
             source: Source::Upstreams(upstreams.collect()),
+            files: None,
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
             silence: millis(own.silence),
             linger: millis(own.linger),
+        });
+    }
+    if role.has_file_gateway() {
+        roles.push(RoleState {
+            name: "file-gateway",
+            directory: Directory::new(Arc::clone(arena), retention),
+            source: Source::Nowhere,
+            files: Some(Site::of_gateway(config.file_gateway.root.clone())),
+            policy: policy(std::time::Duration::ZERO),
+            wait: 0,
+            gap: 0,
+            silence: 0,
+            linger: 0,
         });
     }
     roles

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::shared::{Addresses, Message, Phase, Shared, Source, roles};
+use super::shared::{Addresses, Message, Phase, RoleState, Shared, Source, roles};
 use super::worker::{Door, Speaks, Worker};
 use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
@@ -63,6 +64,14 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The file gateway's folder cannot be opened.
+    #[error("--root: cannot serve the folder {}: {error}", root.display())]
+    Root {
+        /// The folder.
+        root: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Anything else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -105,16 +114,22 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
         addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
-        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http, loops, &config)?);
+        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &config)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
         let listen = config.flv_gateway.listen;
         addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http, loops, &config)?);
         follow_own_origin(&mut config, addresses.flv);
+        next_role += 1;
+    }
+    if role.has_file_gateway() {
+        let listen = config.file_gateway.listen;
+        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &config)?);
     }
     let arena = Arena::new()?;
-    let roles = roles(&config, role.has_origin(), role.has_flv_gateway(), &arena);
+    let roles = roles(&config, role, &arena);
+    open_sites(role, &config, &roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
     let descriptors = descriptors(loops);
@@ -151,6 +166,19 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
+}
+
+/// Opens the folders that are served. Only the file gateway alone has nothing to do without its own.
+fn open_sites(role: Role, config: &Config, roles: &[RoleState]) -> Result<(), StartError> {
+    for site in roles.iter().filter_map(|role| role.files.as_ref()) {
+        match site.open() {
+            Err(error) if role == Role::FileGateway => {
+                return Err(StartError::Root { root: config.file_gateway.root.clone(), error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Looks up the addresses of all upstreams; those that fail keep what they had.

@@ -12,6 +12,7 @@ use super::clip::Clip;
 use super::conn::{Conn, Fate, Kind, Outbox};
 use super::counters::RoleCounters;
 use super::fanout::{Fanout, SLICE, ViewerId};
+use super::files::{Client, Files};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
@@ -38,8 +39,10 @@ pub(super) struct Door {
 pub(super) enum Speaks {
     /// RTMP.
     Rtmp,
-    /// HTTP.
+    /// HTTP: streams.
     Http,
+    /// HTTP: pages and files.
+    Files,
 }
 
 /// Events handled before the fan-out has its turn.
@@ -62,6 +65,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) fanout: Fanout,
     pace: Pace,
     pub(super) pulls: Pulls,
+    pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
     pub(super) clips: Vec<Clip>,
@@ -97,6 +101,7 @@ impl<E: Engine> Worker<E> {
             fanout: Fanout::new(SLICE),
             pace,
             pulls: Pulls::default(),
+            files: Files::default(),
             waiting: HashMap::new(),
             clips: Vec::new(),
             doors,
@@ -128,7 +133,8 @@ impl<E: Engine> Worker<E> {
 
     /// When there is something to do, whatever comes in before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
+        let files = self.files.is_ready().then_some(0);
+        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip(), files];
         deadlines.into_iter().flatten().min()
     }
 
@@ -147,6 +153,7 @@ impl<E: Engine> Worker<E> {
         self.play_clips();
         self.keep_pace();
         self.fanout.flush(&mut self.engine, &self.counters);
+        self.send_files();
         if self.engine.now() >= self.next_sweep {
             self.sweep();
         }
@@ -182,6 +189,8 @@ impl<E: Engine> Worker<E> {
             }
             Event::Sent { sock, result } => self.on_sent(sock, result),
             Event::Writable { sock } => self.on_writable(sock),
+            Event::Opened { ticket, result } => self.on_opened(ticket, result),
+            Event::Loaded { ticket, result } => self.on_loaded(ticket, result),
             Event::Closed { .. } | Event::Woken => {}
         }
     }
@@ -193,7 +202,7 @@ impl<E: Engine> Worker<E> {
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
             }
-            Message::Drain => self.engine.stop_accept(),
+            Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
     }
@@ -201,18 +210,26 @@ impl<E: Engine> Worker<E> {
     fn on_accepted(&mut self, listener: u32, sock: Sock) {
         let Door { role, speaks } = self.doors[listener as usize];
         self.counters[role].accepted.add(1);
-        let limits = &self.shared.config.limits;
+        let limits = RequestLimits::new(self.shared.config.limits.request_head);
         let kind = match speaks {
             Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::new(&self.shared.config))),
-            Speaks::Http => {
-                Kind::Request(Box::new(RequestReader::new(RequestLimits::new(limits.request_head))))
-            }
+            Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
+            Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
         };
         self.add(Conn { sock, role, kind, out: Outbox::default() });
         self.deadline(sock, self.request_time());
         if self.open > self.capacity {
             self.counters[role].turned_away.add(1);
             self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
+        }
+    }
+
+    /// Takes nobody any more; those who ask for nothing are let go.
+    fn drain(&mut self) {
+        self.engine.stop_accept();
+        let clients = self.conns.iter().flatten().filter(|conn| matches!(conn.kind, Kind::Client(_)));
+        for sock in clients.map(|conn| conn.sock).collect::<Vec<_>>() {
+            self.with(sock, Self::client_drain);
         }
     }
 
@@ -286,7 +303,7 @@ impl<E: Engine> Worker<E> {
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
             Kind::Viewer(id, _) => self.viewer_left(role, id),
             Kind::Pull(id) => self.pull_closed(id),
-            Kind::Request(_) | Kind::Leaving => {}
+            Kind::Request(_) | Kind::Client(_) | Kind::Leaving => {}
         }
         self.engine.close(sock);
     }
@@ -330,6 +347,7 @@ impl<E: Engine> Worker<E> {
         match &mut conn.kind {
             Kind::Publisher(_) => self.publisher_received(conn, data),
             Kind::Request(_) => self.request_received(conn, data),
+            Kind::Client(_) => self.client_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
             Kind::Waiting(_) | Kind::Leaving => Fate::Keep,
@@ -337,8 +355,10 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Fate {
-        if let Kind::Pull(id) = conn.kind {
-            self.pull_finished(id, error);
+        match (&conn.kind, error) {
+            (Kind::Pull(id), _) => self.pull_finished(*id, error),
+            (Kind::Client(_), None) => return self.client_finished(conn),
+            _ => {}
         }
         Fate::Close(error.map_or_else(|| "the peer hung up".to_owned(), |error| error.to_string()))
     }
@@ -350,6 +370,7 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| match result {
+            result if conn.is_answered() => worker.client_sent(conn, result),
             Ok(bytes) => {
                 conn.out.sent(bytes as usize);
                 worker.send_next(conn)
@@ -369,6 +390,9 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| {
+            if conn.is_answered() {
+                return worker.client_writable(conn);
+            }
             conn.out.writable();
             worker.send_next(conn)
         });
@@ -457,6 +481,7 @@ impl<E: Engine> Worker<E> {
             Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
             Kind::Viewer(..) => self.viewer_deadline(conn),
+            Kind::Client(_) => self.client_deadline(conn),
             Kind::Pull(_) => Fate::Keep,
         }
     }

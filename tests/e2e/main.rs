@@ -10,6 +10,8 @@ mod badinput;
 mod chain;
 mod crowd;
 mod demo;
+mod files;
+mod files_life;
 mod harness;
 mod misuse;
 mod restart;

@@ -141,6 +141,16 @@ impl RequestReader {
         Request::parse(&head).map(Some)
     }
 
+    /// Takes bytes that are looked at later: the request before them is still being answered.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.buffer.extend(bytes);
+    }
+
+    /// Bytes that wait to be looked at, or for the rest of their request.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether no part of a request waits for its rest.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

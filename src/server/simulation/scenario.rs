@@ -15,7 +15,7 @@ use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::fanout::{Fanout, SLICE};
@@ -122,7 +122,12 @@ impl Simulation {
             config.flv_gateway.upstream.insert(0, upstream(NOWHERE));
         }
         let arena = Arena::new().expect("memory");
-        let roles = roles(&config, level == 0, level > 0 || with_gateway, &arena);
+        let role = match (level, with_gateway) {
+            (0, false) => Role::Origin,
+            (0, true) => Role::Demo { gateway: true },
+            _ => Role::FlvGateway,
+        };
+        let roles = roles(&config, role, &arena);
         for role in &roles {
             let Source::Upstreams(upstreams) = &role.source else { continue };
             upstreams.iter().for_each(|up| up.addresses.store(Arc::new(vec![local(up.url.port)])));

@@ -1,0 +1,161 @@
+//! From a path to an entry, through the cache and the ring.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use super::cache::{Key, Known};
+use super::entry::{Coding, Entry, SMALL};
+use crate::protocol::http::request::Request;
+use crate::protocol::http::{FileType, RelPath};
+use crate::server::pages;
+use crate::server::worker::Worker;
+use crate::uring::files::OpenFile;
+use crate::uring::{Engine, Sock};
+
+/// What a look for a file gave.
+pub(super) enum Found {
+    Entry(Rc<Entry>),
+    Missing,
+    /// Whoever asked is asked again when more is known.
+    Later,
+    /// Too many files are being opened.
+    Busy,
+}
+
+impl<E: Engine> Worker<E> {
+    /// Looks for the file that a request means: compressed if there is one and the client takes it.
+    pub(super) fn find_file(&mut self, role: usize, path: &RelPath, request: &Request, asker: Sock) -> Found {
+        let key = |path, coding| Key { role, path, coding };
+        let plain = match self.find_one(&key(path.clone(), None), asker) {
+            Found::Entry(plain) => plain,
+            other => return other,
+        };
+        if !FileType::of(path.extension()).shrinks {
+            return Found::Entry(plain);
+        }
+        for coding in Coding::EVERY.into_iter().filter(|coding| accepts(request, *coding)) {
+            match self.find_one(&key(path.clone(), Some(coding)), asker) {
+                // An old one beside a newer file is not what the file holds now.
+                Found::Entry(entry) if entry.modified >= plain.modified => return Found::Entry(entry),
+                Found::Entry(_) | Found::Missing => {}
+                other => return other,
+            }
+        }
+        Found::Entry(plain)
+    }
+
+    fn find_one(&mut self, key: &Key, asker: Sock) -> Found {
+        match self.files.cache.get(key, asker, self.engine.now()) {
+            Known::Entry(entry) => Found::Entry(entry),
+            Known::Missing => Found::Missing,
+            Known::Wait => Found::Later,
+            Known::Busy => Found::Busy,
+            Known::Look(ticket) => {
+                let site = self.role(key.role).files.as_ref().expect("asked of a role that serves files");
+                match site.folder() {
+                    Some(folder) => {
+                        let compressed = key.coding.map(|coding| key.path.with_suffix(coding.suffix()));
+                        let path = compressed.as_ref().unwrap_or(&key.path);
+                        self.engine.open_file(&folder, path.as_str(), ticket);
+                        Found::Later
+                    }
+                    None => {
+                        let alone = self.files.cache.found(ticket, None, self.engine.now());
+                        debug_assert_eq!(alone, [asker], "nobody can have come in between");
+                        Found::Missing
+                    }
+                }
+            }
+        }
+    }
+
+    /// An embedded page.
+    pub(super) fn find_page(&mut self, path: &str) -> Option<Rc<Entry>> {
+        if let Some(entry) = self.files.cache.pages.get(path) {
+            return Some(Rc::clone(entry));
+        }
+        let (media_type, body) = pages::find(path)?;
+        let entry = Rc::new(Entry::of_page(media_type, body));
+        self.files.cache.pages.insert(path.to_owned(), Rc::clone(&entry));
+        Some(entry)
+    }
+
+    pub(in crate::server) fn on_opened(&mut self, ticket: u64, result: Result<Rc<OpenFile>, Errno>) {
+        let file = match result {
+            Ok(file) => file,
+            Err(error) => {
+                if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) {
+                    let path = &self.files.cache.look(ticket).key.path;
+                    tracing::debug!(?path, %error, "cannot open a file");
+                }
+                return self.found(ticket, None);
+            }
+        };
+        if let Some(entry) = self.files.cache.unchanged(ticket, &file) {
+            self.found(ticket, Some(entry));
+        } else if (1..=SMALL).contains(&file.len) {
+            let len = u32::try_from(file.len).expect("small");
+            self.engine.load_file(&file, len, ticket);
+            self.files.cache.look(ticket).file = Some(file);
+        } else {
+            self.opened(ticket, file, None);
+        }
+    }
+
+    pub(in crate::server) fn on_loaded(&mut self, ticket: u64, result: Result<Bytes, Errno>) {
+        let file = self.files.cache.look(ticket).file.take().expect("what is loaded is open");
+        self.opened(ticket, file, result.ok());
+    }
+
+    fn opened(&mut self, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
+        let Key { path, coding, .. } = &self.files.cache.look(ticket).key;
+        let kind = FileType::of(path.extension());
+        let entry = Entry::of_file(file, body, kind, *coding);
+        self.found(ticket, Some(Rc::new(entry)));
+    }
+
+    fn found(&mut self, ticket: u64, entry: Option<Rc<Entry>>) {
+        let now = self.engine.now();
+        for sock in self.files.cache.found(ticket, entry, now) {
+            self.with(sock, Self::client_ask_again);
+        }
+    }
+}
+
+/// Whether a client takes a coding (RFC 9110, 12.5.3): it is named, and not with a weight of nothing.
+fn accepts(request: &Request, coding: Coding) -> bool {
+    request.headers.values("accept-encoding").flat_map(|value| value.split(|byte| *byte == b',')).any(
+        |item| {
+            let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding.token().as_bytes()));
+            let refused = parts.any(|weight| {
+                let weight = weight.strip_prefix(b"q=").or_else(|| weight.strip_prefix(b"Q="));
+                weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+            });
+            named && !refused
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::request::{RequestLimits, RequestReader};
+
+    #[test]
+    fn codings_that_are_taken() {
+        let taken = |value: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {value}\r\n\r\n");
+            let request =
+                RequestReader::new(RequestLimits::new(4096)).push(text.as_bytes()).unwrap().unwrap();
+            Coding::EVERY.map(|coding| accepts(&request, coding))
+        };
+        assert_eq!(taken("gzip, deflate, br"), [true, true]);
+        assert_eq!(taken("GZIP;q=0.5"), [false, true]);
+        assert_eq!(taken("br;q=0, gzip;q=0.000"), [false, false]);
+        assert_eq!(taken("br;q=0.001,identity"), [true, false]);
+        assert_eq!(taken("bro, x-gzip"), [false, false]);
+    }
+}
