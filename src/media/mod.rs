@@ -9,6 +9,7 @@ pub mod flv;
 pub mod h264;
 pub mod h265;
 pub mod m3u8;
+pub mod mp4;
 pub mod mpeg_audio;
 pub mod nal;
 pub mod opus;
