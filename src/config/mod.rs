@@ -9,6 +9,7 @@ mod error;
 pub mod load;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct Config {
     pub flv_gateway: FlvGateway,
     /// The role that serves files.
     pub file_gateway: FileGateway,
+    /// How streams are recorded.
+    pub recording: Recording,
     /// Bounds of live streams and their viewers, in every role.
     pub live: Live,
     /// Bounds of connections, in every role.
@@ -104,6 +107,8 @@ pub struct Origin {
     pub data: PathBuf,
     /// What is recorded of every stream.
     pub record: Record,
+    /// What is recorded of the streams of an app instead, by the app's name.
+    pub record_apps: BTreeMap<String, Record>,
     /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
     #[serde(with = "units::duration")]
     pub flush: Duration,
@@ -154,6 +159,30 @@ pub struct FileGateway {
     pub listen: SocketAddr,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
+}
+
+/// How streams are recorded, and how long recordings are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// A segment ends at the first keyframe at or behind this.
+    #[serde(with = "units::duration")]
+    pub segment: Duration,
+    /// Segments that live playlists name.
+    pub window: usize,
+    /// Whether a segment is on the disk itself, not only in the kernel's memory, before a playlist names it.
+    pub sync: bool,
+    /// Takes that ended longer ago are removed; zero keeps them.
+    #[serde(with = "units::duration")]
+    pub keep_time: Duration,
+    /// The oldest takes are removed beyond so many bytes of recordings; 0: no limit.
+    #[serde(with = "units::size")]
+    pub keep_size: usize,
+    /// The oldest takes are removed, and then nothing is recorded, while less is free on the disk.
+    #[serde(with = "units::size")]
+    pub min_free: usize,
+    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
+    pub hook: String,
 }
 
 /// Bounds of live streams and their viewers.
@@ -229,6 +258,7 @@ impl Default for Config {
             origin: Origin::default(),
             flv_gateway: FlvGateway::default(),
             file_gateway: FileGateway::default(),
+            recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
         }
@@ -243,6 +273,7 @@ impl Default for Origin {
             web: (ANY, 80).into(),
             data: "/var/lib/uringcast".into(),
             record: Record::default(),
+            record_apps: BTreeMap::new(),
             flush: Duration::ZERO,
             wait: SECOND * 5,
             gap: SECOND * 10,
@@ -268,6 +299,20 @@ impl Default for FlvGateway {
 impl Default for FileGateway {
     fn default() -> Self {
         Self { listen: (ANY, 8100).into(), root: "/var/lib/uringcast".into() }
+    }
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            segment: SECOND * 4,
+            window: 6,
+            sync: true,
+            keep_time: Duration::ZERO,
+            keep_size: 0,
+            min_free: 512 * MIB,
+            hook: String::new(),
+        }
     }
 }
 
@@ -298,6 +343,13 @@ impl Default for Limits {
             notsent_lowat: 128 * KIB,
             send_path: SendPath::Auto,
         }
+    }
+}
+
+impl Origin {
+    /// What is recorded of the streams of `app`.
+    pub fn record_of(&self, app: &str) -> Record {
+        self.record_apps.get(app).copied().unwrap_or(self.record)
     }
 }
 

@@ -71,6 +71,7 @@ fn describe() {
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
     describe_counter!("uringcast_pull_failures_total", "Pulls from an upstream that failed");
     describe_histogram!("uringcast_first_picture_seconds", "From a viewer's request to its first picture");
+    super::recorder::describe();
 }
 
 fn collect(shared: &Shared) {

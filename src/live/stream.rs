@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::key::StreamKey;
 use super::log::{Headers, Log, LogWriter, Retention, Start, Tracks, header_time};
 use super::timeline::{StreamTime, Timeline};
-use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+use crate::media::tag::{Class, Tag, TagKind, Tags};
 use crate::memory::Arena;
 
 /// Which tracks a viewer wants. Each choice that somebody asks for is a log of its own, so that a viewer is
@@ -546,7 +546,7 @@ impl Lane {
         }
         for span in index.spans.iter().filter(|span| span_end(span) > from) {
             let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
-            for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
+            for tag in tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
                 if tag.kind != TagKind::Script {
                     // The low 32 bits stand in the tag; the newest time supplies the rest.
                     let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
@@ -569,20 +569,8 @@ fn span_end(span: &super::log::Span) -> u64 {
 }
 
 /// The tags of a stretch of log, which is always whole tags.
-struct Tags<'a>(&'a [u8]);
-
-impl Iterator for Tags<'_> {
-    type Item = Tag;
-
-    fn next(&mut self) -> Option<Tag> {
-        let header = self.0.first_chunk::<TAG_HEADER>()?;
-        let kind = TagKind::from_type(header[0])?;
-        let timestamp = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
-        let len = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
-        let body = Bytes::copy_from_slice(self.0.get(TAG_HEADER..TAG_HEADER + len)?);
-        self.0 = self.0.get(TAG_HEADER + len + TAG_TRAILER..)?;
-        Some(Tag { kind, timestamp, body })
-    }
+fn tags(bytes: &[u8]) -> impl Iterator<Item = Tag> {
+    Tags(bytes).map(|tag| tag.to_tag())
 }
 
 #[cfg(test)]
@@ -629,7 +617,7 @@ mod tests {
         log.index()
             .spans
             .iter()
-            .flat_map(|span| Tags(span.segment.bytes()))
+            .flat_map(|span| tags(span.segment.bytes()))
             .map(|tag| (tag.class(), tag.timestamp))
             .collect()
     }
