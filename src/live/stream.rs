@@ -60,6 +60,9 @@ pub struct Stream {
     pub bitrate: AtomicU64,
     /// When the present publisher began, in milliseconds on the caller's clock.
     since: AtomicU64,
+    /// When it was heard last, and its longest silence.
+    heard: AtomicU64,
+    longest_silence: AtomicU64,
     logs: [ArcSwapOption<Log>; 3],
     wanted: AtomicU8,
     loops: AtomicU64,
@@ -116,6 +119,21 @@ impl Stream {
     /// A publisher began.
     pub fn began(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
+        self.heard.store(now, Ordering::Relaxed);
+        self.longest_silence.store(0, Ordering::Relaxed);
+    }
+
+    /// The present publisher sent something.
+    pub fn heard(&self, now: u64) {
+        let before = self.heard.swap(now, Ordering::Relaxed);
+        self.longest_silence.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether the present publisher has been silent for `limit` milliseconds, and for three times as long as
+    /// it ever was before: some send a picture every few seconds and nothing else.
+    pub fn is_silent(&self, now: u64, limit: u64) -> bool {
+        let usual = self.longest_silence.load(Ordering::Relaxed);
+        now.saturating_sub(self.heard.load(Ordering::Relaxed)) >= limit.max(usual.saturating_mul(3))
     }
 
     /// Milliseconds since the present publisher began.
@@ -187,6 +205,8 @@ impl StreamWriter {
             viewers: AtomicU32::new(0),
             bitrate: AtomicU64::new(0),
             since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            longest_silence: AtomicU64::new(0),
             logs: Default::default(),
             wanted: AtomicU8::new(Selection::All.bit()),
             loops: AtomicU64::new(0),

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
 use super::fanout::Policy;
-use crate::config::{Config, Upstream};
+use crate::config::{self, Config, Upstream};
 use crate::live::cursor::LagLimits;
-use crate::live::directory::Directory;
+use crate::live::directory::{Directory, Republish};
 use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
@@ -37,6 +37,15 @@ pub enum Message {
         stream: Arc<Stream>,
         /// The HTTP status for those who have had nothing of it.
         status: u16,
+    },
+    /// The publisher of the stream of that id is to give it up: another one takes it over.
+    GiveUp(u64),
+    /// A publisher has given its stream up: those who wait for that may claim it.
+    GivenUp {
+        /// The role it belongs to.
+        role: usize,
+        /// The stream.
+        stream: Arc<Stream>,
     },
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
@@ -194,9 +203,22 @@ fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
+fn republish(origin: &config::Origin) -> Republish {
+    match origin.republish {
+        config::Republish::Reject => Republish::Reject,
+        config::Republish::Replace => Republish::Replace,
+        config::Republish::ReplaceIfStaleOrSameToken => {
+            Republish::IfStaleOrSameToken { stale: millis(origin.stale) }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
 /// The roles that a configuration asks for: `(origin, gateway)`.
 pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {
@@ -212,7 +234,7 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
         let own = &config.origin;
         roles.push(RoleState {
             name: "origin",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, republish(own)),
             source: Source::Publishers,
             policy: policy(own.flush),
             wait: millis(own.wait),
@@ -230,7 +252,7 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
         });
         roles.push(RoleState {
             name: "flv-gateway",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Upstreams(upstreams.collect()),
             policy: policy(own.flush),
             wait: millis(own.wait),
