@@ -12,5 +12,6 @@ mod crowd;
 mod demo;
 mod harness;
 mod misuse;
+mod push;
 mod restart;
 mod upstream;
