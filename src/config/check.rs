@@ -88,6 +88,7 @@ impl Config {
         for (key, time) in [
             ("recording.segment", self.recording.segment),
             ("origin.silence", origin.silence),
+            ("origin.stale", origin.stale),
             ("flv_gateway.silence", gateway.silence),
             ("live.gop_time", self.live.gop_time),
             ("live.lag_time", self.live.lag_time),

@@ -57,6 +57,19 @@ impl Role {
     }
 }
 
+/// What becomes of a stream name that is published while somebody publishes it already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Republish {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes the name over.
+    Replace,
+    /// It does if the old publisher is silent, or if both have the same token.
+    #[default]
+    ReplaceIfStaleOrSameToken,
+}
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +134,11 @@ pub struct Origin {
     /// A publisher that sends no media for so long is closed.
     #[serde(with = "units::duration")]
     pub silence: Duration,
+    /// What becomes of a name that is published twice.
+    pub republish: Republish,
+    /// A publisher that has sent nothing for so long is stale.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
 }
 
 /// Settings of the FLV gateway.
@@ -278,6 +296,8 @@ impl Default for Origin {
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,
+            republish: Republish::default(),
+            stale: SECOND * 3,
         }
     }
 }

@@ -14,5 +14,6 @@ mod files;
 mod files_life;
 mod harness;
 mod misuse;
+mod push;
 mod restart;
 mod upstream;
