@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::library::Library;
 use crate::protocol::http::RelPath;
 use crate::server::shared::Shared;
 use crate::uring::files::Folder;
 
-/// The folders of an origin's data that its web listener serves.
-const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
+/// The folders of recordings; of an origin's data its web listener serves these alone.
+pub(super) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
 
 /// Files that a role serves.
 #[derive(Debug)]
@@ -20,12 +21,14 @@ pub struct Site {
     folder: ArcSwapOption<Folder>,
     /// Whether this is an origin's: embedded pages come first, and of the folder only recordings are shown.
     origin: bool,
+    /// The recordings in it.
+    pub(super) library: Library,
 }
 
 impl Site {
     /// An origin's data.
     pub(in crate::server) fn of_origin(root: PathBuf) -> Self {
-        Self { root, folder: ArcSwapOption::empty(), origin: true }
+        Self { root, folder: ArcSwapOption::empty(), origin: true, library: Library::default() }
     }
 
     /// A file gateway's root: files there come before the embedded pages.
@@ -66,11 +69,13 @@ impl Site {
     }
 }
 
-/// Opens the folders of all roles again where they were replaced or have come. Blocks.
+/// Opens the folders of all roles again where they were replaced or have come, and lists their recordings if
+/// somebody has asked for that. Blocks.
 pub fn refresh(shared: &Shared) {
     for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
         if let Err(error) = site.open() {
             tracing::debug!(root = %site.root.display(), %error, "no such folder to serve");
         }
+        site.library.refresh(&site.root);
     }
 }
