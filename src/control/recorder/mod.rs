@@ -6,7 +6,9 @@
 
 mod disk;
 mod finish;
+mod fmp4;
 mod hls;
+mod merge;
 mod playlist;
 mod stats;
 mod tail;
@@ -14,6 +16,7 @@ mod take;
 mod task;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,6 +63,7 @@ pub(super) struct Recorder {
 struct Job {
     kind: Kind,
     dir: PathBuf,
+    began: String,
     attempts: u32,
     _busy: Rc<()>,
 }
@@ -120,7 +124,7 @@ impl Recorder {
                 Ok(takes) => {
                     for take in takes.into_iter().filter(|take| take.unfinished) {
                         info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                        self.finish(kind, take.dir);
+                        self.finish(kind, take.dir, take.began);
                     }
                 }
                 Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
@@ -128,8 +132,8 @@ impl Recorder {
         }
     }
 
-    fn finish(&self, kind: Kind, dir: PathBuf) {
-        let _ = self.jobs.send(Job { kind, dir, attempts: 0, _busy: Rc::clone(&self.busy) });
+    fn finish(&self, kind: Kind, dir: PathBuf, began: String) {
+        let _ = self.jobs.send(Job { kind, dir, began, attempts: 0, _busy: Rc::clone(&self.busy) });
     }
 
     /// Begins the tasks of a stream.
@@ -146,6 +150,10 @@ impl Recorder {
         if hls {
             let setting = self.setting(Kind::Hls, about.clone());
             self.spawn(hls::Hls::new(setting.clone(), dir(Kind::Hls)), stream, setting);
+        }
+        if fmp4 {
+            let setting = self.setting(Kind::Fmp4, about.clone());
+            self.spawn(fmp4::Fmp4::new(setting.clone(), dir(Kind::Fmp4)), stream, setting);
         }
     }
 
@@ -168,12 +176,12 @@ impl Recorder {
         let busy = Rc::clone(&self.busy);
         tokio_uring::spawn(async move {
             setting.stats.began();
-            let stats = setting.stats;
+            let (stats, began) = (setting.stats, setting.about.began.clone());
             let left = task::run(task, stream, setting).await;
             stats.ended();
             if let Some(dir) = left {
                 recorder.last_word(T::KIND).await;
-                recorder.finish(T::KIND, dir);
+                recorder.finish(T::KIND, dir, began);
             }
             drop(busy);
         });
@@ -193,30 +201,49 @@ impl Recorder {
     /// Finishes one take after the other.
     async fn work(self: Rc<Self>, mut queue: mpsc::UnboundedReceiver<Job>) {
         while let Some(mut job) = queue.recv().await {
-            let sync = self.config().recording.sync;
-            match finish::finish(&Uring, job.kind, &job.dir, sync).await {
+            match self.try_finish(&mut job).await {
                 Ok(files) => files.iter().for_each(|file| self.finished(job.kind, file)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again(job, WATCH),
                 Err(error) => {
-                    let moved = self.common.moved.borrow().get(&job.dir).cloned();
-                    if let Some(moved) = moved.filter(|_| error.kind() == std::io::ErrorKind::NotFound) {
-                        job.dir = moved;
-                        let _ = self.jobs.send(job);
-                        continue;
-                    }
                     job.attempts += 1;
                     if job.attempts >= ATTEMPTS || self.common.stopping.get() {
                         error!(take = %job.dir.display(), %error, "a recording cannot be finished");
-                        continue;
+                    } else {
+                        warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
+                        self.again(job, RETRY);
                     }
-                    warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
-                    let jobs = self.jobs.clone();
-                    tokio_uring::spawn(async move {
-                        tokio::time::sleep(RETRY).await;
-                        let _ = jobs.send(job);
-                    });
                 }
             }
         }
+    }
+
+    /// Finishes a take, wherever it is by now.
+    async fn try_finish(&self, job: &mut Job) -> io::Result<Vec<PathBuf>> {
+        if !self.common.claim(&job.dir) {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        let there = take::about(&Uring, &job.dir).await.map(|about| about.began);
+        let result = if there.as_ref().is_ok_and(|began| *began == job.began) {
+            finish::finish(&Uring, job.kind, &job.dir, self.config().recording.sync, &self.common).await
+        } else if let Some(place) = self.common.place(&job.dir, &job.began) {
+            job.dir = place;
+            Err(io::Error::from(io::ErrorKind::Interrupted))
+        } else {
+            match there {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(Vec::new()), // removed: nothing is left to finish
+            }
+        };
+        self.common.release();
+        result
+    }
+
+    fn again(&self, job: Job, after: Duration) {
+        let jobs = self.jobs.clone();
+        tokio_uring::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = jobs.send(job);
+        });
     }
 
     fn finished(&self, kind: Kind, file: &Path) {

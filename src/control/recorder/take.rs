@@ -25,15 +25,28 @@ pub(super) struct About {
     pub(super) began: String,
 }
 
-/// Makes the folder of a take; an earlier take that is there is moved away first, and its new place given.
-pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About) -> io::Result<Option<PathBuf>> {
+/// Makes the folder of a take; an earlier take that is there is moved away first: when it began, and where it is.
+pub(super) async fn begin<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    about: &About,
+) -> io::Result<Option<(String, PathBuf)>> {
     let moved = match began(disk, dir).await? {
-        Some(earlier) => Some(move_away(disk, dir, &earlier).await?),
+        Some(earlier) => {
+            let place = move_away(disk, dir, &earlier).await?;
+            Some((earlier, place))
+        }
         None => None,
     };
     disk.make_dir(dir).await?;
     replace(disk, &dir.join(ABOUT), serde_json::to_vec(about)?, false).await?;
     Ok(moved)
+}
+
+/// What is known of the take in `dir`.
+pub(super) async fn about<D: Disk>(disk: &D, dir: &Path) -> io::Result<About> {
+    let bytes = read_all(disk, &dir.join(ABOUT), ABOUT_MAX).await?;
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// When the take in `dir` began; `None`: there is none.
