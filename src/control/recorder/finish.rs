@@ -11,7 +11,7 @@ use super::fmp4::{self, MERGE, SEPARATE};
 use super::merge;
 use super::take::{self, ABOUT};
 use super::task::{Common, Kind};
-use super::{hls, playlist};
+use super::{flv, hls, playlist};
 use crate::media::mp4::fragment::Output;
 
 /// Folders inside one another that are looked through for takes.
@@ -28,7 +28,7 @@ pub(super) async fn finish<D: Disk>(
     sync: bool,
     common: &Common,
 ) -> io::Result<Vec<PathBuf>> {
-    let about = take::about(disk, dir).await?;
+    let about = take::found(disk, dir).await?.ok_or(io::ErrorKind::NotFound)?;
     let mut files = Vec::new();
     match kind {
         Kind::Hls => {
@@ -51,7 +51,7 @@ pub(super) async fn finish<D: Disk>(
                 playlist::close(disk, &dir.join(fmp4::index(output))).await?;
             }
         }
-        Kind::Flv => {}
+        Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),
     }
     for folder in folders(dir) {
         sweep(disk, &folder).await?;
@@ -88,7 +88,7 @@ async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) dir: PathBuf,
-    pub(super) began: String,
+    pub(super) id: String,
     /// Something in it is not finished.
     pub(super) unfinished: bool,
 }
@@ -100,12 +100,12 @@ pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Foun
     while let Some((dir, depth)) = waiting.pop() {
         let entries = listed(disk, &dir).await?;
         if entries.iter().any(|entry| entry.name == ABOUT) {
-            let Ok(about) = take::about(disk, &dir).await else { continue };
+            let Some(about) = take::found(disk, &dir).await? else { continue };
             let mut unfinished = false;
             for folder in folders(&dir) {
                 unfinished |= listed(disk, &folder).await?.iter().any(|entry| is_unfinished(&entry.name));
             }
-            found.push(Found { dir: dir.clone(), began: about.began, unfinished });
+            found.push(Found { dir: dir.clone(), id: about.id, unfinished });
         }
         if depth < DEPTH_MAX {
             let below = entries.into_iter().filter(|entry| entry.is_dir);

@@ -6,6 +6,7 @@
 
 mod disk;
 mod finish;
+mod flv;
 mod fmp4;
 mod hls;
 mod merge;
@@ -63,7 +64,7 @@ pub(super) struct Recorder {
 struct Job {
     kind: Kind,
     dir: PathBuf,
-    began: String,
+    id: String,
     attempts: u32,
     _busy: Rc<()>,
 }
@@ -124,7 +125,7 @@ impl Recorder {
                 Ok(takes) => {
                     for take in takes.into_iter().filter(|take| take.unfinished) {
                         info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                        self.finish(kind, take.dir, take.began);
+                        self.finish(kind, take.dir, take.id);
                     }
                 }
                 Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
@@ -132,8 +133,8 @@ impl Recorder {
         }
     }
 
-    fn finish(&self, kind: Kind, dir: PathBuf, began: String) {
-        let _ = self.jobs.send(Job { kind, dir, began, attempts: 0, _busy: Rc::clone(&self.busy) });
+    fn finish(&self, kind: Kind, dir: PathBuf, id: String) {
+        let _ = self.jobs.send(Job { kind, dir, id, attempts: 0, _busy: Rc::clone(&self.busy) });
     }
 
     /// Begins the tasks of a stream.
@@ -145,8 +146,13 @@ impl Recorder {
             return;
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let about = About { stream: key.to_owned(), began: format_stamp(now.as_secs()) };
+        let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
+        let about = About { stream: key.to_owned(), began: format_stamp(now.as_secs()), id };
         let dir = |kind| self.root(kind).join(key);
+        if flv {
+            let setting = self.setting(Kind::Flv, about.clone());
+            self.spawn(flv::Flv::new(setting.clone(), dir(Kind::Flv)), stream, setting);
+        }
         if hls {
             let setting = self.setting(Kind::Hls, about.clone());
             self.spawn(hls::Hls::new(setting.clone(), dir(Kind::Hls)), stream, setting);
@@ -176,12 +182,12 @@ impl Recorder {
         let busy = Rc::clone(&self.busy);
         tokio_uring::spawn(async move {
             setting.stats.began();
-            let (stats, began) = (setting.stats, setting.about.began.clone());
+            let (stats, id) = (setting.stats, setting.about.id.clone());
             let left = task::run(task, stream, setting).await;
             stats.ended();
             if let Some(dir) = left {
                 recorder.last_word(T::KIND).await;
-                recorder.finish(T::KIND, dir, began);
+                recorder.finish(T::KIND, dir, id);
             }
             drop(busy);
         });
@@ -222,17 +228,19 @@ impl Recorder {
         if !self.common.claim(&job.dir) {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
-        let there = take::about(&Uring, &job.dir).await.map(|about| about.began);
-        let result = if there.as_ref().is_ok_and(|began| *began == job.began) {
-            finish::finish(&Uring, job.kind, &job.dir, self.config().recording.sync, &self.common).await
-        } else if let Some(place) = self.common.place(&job.dir, &job.began) {
-            job.dir = place;
-            Err(io::Error::from(io::ErrorKind::Interrupted))
-        } else {
-            match there {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(Vec::new()), // removed: nothing is left to finish
+        let result = match take::found(&Uring, &job.dir).await {
+            Ok(Some(about)) if about.id == job.id => {
+                let sync = self.config().recording.sync;
+                finish::finish(&Uring, job.kind, &job.dir, sync, &self.common).await
             }
+            Ok(_) => match self.common.place(&job.dir, &job.id) {
+                Some(place) => {
+                    job.dir = place;
+                    Err(io::Error::from(io::ErrorKind::Interrupted))
+                }
+                None => Ok(Vec::new()), // removed: nothing is left to finish
+            },
+            Err(error) => Err(error),
         };
         self.common.release();
         result

@@ -84,7 +84,7 @@ pub(super) struct Common {
     finishing: RefCell<Option<PathBuf>>,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
-    /// Takes that were moved away, by folder and beginning, and where they are now.
+    /// Takes that were moved away, by folder and id, and where they are now.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
@@ -120,9 +120,9 @@ impl Common {
         self.wanted.borrow_mut().remove(dir);
     }
 
-    /// Where a take is that was in `dir`.
-    pub(super) fn place(&self, dir: &Path, began: &str) -> Option<PathBuf> {
-        self.moved.borrow().get(&(dir.to_owned(), began.to_owned())).cloned()
+    /// Where the take is that was in `dir`.
+    pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
+        self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
     }
 }
 
@@ -132,8 +132,8 @@ impl<D: Disk> Setting<D> {
         self.common.want(dir).await;
         let moved = take::begin(&self.disk, dir, &self.about).await;
         self.common.leave(dir);
-        let Some((began, place)) = moved? else { return Ok(None) };
-        self.common.moved.borrow_mut().insert((dir.to_owned(), began), place.clone());
+        let Some((id, place)) = moved? else { return Ok(None) };
+        self.common.moved.borrow_mut().insert((dir.to_owned(), id), place.clone());
         Ok(Some(place))
     }
 
