@@ -179,7 +179,13 @@ pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Res
     let path = dir.join(FILE);
     let listed = disk.list(dir).await?;
     let named = |name: &Path| listed.iter().find(|entry| dir.join(&entry.name) == name);
-    let (Some(_), Some(entry)) = (named(&journal(dir)), named(&path)) else { return Ok(None) };
+    if named(&journal(dir)).is_none() {
+        return Ok(None);
+    }
+    let Some(entry) = named(&path) else {
+        disk.remove(&journal(dir)).await?;
+        return Ok(None);
+    };
     let file = disk.open(&path).await?;
     let front = usize::try_from(FRONT).unwrap_or(usize::MAX);
     let found = disk.read(&file, 0, front).await?;
@@ -228,5 +234,5 @@ async fn scan<D: Disk>(disk: &D, file: &D::File, front: &[u8], size: u64) -> io:
         index.tag(kind, class, time.max(0).cast_unsigned(), at);
         at = end;
     }
-    Ok((index, at.min(size).max(FRONT.min(size))))
+    Ok((index, at))
 }

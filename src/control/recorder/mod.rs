@@ -11,10 +11,14 @@ mod fmp4;
 mod hls;
 mod merge;
 mod playlist;
+#[cfg(test)]
+mod sim;
 mod stats;
 mod tail;
 mod take;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;
