@@ -60,7 +60,7 @@ pub(super) async fn finish<D: Disk>(
 }
 
 /// The folders of a take that hold its files, if they are there.
-fn folders(dir: &Path) -> [PathBuf; 3] {
+pub(super) fn folders(dir: &Path) -> [PathBuf; 3] {
     [dir.to_owned(), dir.join(MERGE), dir.join(SEPARATE)]
 }
 
@@ -75,7 +75,7 @@ async fn sweep<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
 }
 
 /// What is in a folder; nothing if there is no such folder.
-async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
+pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
     match disk.list(dir).await {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())

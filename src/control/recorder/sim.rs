@@ -19,6 +19,9 @@ struct State {
     folders: RefCell<BTreeSet<PathBuf>>,
     contents: RefCell<HashMap<u64, Vec<u8>>>,
     next: Cell<u64>,
+    /// Counts changes, and when each file was changed last: a second each.
+    clock: Cell<u64>,
+    changed: RefCell<HashMap<u64, u64>>,
     steps: Cell<u64>,
     /// The step at which whoever works here is killed.
     dies_at: Cell<Option<u64>>,
@@ -85,6 +88,16 @@ impl Sim {
         }
     }
 
+    fn touch(&self, inode: u64) {
+        self.0.clock.set(self.0.clock.get() + 1);
+        self.0.changed.borrow_mut().insert(inode, self.0.clock.get());
+    }
+
+    /// The time of the last change.
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.clock.get())
+    }
+
     fn inode(&self, path: &Path) -> io::Result<u64> {
         self.0.names.borrow().get(path).copied().ok_or(io::ErrorKind::NotFound.into())
     }
@@ -110,6 +123,7 @@ impl Disk for Sim {
         });
         self.0.names.borrow_mut().insert(path.to_owned(), inode);
         self.0.contents.borrow_mut().insert(inode, Vec::new());
+        self.touch(inode);
         Ok(SimFile(inode))
     }
 
@@ -119,6 +133,7 @@ impl Disk for Sim {
 
     async fn write(&self, file: &SimFile, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let dying = self.step().await.is_err();
+        self.touch(file.0);
         let room = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         let result = {
@@ -214,7 +229,9 @@ impl Disk for Sim {
         for (file, inode) in self.0.names.borrow().iter().filter(|(file, _)| file.parent() == Some(path)) {
             let name = file.file_name().unwrap().to_str().unwrap().to_owned();
             let size = self.0.contents.borrow()[inode].len() as u64;
-            let entry = Entry { name: name.clone(), is_dir: false, size, modified: SystemTime::UNIX_EPOCH };
+            let changed = Duration::from_secs(self.0.changed.borrow()[inode]);
+            let modified = SystemTime::UNIX_EPOCH + changed;
+            let entry = Entry { name: name.clone(), is_dir: false, size, modified };
             entries.insert(name, entry);
         }
         Ok(entries.into_values().collect())

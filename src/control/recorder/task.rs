@@ -80,8 +80,10 @@ pub(super) struct Common {
     pub(super) full: Cell<bool>,
     /// The process ends: what there is must do.
     pub(super) stopping: Cell<bool>,
-    /// The folder of the take that is being finished.
-    finishing: RefCell<Option<PathBuf>>,
+    /// Folders of takes that are being recorded, or are to be finished, and how often.
+    active: RefCell<HashMap<PathBuf, u32>>,
+    /// Folders of takes that are being finished or removed.
+    claimed: RefCell<HashSet<PathBuf>>,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
     /// Takes that were moved away, by folder and id, and where they are now.
@@ -94,24 +96,32 @@ impl Common {
         self.wanted.borrow().contains(dir)
     }
 
-    /// The take in `dir` is being finished until [`release`](Self::release). `false`: somebody wants the folder.
+    /// Nobody else works on the take in `dir` until [`release`](Self::release). `false`: somebody does, or wants
+    /// the folder.
     pub(super) fn claim(&self, dir: &Path) -> bool {
-        let free = !self.is_wanted(dir);
-        if free {
-            self.finishing.replace(Some(dir.to_owned()));
-        }
-        free
+        !self.is_wanted(dir) && self.claimed.borrow_mut().insert(dir.to_owned())
     }
 
-    /// Nothing is being finished.
-    pub(super) fn release(&self) {
-        self.finishing.replace(None);
+    /// The take is free again.
+    pub(super) fn release(&self, dir: &Path) {
+        self.claimed.borrow_mut().remove(dir);
+    }
+
+    /// Whether a take in this folder is being recorded or waits to be finished.
+    pub(super) fn is_active(&self, dir: &Path) -> bool {
+        self.active.borrow().contains_key(dir)
+    }
+
+    /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
+    pub(super) fn activate(self: &Rc<Self>, dir: &Path) -> Active {
+        *self.active.borrow_mut().entry(dir.to_owned()).or_default() += 1;
+        Active { common: Rc::clone(self), dir: dir.to_owned() }
     }
 
     /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
     async fn want(&self, dir: &Path) {
         self.wanted.borrow_mut().insert(dir.to_owned());
-        while self.finishing.borrow().as_deref() == Some(dir) {
+        while self.claimed.borrow().contains(dir) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -123,6 +133,25 @@ impl Common {
     /// Where the take is that was in `dir`.
     pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
         self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
+    }
+}
+
+/// A take that must not be removed.
+#[derive(Debug)]
+pub(super) struct Active {
+    common: Rc<Common>,
+    dir: PathBuf,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut active = self.common.active.borrow_mut();
+        if let Some(count) = active.get_mut(&self.dir) {
+            *count -= 1;
+            if *count == 0 {
+                active.remove(&self.dir);
+            }
+        }
     }
 }
 
