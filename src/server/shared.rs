@@ -1,14 +1,15 @@
 //! What all loops of a process share: roles, their directories, and the way to each other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
 use super::files::Site;
+use super::files::writer::LogQueue;
 use super::view::Policy;
 use crate::config::{Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
@@ -147,6 +148,8 @@ pub struct Shared {
     pub beats: Vec<AtomicU64>,
     /// Per loop, the milliseconds that no window is shorter than at present.
     pub floors: Vec<AtomicU64>,
+    /// Where the access log goes, if there is one.
+    pub access_log: OnceLock<LogQueue>,
     pub(super) phase: AtomicU8,
 }
 
@@ -171,6 +174,7 @@ impl Shared {
             posts,
             addresses,
             started,
+            access_log: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }

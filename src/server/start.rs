@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::files::FILES_MAX;
+use super::files::writer::LogQueue;
 use super::shared::{Addresses, Message, Phase, RoleState, Shared, Source, roles};
-use super::worker::{Door, Speaks, Worker};
+use super::worker::{Door, Room, Speaks, Worker};
 use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
 use crate::memory::Arena;
@@ -69,6 +71,14 @@ pub enum StartError {
     Root {
         /// The folder.
         root: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("access_log.path: cannot write {}: {error}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
         /// What the system said.
         error: io::Error,
     },
@@ -132,11 +142,17 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     open_sites(role, &config, &roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
-    let descriptors = descriptors(loops);
-    let capacity = match shared.config.limits.connections {
+    if let Some(path) = &shared.config.access_log.path {
+        let queue =
+            LogQueue::open(path).map_err(|error| StartError::AccessLog { path: path.clone(), error })?;
+        shared.access_log.set(queue).expect("set once");
+    }
+    let (descriptors, files) = descriptors(loops);
+    let connections = match shared.config.limits.connections {
         0 => descriptors.capacity(),
         limit => (limit / loops).clamp(1, descriptors.capacity()),
     };
+    let room = Room { connections, files };
     resolve_upstreams(&shared);
     let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
@@ -157,7 +173,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
             for (tag, listener) in listeners {
                 engine.listen(listener, tag);
             }
-            let mut worker = Worker::new(engine, index, shared, doors, mail, capacity);
+            let mut worker = Worker::new(engine, index, shared, doors, mail, room);
             if demo && index == 0 {
                 worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
             }
@@ -302,19 +318,24 @@ fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
     }
 }
 
-/// How many descriptors a loop's sockets may take, and where, by the process's limit.
-fn descriptors(loops: usize) -> Descriptors {
-    /// Listeners, rings, files, the admin's connections.
+/// How many descriptors a loop's sockets may take, and where, by the process's limit; and how many files it may
+/// keep open.
+fn descriptors(loops: usize) -> (Descriptors, usize) {
+    /// Listeners, rings, recordings, the admin's connections.
     const RESERVE: u64 = 256;
     /// A limit that needs no stretching.
     const PLENTY: u64 = 1 << 18;
+    /// Of a small limit, so much goes to files.
+    const FILES_SHARE: u64 = 16;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let share = limit.saturating_sub(RESERVE) / loops as u64;
+    let files = (limit / FILES_SHARE / loops as u64).min(FILES_MAX as u64);
+    let share = (limit.saturating_sub(RESERVE) / loops as u64).saturating_sub(files);
     let direct = if limit < PLENTY { limit } else { 0 };
-    Descriptors {
+    let descriptors = Descriptors {
         process: usize::try_from(share).unwrap_or(usize::MAX),
         direct: u32::try_from(direct).unwrap_or(0),
-    }
+    };
+    (descriptors, usize::try_from(files).unwrap_or(FILES_MAX).max(8))
 }
 
 fn loop_count(configured: usize) -> usize {

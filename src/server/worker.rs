@@ -45,6 +45,15 @@ pub(super) enum Speaks {
     Files,
 }
 
+/// What a loop may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Connections; further ones are told that it is full.
+    pub(super) connections: usize,
+    /// Open files that it keeps for the next who asks.
+    pub(super) files: usize,
+}
+
 /// Events handled before the fan-out has its turn.
 const EVENTS_A_TURN: usize = 4096;
 /// The distance of sweeps.
@@ -77,8 +86,7 @@ pub(super) struct Worker<E: Engine> {
     resting: Vec<u32>,
     next_sweep: Millis,
     next_stall_sweep: Millis,
-    /// Connections that it takes; further ones are told so.
-    capacity: usize,
+    room: Room,
     stop: bool,
 }
 
@@ -89,9 +97,10 @@ impl<E: Engine> Worker<E> {
         shared: Arc<Shared>,
         doors: Vec<Door>,
         mail: Mailbox<Message>,
-        capacity: usize,
+        room: Room,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let files = Files::new(&shared, room.files);
         let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
@@ -101,7 +110,7 @@ impl<E: Engine> Worker<E> {
             fanout: Fanout::new(SLICE),
             pace,
             pulls: Pulls::default(),
-            files: Files::default(),
+            files,
             waiting: HashMap::new(),
             clips: Vec::new(),
             doors,
@@ -112,7 +121,7 @@ impl<E: Engine> Worker<E> {
             resting: Vec::new(),
             next_sweep: 0,
             next_stall_sweep: 0,
-            capacity,
+            room,
             stop: false,
         }
     }
@@ -124,6 +133,7 @@ impl<E: Engine> Worker<E> {
         }
         // Others may drain for long yet: a loop that has ended does not hang.
         self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
+        self.sweep_files();
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -218,7 +228,7 @@ impl<E: Engine> Worker<E> {
         };
         self.add(Conn { sock, role, kind, out: Outbox::default() });
         self.deadline(sock, self.request_time());
-        if self.open > self.capacity {
+        if self.open > self.room.connections {
             self.counters[role].turned_away.add(1);
             self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
         }
@@ -263,6 +273,7 @@ impl<E: Engine> Worker<E> {
             self.deadlines.resize(place + 1, NEVER);
         }
         debug_assert!(self.conns[place].is_none(), "a place is free before it is used again");
+        self.counters[conn.role].connections.add(1);
         self.conns[place] = Some(conn);
         self.open += 1;
     }
@@ -296,6 +307,7 @@ impl<E: Engine> Worker<E> {
     fn close(&mut self, conn: Conn, fate: Fate) {
         let (sock, role) = (conn.sock, conn.role);
         self.log_close(&conn, &fate);
+        self.counters[role].connections.sub(1);
         self.open -= 1;
         self.no_deadline(sock);
         match conn.kind {
@@ -303,7 +315,8 @@ impl<E: Engine> Worker<E> {
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
             Kind::Viewer(id, _) => self.viewer_left(role, id),
             Kind::Pull(id) => self.pull_closed(id),
-            Kind::Request(_) | Kind::Client(_) | Kind::Leaving => {}
+            Kind::Client(mut client) => self.client_closed(role, &mut client),
+            Kind::Request(_) | Kind::Leaving => {}
         }
         self.engine.close(sock);
     }
@@ -459,6 +472,7 @@ impl<E: Engine> Worker<E> {
             self.fanout.sweep(now);
         }
         self.sweep_pulls(now);
+        self.sweep_files();
         if self.index == 0 {
             self.expire_streams(now);
         }

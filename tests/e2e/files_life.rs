@@ -340,3 +340,59 @@ fn three_gateways_behind_an_nginx() {
         }
     }
 }
+
+#[test]
+fn requests_are_logged_and_counted() {
+    let scratch = Scratch::new("files-log");
+    let log = scratch.path("access.log");
+    let config = format!("[access_log]\npath = {:?}\n", log.to_str().unwrap());
+    let gateway = gateway(&scratch, &config);
+    let addr = gateway.addr("listen");
+    fs::create_dir_all(root(&scratch).join("hls/live/a")).unwrap();
+    let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n";
+    fs::write(root(&scratch).join("hls/live/a/index.m3u8"), playlist).unwrap();
+    fs::write(root(&scratch).join("hls/live/a/segment_1.ts"), pattern(20_000)).unwrap();
+    for (viewer, agent) in [("10.0.0.1", "x"), ("10.0.0.1", "y\\\""), ("10.0.0.2", "x"), ("10.0.0.2", "x")] {
+        let fields = format!("X-Real-IP: {viewer}\r\nUser-Agent: {agent}\r\n");
+        assert_eq!(http(addr, "GET", "/hls/live/a/index.m3u8", &fields).0.status, 200);
+    }
+    assert_eq!(http(addr, "GET", "/hls/live/a/segment_1.ts", "Range: bytes=5-14\r\n").0.status, 206);
+    assert_eq!(get(addr, "/none").0, 404);
+    assert_eq!(get(addr, "/%zz").0, 400);
+    let lines = until("seven lines", || {
+        let text = fs::read_to_string(&log).unwrap();
+        (text.lines().count() == 7).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
+    });
+    assert!(lines[1].starts_with("10.0.0.1 - - ["), "{}", lines[1]);
+    assert!(
+        lines[1].ends_with(r#" "GET /hls/live/a/index.m3u8 HTTP/1.1" 200 32 "-" "y\x5C\x22""#),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[4].contains(r#""GET /hls/live/a/segment_1.ts HTTP/1.1" 206 10 "#), "{}", lines[4]);
+    assert!(lines[5].contains(" 404 ") && lines[6].contains(r#""-" 400 "#), "{lines:?}");
+
+    let metrics = until("the metrics", || {
+        let (_, page) = http(gateway.addr("admin"), "GET", "/metrics", "");
+        let page = String::from_utf8(page).unwrap();
+        page.contains("uringcast_hls_viewers{role=\"file-gateway\"} 4").then_some(page)
+    });
+    for line in [
+        "uringcast_http_answers_total{role=\"file-gateway\",code=\"206\"} 1",
+        "uringcast_http_answers_total{role=\"file-gateway\",code=\"404\"} 1",
+        "uringcast_files_total{role=\"file-gateway\",kind=\"playlist\"} 4",
+        "uringcast_file_bytes_total{role=\"file-gateway\",kind=\"segment\"} 10",
+        "uringcast_hls_sessions_total{role=\"file-gateway\"} 4",
+        "uringcast_hls_stream_viewers{role=\"file-gateway\",stream=\"live/a\"} 4",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line} is not in\n{metrics}");
+    }
+
+    // Moved away as logrotate does.
+    fs::rename(&log, scratch.path("access.log.1")).unwrap();
+    gateway.guard.signal("USR1");
+    until("the new file", || {
+        get(addr, "/none");
+        log.exists().then_some(())
+    });
+}

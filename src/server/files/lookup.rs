@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::cache::{Key, Known};
+use super::cache::{Finding, Key, Known};
 use super::entry::{Coding, Entry, SMALL};
 use crate::protocol::http::request::Request;
 use crate::protocol::http::{FileType, RelPath};
@@ -47,7 +47,13 @@ impl<E: Engine> Worker<E> {
     }
 
     fn find_one(&mut self, key: &Key, asker: Sock) -> Found {
-        match self.files.cache.get(key, asker, self.engine.now()) {
+        let known = self.files.cache.get(key, asker, self.engine.now());
+        let counters = &self.counters[key.role].files;
+        match known {
+            Known::Entry(_) | Known::Missing => counters.hits.add(1),
+            Known::Wait | Known::Look(_) | Known::Busy => counters.misses.add(1),
+        }
+        match known {
             Known::Entry(entry) => Found::Entry(entry),
             Known::Missing => Found::Missing,
             Known::Wait => Found::Later,
@@ -62,7 +68,7 @@ impl<E: Engine> Worker<E> {
                         Found::Later
                     }
                     None => {
-                        let alone = self.files.cache.found(ticket, None, self.engine.now());
+                        let alone = self.files.cache.found(ticket, Finding::Missing, self.engine.now());
                         debug_assert_eq!(alone, [asker], "nobody can have come in between");
                         Found::Missing
                     }
@@ -83,18 +89,17 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(in crate::server) fn on_opened(&mut self, ticket: u64, result: Result<Rc<OpenFile>, Errno>) {
+        let known = self.files.cache.known(ticket);
         let file = match result {
             Ok(file) => file,
+            Err(error) if is_absence(error) => return self.found(ticket, Finding::Missing),
             Err(error) => {
-                if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) {
-                    let path = &self.files.cache.look(ticket).key.path;
-                    tracing::debug!(?path, %error, "cannot open a file");
-                }
-                return self.found(ticket, None);
+                tracing::debug!(path = ?self.files.cache.look(ticket).key.path, %error, "cannot open a file");
+                return self.found(ticket, known.map_or(Finding::Failed, Finding::Entry));
             }
         };
-        if let Some(entry) = self.files.cache.unchanged(ticket, &file) {
-            self.found(ticket, Some(entry));
+        if let Some(entry) = known.filter(|entry| entry.is_still(&file)) {
+            self.found(ticket, Finding::Entry(entry));
         } else if (1..=SMALL).contains(&file.len) {
             let len = u32::try_from(file.len).expect("small");
             self.engine.load_file(&file, len, ticket);
@@ -113,15 +118,22 @@ impl<E: Engine> Worker<E> {
         let Key { path, coding, .. } = &self.files.cache.look(ticket).key;
         let kind = FileType::of(path.extension());
         let entry = Entry::of_file(file, body, kind, *coding);
-        self.found(ticket, Some(Rc::new(entry)));
+        self.found(ticket, Finding::Entry(Rc::new(entry)));
     }
 
-    fn found(&mut self, ticket: u64, entry: Option<Rc<Entry>>) {
+    fn found(&mut self, ticket: u64, finding: Finding) {
         let now = self.engine.now();
-        for sock in self.files.cache.found(ticket, entry, now) {
+        for sock in self.files.cache.found(ticket, finding, now) {
             self.with(sock, Self::client_ask_again);
         }
     }
+}
+
+/// Whether an open failed because there is no such file, or none that is ours to give.
+fn is_absence(error: Errno) -> bool {
+    let absent = [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::NXIO, Errno::NAMETOOLONG];
+    let forbidden = [Errno::XDEV, Errno::LOOP, Errno::ACCESS, Errno::PERM];
+    absent.contains(&error) || forbidden.contains(&error)
 }
 
 /// Whether a client takes a coding (RFC 9110, 12.5.3): it is named, and not with a weight of nothing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::Audience;
 use crate::protocol::http::RelPath;
 use crate::server::shared::Shared;
 use crate::uring::files::Folder;
@@ -20,12 +21,14 @@ pub struct Site {
     folder: ArcSwapOption<Folder>,
     /// Whether this is an origin's: embedded pages come first, and of the folder only recordings are shown.
     origin: bool,
+    /// Who watches by playlists and segments.
+    pub audience: Audience,
 }
 
 impl Site {
     /// An origin's data.
     pub(in crate::server) fn of_origin(root: PathBuf) -> Self {
-        Self { root, folder: ArcSwapOption::empty(), origin: true }
+        Self { root, folder: ArcSwapOption::empty(), origin: true, audience: Audience::default() }
     }
 
     /// A file gateway's root: files there come before the embedded pages.
