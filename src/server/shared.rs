@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
 use super::files::Site;
+use super::files::proxy::Fetched;
 use super::files::writer::LogQueue;
 use super::view::Policy;
 use crate::config::{Config, Role, Upstream};
@@ -18,6 +19,7 @@ use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
+use crate::protocol::http::RelPath;
 use crate::uring::Millis;
 use crate::uring::mailbox::Postbox;
 
@@ -39,6 +41,15 @@ pub enum Message {
         stream: Arc<Stream>,
         /// The HTTP status for those who have had nothing of it.
         status: u16,
+    },
+    /// A file that was wanted from an upstream is there, or is not.
+    Fetched {
+        /// The role it was wanted for.
+        role: usize,
+        /// The file.
+        path: RelPath,
+        /// What became of it.
+        outcome: Fetched,
     },
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,

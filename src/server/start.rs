@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::files::FILES_MAX;
+use super::files::proxy::Proxy;
 use super::files::writer::LogQueue;
 use super::shared::{Addresses, Message, Phase, RoleState, Shared, Source, roles};
 use super::worker::{Door, Room, Speaks, Worker};
@@ -71,6 +72,14 @@ pub enum StartError {
     Root {
         /// The folder.
         root: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The folder for fetched files cannot be had.
+    #[error("file_gateway.cache: cannot use the folder {}: {error}", cache.display())]
+    Cache {
+        /// The folder.
+        cache: PathBuf,
         /// What the system said.
         error: io::Error,
     },
@@ -138,8 +147,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &config)?);
     }
     let arena = Arena::new()?;
-    let roles = roles(&config, role, &arena);
-    open_sites(role, &config, &roles)?;
+    let mut roles = roles(&config, role, &arena);
+    open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
     if let Some(path) = &shared.config.access_log.path {
@@ -184,14 +193,21 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     Ok(Server { shared, threads })
 }
 
-/// Opens the folders that are served. Only the file gateway alone has nothing to do without its own.
-fn open_sites(role: Role, config: &Config, roles: &[RoleState]) -> Result<(), StartError> {
-    for site in roles.iter().filter_map(|role| role.files.as_ref()) {
+/// Opens the folders that are served and the one for fetched files. Only the file gateway alone has nothing to do
+/// without its own.
+fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<(), StartError> {
+    for state in roles {
+        let Some(site) = &mut state.files else { continue };
         match site.open() {
             Err(error) if role == Role::FileGateway => {
                 return Err(StartError::Root { root: config.file_gateway.root.clone(), error });
             }
             _ => {}
+        }
+        if matches!(state.source, Source::Nowhere) {
+            let cache = || config.file_gateway.cache.clone();
+            site.proxy = Proxy::new(&config.file_gateway)
+                .map_err(|error| StartError::Cache { cache: cache(), error })?;
         }
     }
     Ok(())

@@ -212,6 +212,7 @@ impl<E: Engine> Worker<E> {
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
             }
+            Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }

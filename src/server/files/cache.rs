@@ -25,6 +25,8 @@ const FILE_FRESH: Millis = 1_000;
 const MISSING_FRESH: Millis = 100;
 /// How long a file is not asked for again that could not be opened although it may be there.
 const FAILED_FRESH: Millis = 50;
+/// How long upstreams that do not answer are left alone for the sake of a file.
+const UNREACHABLE_FRESH: Millis = 500;
 
 /// Which file is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ pub(super) enum Known {
     Look(u64),
     /// Too many are being looked at, or it could not be opened just now.
     Busy,
+    /// No upstream could say.
+    Unreachable,
 }
 
 /// What a look found.
@@ -59,6 +63,8 @@ pub(super) enum Finding {
     Missing,
     /// It could not be found out: too few descriptors, too little memory, a broken disk.
     Failed,
+    /// It is not here, and no upstream could say.
+    Unreachable,
 }
 
 #[derive(Debug)]
@@ -74,8 +80,22 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) key: Key,
-    /// Open already; its bytes are being loaded.
+    pub(super) stage: Stage,
+    /// Open already: its bytes are being loaded, or it is old and a newer one is being fetched.
     pub(super) file: Option<Rc<OpenFile>>,
+}
+
+/// Where a file is being looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// In the folder that is served.
+    Root,
+    /// Among the fetched files.
+    Cache,
+    /// At an upstream.
+    Fetching,
+    /// Among the fetched files, just now fetched.
+    Fetched,
 }
 
 /// What a loop knows of files.
@@ -111,6 +131,7 @@ impl Cache {
                     Finding::Entry(entry) => Known::Entry(Rc::clone(entry)),
                     Finding::Missing => Known::Missing,
                     Finding::Failed => Known::Busy,
+                    Finding::Unreachable => Known::Unreachable,
                 };
             }
         }
@@ -119,7 +140,7 @@ impl Cache {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.looks.insert(ticket, Look { key: key.clone(), file: None });
+        self.looks.insert(ticket, Look { key: key.clone(), stage: Stage::Root, file: None });
         let waiting = Some(vec![asker]);
         match self.places.get_mut(key) {
             Some(place) => place.opening = waiting,
@@ -155,11 +176,19 @@ impl Cache {
         self.looks.get_mut(&ticket).expect("a ticket is answered once at each stage")
     }
 
+    /// Those who look for a file at an upstream.
+    pub(super) fn fetching(&self, role: usize, path: &RelPath) -> Option<u64> {
+        let fetching = |(_, look): &(&u64, &Look)| {
+            look.stage == Stage::Fetching && look.key.role == role && look.key.path == *path
+        };
+        self.looks.iter().find(fetching).map(|(ticket, _)| *ticket)
+    }
+
     /// The version that was known before, if there is one.
     pub(super) fn known(&self, ticket: u64) -> Option<Rc<Entry>> {
         match &self.places.get(&self.looks.get(&ticket)?.key)?.finding {
             Finding::Entry(entry) => Some(Rc::clone(entry)),
-            Finding::Missing | Finding::Failed => None,
+            Finding::Missing | Finding::Failed | Finding::Unreachable => None,
         }
     }
 
@@ -173,6 +202,7 @@ impl Cache {
                 Finding::Entry(_) => FILE_FRESH,
                 Finding::Missing => MISSING_FRESH,
                 Finding::Failed => FAILED_FRESH,
+                Finding::Unreachable => UNREACHABLE_FRESH,
             };
         place.finding = finding;
         place.opening.take().expect("it was being looked at")

@@ -297,8 +297,10 @@ impl<E: Engine> Worker<E> {
             Found::Later if looks < LOOKS_MAX => {
                 let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
                 client.asked = Some((request, looks + 1));
+                self.deadline(conn.sock, self.send_time()); // an upstream may take its time
                 return Fate::Keep;
             }
+            Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
             Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
         };
         self.begin_answer(conn, answer)

@@ -8,6 +8,7 @@
 //! | `answer` | from a request and an entry to a head and a stretch |
 //! | `client` | a connection: its requests, one after the other |
 //! | `lookup` | from a path to an entry, through the cache and the ring |
+//! | `proxy` | files that come from an upstream |
 //! | `counters`, `audience` | what is counted: answers, and who watches by playlists and segments |
 //! | `log`, `writer` | the access log: lines, and the thread that writes them |
 //! | `transfer` | answers on their way, a slice at a time and all in turn |
@@ -22,6 +23,7 @@ pub mod counters;
 mod entry;
 mod log;
 mod lookup;
+pub mod proxy;
 mod site;
 mod transfer;
 pub mod writer;

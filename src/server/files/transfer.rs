@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use super::answer::{Answer, Body};
 use super::log::{Outcome, Record};
 use crate::server::conn::{Conn, Fate, Kind};
+use crate::server::shared::millis;
 use crate::server::worker::Worker;
 use crate::uring::files::FILE_SEND_MAX;
 use crate::uring::{Engine, Millis, Payload, SendError};
@@ -47,12 +48,12 @@ impl Answer {
 impl<E: Engine> Worker<E> {
     /// Milliseconds that a client may stay connected without asking for anything.
     pub(super) fn idle_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.keep_alive.as_millis()).unwrap_or(Millis::MAX)
+        millis(self.shared.config.limits.keep_alive)
     }
 
     /// Milliseconds that a client may take nothing of its answer.
-    fn send_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.send_time.as_millis()).unwrap_or(Millis::MAX)
+    pub(super) fn send_time(&self) -> Millis {
+        millis(self.shared.config.limits.send_time)
     }
 
     /// Begins to send an answer.
