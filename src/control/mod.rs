@@ -3,6 +3,7 @@
 //! It reads what the loops count and posts messages to them. A stall here never touches a loop.
 
 mod admin;
+mod fetch;
 mod file_metrics;
 pub mod logging;
 pub mod metrics;
@@ -72,6 +73,7 @@ pub fn run(control: Control) {
         tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
         tokio_uring::spawn(keep_alive(Rc::clone(&control)));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
+        fetch::start(&control);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control)));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control)));

@@ -31,7 +31,13 @@ pub struct Site {
 impl Site {
     /// An origin's data.
     pub(in crate::server) fn of_origin(root: PathBuf) -> Self {
-        Self { root, folder: ArcSwapOption::empty(), origin: true, proxy: None, audience: Audience::default() }
+        Self {
+            root,
+            folder: ArcSwapOption::empty(),
+            origin: true,
+            proxy: None,
+            audience: Audience::default(),
+        }
     }
 
     /// A file gateway's root: files there come before the embedded pages.
