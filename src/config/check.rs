@@ -92,7 +92,9 @@ impl Config {
             bounded(key, time)?;
         }
         for (key, time) in [
+            ("recording.segment", self.recording.segment),
             ("origin.silence", origin.silence),
+            ("origin.stale", origin.stale),
             ("flv_gateway.silence", gateway.silence),
             ("live.gop_time", self.live.gop_time),
             ("live.lag_time", self.live.lag_time),
@@ -134,6 +136,7 @@ impl Config {
                 Rule::TooSmall { is: format_size(files.cache_size), min },
             ));
         }
+        within("recording.window", self.recording.window, 3, 1000)?;
         within("limits.request_head", limits.request_head, KIB, MIB)?;
         within("limits.sndbuf", limits.sndbuf, 4 * KIB, 256 * MIB)?;
         within("limits.notsent_lowat", limits.notsent_lowat, KIB, 256 * MIB)
@@ -216,6 +219,8 @@ mod tests {
         assert_eq!(broken(|c| c.drain = Duration::from_secs(86_401)).0, "drain");
         assert_eq!(broken(|c| c.limits.request_head = 100).0, "limits.request_head");
         assert_eq!(broken(|c| c.loops = 5000).0, "loops");
+        assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
+        assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
         assert_eq!(broken(|c| c.log = "uringcast=loud".to_owned()).0, "log");
         assert_eq!(broken(|c| c.origin.data = "".into()).0, "origin.data");
     }

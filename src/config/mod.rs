@@ -9,6 +9,7 @@ mod error;
 pub mod load;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,6 +57,19 @@ impl Role {
     }
 }
 
+/// What becomes of a stream name that is published while somebody publishes it already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Republish {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes the name over.
+    Replace,
+    /// It does if the old publisher is silent, or if both have the same token.
+    #[default]
+    ReplaceIfStaleOrSameToken,
+}
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +97,8 @@ pub struct Config {
     pub file_gateway: FileGateway,
     /// The log of requests for files and pages, in every role.
     pub access_log: AccessLog,
+    /// How streams are recorded.
+    pub recording: Recording,
     /// Bounds of live streams and their viewers, in every role.
     pub live: Live,
     /// Bounds of connections, in every role.
@@ -106,6 +122,8 @@ pub struct Origin {
     pub data: PathBuf,
     /// What is recorded of every stream.
     pub record: Record,
+    /// What is recorded of the streams of an app instead, by the app's name.
+    pub record_apps: BTreeMap<String, Record>,
     /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
     #[serde(with = "units::duration")]
     pub flush: Duration,
@@ -118,6 +136,11 @@ pub struct Origin {
     /// A publisher that sends no media for so long is closed.
     #[serde(with = "units::duration")]
     pub silence: Duration,
+    /// What becomes of a name that is published twice.
+    pub republish: Republish,
+    /// A publisher that has sent nothing for so long is stale.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
 }
 
 /// Settings of the FLV gateway.
@@ -189,6 +212,30 @@ pub struct AccessLog {
     /// Peers whose `X-Real-IP` is believed.
     #[serde(with = "units::hosts")]
     pub proxies: Vec<IpAddr>,
+}
+
+/// How streams are recorded, and how long recordings are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// A segment ends at the first keyframe at or behind this.
+    #[serde(with = "units::duration")]
+    pub segment: Duration,
+    /// Segments that live playlists name.
+    pub window: usize,
+    /// Whether a segment is on the disk itself, not only in the kernel's memory, before a playlist names it.
+    pub sync: bool,
+    /// Takes that ended longer ago are removed; zero keeps them.
+    #[serde(with = "units::duration")]
+    pub keep_time: Duration,
+    /// The oldest takes are removed beyond so many bytes of recordings; 0: no limit.
+    #[serde(with = "units::size")]
+    pub keep_size: usize,
+    /// The oldest takes are removed, and then nothing is recorded, while less is free on the disk.
+    #[serde(with = "units::size")]
+    pub min_free: usize,
+    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
+    pub hook: String,
 }
 
 /// Bounds of live streams and their viewers.
@@ -265,6 +312,7 @@ impl Default for Config {
             flv_gateway: FlvGateway::default(),
             file_gateway: FileGateway::default(),
             access_log: AccessLog::default(),
+            recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
         }
@@ -279,10 +327,13 @@ impl Default for Origin {
             web: (ANY, 80).into(),
             data: "/var/lib/uringcast".into(),
             record: Record::default(),
+            record_apps: BTreeMap::new(),
             flush: Duration::ZERO,
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,
+            republish: Republish::default(),
+            stale: SECOND * 3,
         }
     }
 }
@@ -323,6 +374,20 @@ impl Default for AccessLog {
     }
 }
 
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            segment: SECOND * 4,
+            window: 6,
+            sync: true,
+            keep_time: Duration::ZERO,
+            keep_size: 0,
+            min_free: 512 * MIB,
+            hook: String::new(),
+        }
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self {
@@ -350,6 +415,13 @@ impl Default for Limits {
             notsent_lowat: 128 * KIB,
             send_path: SendPath::Auto,
         }
+    }
+}
+
+impl Origin {
+    /// What is recorded of the streams of `app`.
+    pub fn record_of(&self, app: &str) -> Record {
+        self.record_apps.get(app).copied().unwrap_or(self.record)
     }
 }
 

@@ -75,6 +75,7 @@ fn describe() {
     describe_gauge!("uringcast_connections", "Connections now");
     file_metrics::describe();
     describe_histogram!("uringcast_first_picture_seconds", "From a viewer's request to its first picture");
+    super::recorder::describe();
 }
 
 fn collect(shared: &Shared) {

@@ -1,4 +1,5 @@
-//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic.
+//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic,
+//! the recorder.
 //!
 //! It reads what the loops count and posts messages to them. A stall here never touches a loop.
 
@@ -7,6 +8,7 @@ mod fetch;
 mod file_metrics;
 pub mod logging;
 pub mod metrics;
+mod recorder;
 mod traffic;
 
 use std::net::SocketAddr;
@@ -77,8 +79,12 @@ pub fn run(control: Control) {
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control)));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control)));
+        let recorder = recorder::Recorder::start(&control);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         until_told_to_end(&control).await;
+        if let Some(recorder) = recorder {
+            recorder.stop().await;
+        }
     });
 }
 

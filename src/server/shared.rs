@@ -12,9 +12,9 @@ use super::files::Site;
 use super::files::proxy::Fetched;
 use super::files::writer::LogQueue;
 use super::view::Policy;
-use crate::config::{Config, Role, Upstream};
+use crate::config::{self, Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
-use crate::live::directory::Directory;
+use crate::live::directory::{Directory, Republish};
 use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
@@ -50,6 +50,15 @@ pub enum Message {
         path: RelPath,
         /// What became of it.
         outcome: Fetched,
+    },
+    /// The publisher of the stream of that id is to give it up: another one takes it over.
+    GiveUp(u64),
+    /// A publisher has given its stream up: those who wait for that may claim it.
+    GivenUp {
+        /// The role it belongs to.
+        role: usize,
+        /// The stream.
+        stream: Arc<Stream>,
     },
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
@@ -224,6 +233,16 @@ fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
+fn republish(origin: &config::Origin) -> Republish {
+    match origin.republish {
+        config::Republish::Reject => Republish::Reject,
+        config::Republish::Replace => Republish::Replace,
+        config::Republish::ReplaceIfStaleOrSameToken => {
+            Republish::IfStaleOrSameToken { stale: millis(origin.stale) }
+        }
+    }
+}
+
 /// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
 pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
     let live = &config.live;
@@ -241,7 +260,7 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
         let own = &config.origin;
         roles.push(RoleState {
             name: "origin",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, republish(own)),
             source: Source::Publishers,
             files: Some(Site::of_origin(own.data.clone())),
             policy: policy(own.flush),
@@ -260,7 +279,7 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
         });
         roles.push(RoleState {
             name: "flv-gateway",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Upstreams(upstreams.collect()),
             files: None,
             policy: policy(own.flush),
@@ -273,7 +292,7 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
     if role.has_file_gateway() {
         roles.push(RoleState {
             name: "file-gateway",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Nowhere,
             files: Some(Site::of_gateway(config.file_gateway.root.clone())),
             policy: policy(std::time::Duration::ZERO),

@@ -77,10 +77,12 @@ pub(super) struct Worker<E: Engine> {
     pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
+    /// Publishers that wait for another one to give its stream up.
+    pub(super) claimants: Vec<Sock>,
     pub(super) clips: Vec<Clip>,
     doors: Vec<Door>,
     mail: Mailbox<Message>,
-    conns: Vec<Option<Conn>>,
+    pub(super) conns: Vec<Option<Conn>>,
     deadlines: Vec<Millis>,
     open: usize,
     resting: Vec<u32>,
@@ -112,6 +114,7 @@ impl<E: Engine> Worker<E> {
             pulls: Pulls::default(),
             files,
             waiting: HashMap::new(),
+            claimants: Vec::new(),
             clips: Vec::new(),
             doors,
             mail,
@@ -213,6 +216,8 @@ impl<E: Engine> Worker<E> {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
             }
             Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
+            Message::GiveUp(stream) => self.on_give_up(stream),
+            Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
@@ -223,7 +228,7 @@ impl<E: Engine> Worker<E> {
         self.counters[role].accepted.add(1);
         let limits = RequestLimits::new(self.shared.config.limits.request_head);
         let kind = match speaks {
-            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::new(&self.shared.config))),
+            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp(&self.shared.config))),
             Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
             Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
         };
@@ -312,7 +317,10 @@ impl<E: Engine> Worker<E> {
         self.open -= 1;
         self.no_deadline(sock);
         match conn.kind {
-            Kind::Publisher(publisher) => self.unpublish(role, *publisher),
+            Kind::Publisher(publisher) => {
+                self.claimants.retain(|other| *other != sock);
+                self.unpublish(role, *publisher);
+            }
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
             Kind::Viewer(id, _) => self.viewer_left(role, id),
             Kind::Pull(id) => self.pull_closed(id),

@@ -94,7 +94,7 @@ fn bytes_come_in_and_go_out() {
 
 #[test]
 fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
-    let pattern: Vec<u8> = (0..1u32 << 20).map(|n| (n * 31 >> 3) as u8).collect();
+    let pattern: Vec<u8> = (0..1usize << 20).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
     for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
         let (mut engine, address) = listening_by(mode, path);
         let mut peer = TcpStream::connect(address).unwrap();

@@ -15,5 +15,6 @@ mod files_life;
 mod files_proxy;
 mod harness;
 mod misuse;
+mod push;
 mod restart;
 mod upstream;

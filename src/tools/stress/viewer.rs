@@ -47,6 +47,8 @@ struct Look {
 #[derive(Debug)]
 pub(super) struct Viewer {
     socket: Socket,
+    /// Place of its stream among the run's.
+    pub(super) target: usize,
     sampled: bool,
     asked: bool,
     look: Option<Box<Look>>,
@@ -65,7 +67,13 @@ pub(super) struct Viewer {
 
 impl Viewer {
     /// Begins to connect.
-    pub(super) fn connect(number: usize, to: SocketAddr, sampled: bool, now: u64) -> Result<Self, Fault> {
+    pub(super) fn connect(
+        number: usize,
+        target: usize,
+        to: SocketAddr,
+        sampled: bool,
+        now: u64,
+    ) -> Result<Self, Fault> {
         let failed =
             |error: std::io::Error| Fault::Connect(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         let socket =
@@ -86,6 +94,7 @@ impl Viewer {
         let look = Box::new(Look { head: Vec::new(), framing: None, chain: Chain::new() });
         Ok(Self {
             socket,
+            target,
             sampled,
             asked: false,
             look: Some(look),
@@ -167,6 +176,11 @@ impl Viewer {
         Ok(())
     }
 
+    /// Bytes of the measured time.
+    pub(super) const fn measured(&self) -> u64 {
+        self.bytes - self.bytes_at_start
+    }
+
     /// Counts a stall that has not ended yet.
     pub(super) fn close_books(&mut self, now: u64) {
         if self.fault.is_none() && now.saturating_sub(self.last) > STALL_US {
@@ -180,8 +194,9 @@ impl Viewer {
         Some((look.chain.media_time(), look.chain.tags()))
     }
 
-    pub(super) const fn is_sampled(&self) -> bool {
-        self.sampled
+    /// When the stamped tags were sent that came since this was asked last.
+    pub(super) fn take_stamps(&mut self) -> impl Iterator<Item = u64> {
+        self.look.as_mut().map(|look| look.chain.take_stamps()).into_iter().flatten()
     }
 }
 
