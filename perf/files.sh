@@ -97,7 +97,7 @@ measure() {
   IFS=- read -r size connections new <<<"$case"
   [[ $new == new ]] && header=(-H "Connection: close")
   "start_$what"
-  taskset -c "$load_core" wrk -t1 -c4 -d0.3s "http://$address/$size" >/dev/null
+  taskset -c "$load_core" wrk -t1 -c4 -d1s "http://$address/$size" >/dev/null
   before=$(cpu_ticks "$pid")
   report=$(taskset -c "$load_core" wrk -t1 "-c$connections" "-d${duration}s" --latency --timeout 30s \
     "${header[@]}" "http://$address/$size")

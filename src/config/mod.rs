@@ -10,14 +10,14 @@ pub mod load;
 pub mod units;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{LogFormat, Record, SendPath, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -95,6 +95,8 @@ pub struct Config {
     pub flv_gateway: FlvGateway,
     /// The role that serves files.
     pub file_gateway: FileGateway,
+    /// The log of requests for files and pages, in every role.
+    pub access_log: AccessLog,
     /// How streams are recorded.
     pub recording: Recording,
     /// Bounds of live streams and their viewers, in every role.
@@ -177,6 +179,39 @@ pub struct FileGateway {
     pub listen: SocketAddr,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
+    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// The folder that fetched files are kept in.
+    pub cache: PathBuf,
+    /// Bytes that the folder may hold.
+    #[serde(with = "units::size")]
+    pub cache_size: usize,
+    /// The largest file that is fetched, in bytes.
+    #[serde(with = "units::size")]
+    pub cache_file: usize,
+    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
+    #[serde(with = "units::duration")]
+    pub playlist_life: Duration,
+    /// How long old files are served while no upstream answers.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
+}
+
+/// The log of requests for files and pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The file, or `-` for standard output; `None` (written "off"): none.
+    #[serde(with = "units::path_or_off")]
+    pub path: Option<PathBuf>,
+    /// How its lines look.
+    pub format: AccessFormat,
+    /// One request in so many is written.
+    pub sample: u64,
+    /// Peers whose `X-Real-IP` is believed.
+    #[serde(with = "units::hosts")]
+    pub proxies: Vec<IpAddr>,
 }
 
 /// How streams are recorded, and how long recordings are kept.
@@ -200,7 +235,7 @@ pub struct Recording {
     #[serde(with = "units::size")]
     pub min_free: usize,
     /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
-    pub hook: String,
+    pub hook: Hook,
 }
 
 /// Bounds of live streams and their viewers.
@@ -276,6 +311,7 @@ impl Default for Config {
             origin: Origin::default(),
             flv_gateway: FlvGateway::default(),
             file_gateway: FileGateway::default(),
+            access_log: AccessLog::default(),
             recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
@@ -318,7 +354,23 @@ impl Default for FlvGateway {
 
 impl Default for FileGateway {
     fn default() -> Self {
-        Self { listen: (ANY, 8100).into(), root: "/var/lib/uringcast".into() }
+        Self {
+            listen: (ANY, 8100).into(),
+            root: "/var/lib/uringcast".into(),
+            upstream: Vec::new(),
+            cache: "/var/cache/uringcast".into(),
+            cache_size: 10 * 1024 * MIB,
+            cache_file: 1024 * MIB,
+            playlist_life: SECOND,
+            stale: SECOND * 60,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        let proxies = vec![LOOPBACK.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { path: None, format: AccessFormat::default(), sample: 1, proxies }
     }
 }
 
@@ -331,7 +383,7 @@ impl Default for Recording {
             keep_time: Duration::ZERO,
             keep_size: 0,
             min_free: 512 * MIB,
-            hook: String::new(),
+            hook: Hook::Nobody,
         }
     }
 }

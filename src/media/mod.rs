@@ -6,6 +6,7 @@ pub mod av1;
 pub mod bits;
 pub mod codec;
 pub mod flv;
+pub mod flv_index;
 pub mod h264;
 pub mod h265;
 pub mod m3u8;

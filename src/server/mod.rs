@@ -21,6 +21,8 @@ pub mod announce;
 mod api;
 mod clip;
 mod conn;
+#[cfg(test)]
+mod cost;
 pub mod counters;
 mod fanout;
 pub mod files;

@@ -1,14 +1,16 @@
 //! What all loops of a process share: roles, their directories, and the way to each other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
 use super::files::Site;
+use super::files::proxy::Fetched;
+use super::files::writer::LogQueue;
 use super::view::Policy;
 use crate::config::{self, Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
@@ -17,6 +19,7 @@ use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
+use crate::protocol::http::RelPath;
 use crate::uring::Millis;
 use crate::uring::mailbox::Postbox;
 
@@ -38,6 +41,15 @@ pub enum Message {
         stream: Arc<Stream>,
         /// The HTTP status for those who have had nothing of it.
         status: u16,
+    },
+    /// A file that was wanted from an upstream is there, or is not.
+    Fetched {
+        /// The role it was wanted for.
+        role: usize,
+        /// The file.
+        path: RelPath,
+        /// What became of it.
+        outcome: Fetched,
     },
     /// The publisher of the stream of that id is to give it up: another one takes it over.
     GiveUp(u64),
@@ -156,6 +168,8 @@ pub struct Shared {
     pub beats: Vec<AtomicU64>,
     /// Per loop, the milliseconds that no window is shorter than at present.
     pub floors: Vec<AtomicU64>,
+    /// Where the access log goes, if there is one.
+    pub access_log: OnceLock<LogQueue>,
     pub(super) phase: AtomicU8,
 }
 
@@ -180,6 +194,7 @@ impl Shared {
             posts,
             addresses,
             started,
+            access_log: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }

@@ -45,6 +45,15 @@ pub(super) enum Speaks {
     Files,
 }
 
+/// What a loop may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Connections; further ones are told that it is full.
+    pub(super) connections: usize,
+    /// Open files that it keeps for the next who asks.
+    pub(super) files: usize,
+}
+
 /// Events handled before the fan-out has its turn.
 const EVENTS_A_TURN: usize = 4096;
 /// The distance of sweeps.
@@ -79,8 +88,7 @@ pub(super) struct Worker<E: Engine> {
     resting: Vec<u32>,
     next_sweep: Millis,
     next_stall_sweep: Millis,
-    /// Connections that it takes; further ones are told so.
-    capacity: usize,
+    room: Room,
     stop: bool,
 }
 
@@ -91,9 +99,10 @@ impl<E: Engine> Worker<E> {
         shared: Arc<Shared>,
         doors: Vec<Door>,
         mail: Mailbox<Message>,
-        capacity: usize,
+        room: Room,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let files = Files::new(&shared, room.files);
         let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
@@ -103,7 +112,7 @@ impl<E: Engine> Worker<E> {
             fanout: Fanout::new(SLICE),
             pace,
             pulls: Pulls::default(),
-            files: Files::default(),
+            files,
             waiting: HashMap::new(),
             claimants: Vec::new(),
             clips: Vec::new(),
@@ -115,7 +124,7 @@ impl<E: Engine> Worker<E> {
             resting: Vec::new(),
             next_sweep: 0,
             next_stall_sweep: 0,
-            capacity,
+            room,
             stop: false,
         }
     }
@@ -127,6 +136,7 @@ impl<E: Engine> Worker<E> {
         }
         // Others may drain for long yet: a loop that has ended does not hang.
         self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
+        self.sweep_files();
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -205,6 +215,7 @@ impl<E: Engine> Worker<E> {
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
             }
+            Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
             Message::GiveUp(stream) => self.on_give_up(stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
             Message::Drain => self.drain(),
@@ -223,7 +234,7 @@ impl<E: Engine> Worker<E> {
         };
         self.add(Conn { sock, role, kind, out: Outbox::default() });
         self.deadline(sock, self.request_time());
-        if self.open > self.capacity {
+        if self.open > self.room.connections {
             self.counters[role].turned_away.add(1);
             self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
         }
@@ -268,6 +279,7 @@ impl<E: Engine> Worker<E> {
             self.deadlines.resize(place + 1, NEVER);
         }
         debug_assert!(self.conns[place].is_none(), "a place is free before it is used again");
+        self.counters[conn.role].connections.add(1);
         self.conns[place] = Some(conn);
         self.open += 1;
     }
@@ -301,6 +313,7 @@ impl<E: Engine> Worker<E> {
     fn close(&mut self, conn: Conn, fate: Fate) {
         let (sock, role) = (conn.sock, conn.role);
         self.log_close(&conn, &fate);
+        self.counters[role].connections.sub(1);
         self.open -= 1;
         self.no_deadline(sock);
         match conn.kind {
@@ -311,7 +324,8 @@ impl<E: Engine> Worker<E> {
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
             Kind::Viewer(id, _) => self.viewer_left(role, id),
             Kind::Pull(id) => self.pull_closed(id),
-            Kind::Request(_) | Kind::Client(_) | Kind::Leaving => {}
+            Kind::Client(mut client) => self.client_closed(role, &mut client),
+            Kind::Request(_) | Kind::Leaving => {}
         }
         self.engine.close(sock);
     }
@@ -467,6 +481,7 @@ impl<E: Engine> Worker<E> {
             self.fanout.sweep(now);
         }
         self.sweep_pulls(now);
+        self.sweep_files();
         if self.index == 0 {
             self.expire_streams(now);
         }

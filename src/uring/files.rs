@@ -16,6 +16,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use io_uring::types::{Fd, OpenHow};
@@ -97,6 +98,13 @@ pub struct Modified {
     pub nanos: u32,
 }
 
+impl Modified {
+    /// The time since 1970; times before that count as 1970.
+    pub fn since_epoch(self) -> Duration {
+        u64::try_from(self.seconds).map_or(Duration::ZERO, |seconds| Duration::new(seconds, self.nanos))
+    }
+}
+
 /// A regular file as it was when it was opened.
 #[derive(Debug)]
 pub struct OpenFile {
@@ -105,6 +113,8 @@ pub struct OpenFile {
     pub len: u64,
     /// When it was changed last.
     pub modified: Modified,
+    /// When its inode was changed last: also by a rename, or by setting its times.
+    pub inode_changed: Modified,
     /// Device and inode.
     pub identity: (u64, u64),
     probe: Cell<Probe>,
@@ -145,6 +155,7 @@ impl OpenFile {
             fd,
             len: stat.stx_size,
             modified: Modified { seconds: stat.stx_mtime.tv_sec, nanos: stat.stx_mtime.tv_nsec },
+            inode_changed: Modified { seconds: stat.stx_ctime.tv_sec, nanos: stat.stx_ctime.tv_nsec },
             identity: (device, stat.stx_ino),
             probe: Cell::new(Probe::Cachestat),
             hot: Cell::default(),

@@ -41,6 +41,15 @@ fn connect(addr: SocketAddr) -> TcpStream {
     socket
 }
 
+/// A connection for which the kernel here holds a few kilobytes only.
+fn narrow(addr: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(32 << 10).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.into()
+}
+
 fn put(path: &Path, bytes: &[u8]) {
     let aside = path.with_extension("part");
     fs::write(&aside, bytes).unwrap();
@@ -146,7 +155,7 @@ fn a_file_that_shrinks_under_way_is_not_called_whole() {
 fn a_slow_client_is_served_and_a_dead_one_is_not_waited_for() {
     let scratch = Scratch::new("files-slow");
     let gateway =
-        gateway(&scratch, "[limits]\nrequest_time = \"1s\"\nkeep_alive = \"2s\"\nsend_time = \"2s\"\n");
+        gateway(&scratch, "[limits]\nrequest_time = \"1s\"\nkeep_alive = \"1s\"\nsend_time = \"2s\"\n");
     let addr = gateway.addr("listen");
     let bytes = pattern(6_000_000);
     fs::write(root(&scratch).join("large.mp4"), &bytes).unwrap();
@@ -154,16 +163,17 @@ fn a_slow_client_is_served_and_a_dead_one_is_not_waited_for() {
 
     // Reads a little now and then: four times as long as a client may take nothing.
     let slow = std::thread::spawn(move || {
-        let mut socket = connect(addr);
+        let mut socket = narrow(addr);
         socket.write_all(request).unwrap();
-        let (mut all, mut piece) = (Vec::new(), vec![0; 400_000]);
+        let mut all = Vec::new();
         loop {
-            let len = socket.read(&mut piece).unwrap();
-            if len == 0 {
+            // What it does not read waits at the server: the kernel holds little for it.
+            let before = all.len();
+            Read::by_ref(&mut socket).take(300_000).read_to_end(&mut all).unwrap();
+            if all.len() == before {
                 return all;
             }
-            all.extend_from_slice(&piece[..len]);
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(400));
         }
     });
     // Takes nothing of more than the kernel holds for it.
@@ -191,11 +201,11 @@ fn a_slow_client_is_served_and_a_dead_one_is_not_waited_for() {
     assert!(all.starts_with(b"HTTP/1.1 200"));
 
     dripped.join().unwrap();
+    let all = slow.join().unwrap();
+    assert!(all.ends_with(&bytes), "{} bytes came", all.len());
     let mut got = Vec::new();
     let broken = dead.read_to_end(&mut got).is_err() || (got.len() as u64) < HUGE;
     assert!(broken, "who took nothing for long was sent all of it");
-    let all = slow.join().unwrap();
-    assert!(all.ends_with(&bytes), "{} bytes came", all.len());
 }
 
 #[test]
@@ -339,4 +349,61 @@ fn three_gateways_behind_an_nginx() {
             assert!(answer.status == 206 && body == bytes[100..200], "{name} in round {round}");
         }
     }
+}
+
+#[test]
+fn requests_are_logged_and_counted() {
+    let scratch = Scratch::new("files-log");
+    let log = scratch.path("access.log");
+    // Lines of several loops come as each hands them over.
+    let config = format!("loops = 1\n[access_log]\npath = {:?}\n", log.to_str().unwrap());
+    let gateway = gateway(&scratch, &config);
+    let addr = gateway.addr("listen");
+    fs::create_dir_all(root(&scratch).join("hls/live/a")).unwrap();
+    let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n";
+    fs::write(root(&scratch).join("hls/live/a/index.m3u8"), playlist).unwrap();
+    fs::write(root(&scratch).join("hls/live/a/segment_1.ts"), pattern(20_000)).unwrap();
+    for (viewer, agent) in [("10.0.0.1", "x"), ("10.0.0.1", "y\\\""), ("10.0.0.2", "x"), ("10.0.0.2", "x")] {
+        let fields = format!("X-Real-IP: {viewer}\r\nUser-Agent: {agent}\r\n");
+        assert_eq!(http(addr, "GET", "/hls/live/a/index.m3u8", &fields).0.status, 200);
+    }
+    assert_eq!(http(addr, "GET", "/hls/live/a/segment_1.ts", "Range: bytes=5-14\r\n").0.status, 206);
+    assert_eq!(get(addr, "/none").0, 404);
+    assert_eq!(get(addr, "/%zz").0, 400);
+    let lines = until("seven lines", || {
+        let text = fs::read_to_string(&log).unwrap();
+        (text.lines().count() == 7).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
+    });
+    assert!(lines[1].starts_with("10.0.0.1 - - ["), "{}", lines[1]);
+    assert!(
+        lines[1].ends_with(r#" "GET /hls/live/a/index.m3u8 HTTP/1.1" 200 32 "-" "y\x5C\x22""#),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[4].contains(r#""GET /hls/live/a/segment_1.ts HTTP/1.1" 206 10 "#), "{}", lines[4]);
+    assert!(lines[5].contains(" 404 ") && lines[6].contains(r#""-" 400 "#), "{lines:?}");
+
+    let metrics = until("the metrics", || {
+        let (_, page) = http(gateway.addr("admin"), "GET", "/metrics", "");
+        let page = String::from_utf8(page).unwrap();
+        page.contains("uringcast_hls_viewers{role=\"file-gateway\"} 4").then_some(page)
+    });
+    for line in [
+        "uringcast_http_answers_total{role=\"file-gateway\",code=\"206\"} 1",
+        "uringcast_http_answers_total{role=\"file-gateway\",code=\"404\"} 1",
+        "uringcast_files_total{role=\"file-gateway\",kind=\"playlist\"} 4",
+        "uringcast_file_bytes_total{role=\"file-gateway\",kind=\"segment\"} 10",
+        "uringcast_hls_sessions_total{role=\"file-gateway\"} 4",
+        "uringcast_hls_stream_viewers{role=\"file-gateway\",stream=\"live/a\"} 4",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line} is not in\n{metrics}");
+    }
+
+    // Moved away as logrotate does.
+    fs::rename(&log, scratch.path("access.log.1")).unwrap();
+    gateway.guard.signal("USR1");
+    until("the new file", || {
+        get(addr, "/none");
+        log.exists().then_some(())
+    });
 }

@@ -12,6 +12,7 @@ mod crowd;
 mod demo;
 mod files;
 mod files_life;
+mod files_proxy;
 mod harness;
 mod misuse;
 mod push;

@@ -88,6 +88,18 @@ pub enum Method {
 }
 
 impl Method {
+    /// As it is written in a request; `-` for those that are not known.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Other => "-",
+        }
+    }
+
     fn from_name(name: &str) -> Self {
         match name {
             "GET" => Self::Get,

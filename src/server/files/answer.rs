@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::entry::{Content, Entry};
+use crate::protocol::http::FileKind;
 use crate::protocol::http::conditional::{self, Verdict};
 use crate::protocol::http::range::Range;
 use crate::protocol::http::request::{Method, Request};
@@ -34,12 +35,20 @@ pub(super) struct Answer {
     pub(super) body: Body,
     /// Whether the connection stays open behind it.
     pub(super) keep: bool,
+    /// What kind of file or page it brings, if it does.
+    pub(super) kind: Option<FileKind>,
+    /// Bytes of the head alone.
+    head_len: u64,
+    /// Bytes that were sent.
+    pub(super) sent: u64,
 }
 
 impl Answer {
     /// Bytes that are a whole answer.
     pub(super) fn of_page(status: u16, page: impl Into<Bytes>, keep: bool) -> Self {
-        Self { status, head: page.into(), body: Body::None, keep }
+        let page = page.into();
+        let head_len = page.windows(4).position(|end| end == b"\r\n\r\n").map_or(page.len(), |at| at + 4);
+        Self { status, head: page, body: Body::None, keep, kind: None, head_len: head_len as u64, sent: 0 }
     }
 
     /// The answer to a GET or HEAD of a file.
@@ -48,7 +57,7 @@ impl Answer {
             Verdict::Proceed => {}
             Verdict::NotModified => {
                 let head = head(304, date, keep, &[&entry.version_fields]);
-                return Self { status: 304, head: head.into(), body: Body::None, keep };
+                return Self::of_page(304, head, keep);
             }
             Verdict::Failed => return Self::of_error(412, "The file has changed.", &[], request, keep),
         }
@@ -83,10 +92,10 @@ impl Answer {
             let _ = write!(length, "Content-Range: bytes {from}-{}/{}\r\n", from + len - 1, entry.len);
         }
         let mut head = head(status, date, keep, &[&entry.content_fields, &entry.version_fields, &length]);
-        if request.method == Method::Head || len == 0 {
-            return Self { status, head: head.into(), body: Body::None, keep };
-        }
+        let head_len = head.len() as u64;
+        let none = request.method == Method::Head || len == 0;
         let body = match &entry.content {
+            _ if none => Body::None,
             Content::File(file) => Body::File { file: Rc::clone(file), from, to: from + len },
             Content::Memory(bytes) => {
                 let at = usize::try_from(from).expect("within what is in memory");
@@ -99,7 +108,12 @@ impl Answer {
                 }
             }
         };
-        Self { status, head: head.into(), body, keep }
+        Self { status, head: head.into(), body, keep, kind: Some(entry.kind), head_len, sent: 0 }
+    }
+
+    /// Bytes of the body that were sent.
+    pub(super) fn body_sent(&self) -> u64 {
+        self.sent.saturating_sub(self.head_len)
     }
 
     /// Bytes of head and body that are still to be sent.

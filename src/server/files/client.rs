@@ -1,12 +1,16 @@
 //! A connection of a file client: its requests, answered one after the other.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
 use super::answer::Answer;
+use super::entry::Entry;
+use super::log::{Log, Record};
 use super::lookup::Found;
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
 use crate::protocol::http::response::{error_page_with, preflight};
-use crate::protocol::http::{BodyLength, RelPath, error_page};
+use crate::protocol::http::{BodyLength, FileKind, RelPath, error_page};
 use crate::server::api;
 use crate::server::conn::{Conn, Fate, Kind};
 use crate::server::shared::Phase;
@@ -29,8 +33,12 @@ pub(in crate::server) struct Client {
     asked: Option<(Box<Request>, u8)>,
     /// What is being sent.
     pub(super) answer: Option<Answer>,
+    /// What the access log will say of it.
+    pub(super) record: Option<Box<Record>>,
     /// Bytes of a file that the last send was given.
     pub(super) offered: u32,
+    /// Who is connected, once somebody has asked.
+    peer: Option<IpAddr>,
     /// Part of a head has come, and its time runs.
     begun: bool,
     /// It will not send any more.
@@ -40,7 +48,16 @@ pub(in crate::server) struct Client {
 impl Client {
     pub(in crate::server) fn new(limits: RequestLimits) -> Self {
         let reader = RequestReader::new(limits);
-        Self { reader, asked: None, answer: None, offered: 0, begun: false, finished: false }
+        Self {
+            reader,
+            asked: None,
+            answer: None,
+            record: None,
+            offered: 0,
+            peer: None,
+            begun: false,
+            finished: false,
+        }
     }
 
     /// Whether an answer is on its way.
@@ -108,6 +125,13 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// The connection is closed: an answer that was under way counts as far as it came.
+    pub(in crate::server) fn client_closed(&mut self, role: usize, client: &mut Client) {
+        if let Some(answer) = client.answer.take() {
+            self.account(role, &answer, client.record.take());
+        }
+    }
+
     /// Takes the next request, if it is there.
     pub(super) fn next_request(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
         let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
@@ -136,10 +160,20 @@ impl<E: Engine> Worker<E> {
         let (role, peer) = (self.role(conn.role).name, self.peer(conn.sock));
         self.counters[conn.role].bad_peers.add(1);
         tracing::debug!(role, peer, reason = %error, "refused a request");
+        if self.files.log.as_mut().is_some_and(Log::wants) {
+            let (peer, now) = (self.peer_of(conn), self.engine.now());
+            let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
+            client.record = Some(Record::of_nonsense(peer, now));
+        }
         self.begin_answer(conn, Answer::of_page(error.status(), error.page(), false))
     }
 
     fn serve(&mut self, conn: &mut Conn, request: Request) -> Fate {
+        if self.files.log.as_mut().is_some_and(Log::wants) {
+            let (viewer, now) = (self.viewer_of(conn, &request), self.engine.now());
+            let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
+            client.record = Some(Record::of_request(&request, viewer, now));
+        }
         let keep = self.keeps(&request);
         if request.method == Method::Options {
             let asked = request.header("access-control-request-headers");
@@ -194,6 +228,35 @@ impl<E: Engine> Worker<E> {
         self.begin_answer(conn, Answer::of_page(200, page, keep))
     }
 
+    /// The address of the peer.
+    fn peer_of(&self, conn: &mut Conn) -> Option<IpAddr> {
+        let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
+        if client.peer.is_none() {
+            client.peer = self.engine.peer(conn.sock).map(|peer| peer.ip().to_canonical());
+        }
+        client.peer
+    }
+
+    /// The address of who asks: the peer's, or what a proxy that is believed says.
+    fn viewer_of(&self, conn: &mut Conn, request: &Request) -> Option<IpAddr> {
+        let peer = self.peer_of(conn)?;
+        let believed = self.shared.config.access_log.proxies.contains(&peer);
+        let told = request.header("x-real-ip").filter(|_| believed).and_then(|text| text.trim().parse().ok());
+        Some(told.unwrap_or(peer))
+    }
+
+    /// Notes who watches what.
+    fn note_viewer(&mut self, conn: &mut Conn, request: &Request, path: &RelPath, entry: &Entry) {
+        if !matches!(entry.kind, FileKind::Playlist | FileKind::Segment) {
+            return;
+        }
+        let viewer = (self.viewer_of(conn, request), request.header("user-agent"));
+        let now = self.engine.now();
+        let Some(site) = &self.shared.roles[conn.role].files else { return };
+        let notes = self.files.notes.entry(conn.role).or_default();
+        notes.note(&site.audience, path, entry.kind, viewer, entry.target, now);
+    }
+
     /// Whether the connection stays open behind the answer to a request.
     fn keeps(&self, request: &Request) -> bool {
         request.keep_alive() && self.shared.phase() != Phase::Draining
@@ -215,11 +278,14 @@ impl<E: Engine> Worker<E> {
         let path = if request.path == "/" { "/index.html" } else { &request.path };
         let path = RelPath::parse(path).ok().filter(|path| site.shows(path));
         let page = if pages_first { self.find_page(&request.path) } else { None };
-        let found = match (page, path) {
+        let found = match (page, &path) {
             (Some(page), _) => Found::Entry(page),
-            (None, Some(path)) => self.find_file(role, &path, &request, conn.sock),
+            (None, Some(path)) => self.find_file(role, path, &request, conn.sock),
             (None, None) => Found::Missing,
         };
+        if let (Found::Entry(entry), Some(path)) = (&found, &path) {
+            self.note_viewer(conn, &request, path, entry);
+        }
         let found = match found {
             Found::Missing if !pages_first => {
                 self.find_page(&request.path).map_or(Found::Missing, Found::Entry)
@@ -236,8 +302,10 @@ impl<E: Engine> Worker<E> {
             Found::Later if looks < LOOKS_MAX => {
                 let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
                 client.asked = Some((request, looks + 1));
+                self.deadline(conn.sock, self.send_time()); // an upstream may take its time
                 return Fate::Keep;
             }
+            Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
             Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
         };
         self.begin_answer(conn, answer)

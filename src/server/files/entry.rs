@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) content: Content,
     pub(super) len: u64,
     pub(super) kind: FileKind,
+    /// The target duration in seconds that a playlist tells.
+    pub(super) target: Option<u32>,
     /// Seconds since 1970.
     pub(super) modified: Option<u64>,
     etag: String,
@@ -83,6 +85,7 @@ impl Entry {
             let _ = write!(entry.content_fields, "Content-Encoding: {}\r\n", coding.token());
         }
         if let Some(body) = body.filter(|body| body.len() as u64 == file.len) {
+            entry.target = target_duration(&body).filter(|_| entry.kind == FileKind::Playlist);
             entry.content = Content::Memory(body);
         }
         entry.file = Some(file);
@@ -118,7 +121,17 @@ impl Entry {
             kind.media_type
         );
         let etag = etag.to_owned();
-        Self { content, len, kind: kind.kind, modified, etag, version_fields, content_fields, file: None }
+        Self {
+            content,
+            len,
+            kind: kind.kind,
+            target: None,
+            modified,
+            etag,
+            version_fields,
+            content_fields,
+            file: None,
+        }
     }
 
     pub(super) fn validators(&self) -> Validators<'_> {
@@ -129,4 +142,10 @@ impl Entry {
     pub(super) fn is_still(&self, file: &OpenFile) -> bool {
         self.file.as_ref().is_some_and(|known| known.is_same(file))
     }
+}
+
+/// The value of `EXT-X-TARGETDURATION` (RFC 8216, 4.3.3.1) in a playlist.
+fn target_duration(playlist: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(playlist).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("#EXT-X-TARGETDURATION:"))?.trim().parse().ok()
 }

@@ -1,17 +1,22 @@
 //! From a path to an entry, through the cache and the ring.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::cache::{Key, Known};
+use super::cache::{Finding, Key, Known, Stage};
 use super::entry::{Coding, Entry, SMALL};
+use super::proxy::{Age, Fetched, Order, Proxy};
+use super::site::Site;
 use crate::protocol::http::request::Request;
 use crate::protocol::http::{FileType, RelPath};
 use crate::server::pages;
+use crate::server::shared::millis;
 use crate::server::worker::Worker;
-use crate::uring::files::OpenFile;
+use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Sock};
 
 /// What a look for a file gave.
@@ -22,6 +27,8 @@ pub(super) enum Found {
     Later,
     /// Too many files are being opened.
     Busy,
+    /// No upstream could say.
+    Unreachable,
 }
 
 impl<E: Engine> Worker<E> {
@@ -47,28 +54,42 @@ impl<E: Engine> Worker<E> {
     }
 
     fn find_one(&mut self, key: &Key, asker: Sock) -> Found {
-        match self.files.cache.get(key, asker, self.engine.now()) {
+        let known = self.files.cache.get(key, asker, self.engine.now());
+        let counters = &self.counters[key.role].files;
+        match known {
+            Known::Entry(_) | Known::Missing => counters.hits.add(1),
+            _ => counters.misses.add(1),
+        }
+        match known {
             Known::Entry(entry) => Found::Entry(entry),
             Known::Missing => Found::Missing,
             Known::Wait => Found::Later,
             Known::Busy => Found::Busy,
+            Known::Unreachable => Found::Unreachable,
             Known::Look(ticket) => {
-                let site = self.role(key.role).files.as_ref().expect("asked of a role that serves files");
-                match site.folder() {
-                    Some(folder) => {
-                        let compressed = key.coding.map(|coding| key.path.with_suffix(coding.suffix()));
-                        let path = compressed.as_ref().unwrap_or(&key.path);
-                        self.engine.open_file(&folder, path.as_str(), ticket);
-                        Found::Later
-                    }
-                    None => {
-                        let alone = self.files.cache.found(ticket, None, self.engine.now());
-                        debug_assert_eq!(alone, [asker], "nobody can have come in between");
-                        Found::Missing
-                    }
+                if self.open_below(ticket, self.site(key.role).folder()) {
+                    return Found::Later;
                 }
+                // There is no folder, so there are no files.
+                let alone = self.files.cache.found(ticket, Finding::Missing, self.engine.now());
+                debug_assert_eq!(alone, [asker], "nobody can have come in between");
+                Found::Missing
             }
         }
+    }
+
+    fn site(&self, role: usize) -> &Site {
+        self.role(role).files.as_ref().expect("asked of a role that serves files")
+    }
+
+    /// Opens the file that a look is for below a folder, if there is one.
+    fn open_below(&mut self, ticket: u64, folder: Option<Arc<Folder>>) -> bool {
+        let Some(folder) = folder else { return false };
+        let key = &self.files.cache.look(ticket).key;
+        let compressed = key.coding.map(|coding| key.path.with_suffix(coding.suffix()));
+        let path = compressed.as_ref().unwrap_or(&key.path);
+        self.engine.open_file(&folder, path.as_str(), ticket);
+        true
     }
 
     /// An embedded page.
@@ -83,45 +104,121 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(in crate::server) fn on_opened(&mut self, ticket: u64, result: Result<Rc<OpenFile>, Errno>) {
-        let file = match result {
-            Ok(file) => file,
-            Err(error) => {
-                if !matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) {
-                    let path = &self.files.cache.look(ticket).key.path;
-                    tracing::debug!(?path, %error, "cannot open a file");
+        let stage = self.files.cache.look(ticket).stage;
+        match result {
+            Ok(file) if stage == Stage::Cache => self.opened_fetched(ticket, file),
+            Ok(file) => self.opened(ticket, file),
+            Err(error) if is_absence(error) => match (stage, self.proxy_of(ticket)) {
+                (Stage::Root, Some(proxy)) => {
+                    let folder = Arc::clone(&proxy.folder);
+                    self.files.cache.look(ticket).stage = Stage::Cache;
+                    self.open_below(ticket, Some(folder));
                 }
-                return self.found(ticket, None);
+                (Stage::Cache, Some(_)) => self.fetch(ticket, None),
+                _ => self.found(ticket, Finding::Missing),
+            },
+            Err(error) => {
+                tracing::debug!(path = ?self.files.cache.look(ticket).key.path, %error, "cannot open a file");
+                let known = self.files.cache.known(ticket);
+                self.found(ticket, known.map_or(Finding::Failed, Finding::Entry));
             }
-        };
-        if let Some(entry) = self.files.cache.unchanged(ticket, &file) {
-            self.found(ticket, Some(entry));
+        }
+    }
+
+    /// A file was opened: it may be the one that was known before, or is loaded if it is small.
+    fn opened(&mut self, ticket: u64, file: Rc<OpenFile>) {
+        let known = self.files.cache.known(ticket);
+        if let Some(entry) = known.filter(|entry| entry.is_still(&file)) {
+            self.found(ticket, Finding::Entry(entry));
         } else if (1..=SMALL).contains(&file.len) {
             let len = u32::try_from(file.len).expect("small");
             self.engine.load_file(&file, len, ticket);
             self.files.cache.look(ticket).file = Some(file);
         } else {
-            self.opened(ticket, file, None);
+            self.adopt(ticket, file, None);
+        }
+    }
+
+    /// The upstreams that a look may go on to: files that are neither compressed ones nor embedded pages.
+    fn proxy_of(&mut self, ticket: u64) -> Option<&Proxy> {
+        let key = self.files.cache.look(ticket).key.clone();
+        let page = pages::find(&format!("/{}", key.path.as_str())).is_some();
+        self.site(key.role).proxy.as_ref().filter(|_| key.coding.is_none() && !page)
+    }
+
+    /// There is a fetched file: it may be too old.
+    fn opened_fetched(&mut self, ticket: u64, file: Rc<OpenFile>) {
+        let path = self.files.cache.look(ticket).key.path.clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let age = millis(now.saturating_sub(file.inode_changed.since_epoch()));
+        let at = self.index;
+        let Some(proxy) = self.proxy_of(ticket) else { return self.opened(ticket, file) };
+        match proxy.age(FileType::of(path.extension()).kind, age) {
+            // Whether the fetcher hears of it matters little: the next look tells it again.
+            Age::Fresh => drop(proxy.order(Order::Used(path))),
+            Age::Aging => drop(proxy.order(Order::Fetch { path, at })),
+            Age::Stale => return self.fetch(ticket, Some(file)),
+            Age::Dead => return self.fetch(ticket, None),
+        }
+        self.opened(ticket, file);
+    }
+
+    /// Has a file fetched; `stale` is served if that fails.
+    fn fetch(&mut self, ticket: u64, stale: Option<Rc<OpenFile>>) {
+        let look = self.files.cache.look(ticket);
+        (look.stage, look.file) = (Stage::Fetching, stale);
+        let order = Order::Fetch { path: look.key.path.clone(), at: self.index };
+        if !self.proxy_of(ticket).is_some_and(|proxy| proxy.order(order)) {
+            self.not_fetched(ticket);
+        }
+    }
+
+    pub(in crate::server) fn on_fetched(&mut self, role: usize, path: &RelPath, outcome: Fetched) {
+        let Some(ticket) = self.files.cache.fetching(role, path) else { return };
+        match outcome {
+            Fetched::There => {
+                self.files.cache.look(ticket).stage = Stage::Fetched;
+                let folder = self.proxy_of(ticket).map(|proxy| Arc::clone(&proxy.folder));
+                let opening = self.open_below(ticket, folder);
+                debug_assert!(opening, "who fetches has a folder for it");
+            }
+            Fetched::Missing => self.found(ticket, Finding::Missing),
+            Fetched::Failed => self.not_fetched(ticket),
+        }
+    }
+
+    fn not_fetched(&mut self, ticket: u64) {
+        match self.files.cache.look(ticket).file.take() {
+            Some(stale) => self.opened(ticket, stale),
+            None => self.found(ticket, Finding::Unreachable),
         }
     }
 
     pub(in crate::server) fn on_loaded(&mut self, ticket: u64, result: Result<Bytes, Errno>) {
         let file = self.files.cache.look(ticket).file.take().expect("what is loaded is open");
-        self.opened(ticket, file, result.ok());
+        self.adopt(ticket, file, result.ok());
     }
 
-    fn opened(&mut self, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
+    fn adopt(&mut self, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
         let Key { path, coding, .. } = &self.files.cache.look(ticket).key;
         let kind = FileType::of(path.extension());
         let entry = Entry::of_file(file, body, kind, *coding);
-        self.found(ticket, Some(Rc::new(entry)));
+        self.found(ticket, Finding::Entry(Rc::new(entry)));
     }
 
-    fn found(&mut self, ticket: u64, entry: Option<Rc<Entry>>) {
+    fn found(&mut self, ticket: u64, finding: Finding) {
         let now = self.engine.now();
-        for sock in self.files.cache.found(ticket, entry, now) {
+        for sock in self.files.cache.found(ticket, finding, now) {
             self.with(sock, Self::client_ask_again);
         }
     }
+}
+
+/// Whether an open failed because there is no such file, or none that is ours to give.
+fn is_absence(error: Errno) -> bool {
+    let absent = [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::NXIO, Errno::NAMETOOLONG];
+    let forbidden = [Errno::XDEV, Errno::LOOP, Errno::ACCESS, Errno::PERM];
+    absent.contains(&error) || forbidden.contains(&error)
 }
 
 /// Whether a client takes a coding (RFC 9110, 12.5.3): it is named, and not with a weight of nothing.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::library::Library;
+use super::Audience;
+use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
 use crate::server::shared::Shared;
 use crate::uring::files::Folder;
@@ -21,6 +23,10 @@ pub struct Site {
     folder: ArcSwapOption<Folder>,
     /// Whether this is an origin's: embedded pages come first, and of the folder only recordings are shown.
     origin: bool,
+    /// Where files come from that are not there.
+    pub proxy: Option<Proxy>,
+    /// Who watches by playlists and segments.
+    pub audience: Audience,
     /// The recordings in it.
     pub(super) library: Library,
 }
@@ -28,7 +34,14 @@ pub struct Site {
 impl Site {
     /// An origin's data.
     pub(in crate::server) fn of_origin(root: PathBuf) -> Self {
-        Self { root, folder: ArcSwapOption::empty(), origin: true, library: Library::default() }
+        Self {
+            root,
+            folder: ArcSwapOption::empty(),
+            origin: true,
+            proxy: None,
+            audience: Audience::default(),
+            library: Library::default(),
+        }
     }
 
     /// A file gateway's root: files there come before the embedded pages.

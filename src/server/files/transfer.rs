@@ -6,7 +6,9 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 
 use super::answer::{Answer, Body};
+use super::log::{Outcome, Record};
 use crate::server::conn::{Conn, Fate, Kind};
+use crate::server::shared::millis;
 use crate::server::worker::Worker;
 use crate::uring::files::FILE_SEND_MAX;
 use crate::uring::{Engine, Millis, Payload, SendError};
@@ -31,6 +33,7 @@ impl Answer {
 
     /// So many bytes were taken.
     fn advance(&mut self, taken: u32) {
+        self.sent += u64::from(taken);
         let of_head = self.head.len().min(taken as usize);
         self.head.advance(of_head);
         let of_body = taken as usize - of_head;
@@ -45,12 +48,12 @@ impl Answer {
 impl<E: Engine> Worker<E> {
     /// Milliseconds that a client may stay connected without asking for anything.
     pub(super) fn idle_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.keep_alive.as_millis()).unwrap_or(Millis::MAX)
+        millis(self.shared.config.limits.keep_alive)
     }
 
     /// Milliseconds that a client may take nothing of its answer.
-    fn send_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.send_time.as_millis()).unwrap_or(Millis::MAX)
+    pub(super) fn send_time(&self) -> Millis {
+        millis(self.shared.config.limits.send_time)
     }
 
     /// Begins to send an answer.
@@ -125,7 +128,20 @@ impl<E: Engine> Worker<E> {
     /// An answer is sent: the next request, or the end.
     fn answered(&mut self, conn: &mut Conn) -> Fate {
         let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
-        let answer = client.answer.take().expect("it was sent");
+        let (answer, record) = (client.answer.take().expect("it was sent"), client.record.take());
+        self.account(conn.role, &answer, record);
         if answer.keep { self.next_request(conn, &[]) } else { self.say_last(conn, Bytes::new()) }
+    }
+
+    /// Counts an answer that has ended, and writes its line.
+    pub(super) fn account(&mut self, role: usize, answer: &Answer, record: Option<Box<Record>>) {
+        self.counters[role].files.answered(answer);
+        let (Some(log), Some(record)) = (&mut self.files.log, record) else { return };
+        let (name, now) = (self.shared.roles[role].name, self.engine.now());
+        let outcome = Outcome { role: name, status: answer.status, bytes: answer.body_sent(), now };
+        log.write(&record, outcome, self.files.date.second());
+        if log.is_full() {
+            self.counters[role].files.lost_lines.add(log.flush());
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::fanout::{Fanout, SLICE};
 use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
-use crate::server::worker::{Door, Speaks, Worker};
+use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
@@ -164,9 +164,10 @@ impl Simulation {
         let shared = Arc::new(shared);
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
+            let room = Room { connections: usize::MAX, files: 4 };
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX);
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, room);
             worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
             self.workers.push(worker);
             self.paused.push(0);
