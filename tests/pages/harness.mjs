@@ -74,14 +74,14 @@ export class Server {
 
 const PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"];
 const SOUND = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"];
-const CODECS = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-b:v", "300k",
-  "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "48k"];
+const H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
+const CODECS = ["-g", "25", "-b:v", "300k", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "48k"];
 
 /** ffmpeg, publishing a test picture by RTMP until it is stopped. */
 export class Publisher {
   constructor(server, key) {
-    const args = ["-hide_banner", "-loglevel", "error", "-re", ...PICTURE, "-re", ...SOUND, ...CODECS,
-      "-f", "flv", server.rtmp(key)];
+    const args = ["-hide_banner", "-loglevel", "error", "-re", ...PICTURE, "-re", ...SOUND, ...H264,
+      ...CODECS, "-f", "flv", server.rtmp(key)];
     this.child = spawn("ffmpeg", args, { stdio: ["ignore", "ignore", "inherit"] });
   }
 
@@ -90,9 +90,9 @@ export class Publisher {
   }
 }
 
-/** A file of some seconds of the test picture, made by ffmpeg. */
-export function makeClip(file, seconds, options = []) {
-  const args = ["-hide_banner", "-loglevel", "error", "-y", ...PICTURE, ...SOUND, ...CODECS, ...options,
+/** A file of some seconds of the test picture, made by ffmpeg; `video`: its encoder. */
+export function makeClip(file, seconds, options = [], video = H264) {
+  const args = ["-hide_banner", "-loglevel", "error", "-y", ...PICTURE, ...SOUND, ...video, ...CODECS, ...options,
     "-t", String(seconds), file];
   const made = spawnSync("ffmpeg", args, { stdio: "inherit" });
   assert.equal(made.status, 0, "ffmpeg makes a clip");

@@ -57,7 +57,19 @@ test("HLS while it is live", async () => {
   await page.context().close();
 });
 
-test("after the stream: HLS, MP4 and FLV play and seek", async (t) => {
+for (const tracks of ["merge", "separate"]) {
+  test(`fMP4 while it is live, tracks: ${tracks}`, async () => {
+    await found((take) => take.key === "live/one" && !take.take && take[`fmp4_${tracks}`]);
+    const page = await browser.page(server.url(`play_merge.html?stream=live/one&tracks=${tracks}`));
+    await plays(page, { seconds: 4, frames: 80 });
+    assert.equal(await page.textContent("#kind"), "live");
+    assert.match(await page.textContent("#codecs"), tracks === "merge" ? /^avc1.*,mp4a/ : /^avc1.* \+ mp4a/);
+    clean(page);
+    await page.context().close();
+  });
+}
+
+test("after the stream: HLS, MP4, FLV and fMP4 play and seek", async (t) => {
   const before = await browser.page(server.url("mp4.html?stream=live/one"), { expected: /404/ });
   await until(before, "it says that there is no MP4 yet",
     () => document.querySelector("#notice").textContent.includes("still live"));
@@ -67,7 +79,7 @@ test("after the stream: HLS, MP4 and FLV play and seek", async (t) => {
   await publisher.stop();
   await found((take) => take.key === "live/one" && !take.take && take.hls && take.mp4 && take.flv);
 
-  for (const name of ["play.html", "mp4.html", "video.html"]) {
+  for (const name of ["play.html", "mp4.html", "video.html", "play_merge.html", "play_merge.html?tracks=separate"]) {
     await t.test(name, async () => {
       const page = await browser.page(server.url(name));
       await plays(page, { seconds: 1, frames: 20 });
@@ -78,7 +90,7 @@ test("after the stream: HLS, MP4 and FLV play and seek", async (t) => {
       });
       await seeks(page, length - 3);
       await seeks(page, 1);
-      if (name !== "play.html") {
+      if (await page.isVisible("#download")) {
         const answer = await page.request.head(await page.getAttribute("#download", "href"));
         assert.equal(answer.status(), 200, "the download is there");
       }
@@ -90,7 +102,7 @@ test("after the stream: HLS, MP4 and FLV play and seek", async (t) => {
 
 test("what is not there is said, with what to do", async () => {
   for (const [name, words] of [["index.html", "not live.*publish it"], ["play.html", "no HLS.*list"],
-    ["mp4.html", "no MP4.*list"], ["video.html", "no FLV.*list"]]) {
+    ["mp4.html", "no MP4.*list"], ["video.html", "no FLV.*list"], ["play_merge.html", "no fMP4.*list"]]) {
     const page = await browser.page(server.url(`${name}?stream=live/nobody`), { expected: /404/ });
     await until(page, `${name} knows why`, (pattern) => new RegExp(pattern, "s")
       .test(document.querySelector("#notice").textContent), words);

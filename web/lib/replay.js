@@ -46,6 +46,7 @@ export function run({ has, facts, start, stop, address }) {
   }
 
   function found(server, library) {
+    const before = live;
     live = new Set((server.streams ?? []).filter((stream) => stream.live).map((stream) => stream.key));
     takes = (library.recordings ?? []).filter(has);
     at("server").classList.remove("bad");
@@ -60,6 +61,7 @@ export function run({ has, facts, start, stop, address }) {
     at("nothing").hidden = items.length > 0;
     at("partly").hidden = library.complete !== false;
     if (!path && items.length > 0) choose(items[0].id);
+    if (live.has(path) && !before.has(path) && video.ended) notice(`${path} is live again.`, "Press Play.");
   }
 
   function lost(why) {
