@@ -74,6 +74,7 @@ impl Config {
         let (origin, gateway) = (&self.origin, &self.flv_gateway);
         flush("origin.flush", origin.flush)?;
         flush("flv_gateway.flush", gateway.flush)?;
+        flush("live.flush_max", self.live.flush_max)?;
         for (key, time) in [
             ("drain", self.drain),
             ("origin.wait", origin.wait),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{LogFormat, Record, Upstream};
+pub use units::{LogFormat, Record, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -195,6 +195,9 @@ pub struct Live {
     /// A viewer that takes nothing for so long is cut.
     #[serde(with = "units::duration")]
     pub stall: Duration,
+    /// A loop that runs short of time gathers tags for up to so long, whatever `flush` says.
+    #[serde(with = "units::duration")]
+    pub flush_max: Duration,
     /// The largest tag a publisher may send, in bytes.
     #[serde(with = "units::size")]
     pub tag_max: usize,
@@ -218,6 +221,8 @@ pub struct Limits {
     /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
     #[serde(with = "units::size")]
     pub notsent_lowat: usize,
+    /// How the bytes of streams leave.
+    pub send_path: SendPath,
 }
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -289,6 +294,7 @@ impl Default for Live {
             lag_bytes: 8 * MIB,
             lag_time: SECOND * 10,
             stall: SECOND * 20,
+            flush_max: Duration::from_millis(500),
             tag_max: 16 * MIB,
         }
     }
@@ -302,6 +308,7 @@ impl Default for Limits {
             request_time: SECOND * 10,
             sndbuf: 512 * KIB,
             notsent_lowat: 128 * KIB,
+            send_path: SendPath::Auto,
         }
     }
 }

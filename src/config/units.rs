@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::{Serialize, Serializer};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What is wrong with a value, and how to write it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -223,6 +223,23 @@ impl fmt::Display for Record {
         let given: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
         f.write_str(if given.is_empty() { "none".to_owned() } else { given.join(",") }.as_str())
     }
+}
+
+/// How the bytes of streams leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendPath {
+    /// Chosen by size and by what the kernel reports.
+    #[default]
+    Auto,
+    /// Copied into the socket's buffer.
+    Copy,
+    /// The same, from registered memory.
+    Fixed,
+    /// From registered memory, without a copy where the path allows.
+    ZeroCopy,
+    /// By reference to the pages of the log.
+    Pages,
 }
 
 /// How log lines look on stderr.

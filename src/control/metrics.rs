@@ -56,6 +56,7 @@ fn describe() {
     describe_gauge!("uringcast_streams", "Streams now, by role");
     describe_gauge!("uringcast_upstream_up", "Whether the last pull from an upstream worked");
     describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
+    describe_gauge!("uringcast_flush_floor_seconds", "What a loop that is short of time gathers at least");
     describe_gauge!("uringcast_uptime_seconds", "Seconds since the start");
     describe_counter!("uringcast_received_bytes_total", "Bytes from publishers and upstreams");
     describe_counter!("uringcast_sent_bytes_total", "Bytes to viewers");
@@ -76,6 +77,10 @@ fn collect(shared: &Shared) {
     gauge!("uringcast_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("uringcast_uptime_seconds").set(shared.started.elapsed().as_secs_f64());
     gauge!("uringcast_log_memory_bytes").set(float(shared.arena.mapped()));
+    for (place, floor) in shared.floors.iter().enumerate() {
+        let seconds = float(floor.load(Ordering::Relaxed)) / 1000.0;
+        gauge!("uringcast_flush_floor_seconds", "loop" => place.to_string()).set(seconds);
+    }
     for (place, role) in shared.roles.iter().enumerate() {
         let sum = |pick: Pick<'_>| {
             shared.counters.iter().fold(0u64, |sum, counters| sum.wrapping_add(pick(&counters[place]).get()))

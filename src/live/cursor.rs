@@ -113,6 +113,11 @@ impl Cursor {
         matches!(self.state, State::Fresh(_))
     }
 
+    /// Whether the last run was taken whole, and nothing follows but what may have come since.
+    pub fn is_at_goal(&self) -> bool {
+        self.state == State::Running && self.at == self.goal && self.at > self.landed
+    }
+
     /// The peer's socket took `bytes` of the last run.
     pub fn sent(&mut self, bytes: u64) {
         self.at += bytes;

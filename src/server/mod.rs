@@ -9,7 +9,8 @@
 //! | `publish` | RTMP publishers |
 //! | `request`, `pages`, `api` | HTTP requests and their answers |
 //! | `play` | from a request to a viewer, and back when there is no stream |
-//! | `fanout`, `viewer` | views of streams and the viewers that follow them |
+//! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
+//! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |
@@ -21,6 +22,7 @@ mod clip;
 mod conn;
 pub mod counters;
 mod fanout;
+mod pace;
 mod pages;
 mod play;
 mod publish;
@@ -30,7 +32,9 @@ pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod start;
+mod view;
 mod viewer;
+mod walk;
 mod worker;
 
 pub use api::streams_json;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
-use super::fanout::Policy;
+use super::view::Policy;
 use crate::config::{self, Config, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::{Directory, Republish};
@@ -147,6 +147,8 @@ pub struct Shared {
     pub started: Instant,
     /// Per loop, when it swept last: a loop that stops beating hangs.
     pub beats: Vec<AtomicU64>,
+    /// Per loop, the milliseconds that no window is shorter than at present.
+    pub floors: Vec<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 
@@ -164,6 +166,7 @@ impl Shared {
         Self {
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
+            floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             config,
             arena,
             roles,
@@ -195,8 +198,13 @@ impl Shared {
 
     /// Milliseconds since the start, as the loops count them.
     pub fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
+}
+
+/// A duration as the loops count time.
+pub(super) fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn counters_of(role: &'static str) -> RoleCounters {
@@ -211,10 +219,6 @@ fn republish(origin: &config::Origin) -> Republish {
             Republish::IfStaleOrSameToken { stale: millis(origin.stale) }
         }
     }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// The roles that a configuration asks for: `(origin, gateway)`.

@@ -10,11 +10,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::shared::{Addresses, Message, Phase, Shared, Source, roles};
 use super::worker::{Door, Speaks, Worker};
-use crate::config::{Config, Role};
+use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
 use crate::memory::Arena;
 use crate::uring::mailbox::{EventFd, Mailbox, Wake, mailbox};
 use crate::uring::ring::{Descriptors, Uring};
+use crate::uring::send::SendPath;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
@@ -122,6 +123,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         limit => (limit / loops).clamp(1, descriptors.capacity()),
     };
     resolve_upstreams(&shared);
+    let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
     let mut threads = Vec::new();
     for (index, ((mail, eventfd), listeners)) in
@@ -130,7 +132,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (shared, doors) = (Arc::clone(&shared), plan.doors.clone());
         let thread = std::thread::Builder::new().name(format!("loop-{index}"));
         threads.push(thread.spawn(move || {
-            let mut engine = match Uring::new(descriptors, eventfd, shared.started) {
+            let mut engine = match Uring::new(descriptors, path, eventfd, shared.started) {
                 Ok(engine) => engine,
                 Err(error) => {
                     tracing::error!(%error, "cannot make a ring");
@@ -249,6 +251,16 @@ fn bind_one(address: SocketAddr, config: &Config, listen: bool) -> io::Result<Tc
         socket.listen(BACKLOG)?;
     }
     Ok(socket.into())
+}
+
+fn send_path(configured: config::SendPath) -> SendPath {
+    match configured {
+        config::SendPath::Auto => SendPath::Auto,
+        config::SendPath::Copy => SendPath::Copy,
+        config::SendPath::Fixed => SendPath::Fixed,
+        config::SendPath::ZeroCopy => SendPath::ZeroCopy,
+        config::SendPath::Pages => SendPath::Pages,
+    }
 }
 
 /// A gateway beside an origin in one process pulls from it, whatever port that got.

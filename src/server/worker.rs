@@ -11,10 +11,11 @@ use tracing::{debug, info, warn};
 use super::clip::Clip;
 use super::conn::{Conn, Fate, Kind, Outbox};
 use super::counters::RoleCounters;
-use super::fanout::{Fanout, ViewerId};
+use super::fanout::{Fanout, SLICE, ViewerId};
+use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
-use super::shared::{Message, Phase, RoleState, Shared};
+use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
@@ -45,6 +46,8 @@ pub(super) enum Speaks {
 const EVENTS_A_TURN: usize = 4096;
 /// The distance of sweeps.
 const SWEEP: Millis = 100;
+/// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
+const STALL_SWEEP: Millis = 1_000;
 /// How long a peer may take to read our last words and hang up.
 const LEAVE: Millis = 2_000;
 /// No deadline.
@@ -57,6 +60,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<[RoleCounters]>,
     pub(super) fanout: Fanout,
+    pace: Pace,
     pub(super) pulls: Pulls,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
@@ -70,6 +74,7 @@ pub(super) struct Worker<E: Engine> {
     open: usize,
     resting: Vec<u32>,
     next_sweep: Millis,
+    next_stall_sweep: Millis,
     /// Connections that it takes; further ones are told so.
     capacity: usize,
     stop: bool,
@@ -85,12 +90,14 @@ impl<E: Engine> Worker<E> {
         capacity: usize,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
             index,
             shared,
             counters,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(SLICE),
+            pace,
             pulls: Pulls::default(),
             waiting: HashMap::new(),
             claimants: Vec::new(),
@@ -102,6 +109,7 @@ impl<E: Engine> Worker<E> {
             open: 0,
             resting: Vec::new(),
             next_sweep: 0,
+            next_stall_sweep: 0,
             capacity,
             stop: false,
         }
@@ -140,12 +148,23 @@ impl<E: Engine> Worker<E> {
             self.on_message(message);
         }
         self.play_clips();
+        self.keep_pace();
         self.fanout.flush(&mut self.engine, &self.counters);
         if self.engine.now() >= self.next_sweep {
             self.sweep();
         }
         while let Some((id, sock, farewell)) = self.fanout.next_leaving() {
             self.let_viewer_go(id, sock, farewell);
+        }
+    }
+
+    /// Widens the windows when time runs short, and narrows them again.
+    fn keep_pace(&mut self) {
+        let now = self.engine.now();
+        if self.pace.is_due(now) {
+            let floor = self.pace.look(now, self.engine.cpu_time());
+            self.fanout.set_floor(floor);
+            self.shared.floors[self.index].store(floor, Ordering::Relaxed);
         }
     }
 
@@ -214,7 +233,7 @@ impl<E: Engine> Worker<E> {
 
     /// Milliseconds that a peer may take to say what it wants.
     pub(super) fn request_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.request_time.as_millis()).unwrap_or(NEVER)
+        millis(self.shared.config.limits.request_time)
     }
 
     fn on_accept_failed(&mut self, listener: u32, error: rustix::io::Errno) {
@@ -419,7 +438,10 @@ impl<E: Engine> Worker<E> {
                 self.with(sock, Self::on_deadline);
             }
         }
-        self.fanout.sweep(now);
+        if now >= self.next_stall_sweep {
+            self.next_stall_sweep = now + STALL_SWEEP;
+            self.fanout.sweep(now);
+        }
         self.sweep_pulls(now);
         if self.index == 0 {
             self.expire_streams(now);

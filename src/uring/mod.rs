@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ mod buffers;
 pub mod mailbox;
 pub mod probe;
 pub mod ring;
+pub mod send;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -164,6 +166,8 @@ pub trait Engine {
 
     /// The engine's clock.
     fn now(&self) -> Millis;
+    /// CPU time that the loop's thread has used so far.
+    fn cpu_time(&self) -> Duration;
     /// Opens a connection; [`Event::Connected`] tells how it went.
     ///
     /// # Errors

@@ -6,20 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::mailbox::{EventFd, Wake};
 use super::ring::{Descriptors, Uring};
+use super::send::SendPath;
 use super::*;
 use crate::memory::Arena;
 
 const TAG: u32 = 5;
 const MODES: [Descriptors; 2] = [Descriptors::PROCESS, Descriptors { process: 0, direct: 64 }];
 
-fn engine(mode: Descriptors) -> Uring {
-    Uring::new(mode, EventFd::new().unwrap(), Instant::now()).unwrap()
+const PATHS: [SendPath; 5] =
+    [SendPath::Auto, SendPath::Copy, SendPath::Fixed, SendPath::ZeroCopy, SendPath::Pages];
+
+fn engine(mode: Descriptors, path: SendPath) -> Uring {
+    Uring::new(mode, path, EventFd::new().unwrap(), Instant::now()).unwrap()
 }
 
 fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
+    listening_by(mode, SendPath::Auto)
+}
+
+fn listening_by(mode: Descriptors, path: SendPath) -> (Uring, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = engine(mode);
+    let mut engine = engine(mode, path);
     engine.listen(listener, TAG);
     (engine, address)
 }
@@ -85,21 +93,22 @@ fn bytes_come_in_and_go_out() {
 }
 
 #[test]
-fn a_full_socket_says_so_and_becomes_writable_again() {
-    for mode in MODES {
-        let (mut engine, address) = listening(mode);
+fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
+    let pattern: Vec<u8> = (0..1u32 << 20).map(|n| (n * 31 >> 3) as u8).collect();
+    for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
+        let (mut engine, address) = listening_by(mode, path);
         let mut peer = TcpStream::connect(address).unwrap();
         let sock = accept(&mut engine);
         let mut writer = Arena::new().unwrap().segment(1 << 20).unwrap();
-        writer.append(&vec![7; 1 << 20]);
+        writer.append(&pattern);
         writer.publish();
         let region = engine.hold(writer.segment());
-        let mut sent = 0u64;
+        let mut expected: Vec<u8> = Vec::new();
         // Both sizes: from registered memory and plain.
         for len in (0..).map(|n| if n % 2 == 0 { 10_000 } else { 1 << 20 }) {
             engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len });
             match next(&mut engine) {
-                Event::Sent { result: Ok(taken), .. } => sent += u64::from(taken),
+                Event::Sent { result: Ok(taken), .. } => expected.extend(&pattern[..taken as usize]),
                 Event::Sent { result: Err(SendError::Full), .. } => break,
                 other => panic!("{other:?}"),
             }
@@ -108,15 +117,41 @@ fn a_full_socket_says_so_and_becomes_writable_again() {
         engine.wait(Some(engine.now()));
         assert!(engine.next_event().is_none());
         let reader = std::thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 20];
-            let mut got = 0u64;
-            while got < sent {
-                got += peer.read(&mut buffer).unwrap() as u64;
-            }
-            got
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == expected, "{mode:?} {path:?}");
         });
         assert!(matches!(next(&mut engine), Event::Writable { .. }));
-        assert_eq!(reader.join().unwrap(), sent);
+        reader.join().unwrap();
+        engine.release(region);
+    }
+}
+
+#[test]
+fn a_socket_that_is_closed_while_the_kernel_still_has_our_pages_frees_them_in_the_end() {
+    for path in PATHS {
+        let (mut engine, address) = listening_by(Descriptors::PROCESS, path);
+        let peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let arena = Arena::new().unwrap();
+        let mut writer = arena.segment(1 << 20).unwrap();
+        writer.append(&vec![7; 1 << 20]);
+        writer.publish();
+        let region = engine.hold(writer.segment());
+        drop(writer);
+        engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len: 1 << 20 });
+        assert!(matches!(next(&mut engine), Event::Sent { result: Ok(_), .. }));
+        engine.close(sock);
+        engine.release(region);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        drop(peer);
+        for _ in 0..500 {
+            if arena.mapped() == 0 {
+                break;
+            }
+            engine.wait(Some(engine.now() + 10));
+        }
+        assert_eq!(arena.mapped(), 0, "{path:?}");
     }
 }
 
@@ -180,7 +215,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
 fn connections_are_opened_and_refused() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = engine(Descriptors::PROCESS);
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
     let sock = engine.connect(address).unwrap();
     assert!(matches!(next(&mut engine), Event::Connected { result: Ok(()), .. }));
     let (mut peer, _) = listener.accept().unwrap();
@@ -198,7 +233,8 @@ fn connections_are_opened_and_refused() {
 #[test]
 fn another_thread_wakes_a_sleeping_loop() {
     let eventfd = EventFd::new().unwrap();
-    let mut engine = Uring::new(Descriptors::PROCESS, Arc::clone(&eventfd), Instant::now()).unwrap();
+    let mut engine =
+        Uring::new(Descriptors::PROCESS, SendPath::Auto, Arc::clone(&eventfd), Instant::now()).unwrap();
     for _ in 0..3 {
         let waker = Arc::clone(&eventfd);
         let caller = std::thread::spawn(move || {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -23,6 +24,11 @@ impl Engine for SimEngine {
 
     fn now(&self) -> Millis {
         self.world.borrow().now
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let world = self.world.borrow();
+        if world.busy { Duration::from_millis(world.now) } else { Duration::ZERO }
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno> {

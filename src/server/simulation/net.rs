@@ -198,6 +198,8 @@ pub(super) struct World {
     agenda: BinaryHeap<Reverse<(Millis, u64, Action)>>,
     /// While true, accepts and connects may fail and connections break.
     pub(super) troubled: bool,
+    /// The loops' threads use all of their cores.
+    pub(super) busy: bool,
     pub(super) out_cap: usize,
 }
 
@@ -211,6 +213,7 @@ impl World {
             ends: Vec::new(),
             agenda: BinaryHeap::new(),
             troubled: false,
+            busy: false,
             out_cap: 16 << 10,
         }
     }

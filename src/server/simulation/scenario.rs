@@ -18,12 +18,13 @@ use super::{Peer, Simulation};
 use crate::config::{Config, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
+use crate::server::fanout::{Fanout, SLICE};
 use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
 use crate::server::worker::{Door, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
-const RTMP: u16 = 1935;
+pub(super) const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
 /// The first gateway; the next one listens one further.
 const GATEWAY: u16 = 8080;
@@ -47,6 +48,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let config = config(rng, roomy);
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
     world.troubled = troubled;
+    world.busy = world.rng.chance(300);
     world.log(|| {
         format!(
             "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled} {:?}",
@@ -90,11 +92,13 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config.live.lag_bytes = if roomy { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
     config.live.lag_time = millis(if roomy { 60_000 } else { rng.pick(&[1_000, 3_000]) });
     config.live.stall = millis(rng.pick(&[3_000, 20_000]));
+    config.live.flush_max = millis(rng.pick(&[0, 20, 500]));
     config.limits.request_time = millis(2_000);
     config.origin.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.origin.wait = millis(3_000);
     config.origin.gap = millis(GAP);
     config.origin.silence = millis(SILENCE);
+    config.origin.stale = millis(rng.pick(&[500, 1_500, 15_000]));
     config.flv_gateway.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.flv_gateway.wait = millis(3_000);
     config.flv_gateway.gap = millis(GAP);
@@ -158,7 +162,9 @@ impl Simulation {
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX));
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX);
+            worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            self.workers.push(worker);
             self.paused.push(0);
         }
         self.processes.push(shared);
@@ -181,7 +187,8 @@ impl Simulation {
             };
             let plans = self.plans(&mut world.rng);
             let peer = self.peers.len();
-            let publisher = Publisher::new(peer, key, RTMP, taste, plans);
+            let port = if world.rng.chance(500) { RTMP } else { FLV };
+            let publisher = Publisher::new(peer, key, port, taste, plans);
             self.peers.push(Peer::Publisher(Box::new(publisher)));
             let at = world.rng.range(0, 2_000);
             world.at(at, Action::Timer(peer));
