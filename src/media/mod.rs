@@ -2,5 +2,6 @@
 
 pub mod amf0;
 pub mod codec;
+pub mod encoding;
 pub mod flv;
 pub mod tag;
