@@ -9,12 +9,13 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::clip::Clip;
-use super::conn::{Conn, Fate, Kind, Outbox};
+use super::conn::{Conn, Fate, Kind};
 use super::counters::RoleCounters;
 use super::fanout::{Fanout, SLICE, ViewerId};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
+use super::rtmp::RtmpPeer;
 use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
@@ -208,12 +209,16 @@ impl<E: Engine> Worker<E> {
         self.counters[role].accepted.add(1);
         let limits = &self.shared.config.limits;
         let kind = match speaks {
-            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp(&self.shared.config))),
+            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp())),
             Speaks::Http => {
                 Kind::Request(Box::new(RequestReader::new(RequestLimits::new(limits.request_head))))
             }
         };
-        self.add(Conn { sock, role, kind, out: Outbox::default() });
+        let mut conn = Conn::new(sock, role, kind);
+        if speaks == Speaks::Rtmp {
+            conn.rtmp = Some(Box::new(RtmpPeer::new(&self.shared.config)));
+        }
+        self.add(conn);
         self.deadline(sock, self.request_time());
         if self.open > self.capacity {
             self.counters[role].turned_away.add(1);
@@ -338,6 +343,7 @@ impl<E: Engine> Worker<E> {
         match &mut conn.kind {
             Kind::Publisher(_) => self.publisher_received(conn, data),
             Kind::Request(_) => self.request_received(conn, data),
+            Kind::Viewer(..) | Kind::Waiting(_) if conn.rtmp.is_some() => self.rtmp_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
             Kind::Waiting(_) | Kind::Leaving => Fate::Keep,

@@ -92,6 +92,23 @@ pub enum Command {
         /// Seconds; -2 live or recorded, -1 live only.
         start: f64,
     },
+    /// Clause 7.2.2.9.
+    Pause {
+        /// Pause, or go on.
+        pause: bool,
+    },
+    /// Clauses 7.2.2.4 and 7.2.2.5.
+    Receive {
+        /// Sound, otherwise pictures.
+        audio: bool,
+        /// Whether they are wanted.
+        wanted: bool,
+    },
+    /// Asks to be told when a stream begins; Flash Media Server's, sent by players of content networks.
+    FcSubscribe {
+        /// The stream's name.
+        name: String,
+    },
     /// Clause 7.2.2.3.
     DeleteStream {
         /// The message stream.
@@ -145,6 +162,7 @@ impl Command {
         let values = arguments(&payload[used..])?;
         let number = |at: usize| values.get(at).and_then(Value::as_number);
         let text = |at: usize| values.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let flag = |at: usize| values.get(at) == Some(&Value::Boolean(true));
         let property = |name| {
             let value = values.get(1).and_then(|object| object.get(name));
             value.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -165,6 +183,16 @@ impl Command {
             "getStreamLength" => Self::GetStreamLength { transaction },
             "publish" => Self::Publish { transaction, name: text(2), kind: publish_kind(values.get(3)) },
             "play" => Self::Play { transaction, name: text(2), start: number(3).unwrap_or(-2.0) },
+            // Flash's options (7.2.2.2) name the stream in an object.
+            "play2" => {
+                let name =
+                    values.get(2).and_then(|options| options.get("streamName")).and_then(Value::as_str);
+                Self::Play { transaction, name: name.unwrap_or_default().to_owned(), start: -2.0 }
+            }
+            "pause" => Self::Pause { pause: flag(2) },
+            "receiveAudio" => Self::Receive { audio: true, wanted: flag(2) },
+            "receiveVideo" => Self::Receive { audio: false, wanted: flag(2) },
+            "FCSubscribe" => Self::FcSubscribe { name: text(2) },
             "deleteStream" => Self::DeleteStream { stream_id: number(2).unwrap_or_default() },
             "closeStream" => Self::CloseStream,
             "onStatus" => Self::OnStatus { info: values.into_iter().nth(2).unwrap_or(Value::Null) },
@@ -186,6 +214,10 @@ impl Command {
             Self::GetStreamLength { .. } => "getStreamLength",
             Self::Publish { .. } => "publish",
             Self::Play { .. } => "play",
+            Self::Pause { .. } => "pause",
+            Self::Receive { audio: true, .. } => "receiveAudio",
+            Self::Receive { audio: false, .. } => "receiveVideo",
+            Self::FcSubscribe { .. } => "FCSubscribe",
             Self::DeleteStream { .. } => "deleteStream",
             Self::CloseStream => "closeStream",
             Self::OnStatus { .. } => "onStatus",
@@ -197,7 +229,7 @@ impl Command {
 }
 
 /// The commands that [`Command::parse`] looks into.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 19] = [
     "connect",
     "releaseStream",
     "FCPublish",
@@ -207,6 +239,11 @@ const KNOWN: [&str; 14] = [
     "getStreamLength",
     "publish",
     "play",
+    "play2",
+    "pause",
+    "receiveAudio",
+    "receiveVideo",
+    "FCSubscribe",
     "deleteStream",
     "closeStream",
     "onStatus",
@@ -322,6 +359,15 @@ mod tests {
             with("play", &["x".into()]),
             Command::Play { transaction: 4.0, name: "x".into(), start: -2.0 }
         );
+        let options = object(&[("streamName", "x".into())]);
+        assert_eq!(
+            with("play2", &[options]),
+            Command::Play { transaction: 4.0, name: "x".into(), start: -2.0 }
+        );
+        assert_eq!(with("pause", &[Value::Boolean(true), 5.0.into()]), Command::Pause { pause: true });
+        let receive = |audio, wanted| Command::Receive { audio, wanted };
+        assert_eq!(with("receiveAudio", &[Value::Boolean(false)]), receive(true, false));
+        assert_eq!(with("receiveVideo", &[Value::Boolean(true)]), receive(false, true));
         assert_eq!(with("whatever", &[]), Command::Other { name: "whatever".into() });
     }
 

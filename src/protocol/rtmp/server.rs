@@ -1,10 +1,13 @@
-//! The session with a peer that connected to us: publishers, and viewers as far as turning them away.
+//! The session with a peer that connected to us: publishers, and viewers as far as their commands go.
 //!
 //! Who may publish what is the caller's to decide: the session asks by [`Event::Publish`] and says
 //! `NetStream.Publish.Start` only in [`ServerSession::accept_publish`]. What the tags mean, and whether
-//! their times make sense, is not looked at here.
+//! their times make sense, is not looked at here. The tags that a viewer is sent do not pass through here
+//! either: they stand in a log, in chunks of [`RTMP_CHUNK`](crate::media::encoding::RTMP_CHUNK) bytes on
+//! message stream [`RTMP_STREAM`]; what the session says may stand between any two of them.
 
 mod event;
+mod play;
 
 use std::collections::VecDeque;
 
@@ -18,6 +21,7 @@ use super::link::{Link, WINDOW};
 use super::message::{Control, Message, UserControl, kind, split_aggregate};
 use super::target::Target;
 use crate::media::amf0::Value;
+use crate::media::encoding::RTMP_STREAM;
 use crate::media::tag::{Tag, TagKind};
 
 pub use event::{Event, Limits, Refusal};
@@ -45,6 +49,14 @@ enum Publish {
     Live(u32),
 }
 
+/// Where the one play of the connection stands; the number is its message stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Play {
+    Idle,
+    Asked(u32),
+    Live(u32),
+}
+
 /// A sans-IO RTMP server's end of one connection.
 #[derive(Debug)]
 pub struct ServerSession {
@@ -54,12 +66,10 @@ pub struct ServerSession {
     link: Link,
     connection: Option<Connection>,
     publish: Publish,
-    /// The message stream of a play that waits for the caller.
-    play: Option<u32>,
+    play: Play,
     /// The name of an `FCPublish`, until it is answered together with the publish.
     fc_publish: bool,
     streams: Vec<u32>,
-    last_stream: u32,
     /// Commands since the last media message.
     commands: u32,
     /// Media that came between the question and the answer, and what it costs; when idle the latter
@@ -84,10 +94,9 @@ impl ServerSession {
             link: Link::new(chunks),
             connection: None,
             publish: Publish::Idle,
-            play: None,
+            play: Play::Idle,
             fc_publish: false,
             streams: Vec::new(),
-            last_stream: 0,
             commands: 0,
             held: Vec::new(),
             unasked: 0,
@@ -153,12 +162,6 @@ impl ServerSession {
         self.link.send(&command::on_status(stream_id, "error", code, description));
         self.reset_publish();
         self.check_invariants();
-    }
-
-    /// Turns a play down, with a text for the player's log. The peer may ask again.
-    pub fn refuse_play(&mut self, why: Refusal, description: &str) {
-        let Some(stream_id) = self.play.take() else { return };
-        self.link.send(&command::on_status(stream_id, "error", why.play_code(), description));
     }
 
     /// True between [`accept_publish`](Self::accept_publish) and the end of the publish.
@@ -266,6 +269,9 @@ impl ServerSession {
             Command::GetStreamLength { transaction } => self.send_result(transaction, Value::Number(0.0)),
             Command::Publish { name, kind, .. } => self.ask_publish(stream_id, &name, kind),
             Command::Play { name, .. } => self.ask_play(stream_id, &name),
+            Command::Pause { pause } => self.pause(pause),
+            Command::Receive { audio, wanted } => self.receive(audio, wanted),
+            Command::FcSubscribe { name } => self.subscribed(&name),
             Command::FcUnpublish { transaction, .. } => self.fc_unpublish(transaction),
             Command::DeleteStream { stream_id } => self.delete_stream(stream_id),
             Command::CloseStream => self.close(f64::from(stream_id)),
@@ -298,9 +304,10 @@ impl ServerSession {
         if self.streams.len() >= limit as usize {
             return Err(RtmpError::TooManyStreams { limit });
         }
-        self.last_stream = self.last_stream.wrapping_add(1).max(1);
-        self.streams.push(self.last_stream);
-        self.send_result(transaction, Value::Number(f64::from(self.last_stream)));
+        // The lowest number that is free: it begins with the one that can be played on.
+        let free = (RTMP_STREAM..).find(|id| !self.streams.contains(id)).expect("there are few");
+        self.streams.push(free);
+        self.send_result(transaction, Value::Number(f64::from(free)));
         Ok(())
     }
 
@@ -310,8 +317,13 @@ impl ServerSession {
         Target::resolve(&connection.app, &connection.tc_url, name)
     }
 
+    /// What the peer says it is.
+    fn agent(&self) -> &str {
+        self.connection.as_ref().map_or("", |connection| &connection.agent)
+    }
+
     fn ask_publish(&mut self, stream_id: u32, name: &str, kind: PublishKind) {
-        if self.publish != Publish::Idle || self.play.is_some() {
+        if self.publish != Publish::Idle || self.play != Play::Idle {
             let text = "This connection is in use for another stream.";
             let code = Refusal::BadName.publish_code();
             return self.link.send(&command::on_status(stream_id, "error", code, text));
@@ -323,17 +335,6 @@ impl ServerSession {
         self.unasked = 0;
         self.link.set_message_max(self.limits.message_max);
         self.events.push_back(Event::Publish { target, tc_url, agent, kind });
-    }
-
-    fn ask_play(&mut self, stream_id: u32, name: &str) {
-        if self.publish != Publish::Idle || self.play.is_some() {
-            let text = "This connection is in use for another stream.";
-            let code = Refusal::Failed.play_code();
-            return self.link.send(&command::on_status(stream_id, "error", code, text));
-        }
-        let target = self.target(name);
-        self.play = Some(stream_id);
-        self.events.push_back(Event::Play { target });
     }
 
     fn fc_unpublish(&mut self, transaction: f64) {
@@ -354,8 +355,11 @@ impl ServerSession {
 
     /// Ends what goes on on a stream.
     fn close(&mut self, stream_id: f64) {
-        if self.play.is_some_and(|play| f64::from(play) == stream_id) {
-            self.play = None;
+        if let Play::Asked(play) | Play::Live(play) = self.play
+            && f64::from(play) == stream_id
+        {
+            self.play = Play::Idle;
+            self.events.push_back(Event::StopPlay);
         }
         if let Publish::Asked(publish) | Publish::Live(publish) = self.publish
             && f64::from(publish) == stream_id
@@ -374,9 +378,11 @@ impl ServerSession {
 
     fn check_invariants(&self) {
         debug_assert!(self.held.is_empty() || matches!(self.publish, Publish::Asked(_)) || self.over);
-        debug_assert!(self.connection.is_some() || (self.publish == Publish::Idle && self.play.is_none()));
+        debug_assert!(
+            self.connection.is_some() || (self.publish == Publish::Idle && self.play == Play::Idle)
+        );
         debug_assert!(self.streams.len() <= self.limits.streams_max as usize);
-        debug_assert!(self.play.is_none() || self.publish == Publish::Idle);
+        debug_assert!(self.play == Play::Idle || self.publish == Publish::Idle);
     }
 }
 
