@@ -295,6 +295,13 @@ impl Fanout {
         self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
     }
 
+    /// What a viewer watches.
+    pub(super) fn watched(&self, id: ViewerId) -> (Arc<Stream>, Choice) {
+        let viewer = self.viewer(id).expect("asked while it is there");
+        let view = self.views[viewer.view as usize].as_ref().expect("a viewer's view stays");
+        (Arc::clone(&view.stream), view.choice)
+    }
+
     fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
         self.viewers.get(id as usize)?.as_ref()
     }

@@ -186,9 +186,9 @@ impl<E: Engine> Worker<E> {
                 self.play(conn, play)
             }
             Farewell::Refused if conn.rtmp.is_some() => {
-                let seen = self.seen_until(role, &play);
+                let (stream, choice) = self.fanout.watched(id);
                 self.viewer_left(role, id);
-                self.rtmp_let_go(conn, seen)
+                self.rtmp_let_go(conn, &stream, choice)
             }
             Farewell::StreamEnded | Farewell::Refused => {
                 let bytes = match &mut conn.rtmp {

@@ -14,9 +14,7 @@ use super::shared::Phase;
 use super::worker::Worker;
 use crate::config::Config;
 use crate::live::key::StreamKey;
-use crate::live::stream::{Choice, Selection};
-use crate::live::timeline::StreamTime;
-use crate::media::encoding::Encoding;
+use crate::live::stream::{Choice, Selection, Stream};
 use crate::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
 use crate::protocol::rtmp::target::Target;
 use crate::uring::Engine;
@@ -72,9 +70,14 @@ impl RtmpPeer {
         self.session.take_output().unwrap_or_default()
     }
 
-    /// It was let go before its first byte: what it was to be told is still to be said.
+    /// It was let go before its first byte: what it was to be told is still to be said, unless it goes on.
     pub(super) fn was_not_greeted(&mut self) {
-        self.fresh = true;
+        self.fresh = !self.has_watched();
+    }
+
+    /// Whether it goes on with something that it has seen a part of.
+    fn has_watched(&self) -> bool {
+        self.play.as_ref().is_some_and(|play| play.after.is_some())
     }
 
     /// What a viewer is told when its stream is over.
@@ -83,8 +86,11 @@ impl RtmpPeer {
         self.session.take_output().unwrap_or_default()
     }
 
-    /// What a viewer is told whose stream is not there.
+    /// What a viewer is told whose stream is not there, or not any more.
     pub(super) fn refusal(&mut self, text: &str) -> Bytes {
+        if self.has_watched() {
+            return self.goodbye();
+        }
         self.session.refuse_play(Refusal::NotFound, text);
         self.session.take_output().unwrap_or_default()
     }
@@ -227,12 +233,16 @@ impl<E: Engine> Worker<E> {
     }
 
     /// The viewer has been let go as its peer wanted: does what is wanted by now.
-    pub(super) fn rtmp_let_go(&mut self, conn: &mut Conn, seen: StreamTime) -> Fate {
+    pub(super) fn rtmp_let_go(&mut self, conn: &mut Conn, stream: &Stream, choice: Choice) -> Fate {
         self.rtmp_rest(conn);
-        // It goes on behind what it has seen: its time must not step back.
         let peer = rtmp_of(conn);
+        if peer.play.is_some() && !peer.fresh && stream.has_ended() {
+            let goodbye = peer.goodbye();
+            return self.say_last(conn, goodbye);
+        }
+        // It goes on behind what it may have seen: its time must not step back.
         if let Some(play) = peer.play.as_mut().filter(|_| !peer.fresh) {
-            play.after = Some(seen);
+            play.after = Some(stream.log(choice).map_or(0, |log| log.head_time()));
         }
         self.rtmp_change(conn)
     }
@@ -241,16 +251,32 @@ impl<E: Engine> Worker<E> {
     fn rtmp_rest(&mut self, conn: &mut Conn) {
         conn.kind = Kind::Publisher(Box::new(Publisher::rtmp()));
         if rtmp_of(conn).play.is_some() {
+            self.paused.push(conn.sock);
             self.no_deadline(conn.sock);
         } else {
             self.deadline(conn.sock, self.request_time());
         }
     }
 
-    /// The time up to which a viewer may have seen a stream.
-    pub(super) fn seen_until(&self, role: usize, play: &Play) -> StreamTime {
-        let choice = Choice { selection: play.selection, encoding: Encoding::Rtmp };
-        let stream = self.role(role).directory.get(&play.key);
-        stream.and_then(|stream| stream.log(choice)).map_or(0, |log| log.head_time())
+    /// A stream is over: those who have paused it are told so.
+    pub(super) fn paused_stream_ended(&mut self, key: &StreamKey) {
+        for sock in std::mem::take(&mut self.paused) {
+            let mut pauses_on = false;
+            self.with(sock, |worker, conn| {
+                let (Some(peer), Kind::Publisher(_)) = (&mut conn.rtmp, &conn.kind) else {
+                    return Fate::Keep;
+                };
+                let Some(play) = &peer.play else { return Fate::Keep };
+                if play.key != *key {
+                    pauses_on = true;
+                    return Fate::Keep;
+                }
+                let goodbye = peer.goodbye();
+                worker.say_last(conn, goodbye)
+            });
+            if pauses_on {
+                self.paused.push(sock);
+            }
+        }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Worker<E: Engine> {
     pub(super) pulls: Pulls,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
+    /// RTMP viewers that have paused.
+    pub(super) paused: Vec<Sock>,
     /// Publishers that wait for another one to give its stream up.
     pub(super) claimants: Vec<Sock>,
     pub(super) clips: Vec<Clip>,
@@ -101,6 +103,7 @@ impl<E: Engine> Worker<E> {
             pace,
             pulls: Pulls::default(),
             waiting: HashMap::new(),
+            paused: Vec::new(),
             claimants: Vec::new(),
             clips: Vec::new(),
             doors,
@@ -196,6 +199,7 @@ impl<E: Engine> Worker<E> {
             Message::Published { role, stream } => self.on_published(role, &stream),
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
+                self.paused_stream_ended(&stream.key);
             }
             Message::GiveUp(stream) => self.on_give_up(stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
@@ -294,6 +298,7 @@ impl<E: Engine> Worker<E> {
         match conn.kind {
             Kind::Publisher(publisher) => {
                 self.claimants.retain(|other| *other != sock);
+                self.paused.retain(|other| *other != sock);
                 self.unpublish(role, *publisher);
             }
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),

@@ -296,10 +296,25 @@ pub fn error(transaction: f64, code: &str, description: &str) -> Message {
     message(COMMAND_CSID, 0, &["_error".into(), transaction.into(), Value::Null, info])
 }
 
+/// What both ends say of themselves in `connect` and its answer (Enhanced RTMP v2, "Enhancing NetConnection
+/// connect"): all codecs are relayed (4: can forward), and of the extensions multitrack (2) and `ModEx` (4);
+/// reconnect requests (1) and nanosecond offsets (8) are not looked at.
+pub fn capabilities() -> Vec<(&'static str, Value)> {
+    let any = || object(&[("*", 4.0.into())]);
+    vec![
+        ("capsEx", 6.0.into()),
+        ("fourCcList", Value::StrictArray(vec!["*".into()])),
+        ("videoFourCcInfoMap", any()),
+        ("audioFourCcInfoMap", any()),
+    ]
+}
+
 /// The `_result` of a connect that was accepted (clause 7.2.1.1). Only AMF0 is offered.
 pub fn connect_result(transaction: f64) -> Message {
-    let properties =
-        object(&[("fmsVer", "FMS/3,0,1,123".into()), ("capabilities", 31.0.into()), ("mode", 1.0.into())]);
+    let mut properties =
+        vec![("fmsVer", "FMS/3,0,1,123".into()), ("capabilities", 31.0.into()), ("mode", 1.0.into())];
+    properties.extend(capabilities());
+    let properties = object(&properties);
     let info = object(&[
         ("level", "status".into()),
         ("code", "NetConnection.Connect.Success".into()),
@@ -376,6 +391,16 @@ mod tests {
         let message = result(2.0, Value::Null, 1.0.into());
         let want = b"\x02\x00\x07_result\x00\x40\0\0\0\0\0\0\0\x05\x00\x3f\xf0\0\0\0\0\0\0";
         assert_eq!((message.csid, message.kind, &message.payload[..]), (3, 20, &want[..]));
+    }
+
+    #[test]
+    fn connect_says_which_codecs_are_relayed() {
+        let values = amf0::decode_all(&connect_result(1.0).payload, &LIMITS).expect("ours");
+        let properties = &values[2];
+        assert_eq!(properties.get("capsEx"), Some(&Value::Number(6.0)));
+        assert_eq!(properties.get("fourCcList"), Some(&Value::StrictArray(vec!["*".into()])));
+        let forward = |map| properties.get(map).and_then(|map| map.get("*")).and_then(Value::as_number);
+        assert_eq!([forward("videoFourCcInfoMap"), forward("audioFourCcInfoMap")], [Some(4.0); 2]);
     }
 
     #[test]

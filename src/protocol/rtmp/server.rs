@@ -11,18 +11,18 @@ mod play;
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::RtmpError;
 use super::chunk::ChunkLimits;
 use super::command::{self, Command, PublishKind};
 use super::handshake::ServerHandshake;
 use super::link::{Link, WINDOW};
-use super::message::{Control, Message, UserControl, kind, split_aggregate};
+use super::message::{Control, Message, UserControl, kind, tags_of};
 use super::target::Target;
 use crate::media::amf0::Value;
 use crate::media::encoding::RTMP_STREAM;
-use crate::media::tag::{Tag, TagKind};
+use crate::media::tag::Tag;
 
 pub use event::{Event, Limits, Refusal};
 
@@ -191,33 +191,10 @@ impl ServerSession {
     }
 
     fn message(&mut self, message: Message) -> Result<(), RtmpError> {
-        let Message { timestamp, payload, .. } = message;
         match message.kind {
-            kind::AUDIO => self.media(Tag { kind: TagKind::Audio, timestamp, body: payload }),
-            kind::VIDEO => self.media(Tag { kind: TagKind::Video, timestamp, body: payload }),
-            kind::DATA_AMF0 => self.data(timestamp, payload),
-            // AMF3 data is AMF0 behind a zero byte, in all encoders seen.
-            kind::DATA_AMF3 => self.data(timestamp, payload.slice(payload.len().min(1)..)),
-            kind::AGGREGATE => split_aggregate(timestamp, payload)?.into_iter().try_for_each(|tag| {
-                if tag.kind == TagKind::Script { self.data(tag.timestamp, tag.body) } else { self.media(tag) }
-            }),
-            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => self.command(message.stream_id, &payload),
-            _ => Ok(()),
+            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => self.command(message.stream_id, &message.payload),
+            _ => tags_of(message)?.into_iter().try_for_each(|tag| self.media(tag)),
         }
-    }
-
-    /// A data message becomes a script tag if it begins with an AMF0 string. ffmpeg's four bytes of time
-    /// code do not.
-    fn data(&mut self, timestamp: u32, mut body: Bytes) -> Result<(), RtmpError> {
-        const SET: &[u8] = b"\x02\x00\x0d@setDataFrame";
-        const CLEAR: &[u8] = b"\x02\x00\x0f@clearDataFrame";
-        if body.starts_with(SET) {
-            body.advance(SET.len());
-        }
-        if body.first() != Some(&2) || body.starts_with(CLEAR) {
-            return Ok(());
-        }
-        self.media(Tag { kind: TagKind::Script, timestamp, body })
     }
 
     /// Encoders are not held to the message stream they publish on: there is one publish a connection.

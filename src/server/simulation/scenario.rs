@@ -229,7 +229,9 @@ impl Simulation {
                 world.at(at, Action::Timer(peer));
                 continue;
             }
-            let websocket = rng.chance(400);
+            let rtmp = level == 0 && rng.chance(300);
+            let port = if rtmp { RTMP } else { port };
+            let websocket = !rtmp && rng.chance(400);
             let selection = rng.pick(&[
                 Selection::All,
                 Selection::All,
@@ -239,6 +241,7 @@ impl Simulation {
             ]);
             let from = at + rng.range(0, 5_000);
             let manner = match rng.range(0, 9) {
+                0..=1 if rtmp => Manner::Pauses(from, from + rng.range(0, 4_000)),
                 0..=4 => Manner::Fast,
                 5..=6 => Manner::Slow,
                 7 => Manner::Stalls(from, from + rng.range(200, 6_000)),

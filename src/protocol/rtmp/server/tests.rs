@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::amf0;
+use crate::media::tag::TagKind;
 use crate::protocol::rtmp::chunk::{ChunkReader, ChunkWriter};
 use crate::protocol::rtmp::command::object;
 use crate::protocol::rtmp::handshake::BLOCK;
