@@ -4,6 +4,8 @@
 //! to three tasks; each has its own cursor and fails by itself. What a take leaves to do at its end is the same
 //! work that mends one after a crash ([`finish`]).
 
+#[cfg(test)]
+mod corpus;
 mod disk;
 mod finish;
 mod flv;
