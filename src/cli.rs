@@ -15,6 +15,7 @@ use clap_complete::Shell;
 use crate::config::load::{DEFAULT_FILE, Setting, Sources};
 use crate::config::units;
 use crate::config::{Config, ConfigError, LogFormat, Place, Record, Role, Upstream};
+use crate::tools::push::{self, PushArgs};
 use crate::tools::stress::{self, StressArgs};
 
 /// What the user asked for.
@@ -31,6 +32,8 @@ pub enum Command {
     },
     /// Hold viewers: [`stress::main`].
     Stress(StressArgs),
+    /// Publish a file: [`push::main`].
+    Push(PushArgs),
     /// The configuration was checked and is good.
     CheckConfig {
         /// The file that was checked, if there is one.
@@ -57,6 +60,10 @@ impl Command {
             Self::Stress(arguments) => {
                 drop(out);
                 return stress::main(&arguments).map_err(|error| format!("{error:#}"));
+            }
+            Self::Push(arguments) => {
+                drop(out);
+                return Ok(push::main(&arguments));
             }
             Self::CheckConfig { file: Some(file) } => writeln!(out, "{}: good", file.display()),
             Self::CheckConfig { file: None } => writeln!(out, "no file: the defaults are good"),
@@ -129,6 +136,11 @@ enum Sub {
     },
     /// Hold many viewers of one stream, check what they get, and say what it cost.
     Stress(StressArgs),
+    /// Publish an FLV or MP4 file in real time.
+    ///
+    /// Exit codes: 0 pushed to the end, 2 usage, 65 not FLV or MP4, 66 no such file, 75 no connection,
+    /// 77 refused by the server.
+    Push(PushArgs),
     /// Check a configuration file and say which line is wrong.
     CheckConfig {
         /// The file; without it the one that a role would read.
@@ -225,6 +237,15 @@ struct FileGatewayFlags {
     /// Serve this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]
     root: Option<String>,
+    /// Fetch files that are not there from here, http://host:port/prefix; given again, the next one to try.
+    #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    upstream: Vec<String>,
+    /// Keep fetched files in this folder [default: /var/cache/uringcast].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<String>,
+    /// Log requests to this file; "-" is standard output [default: off].
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
 }
 
 /// A value parser that checks the text and keeps it: the layers hold text.
@@ -276,6 +297,10 @@ impl Given {
     fn file_gateway(&mut self, flags: &FileGatewayFlags) {
         self.add("--listen", &["file_gateway.listen"], flags.listen.as_ref());
         self.add("--root", &["file_gateway.root"], flags.root.as_ref());
+        let upstream = (!flags.upstream.is_empty()).then(|| flags.upstream.join(","));
+        self.add("--upstream", &["file_gateway.upstream"], upstream.as_ref());
+        self.add("--cache", &["file_gateway.cache"], flags.cache.as_ref());
+        self.add("--access-log", &["access_log.path"], flags.access_log.as_ref());
     }
 
     fn viewers(&mut self, flags: &ViewerFlags, role: Role) {
@@ -318,6 +343,7 @@ fn parse_with(
     let sources = sources(&cli, role).with_environment(environment);
     match cli.command {
         Some(Sub::Stress(arguments)) => Ok(Command::Stress(arguments)),
+        Some(Sub::Push(arguments)) => Ok(Command::Push(arguments)),
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man { dir }) => Ok(Command::Man { dir }),
         Some(Sub::CheckConfig { .. }) => {
@@ -362,7 +388,7 @@ fn sources(cli: &Cli, role: Role) -> Sources {
         Some(Sub::FlvGateway(flags)) => given.flv_gateway(flags),
         Some(Sub::FileGateway(flags)) => given.file_gateway(flags),
         Some(Sub::CheckConfig { file: named }) => file = named.clone().or(file),
-        Some(Sub::Stress(_) | Sub::Completions { .. } | Sub::Man { .. }) => {}
+        Some(Sub::Stress(_) | Sub::Push(_) | Sub::Completions { .. } | Sub::Man { .. }) => {}
     }
     Sources { file, flags: given.0, environment: Vec::new() }
 }

@@ -29,7 +29,12 @@ impl Config {
         self.check_times()?;
         self.check_sizes()?;
         named("origin.data", &self.origin.data)?;
-        named("file_gateway.root", &self.file_gateway.root)
+        named("file_gateway.root", &self.file_gateway.root)?;
+        named("file_gateway.cache", &self.file_gateway.cache)?;
+        match self.access_log.sample {
+            0 => Err(("access_log.sample", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() })),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what the role needs: an upstream for a gateway, one port a listener.
@@ -74,6 +79,7 @@ impl Config {
         let (origin, gateway) = (&self.origin, &self.flv_gateway);
         flush("origin.flush", origin.flush)?;
         flush("flv_gateway.flush", gateway.flush)?;
+        flush("live.flush_max", self.live.flush_max)?;
         for (key, time) in [
             ("drain", self.drain),
             ("origin.wait", origin.wait),
@@ -81,17 +87,22 @@ impl Config {
             ("flv_gateway.linger", gateway.linger),
             ("flv_gateway.wait", gateway.wait),
             ("flv_gateway.gap", gateway.gap),
+            ("file_gateway.stale", self.file_gateway.stale),
         ] {
             bounded(key, time)?;
         }
         for (key, time) in [
             ("recording.segment", self.recording.segment),
             ("origin.silence", origin.silence),
+            ("origin.stale", origin.stale),
             ("flv_gateway.silence", gateway.silence),
             ("live.gop_time", self.live.gop_time),
             ("live.lag_time", self.live.lag_time),
             ("live.stall", self.live.stall),
             ("limits.request_time", self.limits.request_time),
+            ("limits.keep_alive", self.limits.keep_alive),
+            ("limits.send_time", self.limits.send_time),
+            ("file_gateway.playlist_life", self.file_gateway.playlist_life),
         ] {
             bounded(key, time)?;
             if time < Duration::from_millis(100) {
@@ -112,6 +123,18 @@ impl Config {
         within("live.lag_bytes", live.lag_bytes, 64 * KIB, 4096 * MIB)?;
         if live.gop_frames == 0 {
             return Err(("live.gop_frames", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() }));
+        }
+        let files = &self.file_gateway;
+        within("file_gateway.cache_file", files.cache_file, MIB, usize::MAX)?;
+        if files.cache_size < files.cache_file {
+            let min = format!(
+                "file_gateway.cache_file ({}), and a whole file must fit",
+                format_size(files.cache_file)
+            );
+            return Err((
+                "file_gateway.cache_size",
+                Rule::TooSmall { is: format_size(files.cache_size), min },
+            ));
         }
         within("recording.window", self.recording.window, 3, 1000)?;
         within("limits.request_head", limits.request_head, KIB, MIB)?;

@@ -10,14 +10,14 @@ pub mod load;
 pub mod units;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{Hook, LogFormat, Record, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -57,6 +57,19 @@ impl Role {
     }
 }
 
+/// What becomes of a stream name that is published while somebody publishes it already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Republish {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes the name over.
+    Replace,
+    /// It does if the old publisher is silent, or if both have the same token.
+    #[default]
+    ReplaceIfStaleOrSameToken,
+}
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +95,8 @@ pub struct Config {
     pub flv_gateway: FlvGateway,
     /// The role that serves files.
     pub file_gateway: FileGateway,
+    /// The log of requests for files and pages, in every role.
+    pub access_log: AccessLog,
     /// How streams are recorded.
     pub recording: Recording,
     /// Bounds of live streams and their viewers, in every role.
@@ -121,6 +136,11 @@ pub struct Origin {
     /// A publisher that sends no media for so long is closed.
     #[serde(with = "units::duration")]
     pub silence: Duration,
+    /// What becomes of a name that is published twice.
+    pub republish: Republish,
+    /// A publisher that has sent nothing for so long is stale.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
 }
 
 /// Settings of the FLV gateway.
@@ -159,6 +179,39 @@ pub struct FileGateway {
     pub listen: SocketAddr,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
+    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// The folder that fetched files are kept in.
+    pub cache: PathBuf,
+    /// Bytes that the folder may hold.
+    #[serde(with = "units::size")]
+    pub cache_size: usize,
+    /// The largest file that is fetched, in bytes.
+    #[serde(with = "units::size")]
+    pub cache_file: usize,
+    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
+    #[serde(with = "units::duration")]
+    pub playlist_life: Duration,
+    /// How long old files are served while no upstream answers.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
+}
+
+/// The log of requests for files and pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The file, or `-` for standard output; `None` (written "off"): none.
+    #[serde(with = "units::path_or_off")]
+    pub path: Option<PathBuf>,
+    /// How its lines look.
+    pub format: AccessFormat,
+    /// One request in so many is written.
+    pub sample: u64,
+    /// Peers whose `X-Real-IP` is believed.
+    #[serde(with = "units::hosts")]
+    pub proxies: Vec<IpAddr>,
 }
 
 /// How streams are recorded, and how long recordings are kept.
@@ -206,6 +259,9 @@ pub struct Live {
     /// A viewer that takes nothing for so long is cut.
     #[serde(with = "units::duration")]
     pub stall: Duration,
+    /// A loop that runs short of time gathers tags for up to so long, whatever `flush` says.
+    #[serde(with = "units::duration")]
+    pub flush_max: Duration,
     /// The largest tag a publisher may send, in bytes.
     #[serde(with = "units::size")]
     pub tag_max: usize,
@@ -223,12 +279,20 @@ pub struct Limits {
     /// How long a request's head or a handshake may take.
     #[serde(with = "units::duration")]
     pub request_time: Duration,
+    /// How long a connection for files and pages may stay without a request.
+    #[serde(with = "units::duration")]
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of a file or page that is sent to it.
+    #[serde(with = "units::duration")]
+    pub send_time: Duration,
     /// The kernel's send buffer of a connection, in bytes.
     #[serde(with = "units::size")]
     pub sndbuf: usize,
     /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
     #[serde(with = "units::size")]
     pub notsent_lowat: usize,
+    /// How the bytes of streams leave.
+    pub send_path: SendPath,
 }
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
@@ -247,6 +311,7 @@ impl Default for Config {
             origin: Origin::default(),
             flv_gateway: FlvGateway::default(),
             file_gateway: FileGateway::default(),
+            access_log: AccessLog::default(),
             recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
@@ -267,6 +332,8 @@ impl Default for Origin {
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,
+            republish: Republish::default(),
+            stale: SECOND * 3,
         }
     }
 }
@@ -287,7 +354,23 @@ impl Default for FlvGateway {
 
 impl Default for FileGateway {
     fn default() -> Self {
-        Self { listen: (ANY, 8100).into(), root: "/var/lib/uringcast".into() }
+        Self {
+            listen: (ANY, 8100).into(),
+            root: "/var/lib/uringcast".into(),
+            upstream: Vec::new(),
+            cache: "/var/cache/uringcast".into(),
+            cache_size: 10 * 1024 * MIB,
+            cache_file: 1024 * MIB,
+            playlist_life: SECOND,
+            stale: SECOND * 60,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        let proxies = vec![LOOPBACK.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { path: None, format: AccessFormat::default(), sample: 1, proxies }
     }
 }
 
@@ -314,6 +397,7 @@ impl Default for Live {
             lag_bytes: 8 * MIB,
             lag_time: SECOND * 10,
             stall: SECOND * 20,
+            flush_max: Duration::from_millis(500),
             tag_max: 16 * MIB,
         }
     }
@@ -325,8 +409,11 @@ impl Default for Limits {
             connections: 0,
             request_head: 16 * KIB,
             request_time: SECOND * 10,
+            keep_alive: SECOND * 75,
+            send_time: SECOND * 60,
             sndbuf: 512 * KIB,
             notsent_lowat: 128 * KIB,
+            send_path: SendPath::Auto,
         }
     }
 }

@@ -4,12 +4,13 @@
 //! what to write instead. Nothing here resolves names or opens anything.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::{Serialize, Serializer};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What is wrong with a value, and how to write it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,18 @@ pub enum UnitError {
     /// Not a kind of recording.
     #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
     Record {
+        /// What was written.
+        text: String,
+    },
+    /// Not a form of the access log.
+    #[error("{text:?} is not a form of the access log: write \"combined\" or \"json\"")]
+    AccessFormat {
+        /// What was written.
+        text: String,
+    },
+    /// Not the address of a host.
+    #[error("{text:?} is not a list of addresses: write \"127.0.0.1,::1\"")]
+    Hosts {
         /// What was written.
         text: String,
     },
@@ -232,6 +245,23 @@ impl fmt::Display for Record {
     }
 }
 
+/// How the bytes of streams leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendPath {
+    /// Chosen by size and by what the kernel reports.
+    #[default]
+    Auto,
+    /// Copied into the socket's buffer.
+    Copy,
+    /// The same, from registered memory.
+    Fixed,
+    /// From registered memory, without a copy where the path allows.
+    ZeroCopy,
+    /// By reference to the pages of the log.
+    Pages,
+}
+
 /// Who is told of finished files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
@@ -301,6 +331,37 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// How lines of the access log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// As nginx and Apache write it, which every tool reads.
+    #[default]
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for AccessFormat {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Err(UnitError::AccessFormat { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for AccessFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Combined => "combined",
+            Self::Json => "json",
+        })
+    }
+}
+
 /// Reads text, a bare number or a list of text (joined by commas) and hands it to one of the parsers.
 struct Written<T>(&'static str, fn(&str) -> Result<T, UnitError>);
 
@@ -363,6 +424,26 @@ written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });
 
+written!(path_or_off, Option<PathBuf>, "a path or \"off\"", parse_path_or_off, |path| {
+    path.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
+});
+written!(hosts, Vec<IpAddr>, "a list of addresses", parse_hosts, |list| {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+});
+
+/// Parses a path, or `off`.
+///
+/// # Errors
+/// None: any other text is a path.
+pub fn parse_path_or_off(text: &str) -> Result<Option<PathBuf>, UnitError> {
+    Ok((text != "off").then(|| text.into()))
+}
+
+fn parse_hosts(text: &str) -> Result<Vec<IpAddr>, UnitError> {
+    let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::parse);
+    hosts.collect::<Result<_, _>>().map_err(|_| UnitError::Hosts { text: text.to_owned() })
+}
+
 fn parse_upstreams(text: &str) -> Result<Vec<Upstream>, UnitError> {
     text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
 }
@@ -386,6 +467,7 @@ macro_rules! by_text {
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
 by_text!(Hook, "an http:// URL or a command");
 by_text!(LogFormat, "\"text\" or \"json\"");
+by_text!(AccessFormat, "\"combined\" or \"json\"");
 
 #[cfg(test)]
 mod tests {

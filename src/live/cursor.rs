@@ -113,6 +113,11 @@ impl Cursor {
         matches!(self.state, State::Fresh(_))
     }
 
+    /// Whether the last run was taken whole, and nothing follows but what may have come since.
+    pub fn is_at_goal(&self) -> bool {
+        self.state == State::Running && self.at == self.goal && self.at > self.landed
+    }
+
     /// The peer's socket took `bytes` of the last run.
     pub fn sent(&mut self, bytes: u64) {
         self.at += bytes;
@@ -175,11 +180,10 @@ impl Cursor {
         }
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);
-        let behind = head - self.at;
-        let late = head_time_lag(held, self.boundary, head_time);
         let dropped = self.at < index.tail();
-        let newer = index.newest_start(head, true).is_some_and(|start| start.at > self.at);
-        if dropped || (newer && (behind > lag.bytes || late > lag.time)) {
+        let lags = head - self.at > lag.bytes || head_time_lag(held, self.boundary, head_time) > lag.time;
+        let newer = || index.newest_start(head, true).is_some_and(|start| start.at > self.at);
+        if dropped || (lags && newer()) {
             let to = tag_end(held, self.boundary, self.at.max(self.committed));
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };

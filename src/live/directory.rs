@@ -15,12 +15,49 @@ use crate::memory::Arena;
 /// Milliseconds on the caller's clock.
 pub type Millis = u64;
 
+/// What becomes of a name that is published while somebody publishes it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Republish {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes the name over.
+    Replace,
+    /// It does if it brings the same token, or if the old one has been silent for so long (and for several
+    /// times its own longest pause): encoders come back while their old connection still looks alive.
+    IfStaleOrSameToken {
+        /// Milliseconds.
+        stale: Millis,
+    },
+}
+
+/// Who wants to publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// What it identified itself with.
+    pub token: Option<&'a str>,
+    /// Whether it takes part in the [`Republish`] policy: it can be told to give the name up, and may take it
+    /// over from others that can.
+    pub replaceable: bool,
+    /// The time.
+    pub now: Millis,
+}
+
+impl Claim<'_> {
+    /// One that neither takes a name over nor gives it up.
+    pub fn fixed(now: Millis) -> Self {
+        Self { token: None, replaceable: false, now }
+    }
+}
+
 /// Why a name cannot be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
     /// Somebody publishes it now.
     #[error("the stream name is taken by another publisher")]
     Taken,
+    /// Somebody publishes this stream and is to give it up: tell it so. [`Directory::park`] says when it has.
+    #[error("the stream's other publisher is about to give it up")]
+    Soon(Arc<Stream>),
 }
 
 /// The streams of one role.
@@ -28,6 +65,7 @@ pub enum PublishError {
 pub struct Directory {
     arena: Arc<Arena>,
     retention: Retention,
+    republish: Republish,
     entries: Mutex<HashMap<StreamKey, Entry>>,
     /// The earliest time at which a parked stream may end; `u64::MAX` if none is parked.
     next_expiry: AtomicU64,
@@ -38,6 +76,19 @@ struct Entry {
     stream: Arc<Stream>,
     /// The writer while nobody publishes, and when the stream ends unless somebody does.
     parked: Option<(Box<StreamWriter>, Millis)>,
+    /// The present publisher's, as in its [`Claim`].
+    token: Option<Box<str>>,
+    replaceable: bool,
+    /// Somebody waits for it to be given up.
+    wanted: bool,
+}
+
+impl Entry {
+    fn take_over(&mut self, claim: &Claim<'_>) {
+        self.token = claim.token.map(Into::into);
+        self.replaceable = claim.replaceable;
+        self.wanted = false;
+    }
 }
 
 /// A stream's id is unique in the process, whatever role it belongs to.
@@ -45,37 +96,67 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Directory {
     /// No streams yet; those to come take their memory from `arena`.
-    pub fn new(arena: Arc<Arena>, retention: Retention) -> Self {
-        Self { arena, retention, entries: Mutex::default(), next_expiry: AtomicU64::new(u64::MAX) }
+    pub fn new(arena: Arc<Arena>, retention: Retention, republish: Republish) -> Self {
+        Self { arena, retention, republish, entries: Mutex::default(), next_expiry: AtomicU64::new(u64::MAX) }
     }
 
     /// Hands out the writer of `key`: a parked one, so that the stream goes on, or a new one.
     ///
     /// # Errors
-    /// [`PublishError::Taken`] while another publisher has it.
-    pub fn publish(&self, key: &StreamKey) -> Result<Box<StreamWriter>, PublishError> {
+    /// [`PublishError`] while another publisher has it.
+    pub fn publish(&self, key: &StreamKey, claim: &Claim<'_>) -> Result<Box<StreamWriter>, PublishError> {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(key) {
-            return match entry.parked.take() {
-                Some((writer, _)) => Ok(writer),
-                None => Err(PublishError::Taken),
-            };
+            if let Some((writer, _)) = entry.parked.take() {
+                entry.take_over(claim);
+                return Ok(writer);
+            }
+            if !self.may_replace(entry, claim) {
+                return Err(PublishError::Taken);
+            }
+            entry.wanted = true;
+            return Err(PublishError::Soon(Arc::clone(&entry.stream)));
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let epoch = RandomState::new().hash_one(id);
         let arena = Arc::clone(&self.arena);
         let writer = Box::new(StreamWriter::new(id, key.clone(), epoch, arena, self.retention));
-        entries.insert(key.clone(), Entry { stream: Arc::clone(writer.stream()), parked: None });
+        let stream = Arc::clone(writer.stream());
+        let mut entry = Entry { stream, parked: None, token: None, replaceable: false, wanted: false };
+        entry.take_over(claim);
+        entries.insert(key.clone(), entry);
         Ok(writer)
     }
 
-    /// The publisher went. The stream ends at `until` unless somebody publishes it before.
-    pub fn park(&self, writer: Box<StreamWriter>, until: Millis) {
+    /// Whether [`publish`](Self::publish) would refuse the claim for good, without making it.
+    pub fn is_taken(&self, key: &StreamKey, claim: &Claim<'_>) -> bool {
+        let entries = self.lock();
+        entries.get(key).is_some_and(|entry| entry.parked.is_none() && !self.may_replace(entry, claim))
+    }
+
+    fn may_replace(&self, entry: &Entry, claim: &Claim<'_>) -> bool {
+        if !(claim.replaceable && entry.replaceable) {
+            return false;
+        }
+        match self.republish {
+            Republish::Reject => false,
+            Republish::Replace => true,
+            Republish::IfStaleOrSameToken { stale } => {
+                let same = claim.token.is_some() && claim.token == entry.token.as_deref();
+                same || entry.stream.is_silent(claim.now, stale)
+            }
+        }
+    }
+
+    /// The publisher went. The stream ends at `until` unless somebody publishes it before; `true` if somebody
+    /// waits for that.
+    pub fn park(&self, writer: Box<StreamWriter>, until: Millis) -> bool {
         let mut entries = self.lock();
         let entry = entries.get_mut(&writer.stream().key).expect("a writer's stream is listed");
         debug_assert!(entry.parked.is_none() && entry.stream.id == writer.stream().id);
         entry.parked = Some((writer, until));
         self.next_expiry.fetch_min(until, Ordering::Relaxed);
+        std::mem::take(&mut entry.wanted)
     }
 
     /// The stream is over now. Nobody finds it ended in here: who asks next begins a new one.
@@ -144,26 +225,66 @@ mod tests {
     use super::*;
     use crate::live::log::tests::RETENTION;
 
-    fn directory() -> Directory {
-        Directory::new(Arena::new().unwrap(), RETENTION)
+    fn directory(republish: Republish) -> Directory {
+        Directory::new(Arena::new().unwrap(), RETENTION, republish)
+    }
+
+    fn claim(token: Option<&str>, now: Millis) -> Claim<'_> {
+        Claim { token, replaceable: true, now }
     }
 
     #[test]
     fn one_publisher_at_a_time() {
-        let directory = directory();
+        let directory = directory(Republish::Reject);
         let key = StreamKey::parse("live/x").unwrap();
-        let writer = directory.publish(&key).unwrap();
-        assert_eq!(directory.publish(&key).unwrap_err(), PublishError::Taken);
+        let writer = directory.publish(&key, &claim(None, 0)).unwrap();
+        assert!(matches!(directory.publish(&key, &claim(None, 1_000_000)), Err(PublishError::Taken)));
         let id = writer.stream().id;
+        assert!(!directory.park(writer, 100));
+        assert_eq!(directory.publish(&key, &claim(None, 0)).unwrap().stream().id, id);
+    }
+
+    #[test]
+    fn who_is_silent_or_brings_the_same_token_is_replaced() {
+        let directory = directory(Republish::IfStaleOrSameToken { stale: 3_000 });
+        let key = StreamKey::parse("live/x").unwrap();
+        let writer = directory.publish(&key, &claim(Some("a"), 0)).unwrap();
+        writer.stream().began(0);
+        let taken = |token, now| match directory.publish(&key, &claim(token, now)) {
+            Err(PublishError::Taken) => true,
+            Err(PublishError::Soon(_)) => false,
+            Ok(_) => panic!("somebody publishes it"),
+        };
+        assert!(taken(None, 2_999) && taken(Some("b"), 2_999));
+        assert!(!taken(Some("a"), 0) && !taken(None, 3_000));
+        assert!(directory.is_taken(&key, &Claim::fixed(1_000_000)), "who cannot be told does not take over");
+        // Media every four seconds is no silence: its own longest pause counts.
+        for now in [4_000, 8_000, 12_000] {
+            writer.stream().heard(now);
+        }
+        assert!(taken(None, 12_000 + 11_999) && !taken(None, 12_000 + 12_000));
+        assert!(directory.park(writer, 100), "somebody waits");
+        let writer = directory.publish(&key, &claim(Some("b"), 30_000)).unwrap();
+        assert!(!directory.park(writer, 200), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_new_publisher_replaces_whoever_can_be_told() {
+        let directory = directory(Republish::Replace);
+        let key = StreamKey::parse("live/x").unwrap();
+        let writer = directory.publish(&key, &claim(None, 0)).unwrap();
+        assert!(matches!(directory.publish(&key, &claim(None, 0)), Err(PublishError::Soon(_))));
         directory.park(writer, 100);
-        assert_eq!(directory.publish(&key).unwrap().stream().id, id);
+        let _fixed = directory.publish(&key, &Claim::fixed(0)).unwrap();
+        assert!(matches!(directory.publish(&key, &claim(None, 0)), Err(PublishError::Taken)));
     }
 
     #[test]
     fn a_parked_stream_ends_in_time_and_a_live_one_never() {
-        let directory = directory();
+        let directory = directory(Republish::Reject);
+        let publish = |key| directory.publish(key, &Claim::fixed(0)).unwrap();
         let (a, b) = (StreamKey::parse("live/a").unwrap(), StreamKey::parse("live/b").unwrap());
-        let (writer, live) = (directory.publish(&a).unwrap(), directory.publish(&b).unwrap());
+        let (writer, live) = (publish(&a), publish(&b));
         directory.park(writer, 100);
         assert!(directory.expire(99).is_empty());
         let ended = directory.expire(100);
@@ -174,6 +295,6 @@ mod tests {
         let epoch = live.stream().epochs().next();
         directory.end(live);
         assert!(directory.is_empty());
-        assert_ne!(directory.publish(&b).unwrap().stream().epochs().next(), epoch);
+        assert_ne!(publish(&b).stream().epochs().next(), epoch);
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::key::StreamKey;
 use super::log::{Headers, Log, LogWriter, Retention, Start, Tracks, header_time};
 use super::timeline::{StreamTime, Timeline};
+use crate::media::codec;
 use crate::media::tag::{Class, Tag, TagKind, Tags};
 use crate::memory::Arena;
 
@@ -60,6 +61,9 @@ pub struct Stream {
     pub bitrate: AtomicU64,
     /// When the present publisher began, in milliseconds on the caller's clock.
     since: AtomicU64,
+    /// When it was heard last, and its longest silence.
+    heard: AtomicU64,
+    longest_silence: AtomicU64,
     logs: [ArcSwapOption<Log>; 3],
     wanted: AtomicU8,
     loops: AtomicU64,
@@ -116,6 +120,21 @@ impl Stream {
     /// A publisher began.
     pub fn began(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
+        self.heard.store(now, Ordering::Relaxed);
+        self.longest_silence.store(0, Ordering::Relaxed);
+    }
+
+    /// The present publisher sent something.
+    pub fn heard(&self, now: u64) {
+        let before = self.heard.swap(now, Ordering::Relaxed);
+        self.longest_silence.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether the present publisher has been silent for `limit` milliseconds, and for three times as long as
+    /// it ever was before: some send a picture every few seconds and nothing else.
+    pub fn is_silent(&self, now: u64, limit: u64) -> bool {
+        let usual = self.longest_silence.load(Ordering::Relaxed);
+        now.saturating_sub(self.heard.load(Ordering::Relaxed)) >= limit.max(usual.saturating_mul(3))
     }
 
     /// Milliseconds since the present publisher began.
@@ -150,7 +169,7 @@ impl Stream {
 const KEYFRAME_PATIENCE: StreamTime = 5_000;
 /// How long sound waits for a picture that nothing has announced, and the distance of starts without one.
 const AUDIO_PATIENCE: StreamTime = 1_000;
-/// The same where a video sequence header came but no frame.
+/// The same where a video sequence header came, or metadata that promises pictures, but no frame.
 const ANNOUNCED_PATIENCE: StreamTime = 3_000;
 
 /// The writer of a stream: one publisher after the other holds it.
@@ -187,6 +206,8 @@ impl StreamWriter {
             viewers: AtomicU32::new(0),
             bitrate: AtomicU64::new(0),
             since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            longest_silence: AtomicU64::new(0),
             logs: Default::default(),
             wanted: AtomicU8::new(Selection::All.bit()),
             loops: AtomicU64::new(0),
@@ -364,6 +385,10 @@ struct Lane {
     /// before it had counts as well.
     settled: bool,
     before: Tracks,
+    /// Tracks that its metadata promises; some promise what never comes.
+    promised: Tracks,
+    /// When its first frame came.
+    since: Option<StreamTime>,
     /// When its sound began.
     sound_since: Option<StreamTime>,
     /// The first frame, while no start was marked.
@@ -389,6 +414,8 @@ impl Lane {
             tracks: Tracks::default(),
             settled: false,
             before: Tracks::default(),
+            promised: Tracks::default(),
+            since: None,
             sound_since: None,
             leading: None,
         }
@@ -396,11 +423,12 @@ impl Lane {
 
     /// Another publisher: it may have other tracks, and other headers or none.
     fn begin_session(&mut self) {
-        self.before = self.announced();
+        self.before = self.announced(StreamTime::MAX);
         self.sent.clear();
         self.tracks = Tracks::default();
         self.settled = false;
-        self.sound_since = None;
+        self.promised = Tracks::default();
+        (self.since, self.sound_since) = (None, None);
     }
 
     /// The headers that the present publisher has sent.
@@ -418,6 +446,12 @@ impl Lane {
         }
         if !self.sent.contains(&tag.kind) {
             self.sent.push(tag.kind);
+        }
+        if tag.kind == TagKind::Script {
+            let codec::Facts { video, audio, .. } = codec::facts(&tag.body);
+            let takes = |kind| self.selection.takes(kind);
+            self.promised =
+                Tracks { video: video && takes(TagKind::Video), audio: audio && takes(TagKind::Audio) };
         }
         let known = self.headers.of(tag.kind);
         if known == Some(&tag.body) {
@@ -437,6 +471,9 @@ impl Lane {
     fn push(&mut self, class: Class, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
         if !self.selection.takes(tag.kind) {
             return Ok(());
+        }
+        if tag.kind != TagKind::Script {
+            self.since.get_or_insert(time);
         }
         match class {
             Class::KeyFrame => self.before_keyframe(time),
@@ -503,7 +540,7 @@ impl Lane {
 
     /// How long sound alone waits before it counts as all there is.
     fn patience(&self) -> StreamTime {
-        match (self.selection, self.sent.contains(&TagKind::Video)) {
+        match (self.selection, self.promised.video || self.sent.contains(&TagKind::Video)) {
             (Selection::Audio, _) => 0,
             (_, false) => AUDIO_PATIENCE,
             (_, true) => ANNOUNCED_PATIENCE,
@@ -516,19 +553,27 @@ impl Lane {
         if self.writer.last_start().is_none_or(better) {
             self.settled |= clean;
             let headers = if self.settled { self.own_headers() } else { Arc::clone(&self.headers) };
-            self.writer.mark_start(at, time, clean, headers, self.announced());
+            self.writer.mark_start(at, time, clean, headers, self.announced(time));
         }
     }
 
     fn mark_leading(&mut self, leading: Leading) {
         self.settled = true;
-        self.writer.mark_start(leading.at, leading.time, true, leading.headers, self.announced());
+        let announced = self.announced(leading.time);
+        self.writer.mark_start(leading.at, leading.time, true, leading.headers, announced);
     }
 
-    fn announced(&self) -> Tracks {
+    /// The tracks that a viewer who starts at `time` is to expect: players that are told of too few miss one,
+    /// players that are told of too many wait for it in vain. So a promise holds for a while only.
+    fn announced(&self, time: StreamTime) -> Tracks {
         let audio = self.tracks.audio || self.sent.contains(&TagKind::Audio);
         let before = if self.settled { Tracks::default() } else { self.before };
-        Tracks { video: self.tracks.video || before.video, audio: audio || before.audio }
+        let fresh = self.since.is_none_or(|since| time.saturating_sub(since) < ANNOUNCED_PATIENCE);
+        let promised = if fresh { self.promised } else { Tracks::default() };
+        Tracks {
+            video: self.tracks.video || before.video || promised.video,
+            audio: audio || before.audio || promised.audio,
+        }
     }
 
     /// Fills a new lane with what a new viewer of `all` would get: the headers and the newest group of
@@ -577,6 +622,7 @@ fn tags(bytes: &[u8]) -> impl Iterator<Item = Tag> {
 mod tests {
     use super::super::log::tests::RETENTION;
     use super::*;
+    use crate::media::amf0;
     use Class::{InterFrame, KeyFrame, Metadata, SequenceHeader, Sound};
 
     fn writer() -> StreamWriter {
@@ -823,6 +869,36 @@ mod tests {
         assert_eq!(names(&writer), [7, 99]);
         writer.begin_session();
         assert_eq!(names(&writer), [7]);
+    }
+
+    /// As most encoders write it: pictures and sound, by number.
+    fn promising() -> Tag {
+        let property = |name: &str, value: f64| (name.to_owned(), amf0::Value::Number(value));
+        let properties = vec![property("videocodecid", 7.0), property("audiocodecid", 10.0)];
+        let body = amf0::encode(&["onMetaData".into(), amf0::Value::EcmaArray(properties)]);
+        Tag { kind: TagKind::Script, timestamp: 0, body: body.into() }
+    }
+
+    #[test]
+    fn a_promised_track_is_announced_for_a_while() {
+        let mut writer = writer();
+        push(&mut writer, &[promising(), avc(), key(0)]);
+        let tracks = |writer: &StreamWriter| {
+            let index = writer.stream().log(Selection::All).unwrap().index();
+            index.starts.back().unwrap().tracks
+        };
+        assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it is only late");
+        push(&mut writer, &[key(1000), key(2999), key(3000)]);
+        assert_eq!(tracks(&writer), Tracks { video: true, audio: false }, "it does not come");
+        push(&mut writer, &[aac(), sound(3010), key(4000)]);
+        assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it has come after all");
+        let mut lone = self::writer();
+        push(&mut lone, &[promising(), aac()]);
+        for n in 0..200 {
+            push(&mut lone, &[sound(n * 20)]);
+        }
+        let starts = lone.stream().log(Selection::All).unwrap().index().starts.clone();
+        assert_eq!(starts.back().unwrap().tracks, Tracks { video: false, audio: true });
     }
 
     #[test]

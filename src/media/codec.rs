@@ -49,16 +49,38 @@ fn four_cc(code: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Width and height as `onMetaData` gives them.
-pub fn size(metadata: &[u8]) -> Option<(u32, u32)> {
-    let values = amf0::decode_all(metadata, &amf0::Limits::default()).ok()?;
-    let object = values.get(1)?;
+/// What `onMetaData` says of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Width and height.
+    pub size: Option<(u32, u32)>,
+    /// It promises pictures.
+    pub video: bool,
+    /// It promises sound.
+    pub audio: bool,
+}
+
+/// Reads the body of `onMetaData`; what is not there, or not of its kind, is left out.
+pub fn facts(metadata: &[u8]) -> Facts {
+    let Ok(values) = amf0::decode_all(metadata, &amf0::Limits::default()) else { return Facts::default() };
+    let Some(object) = values.get(1) else { return Facts::default() };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small")]
     let number = |name| {
         let value = object.get(name).and_then(Value::as_number)?;
         (1.0..=65_536.0).contains(&value).then_some(value as u32)
     };
-    Some((number("width")?, number("height")?))
+    let promised = |has, codec| match (object.get(has), object.get(codec)) {
+        (Some(Value::Boolean(has)), _) => *has,
+        // A number, or a FourCC as text; codec 0 is a real one.
+        (_, Some(Value::Number(_))) => true,
+        (_, Some(text)) => text.as_str().is_some_and(|text| !text.is_empty()),
+        _ => false,
+    };
+    Facts {
+        size: number("width").zip(number("height")),
+        video: promised("hasVideo", "videocodecid"),
+        audio: promised("hasAudio", "audiocodecid"),
+    }
 }
 
 #[cfg(test)]
@@ -75,14 +97,25 @@ mod tests {
         assert_eq!(name(TagKind::Video, b""), None);
     }
 
+    fn metadata(properties: &[(&str, Value)]) -> Vec<u8> {
+        let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        amf0::encode(&["onMetaData".into(), Value::EcmaArray(properties.collect())])
+    }
+
     #[test]
-    fn size_from_metadata() {
-        let property = |name: &str, value| (name.to_owned(), Value::Number(value));
-        let object = Value::Object(vec![property("width", 640.0), property("height", 360.0)]);
-        let body = amf0::encode(&[Value::String("onMetaData".into()), object]);
-        assert_eq!(size(&body), Some((640, 360)));
-        let odd = Value::Object(vec![property("width", f64::NAN), property("height", 360.0)]);
-        assert_eq!(size(&amf0::encode(&[Value::String("onMetaData".into()), odd])), None);
-        assert_eq!(size(b"\x02"), None);
+    fn facts_of_metadata() {
+        let size = [("width", Value::Number(640.0)), ("height", Value::Number(360.0))];
+        assert_eq!(facts(&metadata(&size)), Facts { size: Some((640, 360)), ..Facts::default() });
+        let odd = [("width", Value::Number(f64::NAN)), ("height", Value::Number(360.0))];
+        assert_eq!(facts(&metadata(&odd)), Facts::default());
+        assert_eq!(facts(b"\x02"), Facts::default());
+        let both = |video: Value, audio: Value| {
+            let facts = facts(&metadata(&[("videocodecid", video), ("audiocodecid", audio)]));
+            (facts.video, facts.audio)
+        };
+        assert_eq!(both(7.0.into(), 10.0.into()), (true, true));
+        assert_eq!(both("hvc1".into(), "".into()), (true, false));
+        let not = [("hasAudio", Value::Boolean(false)), ("audiocodecid", Value::Number(10.0))];
+        assert!(!facts(&metadata(&not)).audio);
     }
 }

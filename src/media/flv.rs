@@ -128,6 +128,11 @@ impl FlvReader {
         self.buffer.extend_from_slice(&bytes[skipped..]);
     }
 
+    /// Bytes that were taken and have not come out.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next item. A tag comes out with the last byte of its body, without waiting for the
     /// `PreviousTagSize` behind it. Encrypted tags and unknown tag types are passed over; bodies without
     /// bytes are not.

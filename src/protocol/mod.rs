@@ -1,5 +1,6 @@
 //! How peers talk. Sans-IO: bytes in, events and bytes out; no sockets, and time is always an argument.
 
 pub mod http;
+pub mod push;
 pub mod rtmp;
 pub mod ws;

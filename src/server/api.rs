@@ -59,7 +59,7 @@ pub fn streams_json(shared: &Shared) -> String {
 
 fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {
     let facts = stream.facts();
-    let size = facts.metadata.as_deref().and_then(codec::size);
+    let size = facts.metadata.as_deref().and_then(|body| codec::facts(body).size);
     Entry {
         key: stream.key.to_string(),
         role,

@@ -1,6 +1,7 @@
 //! The demo's publisher: an embedded clip, in a loop, in real time.
 
 use super::worker::Worker;
+use crate::live::directory::Claim;
 use crate::live::key::StreamKey;
 use crate::live::stream::StreamWriter;
 use crate::media::flv::{FlvItem, FlvReader};
@@ -70,7 +71,8 @@ fn round_length(tags: &[Tag]) -> u32 {
 impl<E: Engine> Worker<E> {
     /// Publishes the embedded clip under `key`, for ever.
     pub(super) fn publish_clip(&mut self, role: usize, key: &StreamKey) {
-        let Ok(writer) = self.role(role).directory.publish(key) else { return };
+        let claim = Claim::fixed(self.engine.now());
+        let Ok(writer) = self.role(role).directory.publish(key, &claim) else { return };
         writer.stream().began(self.engine.now());
         self.counters[role].publishers.add(1);
         let clip = Clip::new(role, writer, self.engine.now());

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use super::fanout::ViewerId;
+use super::files::Client;
 use super::play::Play;
 use super::publish::Publisher;
 use super::pull::PullId;
@@ -22,6 +23,13 @@ pub(super) struct Conn {
     pub(super) out: Outbox,
 }
 
+impl Conn {
+    /// Whether a file client's answer is on its way; other bytes go through [`Outbox`].
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(&self.kind, Kind::Client(client) if client.is_answered())
+    }
+}
+
 /// What a connection is at present.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -29,6 +37,8 @@ pub(super) enum Kind {
     Publisher(Box<Publisher>),
     /// Sends HTTP requests.
     Request(Box<RequestReader>),
+    /// Asks for files and pages.
+    Client(Box<Client>),
     /// Asked for a stream that is not there yet.
     Waiting(Box<Play>),
     /// Watches.

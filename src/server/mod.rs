@@ -8,8 +8,10 @@
 //! | `conn` | a connection and what it waits for |
 //! | `publish` | RTMP publishers |
 //! | `request`, `pages`, `api` | HTTP requests and their answers |
+//! | `files` | static files: the file gateway, and the origin's web listener |
 //! | `play` | from a request to a viewer, and back when there is no stream |
-//! | `fanout`, `viewer` | views of streams and the viewers that follow them |
+//! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
+//! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |
@@ -19,8 +21,12 @@ pub mod announce;
 mod api;
 mod clip;
 mod conn;
+#[cfg(test)]
+mod cost;
 pub mod counters;
 mod fanout;
+pub mod files;
+mod pace;
 mod pages;
 mod play;
 mod publish;
@@ -30,7 +36,9 @@ pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod start;
+mod view;
 mod viewer;
+mod walk;
 mod worker;
 
 pub use api::streams_json;

@@ -1,4 +1,10 @@
-//! RTMP publishers: a session's events become a stream.
+//! Publishers: however their tags come in, one claims a name, writes its stream and gives it up again.
+//!
+//! [`rtmp`] and [`flv`] (HTTP and WebSocket) differ in how tags are obtained and in what is answered; who may
+//! have a name, silence and the end are the same for all and stand here.
+
+mod flv;
+mod rtmp;
 
 use std::sync::Arc;
 
@@ -8,26 +14,67 @@ use super::conn::{Conn, Fate, Kind};
 use super::shared::Message;
 use super::worker::Worker;
 use crate::config::Config;
+use crate::live::directory::{Claim, PublishError};
 use crate::live::key::StreamKey;
-use crate::live::stream::StreamWriter;
-use crate::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
-use crate::protocol::rtmp::target::Target;
-use crate::uring::{Engine, Millis};
+use crate::live::stream::{Stream, StreamWriter};
+use crate::protocol::push::FlvPush;
+use crate::protocol::rtmp::server::{Limits, ServerSession};
+use crate::uring::{Engine, Millis, Sock};
 
-/// An RTMP connection.
+/// A connection that publishes, or is about to.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    session: ServerSession,
+    ingest: Ingest,
+    /// What it wants to publish, once it said so.
+    wish: Option<Wish>,
+    /// It waits for another one to give the name up.
+    waits: bool,
     /// The stream it publishes.
     writer: Option<Box<StreamWriter>>,
     last_media: Millis,
 }
 
+/// How its tags are obtained.
+#[derive(Debug)]
+enum Ingest {
+    Rtmp(Box<ServerSession>),
+    Flv(Box<FlvPush>),
+}
+
+/// What a publisher asks for.
+#[derive(Clone, Debug)]
+struct Wish {
+    key: StreamKey,
+    /// The `token` of its URL.
+    token: Option<String>,
+    /// What it says it is.
+    agent: String,
+}
+
+impl Wish {
+    fn claim(&self, now: Millis) -> Claim<'_> {
+        Claim { token: self.token.as_deref(), replaceable: true, now }
+    }
+}
+
+/// What becomes of a claim.
+#[derive(Debug)]
+enum Claimed {
+    Granted,
+    /// The publisher before it was told to give the name up; [`Worker::on_given_up`] goes on.
+    Soon,
+    Refused(String),
+}
+
 impl Publisher {
-    pub(super) fn new(config: &Config) -> Self {
-        let message_max = u32::try_from(config.live.tag_max).unwrap_or(u32::MAX);
-        let session = ServerSession::new(Limits { message_max, ..Limits::default() });
-        Self { session, writer: None, last_media: 0 }
+    /// A connection that will speak RTMP.
+    pub(super) fn rtmp(config: &Config) -> Self {
+        let session = ServerSession::new(Limits { message_max: tag_max(config), ..Limits::default() });
+        Self::new(Ingest::Rtmp(Box::new(session)), None)
+    }
+
+    fn new(ingest: Ingest, wish: Option<Wish>) -> Self {
+        Self { ingest, wish, waits: false, writer: None, last_media: 0 }
     }
 
     /// The stream it publishes.
@@ -36,101 +83,117 @@ impl Publisher {
     }
 }
 
+fn tag_max(config: &Config) -> u32 {
+    u32::try_from(config.live.tag_max).unwrap_or(u32::MAX)
+}
+
+/// The publisher that a handler was called for.
+fn publisher_of(conn: &mut Conn) -> &mut Publisher {
+    let Kind::Publisher(publisher) = &mut conn.kind else { unreachable!("asked by kind") };
+    publisher
+}
+
 impl<E: Engine> Worker<E> {
     pub(super) fn publisher_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
-        let Kind::Publisher(publisher) = &mut conn.kind else { unreachable!("asked by kind") };
+        if conn.out.last_words {
+            return Fate::Keep; // it was told why it cannot go on
+        }
         self.counters[conn.role].bytes_in.add(data.len() as u64);
-        let result = publisher.session.input(data);
-        let mut fate = Fate::Keep;
-        while let (Fate::Keep, Some(event)) = (&fate, publisher.session.poll_event()) {
-            fate = self.on_session_event(conn.role, conn.sock, publisher, event);
+        let publisher = publisher_of(conn);
+        if let Some(writer) = &publisher.writer {
+            writer.stream().heard(self.engine.now());
         }
-        if let Some(writer) = &mut publisher.writer {
-            self.announce(writer);
-        }
-        let output = publisher.session.take_output();
-        if let Some(output) = output {
-            let said = self.say(conn, output);
-            if fate == Fate::Keep {
-                fate = said;
-            }
-        }
-        match (fate, result) {
-            (Fate::Keep, Err(error)) => Fate::Refuse(error.to_string()),
-            (fate, _) => fate,
+        match publisher.ingest {
+            Ingest::Rtmp(_) => self.rtmp_received(conn, data),
+            Ingest::Flv(_) => self.flv_received(conn, data),
         }
     }
 
-    fn on_session_event(
-        &mut self,
-        role: usize,
-        sock: crate::uring::Sock,
-        publisher: &mut Publisher,
-        event: Event,
-    ) -> Fate {
-        match event {
-            Event::Publish { target, agent, .. } => self.on_publish(role, sock, publisher, &target, &agent),
-            Event::Play { target } => {
-                let name = format!("{}/{}", target.app, target.name);
-                publisher.session.refuse_play(
-                    Refusal::NotFound,
-                    &format!("play {name} by HTTP-FLV: this server does not play by RTMP yet"),
-                );
+    /// Claims the name that a publisher wants.
+    fn claim(&mut self, role: usize, sock: Sock, publisher: &mut Publisher) -> Claimed {
+        let wish = publisher.wish.as_ref().expect("it said what it wants");
+        let (now, name) = (self.engine.now(), self.role(role).name);
+        publisher.waits = false;
+        match self.role(role).directory.publish(&wish.key, &wish.claim(now)) {
+            Ok(mut writer) => {
+                let (peer, stream, agent) = (self.peer(sock), wish.key.as_str(), &wish.agent);
+                info!(role = name, peer, stream, agent, "publisher came");
+                writer.begin_session();
+                writer.stream().began(now);
+                publisher.last_media = now;
+                self.counters[role].publishers.add(1);
+                self.deadline(sock, self.role(role).silence);
+                let stream = Arc::clone(writer.stream());
+                publisher.writer = Some(writer);
+                self.shared.tell_all(|| Message::Published { role, stream: Arc::clone(&stream) });
+                Claimed::Granted
             }
-            Event::Media(tag) => {
-                publisher.last_media = self.engine.now();
-                let Some(writer) = &mut publisher.writer else { return Fate::Keep };
-                if let Err(error) = writer.push(&tag) {
-                    return Fate::Close(format!("no memory for its stream: {error}"));
+            Err(PublishError::Soon(stream)) => {
+                publisher.waits = true;
+                self.claimants.push(sock);
+                self.shared.tell_all(|| Message::GiveUp(stream.id));
+                Claimed::Soon
+            }
+            Err(error @ PublishError::Taken) => {
+                self.refused(role, sock, wish.key.as_str(), &error.to_string());
+                Claimed::Refused(error.to_string())
+            }
+        }
+    }
+
+    fn refused(&self, role: usize, sock: Sock, stream: &str, reason: &str) {
+        warn!(role = self.role(role).name, peer = self.peer(sock), stream, reason, "refused a publisher");
+    }
+
+    /// A stream has been given up: those of this loop that wait for it claim it again.
+    pub(super) fn on_given_up(&mut self, role: usize, stream: &Stream) {
+        for sock in std::mem::take(&mut self.claimants) {
+            let mut waits_on = false;
+            self.with(sock, |worker, conn| {
+                let Kind::Publisher(publisher) = &conn.kind else { return Fate::Keep };
+                let (own_role, wish) = (conn.role, publisher.wish.as_ref().filter(|_| publisher.waits));
+                if !wish.is_some_and(|wish| own_role == role && wish.key == stream.key) {
+                    waits_on = publisher.waits;
+                    return Fate::Keep;
                 }
+                match publisher.ingest {
+                    Ingest::Rtmp(_) => worker.rtmp_claims(conn),
+                    Ingest::Flv(_) => worker.flv_claims(conn),
+                }
+            });
+            if waits_on {
+                self.claimants.push(sock);
             }
-            Event::Unpublish => self.end_publish(role, publisher, "it said so"),
         }
-        Fate::Keep
     }
 
-    fn on_publish(
-        &mut self,
-        role: usize,
-        sock: crate::uring::Sock,
-        publisher: &mut Publisher,
-        target: &Target,
-        agent: &str,
-    ) {
-        let name = format!("{}/{}", target.app, target.name);
-        let peer = self.peer(sock);
-        let granted = StreamKey::parse(&name).map_err(|error| error.to_string()).and_then(|key| {
-            let writer = self.role(role).directory.publish(&key);
-            Ok((key, writer.map_err(|error| error.to_string())?))
-        });
-        let (key, mut writer) = match granted {
-            Ok(granted) => granted,
-            Err(reason) => {
-                warn!(role = self.role(role).name, peer, stream = name, reason, "refused a publisher");
-                publisher.session.refuse_publish(Refusal::BadName, &reason);
-                return;
-            }
+    /// Another publisher takes a stream over: who writes it here is told so.
+    pub(super) fn on_give_up(&mut self, stream: u64) {
+        let owns = |conn: &&Conn| match &conn.kind {
+            Kind::Publisher(publisher) => publisher.writer.as_ref().is_some_and(|w| w.stream().id == stream),
+            _ => false,
         };
-        info!(role = self.role(role).name, peer, stream = key.as_str(), agent, "publisher came");
-        publisher.session.accept_publish();
-        writer.begin_session();
-        writer.stream().began(self.engine.now());
-        publisher.last_media = self.engine.now();
-        self.counters[role].publishers.add(1);
-        self.deadline(sock, self.role(role).silence);
-        let stream = Arc::clone(writer.stream());
-        publisher.writer = Some(writer);
-        self.shared.tell_all(|| Message::Published { role, stream: Arc::clone(&stream) });
+        let Some(sock) = self.conns.iter().flatten().find(owns).map(|conn| conn.sock) else { return };
+        self.with(sock, |worker, conn| {
+            const REASON: &str = "another publisher has taken the stream over";
+            let (role, publisher) = (conn.role, publisher_of(conn));
+            worker.end_publish(role, publisher, REASON);
+            let goodbye = publisher.goodbye(REASON);
+            worker.say_last(conn, goodbye)
+        });
     }
 
+    /// Takes the stream away from its publisher; whoever watches stays for the role's gap.
     fn end_publish(&mut self, role: usize, publisher: &mut Publisher, reason: &str) {
         let Some(mut writer) = publisher.writer.take() else { return };
-        let key = writer.stream().key.clone();
-        info!(role = self.role(role).name, stream = key.as_str(), reason, "publish ended");
+        info!(role = self.role(role).name, stream = writer.stream().key.as_str(), reason, "publish ended");
         self.counters[role].publishers.sub(1);
         self.announce(&mut writer);
-        let role = self.role(role);
-        role.directory.park(writer, self.engine.now() + role.gap);
+        let stream = Arc::clone(writer.stream());
+        let until = self.engine.now() + self.role(role).gap;
+        if self.role(role).directory.park(writer, until) {
+            self.shared.tell_all(|| Message::GivenUp { role, stream: Arc::clone(&stream) });
+        }
     }
 
     /// The connection is gone.
@@ -139,16 +202,34 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(super) fn publisher_deadline(&mut self, conn: &mut Conn) -> Fate {
-        let Kind::Publisher(publisher) = &conn.kind else { unreachable!("asked by kind") };
+        let (role, sock, publisher) = (conn.role, conn.sock, publisher_of(conn));
         if publisher.writer.is_none() {
-            return Fate::Refuse("it did not publish in time".to_owned());
+            const REASON: &str = "it did not publish in time";
+            let goodbye = publisher.goodbye(REASON);
+            self.refused(role, sock, "", REASON);
+            self.counters[role].bad_peers.add(1);
+            return self.say_last(conn, goodbye);
         }
-        let silence = self.role(conn.role).silence;
+        let silence = self.role(role).silence;
         let silent = self.engine.now().saturating_sub(publisher.last_media);
         if silent >= silence {
             return Fate::Refuse(format!("it published nothing for {silent} ms"));
         }
-        self.deadline(conn.sock, silence - silent);
+        self.deadline(sock, silence - silent);
         Fate::Keep
+    }
+}
+
+impl Publisher {
+    /// The last words to one whose time is over, through no fault of its bytes.
+    fn goodbye(&mut self, reason: &str) -> bytes::Bytes {
+        match &mut self.ingest {
+            Ingest::Rtmp(session) => {
+                session.end_publish(reason);
+                session.take_output().unwrap_or_default()
+            }
+            Ingest::Flv(push) if push.is_websocket() => flv::close(crate::protocol::ws::code::POLICY, reason),
+            Ingest::Flv(_) => flv::page(if self.wish.is_some() { 409 } else { 408 }, reason),
+        }
     }
 }

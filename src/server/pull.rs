@@ -15,6 +15,7 @@ use super::conn::{Conn, Fate, Kind, Outbox};
 use super::shared::{Message, Source, UpstreamState};
 use super::viewer::EPOCH_HEADER;
 use super::worker::Worker;
+use crate::live::directory::Claim;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
 use crate::media::flv::{FlvItem, FlvReader};
@@ -89,10 +90,10 @@ impl<E: Engine> Worker<E> {
         if self.pulls.pulls.len() - self.pulls.free.len() >= PULLS_MAX {
             return None;
         }
-        let Ok(writer) = self.role(role).directory.publish(key) else {
+        let now = self.engine.now();
+        let Ok(writer) = self.role(role).directory.publish(key, &Claim::fixed(now)) else {
             return self.role(role).directory.get(key);
         };
-        let now = self.engine.now();
         let stream = Arc::clone(writer.stream());
         stream.began(now);
         info!(role = self.role(role).name, stream = key.as_str(), "pull begins");
@@ -148,7 +149,7 @@ impl<E: Engine> Worker<E> {
     fn upstreams(&self, role: usize) -> &[UpstreamState] {
         match &self.role(role).source {
             Source::Upstreams(upstreams) => upstreams,
-            Source::Publishers => &[],
+            Source::Publishers | Source::Nowhere => &[],
         }
     }
 

@@ -16,6 +16,8 @@ use crate::uring::{Engine, Millis};
 
 /// What the resources here allow.
 const METHODS: &str = "GET, HEAD, OPTIONS";
+/// The same where streams may be pushed.
+const METHODS_PUSH: &str = "GET, HEAD, POST, OPTIONS";
 /// Pipelined requests that are answered at one go.
 const PIPELINED_MAX: usize = 32;
 
@@ -47,18 +49,25 @@ impl<E: Engine> Worker<E> {
 
     fn answer(&mut self, conn: &mut Conn, request: &Request) -> Fate {
         self.deadline(conn.sock, self.request_time());
+        let is_origin = self.is_origin(conn.role);
+        let methods = if is_origin { METHODS_PUSH } else { METHODS };
         if request.method == Method::Options {
             let asked = request.header("access-control-request-headers");
-            let page = preflight(METHODS, asked, request.keep_alive());
+            let page = preflight(methods, asked, request.keep_alive());
             return self.reply(conn, request, page.into());
         }
-        if let Err(error) = request.allow(&[Method::Get, Method::Head], METHODS) {
+        // A WebSocket without `.flv` is a push, with it a play.
+        let is_upgrade = request.headers.has_token("upgrade", "websocket");
+        if is_origin && (request.method == Method::Post || (is_upgrade && !request.path.ends_with(".flv"))) {
+            return self.answer_push(conn, request);
+        }
+        if let Err(error) = request.allow(&[Method::Get, Method::Head], methods) {
             return self.say_last(conn, error.page().into());
         }
         if request.body_length() != BodyLength::None {
             return self.say_last(conn, error_page(413, "This resource takes no body.", false, false).into());
         }
-        match (request.path.strip_suffix(".flv"), self.is_origin(conn.role)) {
+        match (request.path.strip_suffix(".flv"), is_origin) {
             (Some(path), _) => self.answer_play(conn, request, path),
             (None, true) => {
                 let page = self.page(request);
@@ -104,7 +113,7 @@ impl<E: Engine> Worker<E> {
         if request.method == Method::Head { head.into() } else { [&head[..], &body[..]].concat().into() }
     }
 
-    fn answer_play(&mut self, conn: &mut Conn, request: &Request, path: &str) -> Fate {
+    pub(super) fn answer_play(&mut self, conn: &mut Conn, request: &Request, path: &str) -> Fate {
         let key = match StreamKey::parse(path.trim_start_matches('/')) {
             Ok(key) => key,
             Err(error) => {

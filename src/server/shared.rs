@@ -1,21 +1,25 @@
 //! What all loops of a process share: roles, their directories, and the way to each other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
-use super::fanout::Policy;
-use crate::config::{Config, Upstream};
+use super::files::Site;
+use super::files::proxy::Fetched;
+use super::files::writer::LogQueue;
+use super::view::Policy;
+use crate::config::{self, Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
-use crate::live::directory::Directory;
+use crate::live::directory::{Directory, Republish};
 use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
+use crate::protocol::http::RelPath;
 use crate::uring::Millis;
 use crate::uring::mailbox::Postbox;
 
@@ -38,6 +42,24 @@ pub enum Message {
         /// The HTTP status for those who have had nothing of it.
         status: u16,
     },
+    /// A file that was wanted from an upstream is there, or is not.
+    Fetched {
+        /// The role it was wanted for.
+        role: usize,
+        /// The file.
+        path: RelPath,
+        /// What became of it.
+        outcome: Fetched,
+    },
+    /// The publisher of the stream of that id is to give it up: another one takes it over.
+    GiveUp(u64),
+    /// A publisher has given its stream up: those who wait for that may claim it.
+    GivenUp {
+        /// The role it belongs to.
+        role: usize,
+        /// The stream.
+        stream: Arc<Stream>,
+    },
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
     /// End now.
@@ -51,6 +73,8 @@ pub enum Source {
     Publishers,
     /// Upstreams that are pulled from, in order of preference.
     Upstreams(Vec<UpstreamState>),
+    /// There are none: it serves files.
+    Nowhere,
 }
 
 impl Source {
@@ -83,6 +107,8 @@ pub struct RoleState {
     pub directory: Directory,
     /// Where they come from.
     pub source: Source,
+    /// The files that it serves.
+    pub files: Option<Site>,
     pub(super) policy: Policy,
     /// How long a viewer waits for a stream that is not there.
     pub(super) wait: Millis,
@@ -117,6 +143,8 @@ pub struct Addresses {
     pub web: Option<SocketAddr>,
     /// The FLV gateway.
     pub gateway: Option<SocketAddr>,
+    /// The file gateway.
+    pub files: Option<SocketAddr>,
 }
 
 /// What all loops share.
@@ -138,6 +166,10 @@ pub struct Shared {
     pub started: Instant,
     /// Per loop, when it swept last: a loop that stops beating hangs.
     pub beats: Vec<AtomicU64>,
+    /// Per loop, the milliseconds that no window is shorter than at present.
+    pub floors: Vec<AtomicU64>,
+    /// Where the access log goes, if there is one.
+    pub access_log: OnceLock<LogQueue>,
     pub(super) phase: AtomicU8,
 }
 
@@ -155,12 +187,14 @@ impl Shared {
         Self {
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
+            floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             config,
             arena,
             roles,
             posts,
             addresses,
             started,
+            access_log: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -186,17 +220,31 @@ impl Shared {
 
     /// Milliseconds since the start, as the loops count them.
     pub fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
+}
+
+/// A duration as the loops count time.
+pub(super) fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
-/// The roles that a configuration asks for: `(origin, gateway)`.
-pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+fn republish(origin: &config::Origin) -> Republish {
+    match origin.republish {
+        config::Republish::Reject => Republish::Reject,
+        config::Republish::Replace => Republish::Replace,
+        config::Republish::ReplaceIfStaleOrSameToken => {
+            Republish::IfStaleOrSameToken { stale: millis(origin.stale) }
+        }
+    }
+}
+
+/// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
+pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {
@@ -208,12 +256,13 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
     let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
     let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
     let mut roles = Vec::new();
-    if origin {
+    if role.has_origin() {
         let own = &config.origin;
         roles.push(RoleState {
             name: "origin",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, republish(own)),
             source: Source::Publishers,
+            files: Some(Site::of_origin(own.data.clone())),
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
@@ -221,7 +270,7 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
             linger: 0,
         });
     }
-    if gateway {
+    if role.has_flv_gateway() {
         let own = &config.flv_gateway;
         let upstreams = own.upstream.iter().map(|url| UpstreamState {
             url: url.clone(),
@@ -230,13 +279,27 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
         });
         roles.push(RoleState {
             name: "flv-gateway",
-            directory: Directory::new(Arc::clone(arena), retention),
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Upstreams(upstreams.collect()),
+            files: None,
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
             silence: millis(own.silence),
             linger: millis(own.linger),
+        });
+    }
+    if role.has_file_gateway() {
+        roles.push(RoleState {
+            name: "file-gateway",
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
+            source: Source::Nowhere,
+            files: Some(Site::of_gateway(config.file_gateway.root.clone())),
+            policy: policy(std::time::Duration::ZERO),
+            wait: 0,
+            gap: 0,
+            silence: 0,
+            linger: 0,
         });
     }
     roles

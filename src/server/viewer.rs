@@ -115,7 +115,7 @@ impl Farewell {
 /// What a viewer does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Has all there was at its stream's last flush.
+    /// Has all there was when it was served last.
     Idle,
     /// Bytes of its own (response head, headers, control frames) are under way.
     SendingOwn,
@@ -142,6 +142,8 @@ pub(super) struct Viewer {
     pub(super) head_only: bool,
     /// It has had its first picture.
     pub(super) started: bool,
+    /// A walk found it busy: it goes on at once when its send is done.
+    pub(super) passed_over: bool,
     /// Header bytes of the present message that are still to be sent.
     pub(super) frame: FrameHead,
     /// End of the present message in the log.
@@ -182,6 +184,11 @@ impl Viewer {
     pub(super) fn at_message_boundary(&self) -> bool {
         self.frame.as_slice().is_empty()
             && (self.framing == Framing::Plain || self.cursor.at() >= self.message_end)
+    }
+
+    /// Whether it has all that it was given and waits for the next walk.
+    pub(super) fn is_served(&self) -> bool {
+        self.own.is_empty() && !self.last_words && !self.passed_over && self.cursor.is_at_goal()
     }
 
     /// The peer's socket took `bytes` of its own bytes.

@@ -11,10 +11,12 @@ use tracing::{debug, info, warn};
 use super::clip::Clip;
 use super::conn::{Conn, Fate, Kind, Outbox};
 use super::counters::RoleCounters;
-use super::fanout::{Fanout, ViewerId};
+use super::fanout::{Fanout, SLICE, ViewerId};
+use super::files::{Client, Files};
+use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
-use super::shared::{Message, Phase, RoleState, Shared};
+use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
@@ -37,14 +39,27 @@ pub(super) struct Door {
 pub(super) enum Speaks {
     /// RTMP.
     Rtmp,
-    /// HTTP.
+    /// HTTP: streams.
     Http,
+    /// HTTP: pages and files.
+    Files,
+}
+
+/// What a loop may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Connections; further ones are told that it is full.
+    pub(super) connections: usize,
+    /// Open files that it keeps for the next who asks.
+    pub(super) files: usize,
 }
 
 /// Events handled before the fan-out has its turn.
 const EVENTS_A_TURN: usize = 4096;
 /// The distance of sweeps.
 const SWEEP: Millis = 100;
+/// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
+const STALL_SWEEP: Millis = 1_000;
 /// How long a peer may take to read our last words and hang up.
 const LEAVE: Millis = 2_000;
 /// No deadline.
@@ -57,19 +72,23 @@ pub(super) struct Worker<E: Engine> {
     pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<[RoleCounters]>,
     pub(super) fanout: Fanout,
+    pace: Pace,
     pub(super) pulls: Pulls,
+    pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
+    /// Publishers that wait for another one to give its stream up.
+    pub(super) claimants: Vec<Sock>,
     pub(super) clips: Vec<Clip>,
     doors: Vec<Door>,
     mail: Mailbox<Message>,
-    conns: Vec<Option<Conn>>,
+    pub(super) conns: Vec<Option<Conn>>,
     deadlines: Vec<Millis>,
     open: usize,
     resting: Vec<u32>,
     next_sweep: Millis,
-    /// Connections that it takes; further ones are told so.
-    capacity: usize,
+    next_stall_sweep: Millis,
+    room: Room,
     stop: bool,
 }
 
@@ -80,17 +99,22 @@ impl<E: Engine> Worker<E> {
         shared: Arc<Shared>,
         doors: Vec<Door>,
         mail: Mailbox<Message>,
-        capacity: usize,
+        room: Room,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let files = Files::new(&shared, room.files);
+        let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
             index,
             shared,
             counters,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(SLICE),
+            pace,
             pulls: Pulls::default(),
+            files,
             waiting: HashMap::new(),
+            claimants: Vec::new(),
             clips: Vec::new(),
             doors,
             mail,
@@ -99,7 +123,8 @@ impl<E: Engine> Worker<E> {
             open: 0,
             resting: Vec::new(),
             next_sweep: 0,
-            capacity,
+            next_stall_sweep: 0,
+            room,
             stop: false,
         }
     }
@@ -111,6 +136,7 @@ impl<E: Engine> Worker<E> {
         }
         // Others may drain for long yet: a loop that has ended does not hang.
         self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
+        self.sweep_files();
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -120,7 +146,8 @@ impl<E: Engine> Worker<E> {
 
     /// When there is something to do, whatever comes in before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
+        let files = self.files.is_ready().then_some(0);
+        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip(), files];
         deadlines.into_iter().flatten().min()
     }
 
@@ -137,12 +164,24 @@ impl<E: Engine> Worker<E> {
             self.on_message(message);
         }
         self.play_clips();
+        self.keep_pace();
         self.fanout.flush(&mut self.engine, &self.counters);
+        self.send_files();
         if self.engine.now() >= self.next_sweep {
             self.sweep();
         }
         while let Some((id, sock, farewell)) = self.fanout.next_leaving() {
             self.let_viewer_go(id, sock, farewell);
+        }
+    }
+
+    /// Widens the windows when time runs short, and narrows them again.
+    fn keep_pace(&mut self) {
+        let now = self.engine.now();
+        if self.pace.is_due(now) {
+            let floor = self.pace.look(now, self.engine.cpu_time());
+            self.fanout.set_floor(floor);
+            self.shared.floors[self.index].store(floor, Ordering::Relaxed);
         }
     }
 
@@ -163,6 +202,8 @@ impl<E: Engine> Worker<E> {
             }
             Event::Sent { sock, result } => self.on_sent(sock, result),
             Event::Writable { sock } => self.on_writable(sock),
+            Event::Opened { ticket, result } => self.on_opened(ticket, result),
+            Event::Loaded { ticket, result } => self.on_loaded(ticket, result),
             Event::Closed { .. } | Event::Woken => {}
         }
     }
@@ -174,7 +215,10 @@ impl<E: Engine> Worker<E> {
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
             }
-            Message::Drain => self.engine.stop_accept(),
+            Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
+            Message::GiveUp(stream) => self.on_give_up(stream),
+            Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
+            Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
     }
@@ -182,18 +226,26 @@ impl<E: Engine> Worker<E> {
     fn on_accepted(&mut self, listener: u32, sock: Sock) {
         let Door { role, speaks } = self.doors[listener as usize];
         self.counters[role].accepted.add(1);
-        let limits = &self.shared.config.limits;
+        let limits = RequestLimits::new(self.shared.config.limits.request_head);
         let kind = match speaks {
-            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::new(&self.shared.config))),
-            Speaks::Http => {
-                Kind::Request(Box::new(RequestReader::new(RequestLimits::new(limits.request_head))))
-            }
+            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp(&self.shared.config))),
+            Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
+            Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
         };
         self.add(Conn { sock, role, kind, out: Outbox::default() });
         self.deadline(sock, self.request_time());
-        if self.open > self.capacity {
+        if self.open > self.room.connections {
             self.counters[role].turned_away.add(1);
             self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
+        }
+    }
+
+    /// Takes nobody any more; those who ask for nothing are let go.
+    fn drain(&mut self) {
+        self.engine.stop_accept();
+        let clients = self.conns.iter().flatten().filter(|conn| matches!(conn.kind, Kind::Client(_)));
+        for sock in clients.map(|conn| conn.sock).collect::<Vec<_>>() {
+            self.with(sock, Self::client_drain);
         }
     }
 
@@ -209,7 +261,7 @@ impl<E: Engine> Worker<E> {
 
     /// Milliseconds that a peer may take to say what it wants.
     pub(super) fn request_time(&self) -> Millis {
-        u64::try_from(self.shared.config.limits.request_time.as_millis()).unwrap_or(NEVER)
+        millis(self.shared.config.limits.request_time)
     }
 
     fn on_accept_failed(&mut self, listener: u32, error: rustix::io::Errno) {
@@ -227,6 +279,7 @@ impl<E: Engine> Worker<E> {
             self.deadlines.resize(place + 1, NEVER);
         }
         debug_assert!(self.conns[place].is_none(), "a place is free before it is used again");
+        self.counters[conn.role].connections.add(1);
         self.conns[place] = Some(conn);
         self.open += 1;
     }
@@ -260,13 +313,18 @@ impl<E: Engine> Worker<E> {
     fn close(&mut self, conn: Conn, fate: Fate) {
         let (sock, role) = (conn.sock, conn.role);
         self.log_close(&conn, &fate);
+        self.counters[role].connections.sub(1);
         self.open -= 1;
         self.no_deadline(sock);
         match conn.kind {
-            Kind::Publisher(publisher) => self.unpublish(role, *publisher),
+            Kind::Publisher(publisher) => {
+                self.claimants.retain(|other| *other != sock);
+                self.unpublish(role, *publisher);
+            }
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
             Kind::Viewer(id, _) => self.viewer_left(role, id),
             Kind::Pull(id) => self.pull_closed(id),
+            Kind::Client(mut client) => self.client_closed(role, &mut client),
             Kind::Request(_) | Kind::Leaving => {}
         }
         self.engine.close(sock);
@@ -311,6 +369,7 @@ impl<E: Engine> Worker<E> {
         match &mut conn.kind {
             Kind::Publisher(_) => self.publisher_received(conn, data),
             Kind::Request(_) => self.request_received(conn, data),
+            Kind::Client(_) => self.client_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
             Kind::Waiting(_) | Kind::Leaving => Fate::Keep,
@@ -318,8 +377,10 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Fate {
-        if let Kind::Pull(id) = conn.kind {
-            self.pull_finished(id, error);
+        match (&conn.kind, error) {
+            (Kind::Pull(id), _) => self.pull_finished(*id, error),
+            (Kind::Client(_), None) => return self.client_finished(conn),
+            _ => {}
         }
         Fate::Close(error.map_or_else(|| "the peer hung up".to_owned(), |error| error.to_string()))
     }
@@ -331,6 +392,7 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| match result {
+            result if conn.is_answered() => worker.client_sent(conn, result),
             Ok(bytes) => {
                 conn.out.sent(bytes as usize);
                 worker.send_next(conn)
@@ -350,6 +412,9 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| {
+            if conn.is_answered() {
+                return worker.client_writable(conn);
+            }
             conn.out.writable();
             worker.send_next(conn)
         });
@@ -411,8 +476,12 @@ impl<E: Engine> Worker<E> {
                 self.with(sock, Self::on_deadline);
             }
         }
-        self.fanout.sweep(now);
+        if now >= self.next_stall_sweep {
+            self.next_stall_sweep = now + STALL_SWEEP;
+            self.fanout.sweep(now);
+        }
         self.sweep_pulls(now);
+        self.sweep_files();
         if self.index == 0 {
             self.expire_streams(now);
         }
@@ -435,6 +504,7 @@ impl<E: Engine> Worker<E> {
             Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
             Kind::Viewer(..) => self.viewer_deadline(conn),
+            Kind::Client(_) => self.client_deadline(conn),
             Kind::Pull(_) => Fate::Keep,
         }
     }

@@ -15,9 +15,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::buffers::{self, BufferRing, RecvBuf};
+use super::files::{self, FileSend, Folder, OpenFile, Opening, Scratch};
 use super::mailbox::EventFd;
+use super::send::{self, Chooser, Message, SEND_FLAGS, SendPath};
 use super::slab::Slab;
-use super::{Engine, Event, FrameHead, Millis, Payload, Region, SendError, Sock};
+use super::{Engine, Event, Millis, Payload, Region, SendError, Sock};
 use crate::memory::Segment;
 
 /// Entries of the submission queue: larger batches cost more, not less.
@@ -26,11 +28,6 @@ const SUBMISSIONS: u32 = 512;
 const COMPLETIONS: u32 = 8192;
 /// Slots for registered memory.
 const REGISTERED_MAX: u32 = 4096;
-/// Sends of this many bytes and more are no cheaper from registered memory.
-const FIXED_SEND_MAX: u32 = 16 << 10;
-/// `RWF_NOWAIT`: the write does as much as it can now.
-const RWF_NOWAIT: i32 = 0x8;
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 /// How often the drop of an engine looks for the completions of what it cancelled.
 const DROP_ROUNDS: usize = 100;
 
@@ -68,22 +65,25 @@ pub struct Uring {
     inflight: Slab<Op>,
     socks: Slab<SockState>,
     listeners: Vec<Listener>,
-    regions: Slab<RegionState>,
+    pub(super) regions: Slab<RegionState>,
     /// Free slots of the ring's table of registered memory.
     fixed_free: Vec<u16>,
     received: Rc<BufferRing>,
     /// Sockets whose receive ended for want of buffers.
     starved: Vec<Sock>,
-    events: VecDeque<Event<RecvBuf>>,
+    pub(super) events: VecDeque<Event<RecvBuf>>,
     /// Completions that were taken off the ring, in its order, and whether somebody is handling them.
     completions: VecDeque<(u64, i32, u32)>,
     reaping: bool,
     eventfd: Arc<EventFd>,
+    pub(super) chooser: Chooser,
     /// Sockets that live in the process's table, and how many may before the ring's is used.
     in_process: usize,
     process_max: usize,
     /// Free places of the ring's table of descriptors.
     direct_free: Vec<u32>,
+    pub(super) scratch: Rc<Scratch>,
+    pub(super) cold_reads: u64,
 }
 
 #[derive(Debug)]
@@ -100,48 +100,84 @@ enum Descriptor {
 }
 
 #[derive(Debug)]
-struct SockState {
+pub(super) struct SockState {
     descriptor: Descriptor,
     inflight: u16,
-    closing: bool,
-    sending: bool,
+    pub(super) closing: bool,
+    pub(super) sending: bool,
 }
 
 #[derive(Debug)]
-struct RegionState {
-    segment: Arc<Segment>,
-    fixed: Option<u16>,
-    inflight: u32,
+pub(super) struct RegionState {
+    pub(super) segment: Arc<Segment>,
+    pub(super) fixed: Option<u16>,
+    pub(super) inflight: u32,
     released: bool,
 }
 
 /// An operation under way, with all memory it uses: it stays here until the last completion.
 #[derive(Debug)]
-enum Op {
-    Accept { listener: u32 },
-    Receive { sock: Sock },
-    Connect { sock: Sock, _address: Box<socket2::SockAddr> },
-    Send { sock: Sock, _bytes: Bytes },
-    SendRegion { sock: Sock, region: Region },
-    SendMessage { sock: Sock, region: Region, _message: Box<Message> },
-    Poll { sock: Sock },
-    Shutdown { sock: Sock },
+pub(super) enum Op {
+    Accept {
+        listener: u32,
+    },
+    Receive {
+        sock: Sock,
+    },
+    Connect {
+        sock: Sock,
+        _address: Box<socket2::SockAddr>,
+    },
+    Send {
+        sock: Sock,
+        _bytes: Bytes,
+    },
+    SendRegion {
+        sock: Sock,
+        region: Region,
+    },
+    SendMessage {
+        sock: Sock,
+        region: Region,
+        message: Box<Message>,
+    },
+    /// `taken`: the first completion has come; the memory is the kernel's until the second one.
+    SendZeroCopy {
+        sock: Sock,
+        region: Region,
+        taken: bool,
+    },
+    Poll {
+        sock: Sock,
+    },
+    Shutdown {
+        sock: Sock,
+    },
     Cancel,
-    Close { sock: Sock },
-    ReadWake { _value: Box<[u8; 8]> },
-}
-
-/// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
-struct Message {
-    head: FrameHead,
-    vectors: [libc::iovec; 2],
-    header: libc::msghdr,
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message").field("head", &self.head).finish_non_exhaustive()
-    }
+    Close {
+        sock: Sock,
+    },
+    ReadWake {
+        _value: Box<[u8; 8]>,
+    },
+    OpenFile(Opening),
+    LoadFile {
+        ticket: u64,
+        _file: Rc<OpenFile>,
+        bytes: Vec<u8>,
+    },
+    /// Reads a cold stretch before it is sent.
+    ReadAhead {
+        sock: Sock,
+        send: Box<FileSend>,
+        _scratch: Rc<Scratch>,
+    },
+    /// Reads a stretch for a socket that `sendfile(2)` cannot name.
+    CopyFile {
+        sock: Sock,
+        send: Box<FileSend>,
+        bytes: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for Uring {
@@ -159,9 +195,15 @@ impl Uring {
     ///
     /// # Errors
     /// What the kernel says; [`super::probe::probe`] says it better.
-    pub fn new(descriptors: Descriptors, eventfd: Arc<EventFd>, started: Instant) -> io::Result<Self> {
+    pub fn new(
+        descriptors: Descriptors,
+        path: SendPath,
+        eventfd: Arc<EventFd>,
+        started: Instant,
+    ) -> io::Result<Self> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
+        files::bound_workers(&ring);
         let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
         if descriptors.direct > 0 {
             ring.submitter().register_files_sparse(descriptors.direct)?;
@@ -181,9 +223,12 @@ impl Uring {
             completions: VecDeque::new(),
             reaping: false,
             eventfd,
+            chooser: Chooser::new(path),
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
+            scratch: Scratch::new()?,
+            cold_reads: 0,
         };
         engine.read_wake();
         Ok(engine)
@@ -250,9 +295,14 @@ impl Uring {
 
     fn complete(&mut self, place: u32, result: i32, flags: u32) {
         if cqueue::more(flags) {
-            match self.inflight.get(place) {
-                Some(&Op::Accept { listener }) => self.accepted(listener, result),
-                Some(&Op::Receive { sock }) => self.received(sock, result, flags),
+            match self.inflight.get_mut(place) {
+                Some(&mut Op::Accept { listener }) => self.accepted(listener, result),
+                Some(&mut Op::Receive { sock }) => self.received(sock, result, flags),
+                Some(Op::SendZeroCopy { sock, taken, .. }) => {
+                    *taken = true;
+                    let sock = *sock;
+                    self.sent(sock, result);
+                }
                 other => unreachable!("{other:?} completes once"),
             }
             return;
@@ -265,6 +315,14 @@ impl Uring {
             Op::SendRegion { sock, region } | Op::SendMessage { sock, region, .. } => {
                 self.region_done(region);
                 self.sent(sock, result);
+            }
+            Op::SendZeroCopy { sock, region, taken } => {
+                self.region_done(region);
+                if taken {
+                    self.chooser.report(send::was_zero_copy(result));
+                } else {
+                    self.sent(sock, result);
+                }
             }
             Op::Poll { sock } => {
                 if self.done(sock) {
@@ -280,6 +338,16 @@ impl Uring {
                 self.events.push_back(Event::Woken);
                 self.read_wake();
             }
+            Op::OpenFile(opening) => {
+                let result = files::opened(result);
+                self.events.push_back(Event::Opened { ticket: opening.ticket, result });
+            }
+            Op::LoadFile { ticket, bytes, .. } => {
+                let result = files::filled(bytes, result).map(Bytes::from);
+                self.events.push_back(Event::Loaded { ticket, result });
+            }
+            Op::ReadAhead { sock, send, .. } => self.read_ahead_done(sock, send, result),
+            Op::CopyFile { sock, send, bytes } => self.send_copy(sock, &send, bytes, result),
         }
     }
 
@@ -325,14 +393,17 @@ impl Uring {
         Sock { index, generation }
     }
 
-    fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
+    pub(super) fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
         self.socks.get_exact(sock.index, sock.generation)
     }
 
     /// Starts an operation on an open socket: counts it and gives the entry its descriptor.
-    fn begin(&mut self, sock: Sock, op: Op, build: impl FnOnce(&Op, Target) -> squeue::Entry) {
+    pub(super) fn begin(&mut self, sock: Sock, op: Op, build: impl FnOnce(&Op, Target) -> squeue::Entry) {
         let Some(state) = self.state(sock).filter(|state| !state.closing) else {
-            if let Op::SendRegion { region, .. } | Op::SendMessage { region, .. } = op {
+            if let Op::SendRegion { region, .. }
+            | Op::SendMessage { region, .. }
+            | Op::SendZeroCopy { region, .. } = op
+            {
                 self.region_done(region);
             }
             return;
@@ -343,7 +414,7 @@ impl Uring {
     }
 
     /// Counts an operation's end; `true` if the socket's user wants to hear of it.
-    fn done(&mut self, sock: Sock) -> bool {
+    pub(super) fn done(&mut self, sock: Sock) -> bool {
         let state = self.state(sock).expect("a socket stays until its last operation ended");
         state.inflight -= 1;
         if !state.closing {
@@ -407,13 +478,22 @@ impl Uring {
         if !self.done(sock) {
             return;
         }
-        self.state(sock).expect("open").sending = false;
         let result = match (u32::try_from(result), errno(result)) {
             (Ok(0), _) | (_, Some(Errno::AGAIN)) => Err(SendError::Full),
             (Ok(taken), _) => Ok(taken),
             (_, error) => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
         };
+        self.tell_sent(sock, result);
+    }
+
+    pub(super) fn tell_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
+        self.state(sock).expect("open").sending = false;
         self.events.push_back(Event::Sent { sock, result });
+    }
+
+    pub(super) fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
+        let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
     }
 
     /// All operations of a closing socket have ended: close the descriptor.
@@ -436,7 +516,7 @@ impl Uring {
         self.events.push_back(Event::Closed { sock });
     }
 
-    fn region_done(&mut self, region: Region) {
+    pub(super) fn region_done(&mut self, region: Region) {
         let state = self.regions.get_mut(region.0).expect("a region stays while sends use it");
         state.inflight -= 1;
         if state.inflight == 0 && state.released {
@@ -478,54 +558,17 @@ impl Uring {
             opcode::Read::new(fd, value.as_ptr().cast_mut(), 8).build()
         });
     }
-
-    fn send_region(&mut self, sock: Sock, region: Region, from: u32, len: u32) {
-        let (base, fixed) = self.use_region(region, from, len);
-        let op = Op::SendRegion { sock, region };
-        match fixed.filter(|_| len < FIXED_SEND_MAX) {
-            Some(slot) => self.begin(sock, op, |_, target| {
-                target.with(
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                )
-            }),
-            None => self.begin(sock, op, |_, target| target.send(base, len)),
-        }
-    }
-
-    /// Counts a use of a region and gives the address of its byte `from` and its registered slot.
-    fn use_region(&mut self, region: Region, from: u32, len: u32) -> (*const u8, Option<u16>) {
-        let state = self.regions.get_mut(region.0).expect("a region is sent from while it is held");
-        let stretch = from as usize..from as usize + len as usize;
-        let bytes = &state.segment.bytes()[stretch];
-        state.inflight += 1;
-        (bytes.as_ptr(), state.fixed)
-    }
-
-    fn send_message(&mut self, sock: Sock, head: FrameHead, region: Region, from: u32, len: u32) {
-        let (base, _) = self.use_region(region, from, len);
-        let op = Op::SendMessage { sock, region, _message: Message::new(head, base, len as usize) };
-        self.begin(sock, op, |op, target| {
-            let Op::SendMessage { _message: message, .. } = op else { unreachable!("as made") };
-            let header: *const libc::msghdr = &raw const message.header;
-            let flags = SEND_FLAGS as u32;
-            target.with(
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-            )
-        });
-    }
 }
 
 /// A descriptor as an entry takes it.
 #[derive(Clone, Copy)]
-enum Target {
+pub(super) enum Target {
     Process(Fd),
     Direct(Fixed),
 }
 
 impl Target {
-    fn with(
+    pub(super) fn with(
         self,
         process: impl FnOnce(Fd) -> squeue::Entry,
         direct: impl FnOnce(Fixed) -> squeue::Entry,
@@ -536,7 +579,7 @@ impl Target {
         }
     }
 
-    fn send(self, base: *const u8, len: u32) -> squeue::Entry {
+    pub(super) fn send(self, base: *const u8, len: u32) -> squeue::Entry {
         self.with(
             |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
             |fd| opcode::Send::new(fd, base, len).flags(SEND_FLAGS).build(),
@@ -545,28 +588,11 @@ impl Target {
 }
 
 impl SockState {
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         match &self.descriptor {
             Descriptor::Process(fd) => Target::Process(Fd(fd.as_raw_fd())),
             Descriptor::Direct(slot, _) => Target::Direct(Fixed(*slot)),
         }
-    }
-}
-
-impl Message {
-    fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
-        // SAFETY: a `msghdr` of zeros is valid: null pointers and no lengths.
-        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
-        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let mut message = Box::new(Self { head, vectors: [empty; 2], header });
-        let head = message.head.as_slice();
-        message.vectors = [
-            libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
-            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len },
-        ];
-        message.header.msg_iov = message.vectors.as_mut_ptr();
-        message.header.msg_iovlen = message.vectors.len();
-        message
     }
 }
 
@@ -583,6 +609,11 @@ impl Engine for Uring {
 
     fn now(&self) -> Millis {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(used).unwrap_or_default()
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno> {
@@ -608,9 +639,9 @@ impl Engine for Uring {
         assert!(!state.sending, "one send at a time per socket");
         state.sending = true;
         match payload {
-            Payload::Bytes(bytes) => {
-                let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
+            Payload::Bytes(bytes) => self.send_bytes(sock, bytes),
+            Payload::File { head, file, from, len } => {
+                self.send_file(sock, FileSend { head, file, from, len, read: 0 });
             }
             Payload::Region { head, region, from, len } if head.as_slice().is_empty() => {
                 self.send_region(sock, region, from, len);
@@ -682,12 +713,32 @@ impl Engine for Uring {
         }
     }
 
+    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64) {
+        let opening = Opening::new(ticket, Arc::clone(folder), path);
+        self.submit(Op::OpenFile(opening), |op| {
+            let Op::OpenFile(opening) = op else { unreachable!("as made") };
+            opening.entry()
+        });
+    }
+
+    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+        let bytes = Vec::with_capacity(len as usize);
+        self.submit(Op::LoadFile { ticket, _file: Rc::clone(file), bytes }, |op| {
+            let Op::LoadFile { _file: file, bytes, .. } = op else { unreachable!("as made") };
+            files::read_entry(file, 0, bytes)
+        });
+    }
+
+    fn cold_reads(&self) -> u64 {
+        self.cold_reads
+    }
+
     fn resume_accept(&mut self, listener: u32) {
         let found = self.listeners.iter().find(|candidate| candidate.tag == listener);
         let Some(socket) = found.and_then(|found| found.socket.as_ref()) else { return };
         let fd = Fd(socket.as_raw_fd());
         self.submit(Op::Accept { listener }, |_| {
-            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
+            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).build()
         });
     }
 

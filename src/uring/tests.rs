@@ -6,20 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::mailbox::{EventFd, Wake};
 use super::ring::{Descriptors, Uring};
+use super::send::SendPath;
 use super::*;
 use crate::memory::Arena;
 
 const TAG: u32 = 5;
 const MODES: [Descriptors; 2] = [Descriptors::PROCESS, Descriptors { process: 0, direct: 64 }];
 
-fn engine(mode: Descriptors) -> Uring {
-    Uring::new(mode, EventFd::new().unwrap(), Instant::now()).unwrap()
+const PATHS: [SendPath; 5] =
+    [SendPath::Auto, SendPath::Copy, SendPath::Fixed, SendPath::ZeroCopy, SendPath::Pages];
+
+fn engine(mode: Descriptors, path: SendPath) -> Uring {
+    Uring::new(mode, path, EventFd::new().unwrap(), Instant::now()).unwrap()
 }
 
 fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
+    listening_by(mode, SendPath::Auto)
+}
+
+fn listening_by(mode: Descriptors, path: SendPath) -> (Uring, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = engine(mode);
+    let mut engine = engine(mode, path);
     engine.listen(listener, TAG);
     (engine, address)
 }
@@ -85,21 +93,22 @@ fn bytes_come_in_and_go_out() {
 }
 
 #[test]
-fn a_full_socket_says_so_and_becomes_writable_again() {
-    for mode in MODES {
-        let (mut engine, address) = listening(mode);
+fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
+    let pattern: Vec<u8> = (0..1usize << 20).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
+    for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
+        let (mut engine, address) = listening_by(mode, path);
         let mut peer = TcpStream::connect(address).unwrap();
         let sock = accept(&mut engine);
         let mut writer = Arena::new().unwrap().segment(1 << 20).unwrap();
-        writer.append(&vec![7; 1 << 20]);
+        writer.append(&pattern);
         writer.publish();
         let region = engine.hold(writer.segment());
-        let mut sent = 0u64;
+        let mut expected: Vec<u8> = Vec::new();
         // Both sizes: from registered memory and plain.
         for len in (0..).map(|n| if n % 2 == 0 { 10_000 } else { 1 << 20 }) {
             engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len });
             match next(&mut engine) {
-                Event::Sent { result: Ok(taken), .. } => sent += u64::from(taken),
+                Event::Sent { result: Ok(taken), .. } => expected.extend(&pattern[..taken as usize]),
                 Event::Sent { result: Err(SendError::Full), .. } => break,
                 other => panic!("{other:?}"),
             }
@@ -108,15 +117,41 @@ fn a_full_socket_says_so_and_becomes_writable_again() {
         engine.wait(Some(engine.now()));
         assert!(engine.next_event().is_none());
         let reader = std::thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 20];
-            let mut got = 0u64;
-            while got < sent {
-                got += peer.read(&mut buffer).unwrap() as u64;
-            }
-            got
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == expected, "{mode:?} {path:?}");
         });
         assert!(matches!(next(&mut engine), Event::Writable { .. }));
-        assert_eq!(reader.join().unwrap(), sent);
+        reader.join().unwrap();
+        engine.release(region);
+    }
+}
+
+#[test]
+fn a_socket_that_is_closed_while_the_kernel_still_has_our_pages_frees_them_in_the_end() {
+    for path in PATHS {
+        let (mut engine, address) = listening_by(Descriptors::PROCESS, path);
+        let peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let arena = Arena::new().unwrap();
+        let mut writer = arena.segment(1 << 20).unwrap();
+        writer.append(&vec![7; 1 << 20]);
+        writer.publish();
+        let region = engine.hold(writer.segment());
+        drop(writer);
+        engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len: 1 << 20 });
+        assert!(matches!(next(&mut engine), Event::Sent { result: Ok(_), .. }));
+        engine.close(sock);
+        engine.release(region);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        drop(peer);
+        for _ in 0..500 {
+            if arena.mapped() == 0 {
+                break;
+            }
+            engine.wait(Some(engine.now() + 10));
+        }
+        assert_eq!(arena.mapped(), 0, "{path:?}");
     }
 }
 
@@ -180,7 +215,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
 fn connections_are_opened_and_refused() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut engine = engine(Descriptors::PROCESS);
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
     let sock = engine.connect(address).unwrap();
     assert!(matches!(next(&mut engine), Event::Connected { result: Ok(()), .. }));
     let (mut peer, _) = listener.accept().unwrap();
@@ -198,7 +233,8 @@ fn connections_are_opened_and_refused() {
 #[test]
 fn another_thread_wakes_a_sleeping_loop() {
     let eventfd = EventFd::new().unwrap();
-    let mut engine = Uring::new(Descriptors::PROCESS, Arc::clone(&eventfd), Instant::now()).unwrap();
+    let mut engine =
+        Uring::new(Descriptors::PROCESS, SendPath::Auto, Arc::clone(&eventfd), Instant::now()).unwrap();
     for _ in 0..3 {
         let waker = Arc::clone(&eventfd);
         let caller = std::thread::spawn(move || {
@@ -255,4 +291,133 @@ fn sockets_beyond_the_process_share_live_in_the_ring() {
             assert_eq!(peer.read(&mut got).unwrap(), 0);
         }
     }
+}
+
+/// A file of `len` bytes that all differ from their neighbours, in a folder of its own.
+fn file_of(name: &str, len: usize) -> (std::path::PathBuf, Vec<u8>) {
+    let dir = std::env::temp_dir().join(format!("uringcast-ring-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    std::fs::write(dir.join("file"), &bytes).unwrap();
+    (dir, bytes)
+}
+
+fn open(engine: &mut Uring, dir: &std::path::Path, path: &str) -> Result<Rc<OpenFile>, Errno> {
+    let folder = Folder::open(dir).unwrap();
+    engine.open_file(&folder, path, 7);
+    drop(folder);
+    match next(engine) {
+        Event::Opened { ticket: 7, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_are_sent_hot_and_cold() {
+    for (round, mode) in MODES.into_iter().enumerate() {
+        let (mut engine, address) = listening(mode);
+        let mut peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let (dir, bytes) = file_of(&format!("send{round}"), 1_000_000);
+        let file = open(&mut engine, &dir, "file").unwrap();
+        assert_eq!(file.len, 1_000_000);
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).unwrap();
+            got
+        });
+        for cold in [false, true] {
+            if cold {
+                // The pages may go only when they are on the disk; if they stay, the way is the same.
+                let written = std::fs::File::open(dir.join("file")).unwrap();
+                written.sync_all().unwrap();
+                rustix::fs::fadvise(&written, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            }
+            let mut head = Bytes::from_static(b"head:");
+            let mut at = 0;
+            while at < file.len {
+                let len = u32::try_from((file.len - at).min(300_000)).unwrap();
+                let payload = Payload::File { head: head.clone(), file: Rc::clone(&file), from: at, len };
+                engine.send(sock, payload);
+                match next(&mut engine) {
+                    Event::Sent { result: Ok(taken), .. } => {
+                        let of_head = head.len().min(taken as usize);
+                        bytes::Buf::advance(&mut head, of_head);
+                        at += u64::from(taken) - of_head as u64;
+                    }
+                    Event::Sent { result: Err(SendError::Full), .. } => {
+                        engine.poll_writable(sock);
+                        assert!(matches!(next(&mut engine), Event::Writable { .. }));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        engine.close(sock);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        let once = [&b"head:"[..], &bytes[..]].concat();
+        assert!(reader.join().unwrap() == [&once[..], &once[..]].concat(), "other bytes came");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_breaks_its_send() {
+    for (round, mode) in MODES.into_iter().enumerate() {
+        let (mut engine, address) = listening(mode);
+        let _peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let (dir, _) = file_of(&format!("shrink{round}"), 100_000);
+        let file = open(&mut engine, &dir, "file").unwrap();
+        std::fs::File::options().write(true).open(dir.join("file")).unwrap().set_len(10).unwrap();
+        engine.send(sock, Payload::File { head: Bytes::new(), file, from: 50_000, len: 50_000 });
+        let expected = SendError::Broken(Errno::NODATA);
+        assert!(matches!(next(&mut engine), Event::Sent { result: Err(error), .. } if error == expected));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn the_beginning_of_a_file_is_loaded() {
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
+    let (dir, bytes) = file_of("load", 5_000);
+    let file = open(&mut engine, &dir, "file").unwrap();
+    for (len, expected) in [(4_000, &bytes[..4_000]), (9_000, &bytes[..])] {
+        engine.load_file(&file, len, 3);
+        let Event::Loaded { ticket: 3, result: Ok(loaded) } = next(&mut engine) else { panic!("not loaded") };
+        assert_eq!(loaded, expected);
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn only_regular_files_below_the_folder_are_opened() {
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
+    let (dir, _) = file_of("below", 10);
+    std::fs::create_dir(dir.join("sub")).unwrap();
+    for (target, name) in
+        [("/etc/passwd", "absolute"), ("../..", "up"), ("file", "within"), ("sub/../file", "round")]
+    {
+        std::os::unix::fs::symlink(target, dir.join(name)).unwrap();
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+    for (name, error) in [
+        ("absolute", Errno::XDEV),
+        ("up", Errno::XDEV),
+        ("../x", Errno::XDEV),
+        ("sub", Errno::ISDIR),
+        ("pipe", Errno::NXIO),
+        ("socket", Errno::NXIO),
+        ("none", Errno::NOENT),
+        ("file/x", Errno::NOTDIR),
+    ] {
+        assert_eq!(open(&mut engine, &dir, name).err(), Some(error), "{name}");
+    }
+    for name in ["file", "within", "round"] {
+        assert_eq!(open(&mut engine, &dir, name).unwrap().len, 10, "{name}");
+    }
+    drop(socket);
+    std::fs::remove_dir_all(dir).unwrap();
 }

@@ -146,6 +146,15 @@ impl ServerSession {
         self.check_invariants();
     }
 
+    /// Ends an accepted publish, with a text for the encoder's log; or refuses one that waits.
+    pub fn end_publish(&mut self, description: &str) {
+        let (Publish::Asked(stream_id) | Publish::Live(stream_id)) = self.publish else { return };
+        let code = Refusal::BadName.publish_code();
+        self.link.send(&command::on_status(stream_id, "error", code, description));
+        self.reset_publish();
+        self.check_invariants();
+    }
+
     /// Turns a play down, with a text for the player's log. The peer may ask again.
     pub fn refuse_play(&mut self, why: Refusal, description: &str) {
         let Some(stream_id) = self.play.take() else { return };

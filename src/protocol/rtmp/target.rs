@@ -34,6 +34,15 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The first parameter of that name in the query, percent-decoded.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let pairs = self.query.as_deref()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
+        Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+    }
+}
+
 /// The text before the first `?`, and what follows if it is not empty.
 fn split_query(text: &str) -> (&str, Option<&str>) {
     match text.split_once('?') {
@@ -51,6 +60,14 @@ fn path_of(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_of_the_query() {
+        let target = Target::resolve("live", "", "x?a=1&token=b%2Fc&token=d&e");
+        let of = |name| target.parameter(name);
+        assert_eq!((of("token").as_deref(), of("e").as_deref(), of("x")), (Some("b/c"), Some(""), None));
+        assert_eq!(Target::resolve("live", "", "x").parameter("a"), None);
+    }
 
     #[test]
     fn what_encoders_send() {

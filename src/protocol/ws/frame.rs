@@ -1,4 +1,4 @@
-//! Frames as a server writes them (RFC 6455, 5.2): whole messages, never masked.
+//! Frames as they are written (RFC 6455, 5.2): whole messages, masked by a client and never by a server.
 
 /// Most bytes of a control frame's payload (RFC 6455, 5.5).
 pub const CONTROL_MAX: usize = 125;
@@ -61,6 +61,34 @@ pub fn frame_header(opcode: Opcode, len: usize, out: &mut [u8; HEADER_MAX]) -> u
     10
 }
 
+/// Applies a mask (RFC 6455, 5.3), or takes it off; `phase` payload bytes went before, modulo 4.
+pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
+    let mut mask = mask;
+    mask.rotate_left(phase % 4);
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut words = payload.chunks_exact_mut(8);
+    for word in &mut words {
+        let masked = u64::from_ne_bytes((&*word).try_into().expect("eight bytes")) ^ wide;
+        word.copy_from_slice(&masked.to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Appends a whole frame as a client writes it: final and masked.
+pub fn client_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
+    let mut header = [0; HEADER_MAX];
+    let len = frame_header(opcode, payload.len(), &mut header);
+    header[1] |= 0x80;
+    out.extend_from_slice(&header[..len]);
+    out.extend_from_slice(&mask);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    apply_mask(&mut out[start..], mask, 0);
+}
+
 /// A close frame. A reason beyond 123 bytes is cut at a character's end.
 pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let mut end = reason.len().min(CONTROL_MAX - 2);
@@ -106,6 +134,21 @@ mod tests {
             let mut out = [0; HEADER_MAX];
             let n = frame_header(Opcode::Binary, len, &mut out);
             assert_eq!(&out[..n], want);
+        }
+    }
+
+    #[test]
+    fn masks_are_put_on_and_taken_off_in_any_pieces() {
+        let plain: Vec<u8> = (0..100).collect();
+        let mut wire = Vec::new();
+        client_frame(Opcode::Binary, &plain, [9, 8, 7, 250], &mut wire);
+        assert_eq!(wire[..6], [0x82, 0x80 | 100, 9, 8, 7, 250]);
+        for at in 0..plain.len() {
+            let mut payload = wire[6..].to_vec();
+            let (front, back) = payload.split_at_mut(at);
+            apply_mask(front, [9, 8, 7, 250], 0);
+            apply_mask(back, [9, 8, 7, 250], at);
+            assert_eq!(payload, plain, "{at}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The answer to an upgrade. The request is checked where it is read: `Request::websocket_key`.
 
+use std::hash::{BuildHasher, RandomState};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
@@ -15,6 +17,12 @@ pub fn accept_key(key: &str) -> String {
     hash.update(key.as_bytes());
     hash.update(GUID);
     STANDARD.encode(hash.finalize())
+}
+
+/// A key for an upgrade of our own: 16 bytes that are not the same each time.
+pub fn random_key() -> String {
+    let word = || RandomState::new().hash_one(0u8).to_ne_bytes();
+    STANDARD.encode([word(), word()].concat())
 }
 
 /// The whole answer that turns a connection into a WebSocket. `protocol` is the subprotocol that was chosen

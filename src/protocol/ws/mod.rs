@@ -1,4 +1,4 @@
-//! WebSocket, the server's side (RFC 6455): the upgrade's answer, frames out, frames in.
+//! WebSocket (RFC 6455): the upgrade's answer, frames out, frames in; of the client's side, what a pusher needs.
 //!
 //! What it deliberately does not do: extensions (none is accepted, so the reserved bits stay zero), and
 //! gathering whole messages, because a pushed stream is read as it comes.
@@ -7,7 +7,7 @@ pub mod frame;
 pub mod handshake;
 pub mod reader;
 
-pub use frame::{Opcode, close_frame, frame_header, pong_frame};
+pub use frame::{Opcode, client_frame, close_frame, frame_header, pong_frame};
 pub use handshake::{accept_key, upgrade_response};
 pub use reader::{Event, FrameReader, WsError};
 

@@ -1,9 +1,9 @@
-//! Frames as clients send them (RFC 6455, 5): masked, fragmented at will, split anywhere.
+//! Frames as they come in (RFC 6455, 5): masked if a client sends them, fragmented at will, split anywhere.
 //!
 //! Payloads are unmasked and handed out as they arrive, never gathered; only a control frame's 125 bytes are.
 
 use super::code;
-use super::frame::{CONTROL_MAX, Opcode};
+use super::frame::{CONTROL_MAX, Opcode, apply_mask};
 
 /// Bytes that are unmasked at a time.
 const PIECE: usize = 16 << 10;
@@ -26,6 +26,9 @@ pub enum WsError {
     /// A client's frame without a mask (RFC 6455, 5.1).
     #[error("a frame is not masked")]
     NotMasked,
+    /// A server's frame with a mask (RFC 6455, 5.1).
+    #[error("a server's frame is masked")]
+    Masked,
     /// A length in more bytes than it needs, or with its top bit set.
     #[error("a length of {length} is written in {bytes} bytes")]
     BadLength {
@@ -114,10 +117,12 @@ struct Frame {
     phase: usize,
 }
 
-/// Reads a client's frames, however their bytes are split.
+/// Reads a peer's frames, however their bytes are split.
 #[derive(Debug)]
 pub struct FrameReader {
     limit: u64,
+    /// Bytes of a mask in each header: a client's frames have one.
+    mask: usize,
     /// Header bytes of the next frame.
     header: [u8; 14],
     header_len: usize,
@@ -131,11 +136,12 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// A reader behind the upgrade. `message_max` is in bytes, of a whole message; `u64::MAX` for streams
+    /// A server's reader behind the upgrade. `message_max` is in bytes, of a whole message; `u64::MAX` for streams
     /// whose content has limits of its own.
     pub fn new(message_max: u64) -> Self {
         Self {
             limit: message_max,
+            mask: 4,
             header: [0; 14],
             header_len: 0,
             frame: None,
@@ -145,6 +151,11 @@ impl FrameReader {
             piece: Vec::new(),
             closed: false,
         }
+    }
+
+    /// The same for a client, which reads a server's frames.
+    pub fn for_client(message_max: u64) -> Self {
+        Self { mask: 0, ..Self::new(message_max) }
     }
 
     /// Whether the peer's close frame was read, or an error found.
@@ -199,15 +210,17 @@ impl FrameReader {
             return if first & 0x70 == 0 { Ok(()) } else { Err(WsError::ReservedBits { byte: first }) };
         }
         let second = self.header[1];
-        if second & 0x80 == 0 {
-            return Err(WsError::NotMasked);
+        match (second & 0x80 != 0, self.mask) {
+            (false, 4) => return Err(WsError::NotMasked),
+            (true, 0) => return Err(WsError::Masked),
+            _ => {}
         }
         let extended = match second & 0x7f {
             126 => 2,
             127 => 8,
             _ => 0,
         };
-        if self.header_len < 2 + extended + 4 {
+        if self.header_len < 2 + extended + self.mask {
             return Ok(());
         }
         let [_, _, long @ .., _, _, _, _] = self.header;
@@ -221,7 +234,7 @@ impl FrameReader {
             _ => length,
         };
         let mut mask = [0; 4];
-        mask.copy_from_slice(&self.header[2 + extended..6 + extended]);
+        mask[..self.mask].copy_from_slice(&self.header[2 + extended..2 + extended + self.mask]);
         self.header_len = 0;
         self.begin(first, length, mask)
     }
@@ -257,15 +270,9 @@ impl FrameReader {
 
     /// Leaves the payload of `masked` in `piece`.
     fn unmask(&mut self, frame: &Frame, masked: &[u8]) {
-        let mut mask = frame.mask;
-        mask.rotate_left(frame.phase);
         self.piece.clear();
         self.piece.extend_from_slice(masked);
-        for word in self.piece.chunks_mut(4) {
-            for (byte, key) in word.iter_mut().zip(mask) {
-                *byte ^= key;
-            }
-        }
+        apply_mask(&mut self.piece, frame.mask, frame.phase);
     }
 
     fn data_piece(&mut self, frame: &Frame, on_event: &mut impl FnMut(Event<'_>)) -> Result<(), WsError> {

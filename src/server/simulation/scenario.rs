@@ -15,11 +15,12 @@ use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
+use crate::server::fanout::{Fanout, SLICE};
 use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
-use crate::server::worker::{Door, Speaks, Worker};
+use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
@@ -47,6 +48,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let config = config(rng, roomy);
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
     world.troubled = troubled;
+    world.busy = world.rng.chance(300);
     world.log(|| {
         format!(
             "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled} {:?}",
@@ -90,6 +92,7 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config.live.lag_bytes = if roomy { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
     config.live.lag_time = millis(if roomy { 60_000 } else { rng.pick(&[1_000, 3_000]) });
     config.live.stall = millis(rng.pick(&[3_000, 20_000]));
+    config.live.flush_max = millis(rng.pick(&[0, 20, 500]));
     config.limits.request_time = millis(2_000);
     config.origin.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.origin.wait = millis(3_000);
@@ -119,7 +122,12 @@ impl Simulation {
             config.flv_gateway.upstream.insert(0, upstream(NOWHERE));
         }
         let arena = Arena::new().expect("memory");
-        let roles = roles(&config, level == 0, level > 0 || with_gateway, &arena);
+        let role = match (level, with_gateway) {
+            (0, false) => Role::Origin,
+            (0, true) => Role::Demo { gateway: true },
+            _ => Role::FlvGateway,
+        };
+        let roles = roles(&config, role, &arena);
         for role in &roles {
             let Source::Upstreams(upstreams) = &role.source else { continue };
             upstreams.iter().for_each(|up| up.addresses.store(Arc::new(vec![local(up.url.port)])));
@@ -156,9 +164,12 @@ impl Simulation {
         let shared = Arc::new(shared);
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
+            let room = Room { connections: usize::MAX, files: 4 };
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            self.workers.push(Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX));
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, room);
+            worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            self.workers.push(worker);
             self.paused.push(0);
         }
         self.processes.push(shared);

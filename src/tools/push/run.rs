@@ -1,0 +1,333 @@
+//! A push, from the first tag to the last: when each goes out, and what happens when the connection is lost.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::PushError;
+use super::args::{PushArgs, Target};
+use super::link::Link;
+use super::pace::{Pacer, Rounds, low};
+use super::source::Source;
+use crate::media::tag::{Class, Tag, TagKind};
+
+/// How long a server may take to let us in, to take bytes, and to confirm the end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server that knows nothing of `Expect: 100-continue` is waited for (RFC 9110, 10.1.1).
+const EXPECT: Duration = Duration::from_secs(1);
+/// The pause before a connection is made again, and the longest one.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Bytes that go out in one write.
+const BATCH: usize = 256 << 10;
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// What was pushed.
+#[derive(Debug)]
+pub(super) struct Pushed {
+    tags: u64,
+    bytes: u64,
+    time: Duration,
+    took: Duration,
+    reconnects: u32,
+}
+
+impl fmt::Display for Pushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (time, took) = (self.time.as_secs_f64(), self.took.as_secs_f64());
+        write!(
+            f,
+            "pushed {time:.1} s of media ({} tags, {}) in {took:.1} s",
+            self.tags,
+            HumanBytes(self.bytes)
+        )?;
+        if self.reconnects > 0 { write!(f, ", {} reconnects", self.reconnects) } else { Ok(()) }
+    }
+}
+
+/// Pushes as the arguments say.
+pub(super) fn run(args: &PushArgs) -> Result<Pushed, PushError> {
+    let target = Target::parse(&args.url)?;
+    if args.forever && args.file.as_os_str() == "-" {
+        return Err(PushError::LoopedInput);
+    }
+    let mut pusher = Pusher::new(args, target, Source::open(&args.file)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| PushError::Lost(error.to_string()))?;
+    let result = runtime.block_on(pusher.push());
+    pusher.bar.finish_and_clear();
+    result.map(|()| pusher.pushed())
+}
+
+struct Pusher {
+    target: Target,
+    source: Source,
+    forever: bool,
+    reconnect: bool,
+    rounds: Rounds,
+    pacer: Pacer,
+    /// The next tag, stamped, and when it is due.
+    next: Option<(Tag, Instant)>,
+    /// Headers that went by, by kind: a new connection begins with them.
+    headers: BTreeMap<u8, Tag>,
+    /// Stream times of the first tag and of the newest.
+    span: Option<(i64, i64)>,
+    tags: u64,
+    bytes: u64,
+    reconnects: u32,
+    began: Instant,
+    bar: ProgressBar,
+    drawn: Instant,
+}
+
+impl Pusher {
+    fn new(args: &PushArgs, target: Target, source: Source) -> Self {
+        let bar = bar(source.duration().filter(|_| !args.forever));
+        Self {
+            target,
+            source,
+            forever: args.forever,
+            reconnect: !args.no_reconnect,
+            rounds: Rounds::default(),
+            pacer: Pacer::new(args.speed),
+            next: None,
+            headers: BTreeMap::new(),
+            span: None,
+            tags: 0,
+            bytes: 0,
+            reconnects: 0,
+            began: Instant::now(),
+            bar,
+            drawn: Instant::now(),
+        }
+    }
+
+    fn pushed(&self) -> Pushed {
+        let time = self.span.map_or(0, |(first, last)| last - first);
+        Pushed {
+            tags: self.tags,
+            bytes: self.bytes,
+            time: Duration::from_millis(time.unsigned_abs()),
+            took: self.began.elapsed(),
+            reconnects: self.reconnects,
+        }
+    }
+
+    /// Pushes to the end of the file, over as many connections as it takes.
+    async fn push(&mut self) -> Result<(), PushError> {
+        let mut pause = RETRY;
+        loop {
+            let before = self.tags;
+            let error = match self.session().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let lost = match error {
+                PushError::Lost(_) => true,
+                // After a cut the server may still take our old connection for somebody else's.
+                PushError::Refused(_) => self.tags > 0,
+                _ => false,
+            };
+            if !lost || !self.reconnect {
+                return Err(error);
+            }
+            pause = if self.tags > before { RETRY } else { (pause * 2).min(RETRY_MAX) };
+            self.bar.suspend(|| eprintln!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
+            self.reconnects += 1;
+            sleep(pause).await;
+            self.pacer.interrupt();
+            self.next = self.next.take().map(|(tag, _)| (tag, Instant::now()));
+        }
+    }
+
+    /// One connection.
+    async fn session(&mut self) -> Result<(), PushError> {
+        let mut socket = connect(&self.target.address).await?;
+        let mut link = Link::new(&self.target, self.source.header());
+        let let_in = self.wait_ready(&mut socket, &mut link);
+        timeout(PATIENCE, let_in).await.map_err(|_| lost("the server does not answer"))??;
+        link.begin();
+        self.headers.values().for_each(|tag| link.write_tag(tag));
+        let mut piece = vec![0; 16 << 10];
+        while self.load()? {
+            let mut batch = 0;
+            while let Some((tag, due)) = self.next.take() {
+                if due > Instant::now() || batch > BATCH {
+                    self.next = Some((tag, due));
+                    break;
+                }
+                link.write_tag(&tag);
+                batch += tag.encoded_len();
+                self.count(&tag);
+                self.load()?;
+            }
+            send(&mut socket, &mut link).await?;
+            let Some((_, due)) = self.next else { continue };
+            self.draw(due);
+            tokio::select! {
+                biased;
+                read = socket.read(&mut piece) => {
+                    take(&mut link, read, &piece)?;
+                    send(&mut socket, &mut link).await?;
+                }
+                () = sleep_until(due.into()) => {}
+            }
+        }
+        link.finish();
+        send(&mut socket, &mut link).await?;
+        let _ = socket.shutdown().await;
+        let confirmed = async {
+            while !link.is_confirmed() {
+                let read = socket.read(&mut piece).await;
+                take(&mut link, read, &piece)?;
+            }
+            Ok(())
+        };
+        timeout(PATIENCE, confirmed).await.map_err(|_| lost("the server does not confirm the end"))?
+    }
+
+    async fn wait_ready(&self, socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> {
+        let mut piece = vec![0; 16 << 10];
+        send(socket, link).await?;
+        while !link.is_ready() {
+            let read = match timeout(EXPECT, socket.read(&mut piece)).await {
+                Ok(read) => read,
+                Err(_) if link.may_be_silent() => return Ok(()),
+                Err(_) => continue,
+            };
+            take(link, read, &piece)?;
+            send(socket, link).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next tag, unless there is one; `false`: the file is over.
+    fn load(&mut self) -> Result<bool, PushError> {
+        let mut begun_again = false;
+        while self.next.is_none() {
+            let Some(mut tag) = self.source.next_tag()? else {
+                if !self.forever || begun_again {
+                    return Ok(false);
+                }
+                self.source.rewind()?;
+                self.rounds.next_round();
+                begun_again = true;
+                continue;
+            };
+            // In a loop the end of a round is not the end of the stream.
+            if self.forever && is_end(&tag) {
+                continue;
+            }
+            let now = Instant::now();
+            let due = match self.rounds.time(&tag) {
+                Some(time) => {
+                    tag.timestamp = low(time);
+                    self.span = Some((self.span.map_or(time, |(first, _)| first), time));
+                    self.pacer.due(time, now)
+                }
+                None => now,
+            };
+            self.next = Some((tag, due));
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, tag: &Tag) {
+        self.tags += 1;
+        self.bytes += tag.encoded_len() as u64;
+        if matches!(tag.class(), Class::Metadata | Class::SequenceHeader) {
+            self.headers.insert(order(tag.kind), tag.clone());
+        }
+    }
+
+    fn draw(&mut self, due: Instant) {
+        let now = Instant::now();
+        if now - self.drawn < REDRAW {
+            return;
+        }
+        self.drawn = now;
+        let pushed = self.pushed();
+        self.bar.set_position(u64::try_from(pushed.time.as_millis()).unwrap_or(u64::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "for a person")]
+        let megabits = self.bytes as f64 * 8e-6 / pushed.time.as_secs_f64().max(0.001);
+        let drift = now.saturating_duration_since(due).as_millis();
+        let time = pushed.time.as_secs_f64();
+        self.bar.set_message(format!("{time:.1} s  {megabits:.2} Mbps  drift {drift} ms"));
+    }
+}
+
+/// A bar where the length is known, a spinner where it is not; nothing where nobody looks.
+fn bar(duration: Option<Duration>) -> ProgressBar {
+    let (bar, template) = match duration.and_then(|duration| u64::try_from(duration.as_millis()).ok()) {
+        Some(millis) => (ProgressBar::new(millis), "{wide_bar} {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("a good template"))
+}
+
+/// Metadata, video, audio.
+fn order(kind: TagKind) -> u8 {
+    match kind {
+        TagKind::Script => 0,
+        TagKind::Video => 1,
+        TagKind::Audio => 2,
+    }
+}
+
+/// The end-of-sequence marker of AVC and of Enhanced RTMP.
+fn is_end(tag: &Tag) -> bool {
+    tag.kind == TagKind::Video && matches!(tag.body.as_ref(), [0x17 | 0x27, 2, ..] | [0x92 | 0xa2, ..])
+}
+
+async fn connect(address: &str) -> Result<TcpStream, PushError> {
+    let found = address.to_socket_addrs().map_err(|error| lost(format!("{address}: {error}")))?;
+    let mut last = lost(format!("{address} has no address"));
+    for address in found {
+        match timeout(PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                let _ = socket.set_nodelay(true);
+                return Ok(socket);
+            }
+            Ok(Err(error)) => last = lost(format!("{address}: {error}")),
+            Err(_) => last = lost(format!("{address} does not answer")),
+        }
+    }
+    Err(last)
+}
+
+async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> {
+    let bytes = link.take_output();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    match timeout(PATIENCE, socket.write_all(&bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        // The server may have said why before it hung up.
+        Ok(Err(error)) => {
+            let mut piece = [0; 4096];
+            if let Ok(len @ 1..) = socket.try_read(&mut piece) {
+                link.input(&piece[..len])?;
+            }
+            Err(lost(error.to_string()))
+        }
+        Err(_) => Err(lost("the server takes no bytes")),
+    }
+}
+
+fn take(link: &mut Link, read: std::io::Result<usize>, piece: &[u8]) -> Result<(), PushError> {
+    match read {
+        Ok(0) => Err(lost("the server hung up")),
+        Ok(len) => link.input(&piece[..len]),
+        Err(error) => Err(lost(error.to_string())),
+    }
+}
+
+fn lost(reason: impl Into<String>) -> PushError {
+    PushError::Lost(reason.into())
+}

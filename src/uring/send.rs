@@ -1,0 +1,231 @@
+//! How the bytes of a region leave: by which of the kernel's ways, chosen by size and by what it reports.
+//!
+//! | way | what the kernel does | good for |
+//! |---|---|---|
+//! | copy | `SEND`: copies into the socket's buffer | middling sends, and whatever is copied anyway |
+//! | fixed | `WRITE_FIXED`: the same from registered memory | small sends |
+//! | zero-copy | `SEND_ZC` from registered memory: the network card reads our pages | large sends, where the path really is so: loopback and veth copy all the same, and dearer |
+//! | pages | `sendfile(2)` from the memfd: the socket refers to our pages, which never change | large sends on loopback |
+
+use std::os::fd::AsRawFd;
+
+use io_uring::{opcode, squeue};
+use rustix::io::Errno;
+
+use super::ring::{Op, RegionState, Target, Uring};
+use super::{Event, FrameHead, Region, SendError, Sock};
+
+pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// `RWF_NOWAIT`: the write does as much as it can now.
+const RWF_NOWAIT: i32 = 0x8;
+/// `IORING_SEND_ZC_REPORT_USAGE`: the second completion says whether the bytes were copied after all.
+const REPORT_USAGE: u16 = 1 << 3;
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: they were.
+const COPIED: i32 = 1 << 31;
+
+/// Sends of this many bytes and more are no cheaper from registered memory, and may be worth a reference.
+const LARGE: u32 = 16 << 10;
+/// While zero-copy sends do not pay, one large send in so many tries again.
+const TRIAL: u32 = 512;
+/// Zero-copy sends pay when so many of the last 32 were.
+const PAYS: u32 = 24;
+
+/// Which way a region's bytes leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendPath {
+    /// Chosen by size and by what the kernel reports.
+    #[default]
+    Auto,
+    /// Always `SEND`.
+    Copy,
+    /// Always `WRITE_FIXED`.
+    Fixed,
+    /// Always `SEND_ZC`.
+    ZeroCopy,
+    /// Always `sendfile(2)`; for sockets in the ring's own table `SEND`.
+    Pages,
+}
+
+/// Decides for each send.
+#[derive(Debug)]
+pub(super) struct Chooser {
+    path: SendPath,
+    /// Large sends so far.
+    large: u32,
+    /// The last 32 zero-copy sends, the newest lowest; set: really without a copy.
+    history: u32,
+}
+
+/// The way of one send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Copy,
+    Fixed(u16),
+    ZeroCopy(u16),
+    Pages,
+}
+
+impl Chooser {
+    pub(super) fn new(path: SendPath) -> Self {
+        Self { path, large: 0, history: 0 }
+    }
+
+    /// A zero-copy send was one, or was not.
+    pub(super) fn report(&mut self, zero_copy: bool) {
+        self.history = self.history << 1 | u32::from(zero_copy);
+    }
+
+    /// `slot`: where the memory is registered, if it is.
+    fn choose(&mut self, len: u32, slot: Option<u16>) -> Way {
+        match (self.path, slot) {
+            (SendPath::Pages, _) => Way::Pages,
+            (SendPath::Copy, _) | (_, None) => Way::Copy,
+            (SendPath::Fixed, Some(slot)) => Way::Fixed(slot),
+            (SendPath::ZeroCopy, Some(slot)) => Way::ZeroCopy(slot),
+            (SendPath::Auto, Some(slot)) if len < LARGE => Way::Fixed(slot),
+            (SendPath::Auto, Some(slot)) => {
+                self.large = self.large.wrapping_add(1);
+                let pays = self.history.count_ones() >= PAYS;
+                if pays || self.large.is_multiple_of(TRIAL) { Way::ZeroCopy(slot) } else { Way::Copy }
+            }
+        }
+    }
+}
+
+/// What the second completion of a zero-copy send says.
+pub(super) fn was_zero_copy(result: i32) -> bool {
+    result & COPIED == 0
+}
+
+impl Uring {
+    pub(super) fn send_region(&mut self, sock: Sock, region: Region, from: u32, len: u32) {
+        let slot = self.regions.get(region.0).and_then(|state| state.fixed);
+        let way = self.chooser.choose(len, slot);
+        if way == Way::Pages && self.send_pages(sock, region, from, len) {
+            return;
+        }
+        let base = self.use_region(region, from, len);
+        match way {
+            Way::Copy | Way::Pages => {
+                self.begin(sock, Op::SendRegion { sock, region }, |_, target| target.send(base, len));
+            }
+            Way::Fixed(slot) => self.begin(sock, Op::SendRegion { sock, region }, |_, target| {
+                target.with(
+                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
+                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
+                )
+            }),
+            Way::ZeroCopy(slot) => {
+                let op = Op::SendZeroCopy { sock, region, taken: false };
+                self.begin(sock, op, |_, target| target.send_zero_copy(base, len, slot));
+            }
+        }
+    }
+
+    /// Sends by reference to the memfd's pages, now; `false` where that cannot be done.
+    fn send_pages(&mut self, sock: Sock, region: Region, from: u32, len: u32) -> bool {
+        let Some(&mut RegionState { ref segment, .. }) = self.regions.get_mut(region.0) else { return false };
+        let (memfd, offset) = segment.file();
+        let (memfd, mut offset) = (memfd.as_raw_fd(), (offset + u64::from(from)).cast_signed());
+        let Some(state) = self.state(sock) else { return false };
+        let Target::Process(fd) = state.target() else { return false };
+        // SAFETY: plain descriptors of ours, and `offset` lives on this stack. The pages that the socket
+        // refers to afterwards belong to the kernel's page cache of the memfd; their bytes never change.
+        let result = unsafe { libc::sendfile(fd.0, memfd, &raw mut offset, len as usize) };
+        state.sending = false;
+        let result = match u32::try_from(result) {
+            Ok(taken @ 1..) => Ok(taken),
+            Ok(0) => Err(SendError::Full),
+            Err(_) => match Errno::from_io_error(&std::io::Error::last_os_error()) {
+                Some(Errno::AGAIN) => Err(SendError::Full),
+                error => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
+            },
+        };
+        self.events.push_back(Event::Sent { sock, result });
+        true
+    }
+
+    /// Counts a use of a region and gives the address of its byte `from`.
+    fn use_region(&mut self, region: Region, from: u32, len: u32) -> *const u8 {
+        let state = self.regions.get_mut(region.0).expect("a region is sent from while it is held");
+        let stretch = from as usize..from as usize + len as usize;
+        let bytes = &state.segment.bytes()[stretch];
+        state.inflight += 1;
+        bytes.as_ptr()
+    }
+
+    pub(super) fn send_message(&mut self, sock: Sock, head: FrameHead, region: Region, from: u32, len: u32) {
+        let base = self.use_region(region, from, len);
+        let op = Op::SendMessage { sock, region, message: Message::new(head, base, len as usize) };
+        self.begin(sock, op, |op, target| {
+            let Op::SendMessage { message, .. } = op else { unreachable!("as made") };
+            let header: *const libc::msghdr = &raw const message.header;
+            let flags = SEND_FLAGS as u32;
+            target.with(
+                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
+                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
+            )
+        });
+    }
+}
+
+impl Target {
+    fn send_zero_copy(self, base: *const u8, len: u32, slot: u16) -> squeue::Entry {
+        let finish = |send: opcode::SendZc| {
+            send.buf_index(Some(slot)).flags(SEND_FLAGS).zc_flags(REPORT_USAGE).build()
+        };
+        self.with(
+            |fd| finish(opcode::SendZc::new(fd, base, len)),
+            |fd| finish(opcode::SendZc::new(fd, base, len)),
+        )
+    }
+}
+
+/// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
+pub(super) struct Message {
+    head: FrameHead,
+    vectors: [libc::iovec; 2],
+    header: libc::msghdr,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Message {
+    fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
+        // SAFETY: a `msghdr` of zeros is valid: null pointers and no lengths.
+        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let mut message = Box::new(Self { head, vectors: [empty; 2], header });
+        let head = message.head.as_slice();
+        message.vectors = [
+            libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
+            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len },
+        ];
+        message.header.msg_iov = message.vectors.as_mut_ptr();
+        message.header.msg_iovlen = message.vectors.len();
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_sends_are_fixed_and_large_ones_as_the_path_allows() {
+        let mut chooser = Chooser::new(SendPath::Auto);
+        assert_eq!(chooser.choose(1000, Some(3)), Way::Fixed(3));
+        assert_eq!(chooser.choose(1000, None), Way::Copy);
+        let ways: Vec<Way> = (0..2 * TRIAL).map(|_| chooser.choose(50_000, Some(3))).collect();
+        assert_eq!(ways.iter().filter(|way| **way == Way::ZeroCopy(3)).count(), 2);
+        (0..PAYS).for_each(|_| chooser.report(true));
+        assert_eq!(chooser.choose(50_000, Some(3)), Way::ZeroCopy(3));
+        (0..32 - PAYS + 1).for_each(|_| chooser.report(false));
+        assert_eq!(chooser.choose(50_000, Some(3)), Way::Copy);
+        assert!(was_zero_copy(0) && !was_zero_copy(COPIED));
+    }
+}
