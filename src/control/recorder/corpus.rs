@@ -16,7 +16,7 @@ use super::hls::Hls;
 use super::stats::Stats;
 use super::take::About;
 use super::task::{Common, Kind, Setting, run};
-use crate::live::directory::Directory;
+use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
 use crate::media::flv::{FlvItem, FlvReader};
@@ -24,8 +24,8 @@ use crate::media::segmenter::Lengths;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::Arena;
 
-const PICTURE: &str = "testsrc2=size=320x180:rate=25:duration=9";
-const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=9";
+const PICTURE: &str = "testsrc2=size=320x180:rate=25:duration=6";
+const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=6";
 
 /// A clip: how ffmpeg makes it, and which containers can hold it besides FLV.
 struct Clip {
@@ -195,8 +195,8 @@ fn tags_of_mp4(file: &Path) -> Vec<Tag> {
 /// Records tags as fast as the disk takes them, with all three tasks.
 fn record(tags: &[Tag], data: &Path) {
     let retention = Retention { bytes: 1 << 30, frames: 1 << 20, gop_time: 3_600_000, history: 3_600_000 };
-    let directory = Directory::new(Arena::new().unwrap(), retention);
-    let mut writer = directory.publish(&StreamKey::parse("live/x").unwrap()).unwrap();
+    let directory = Directory::new(Arena::new().unwrap(), retention, Republish::Reject);
+    let mut writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
     let stream = Arc::clone(writer.stream());
     for tag in tags {
         writer.push(tag).unwrap();

@@ -16,7 +16,7 @@ use super::sim::Sim;
 use super::stats::Stats;
 use super::take::About;
 use super::task::{Common, Kind, Setting, run};
-use crate::live::directory::Directory;
+use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
 use crate::live::stream::{Stream, StreamWriter};
@@ -44,8 +44,8 @@ struct Publisher {
 
 impl Publisher {
     fn new() -> Self {
-        let directory = Directory::new(Arena::new().unwrap(), RETENTION);
-        let writer = directory.publish(&StreamKey::parse("live/x").unwrap()).unwrap();
+        let directory = Directory::new(Arena::new().unwrap(), RETENTION, Republish::Reject);
+        let writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
         let mut publisher = Self { directory, writer, time: 0, sounds: 0 };
         let avc = [&[0x17, 0, 0, 0, 0][..], AVCC].concat();
         publisher.push(TagKind::Video, 0, avc);
