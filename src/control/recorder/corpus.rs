@@ -24,7 +24,7 @@ use crate::media::segmenter::Lengths;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::Arena;
 
-const PICTURE: &str = "testsrc2=size=320x180:rate=25:duration=6";
+const PICTURE: &str = "testsrc2=size=160x90:rate=25:duration=6";
 const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=6";
 
 /// A clip: how ffmpeg makes it, and which containers can hold it besides FLV.
@@ -55,7 +55,7 @@ const CLIPS: &[Clip] = &[
         "-i PICTURE -i SOUND -r 30000/1001 -c:v libx264 -preset ultrafast -g 60 -c:a aac -ar 48000",
     ),
     clip("high-rate", "-i PICTURE -i SOUND -r 60 -c:v libx264 -preset ultrafast -g 120 -c:a aac -ar 32000"),
-    clip("odd-size", "-i PICTURE -i SOUND -vf scale=322:178 -c:v libx264 -preset ultrafast -g 50 -c:a aac"),
+    clip("odd-size", "-i PICTURE -i SOUND -vf scale=162:94 -c:v libx264 -preset ultrafast -g 50 -c:a aac"),
     clip("mp3", "-i PICTURE -i SOUND -c:v libx264 -preset ultrafast -g 50 -c:a libmp3lame"),
     clip(
         "mp3-low-rate",
@@ -207,7 +207,12 @@ fn record(tags: &[Tag], data: &Path) {
         let common = Rc::<Common>::default();
         let setting = |kind| Setting {
             disk: Uring,
-            about: About { stream: "live/x".into(), began: "20261121T091545Z".into(), id: "a".into() },
+            about: About {
+                stream: "live/x".into(),
+                began: "20261121T091545Z".into(),
+                id: "a".into(),
+                ..About::default()
+            },
             lengths: Lengths { target: 2_000, longest: 16_000 },
             window: 3,
             sync: false,
