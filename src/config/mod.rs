@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{AccessFormat, LogFormat, Record, SendPath, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -235,7 +235,7 @@ pub struct Recording {
     #[serde(with = "units::size")]
     pub min_free: usize,
     /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
-    pub hook: String,
+    pub hook: Hook,
 }
 
 /// Bounds of live streams and their viewers.
@@ -383,7 +383,7 @@ impl Default for Recording {
             keep_time: Duration::ZERO,
             keep_size: 0,
             min_free: 512 * MIB,
-            hook: String::new(),
+            hook: Hook::Nobody,
         }
     }
 }

@@ -210,6 +210,13 @@ pub struct Record {
     pub fmp4: bool,
 }
 
+impl Record {
+    /// Whether anything is recorded.
+    pub fn is_any(self) -> bool {
+        self.flv || self.hls || self.fmp4
+    }
+}
+
 impl FromStr for Record {
     type Err = UnitError;
 
@@ -253,6 +260,44 @@ pub enum SendPath {
     ZeroCopy,
     /// By reference to the pages of the log.
     Pages,
+}
+
+/// Who is told of finished files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A server gets a POST.
+    Http(Upstream),
+    /// A command, as a shell reads it.
+    Command(String),
+}
+
+impl FromStr for Hook {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::Nobody);
+        }
+        // A URL of another scheme is a slip, no command.
+        if text.contains("://") && !text.contains(char::is_whitespace) {
+            return text.parse().map(Self::Http);
+        }
+        Ok(Self::Command(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Http(url) => url.fmt(f),
+            Self::Command(command) => f.write_str(command),
+        }
+    }
 }
 
 /// How log lines look on stderr.
@@ -420,6 +465,7 @@ macro_rules! by_text {
 }
 
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
+by_text!(Hook, "an http:// URL or a command");
 by_text!(LogFormat, "\"text\" or \"json\"");
 by_text!(AccessFormat, "\"combined\" or \"json\"");
 
@@ -483,6 +529,15 @@ mod tests {
         ] {
             assert!(matches!(text.parse::<Upstream>(), Err(UnitError::Upstream { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn hooks() {
+        for text in ["", "http://127.0.0.1:9000/hook", "/usr/bin/notify --file http://x"] {
+            assert_eq!(text.parse::<Hook>().unwrap().to_string(), text);
+        }
+        assert!(matches!("/bin/true".parse(), Ok(Hook::Command(_))));
+        assert!("https://x/".parse::<Hook>().is_err());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub mod announce;
 mod api;
 mod clip;
 mod conn;
+#[cfg(test)]
+mod cost;
 pub mod counters;
 mod fanout;
 pub mod files;
@@ -30,6 +32,7 @@ mod play;
 mod publish;
 mod pull;
 mod request;
+mod rtmp;
 pub mod shared;
 #[cfg(test)]
 mod simulation;

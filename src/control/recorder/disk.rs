@@ -1,5 +1,6 @@
 //! What the recorder asks of a file system, so that a test can let it fail, fill up, stall or die at any step.
 
+use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,9 +18,9 @@ pub(super) struct Entry {
 }
 
 /// A file system.
-pub(super) trait Disk: Clone + 'static {
+pub(super) trait Disk: Clone + Debug + 'static {
     /// An open file; dropping it closes it.
-    type File: 'static;
+    type File: Debug + 'static;
 
     /// Makes or empties a file.
     async fn create(&self, path: &Path) -> io::Result<Self::File>;

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, aside};
 use super::playlist::{self, LivePlaylist};
-use super::take;
 use super::task::{Kind, Setting, Task};
 use crate::live::log::{Headers, Start, wire_time};
 use crate::live::timeline::StreamTime;
-use crate::media::m3u8::{Head, Segment};
+use crate::media::m3u8::Segment;
 use crate::media::remux::{RemuxError, Remuxer, Sample};
 use crate::media::segmenter::{Muxer, Opening, Segmenter};
 use crate::media::tag::TagRef;
@@ -156,7 +155,8 @@ impl<D: Disk> Hls<D> {
 
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
         if self.playlist.is_none() {
-            let head = begin_take(&self.setting, &self.dir, INDEX).await?;
+            let earlier = self.setting.begin_take(&self.dir).await?;
+            let head = playlist::next_head(&self.setting, earlier.as_deref(), Path::new(INDEX)).await;
             self.number = head.sequence;
             self.discontinuity = head.sequence > 0;
             let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));
@@ -200,17 +200,6 @@ impl<D: Disk> Hls<D> {
 
 fn name(number: u64) -> String {
     format!("segment_{number}.ts")
-}
-
-/// Makes the folder of a take, moves the one before it away, and gives the numbers to go on with.
-pub(super) async fn begin_take<D: Disk>(setting: &Setting<D>, dir: &Path, index: &str) -> io::Result<Head> {
-    let Some(earlier) = take::begin(&setting.disk, dir, &setting.about).await? else {
-        return Ok(Head { target: setting.target_seconds(), ..Head::default() });
-    };
-    setting.moved(dir, &earlier);
-    let before = playlist::load(&setting.disk, &earlier.join(index)).await.unwrap_or_default();
-    let head = before.map(|playlist| playlist.next_head()).unwrap_or_default();
-    Ok(Head { target: setting.target_seconds(), ..head })
 }
 
 impl<D: Disk> Task for Hls<D> {

@@ -6,7 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, aside, read_all, replace};
+use super::disk::{Disk, read_all, replace};
+use super::task::Setting;
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
 /// The end of a journal's name.
@@ -85,10 +86,20 @@ pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Pl
     Ok(None)
 }
 
-/// Makes the replay of what the journal tells, and removes the journal. `false`: there is none.
+/// The head of a new take's playlist: its numbers go on behind those of the earlier take, so that a player that
+/// has been there sees none again.
+pub(super) async fn next_head<D: Disk>(setting: &Setting<D>, earlier: Option<&Path>, index: &Path) -> Head {
+    let before = match earlier {
+        Some(earlier) => load(&setting.disk, &earlier.join(index)).await.unwrap_or_default(),
+        None => None,
+    };
+    let head = before.map(|playlist| playlist.next_head()).unwrap_or_default();
+    Head { target: setting.target_seconds(), ..head }
+}
+
+/// Makes the replay of what the journal tells. `false`: there is no journal.
 pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Result<bool> {
-    let journal = journal_of(path);
-    let bytes = match read_all(disk, &journal, JOURNAL_MAX).await {
+    let bytes = match read_all(disk, &journal_of(path), JOURNAL_MAX).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         read => read?,
     };
@@ -96,7 +107,13 @@ pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Re
     if !playlist.segments.is_empty() {
         replace(disk, path, playlist.render().into_bytes(), sync).await?;
     }
-    disk.remove(&journal).await?;
-    let _ = disk.remove(&aside(path)).await;
     Ok(true)
+}
+
+/// Removes the journal: nothing is left to do.
+pub(super) async fn close<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    match disk.remove(&journal_of(path)).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 //! fails, sheds and recovers by itself.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::disk::Disk;
 use super::stats::Stats;
 use super::tail::{News, Tail};
-use super::take::About;
+use super::take::{self, About};
 use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
@@ -80,19 +80,95 @@ pub(super) struct Common {
     pub(super) full: Cell<bool>,
     /// The process ends: what there is must do.
     pub(super) stopping: Cell<bool>,
-    /// Folders of takes that were moved away, and where they are now.
-    pub(super) moved: RefCell<HashMap<PathBuf, PathBuf>>,
+    /// Folders of takes that are being recorded, or are to be finished, and how often.
+    active: RefCell<HashMap<PathBuf, u32>>,
+    /// Folders of takes that are being finished or removed.
+    claimed: RefCell<HashSet<PathBuf>>,
+    /// Folders that new takes want, whose earlier takes are about to be moved away.
+    wanted: RefCell<HashSet<PathBuf>>,
+    /// Takes that were moved away, by folder and id, and where they are now.
+    moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
-impl<D> Setting<D> {
+impl Common {
+    /// Whether a new take wants this folder.
+    pub(super) fn is_wanted(&self, dir: &Path) -> bool {
+        self.wanted.borrow().contains(dir)
+    }
+
+    /// Nobody else works on the take in `dir` until [`release`](Self::release). `false`: somebody does, or wants
+    /// the folder.
+    pub(super) fn claim(&self, dir: &Path) -> bool {
+        !self.is_wanted(dir) && self.claimed.borrow_mut().insert(dir.to_owned())
+    }
+
+    /// The take is free again.
+    pub(super) fn release(&self, dir: &Path) {
+        self.claimed.borrow_mut().remove(dir);
+    }
+
+    /// Whether a take in this folder is being recorded or waits to be finished.
+    pub(super) fn is_active(&self, dir: &Path) -> bool {
+        self.active.borrow().contains_key(dir)
+    }
+
+    /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
+    pub(super) fn activate(self: &Rc<Self>, dir: &Path) -> Active {
+        *self.active.borrow_mut().entry(dir.to_owned()).or_default() += 1;
+        Active { common: Rc::clone(self), dir: dir.to_owned() }
+    }
+
+    /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
+    async fn want(&self, dir: &Path) {
+        self.wanted.borrow_mut().insert(dir.to_owned());
+        while self.claimed.borrow().contains(dir) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn leave(&self, dir: &Path) {
+        self.wanted.borrow_mut().remove(dir);
+    }
+
+    /// Where the take is that was in `dir`.
+    pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
+        self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
+    }
+}
+
+/// A take that must not be removed.
+#[derive(Debug)]
+pub(super) struct Active {
+    common: Rc<Common>,
+    dir: PathBuf,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut active = self.common.active.borrow_mut();
+        if let Some(count) = active.get_mut(&self.dir) {
+            *count -= 1;
+            if *count == 0 {
+                active.remove(&self.dir);
+            }
+        }
+    }
+}
+
+impl<D: Disk> Setting<D> {
+    /// Makes the folder of the take and moves an earlier one away; gives the place of that.
+    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+        self.common.want(dir).await;
+        let moved = take::begin(&self.disk, dir, &self.about).await;
+        self.common.leave(dir);
+        let Some((id, place)) = moved? else { return Ok(None) };
+        self.common.moved.borrow_mut().insert((dir.to_owned(), id), place.clone());
+        Ok(Some(place))
+    }
+
     /// `EXT-X-TARGETDURATION` of a take without segments.
     pub(super) fn target_seconds(&self) -> u32 {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// An earlier take has another place now.
-    pub(super) fn moved(&self, from: &Path, to: &Path) {
-        self.common.moved.borrow_mut().insert(from.to_owned(), to.to_owned());
     }
 
     /// Says once what is wrong with a stream's tags.

@@ -21,9 +21,10 @@ struct Lane {
     /// The units of the init segment that holds now, a second, and its sample entry, from 1.
     timescale: u32,
     entry: u32,
-    /// The first decoding time, and the earliest time of presentation.
+    /// The first decoding time, and from when to when something is shown.
     first: Option<i64>,
     earliest: i64,
+    latest: i64,
     /// Time of the last frame, and its duration.
     last: Option<(i64, u32)>,
 }
@@ -39,11 +40,9 @@ impl Lane {
             add_run(&mut self.track.tables.durations, u32::try_from(dts - last).unwrap_or(u32::MAX));
         }
         self.last = Some((dts, u32::try_from(end - dts).unwrap_or(0)));
-        if self.first.is_none() {
-            self.first = Some(dts);
-            self.earliest = i64::MAX;
-        }
+        self.first.get_or_insert(dts);
         self.earliest = self.earliest.min(dts + i64::from(cts));
+        self.latest = self.latest.max(end + i64::from(cts));
         let tables = &mut self.track.tables;
         add_run(&mut tables.offsets, cts);
         tables.sizes.push(size);
@@ -97,7 +96,15 @@ impl Merger {
     fn describe(&mut self, track: Track) {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track.id == track.id) else {
             let timescale = track.timescale;
-            self.lanes.push(Lane { track, timescale, entry: 1, first: None, earliest: 0, last: None });
+            self.lanes.push(Lane {
+                track,
+                timescale,
+                entry: 1,
+                first: None,
+                earliest: i64::MAX,
+                latest: i64::MIN,
+                last: None,
+            });
             return;
         };
         lane.timescale = track.timescale;
@@ -169,8 +176,7 @@ impl Merger {
                 add_run(&mut lane.track.tables.durations, duration);
             }
             let media_time = lane.earliest - lane.first.unwrap_or(0);
-            let media = lane.track.tables.media_duration().cast_signed() - media_time.max(0);
-            let shown = scaled(media.max(0), lane.track.timescale, MOVIE_TIMESCALE);
+            let shown = scaled((lane.latest - lane.earliest).max(0), lane.track.timescale, MOVIE_TIMESCALE);
             if wait > 0 {
                 lane.track.edits.push(Edit { duration: wait.cast_unsigned(), media_time: -1 });
             }

@@ -190,7 +190,13 @@ impl<E: Engine> Worker<E> {
             return self.begin_answer(conn, Answer::of_page(413, page, false));
         }
         if request.path == "/api/v1/streams" {
-            return self.list_streams(conn, &request);
+            let body = api::streams_json(&self.shared).into();
+            return self.answer_json(conn, &request, body);
+        }
+        if request.path == "/api/v1/recordings" {
+            let site = self.role(conn.role).files.as_ref().expect("its listener is for files");
+            let body = site.library.listing();
+            return self.answer_json(conn, &request, body);
         }
         if let Some(path) = self.live_path(conn.role, &request.path) {
             return self.answer_play(conn, &request, path);
@@ -206,9 +212,8 @@ impl<E: Engine> Worker<E> {
         (!file).then_some(name)
     }
 
-    fn list_streams(&mut self, conn: &mut Conn, request: &Request) -> Fate {
+    fn answer_json(&mut self, conn: &mut Conn, request: &Request, body: Bytes) -> Fate {
         let keep = self.keeps(request);
-        let body = api::streams_json(&self.shared);
         let mut page = crate::protocol::http::Head::new(200)
             .header("Content-Type", "application/json")
             .header("Content-Length", body.len())
@@ -218,7 +223,7 @@ impl<E: Engine> Worker<E> {
             .connection(keep)
             .encode();
         if request.method != Method::Head {
-            page.extend_from_slice(body.as_bytes());
+            page.extend_from_slice(&body);
         }
         self.begin_answer(conn, Answer::of_page(200, page, keep))
     }

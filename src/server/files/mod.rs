@@ -3,6 +3,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `site` | what a role serves: its folder, and what of it |
+//! | `library` | the recordings in that folder, for the pages |
 //! | `entry` | one version of a file, with all that answers to it have in common |
 //! | `cache` | the versions that a loop knows, and who waits for one |
 //! | `answer` | from a request and an entry to a head and a stretch |
@@ -21,6 +22,7 @@ mod cache;
 mod client;
 pub mod counters;
 mod entry;
+mod library;
 mod log;
 mod lookup;
 pub mod proxy;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::Audience;
+use super::library::Library;
 use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
 use crate::server::shared::Shared;
 use crate::uring::files::Folder;
 
-/// The folders of an origin's data that its web listener serves.
-const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
+/// The folders of recordings; of an origin's data its web listener serves these alone.
+pub(super) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
 
 /// Files that a role serves.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Site {
     pub proxy: Option<Proxy>,
     /// Who watches by playlists and segments.
     pub audience: Audience,
+    /// The recordings in it.
+    pub(super) library: Library,
 }
 
 impl Site {
@@ -37,6 +40,7 @@ impl Site {
             origin: true,
             proxy: None,
             audience: Audience::default(),
+            library: Library::default(),
         }
     }
 
@@ -78,11 +82,13 @@ impl Site {
     }
 }
 
-/// Opens the folders of all roles again where they were replaced or have come. Blocks.
+/// Opens the folders of all roles again where they were replaced or have come, and lists their recordings if
+/// somebody has asked for that. Blocks.
 pub fn refresh(shared: &Shared) {
     for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
         if let Err(error) = site.open() {
             tracing::debug!(root = %site.root.display(), %error, "no such folder to serve");
         }
+        site.library.refresh(&site.root);
     }
 }

@@ -16,6 +16,7 @@ mod net;
 mod publisher;
 mod rng;
 mod scenario;
+mod speech;
 mod verdict;
 mod viewer;
 

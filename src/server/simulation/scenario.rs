@@ -24,7 +24,7 @@ use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
-const RTMP: u16 = 1935;
+pub(super) const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
 /// The first gateway; the next one listens one further.
 const GATEWAY: u16 = 8080;
@@ -98,6 +98,7 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config.origin.wait = millis(3_000);
     config.origin.gap = millis(GAP);
     config.origin.silence = millis(SILENCE);
+    config.origin.stale = millis(rng.pick(&[500, 1_500, 15_000]));
     config.flv_gateway.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.flv_gateway.wait = millis(3_000);
     config.flv_gateway.gap = millis(GAP);
@@ -192,7 +193,8 @@ impl Simulation {
             };
             let plans = self.plans(&mut world.rng);
             let peer = self.peers.len();
-            let publisher = Publisher::new(peer, key, RTMP, taste, plans);
+            let port = if world.rng.chance(500) { RTMP } else { FLV };
+            let publisher = Publisher::new(peer, key, port, taste, plans);
             self.peers.push(Peer::Publisher(Box::new(publisher)));
             let at = world.rng.range(0, 2_000);
             world.at(at, Action::Timer(peer));
@@ -233,7 +235,9 @@ impl Simulation {
                 world.at(at, Action::Timer(peer));
                 continue;
             }
-            let websocket = rng.chance(400);
+            let rtmp = level == 0 && rng.chance(300);
+            let port = if rtmp { RTMP } else { port };
+            let websocket = !rtmp && rng.chance(400);
             let selection = rng.pick(&[
                 Selection::All,
                 Selection::All,
@@ -243,6 +247,7 @@ impl Simulation {
             ]);
             let from = at + rng.range(0, 5_000);
             let manner = match rng.range(0, 9) {
+                0..=1 if rtmp => Manner::Pauses(from, from + rng.range(0, 4_000)),
                 0..=4 => Manner::Fast,
                 5..=6 => Manner::Slow,
                 7 => Manner::Stalls(from, from + rng.range(200, 6_000)),

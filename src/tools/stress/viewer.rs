@@ -13,6 +13,9 @@ use super::framing::{Chunked, Framing, FramingError, Ws};
 const HEAD_MAX: usize = 16 << 10;
 /// A viewer that gets nothing for longer has stalled once.
 const STALL_US: u64 = 2_000_000;
+/// As much as a player's socket grows to by itself: with less, bursts on loopback overflow the receive queue,
+/// and what is measured is the kernel's retransmission timer.
+const RECEIVE_BUFFER: usize = 1 << 20;
 /// Viewers from one loopback address: below the number of ephemeral ports.
 const PER_ADDRESS: usize = 20_000;
 
@@ -79,6 +82,7 @@ impl Viewer {
         let socket =
             Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed)?;
         if let (Some(last @ 1..), IpAddr::V4(ip)) = (u8::try_from(number / PER_ADDRESS).ok(), to.ip())
             && ip.is_loopback()
         {
