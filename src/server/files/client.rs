@@ -159,7 +159,7 @@ impl<E: Engine> Worker<E> {
     fn refuse_request(&mut self, conn: &mut Conn, error: &HttpError) -> Fate {
         let (role, peer) = (self.role(conn.role).name, self.peer(conn.sock));
         self.counters[conn.role].bad_peers.add(1);
-        tracing::debug!(role, peer, reason = %error, "refused a request");
+        tracing::warn!(role, peer, reason = %error, "refused a request");
         if self.files.log.as_mut().is_some_and(Log::wants) {
             let (peer, now) = (self.peer_of(conn), self.engine.now());
             let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
