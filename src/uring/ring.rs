@@ -784,14 +784,14 @@ impl Engine for Uring {
         for sock in std::mem::take(&mut self.starved) {
             self.receive(sock);
         }
-        if !self.events.is_empty() {
-            self.enter(None);
-        } else {
+        let millis = if self.events.is_empty() {
             let now = self.now();
             // Without a deadline: long enough not to matter, short enough to bear a lost wake.
-            let millis = until.map_or(10_000, |until| until.saturating_sub(now));
-            self.enter(Some(Duration::from_millis(millis)));
-        }
+            until.map_or(10_000, |until| until.saturating_sub(now))
+        } else {
+            0 // a look at what has completed is due also where sends give events of their own all the time
+        };
+        self.enter(Some(Duration::from_millis(millis)));
         self.reap();
     }
 
