@@ -71,7 +71,13 @@ fn main() -> Result<()> {
 }
 
 /// One connection to its end: a failure ends it early.
-async fn hold(address: SocketAddr, request: Rc<String>, at: Instant, period: Duration, until: Instant) -> Tally {
+async fn hold(
+    address: SocketAddr,
+    request: Rc<String>,
+    at: Instant,
+    period: Duration,
+    until: Instant,
+) -> Tally {
     let mut tally = Tally::default();
     tokio::time::sleep_until(at.into()).await;
     let Ok(mut socket) = TcpStream::connect(address).await else {

@@ -54,7 +54,7 @@ fn drain(session: &mut ServerSession, events: &mut Vec<Event>) {
         match event {
             Event::Publish { .. } => session.accept_publish(),
             Event::Play { .. } => session.refuse_play(Refusal::NotFound, "no such stream"),
-            Event::Media(_) | Event::Unpublish => {}
+            _ => {}
         }
         events.push(event);
     }
@@ -126,7 +126,7 @@ fn ffmpeg_is_turned_away_as_a_viewer() {
     let Some(child) = ffmpeg("-i URL -f null -", &url) else { return };
     let events = serve(&listener);
     let log = log_of(child);
-    let [Event::Play { target }] = &events[..] else { panic!("{events:?}\n{log}") };
+    let [Event::Play { target, .. }] = &events[..] else { panic!("{events:?}\n{log}") };
     assert_eq!((&*target.app, &*target.name), ("live", "x"));
     assert!(log.contains("no such stream"), "{log}");
     assert!(!log.contains("validating failed"), "{log}");

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::log::{Headers, Index, Span, Start, Tracks, wire_time};
 use super::timeline::StreamTime;
-use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind};
+use crate::media::encoding::{Encoding, Stored};
+use crate::media::tag::TagKind;
 
 /// How far a viewer may stand behind the head.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub enum StartAt {
     Newest,
     /// At the first start at or behind this offset: no burst.
     NotBefore(u64),
+    /// At the newest start behind this time: it has seen what was before.
+    After(StreamTime),
 }
 
 /// What a viewer is sent next.
@@ -65,6 +68,7 @@ const STRIKES: u8 = 3;
 /// A viewer's place in a log.
 #[derive(Clone, Debug)]
 pub struct Cursor {
+    encoding: Encoding,
     at: u64,
     /// A tag starts here, at or before `at`.
     boundary: u64,
@@ -90,8 +94,9 @@ enum State {
 
 impl Cursor {
     /// A viewer that has been sent nothing.
-    pub fn new(start: StartAt) -> Self {
+    pub fn new(start: StartAt, encoding: Encoding) -> Self {
         Self {
+            encoding,
             at: 0,
             boundary: 0,
             committed: 0,
@@ -157,6 +162,10 @@ impl Cursor {
                 let good = |start: &&Start| start.at >= at && start.at < head && (start.clean || !clean);
                 index.starts.iter().find(good)
             }
+            StartAt::After(time) => {
+                let newest = |clean| index.newest_start(head, clean).filter(|start| start.time > time);
+                newest(true).or_else(|| newest(false))
+            }
         };
         match found {
             Some(start) => self.land(start, 0),
@@ -181,14 +190,38 @@ impl Cursor {
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);
         let dropped = self.at < index.tail();
-        let lags = head - self.at > lag.bytes || head_time_lag(held, self.boundary, head_time) > lag.time;
+        let lags = head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
         let newer = || index.newest_start(head, true).is_some_and(|start| start.at > self.at);
         if dropped || (lags && newer()) {
-            let to = tag_end(held, self.boundary, self.at.max(self.committed));
+            let to = self.tag_end(held);
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };
         }
         self.run(head)
+    }
+
+    /// How much older than `head_time` the tag at the boundary is, in milliseconds.
+    fn lag(&self, held: &Span, head_time: StreamTime) -> StreamTime {
+        match self.tag_at(held, self.boundary) {
+            // Metadata stands at no time; the tag behind it does.
+            None | Some(Stored { kind: TagKind::Script, .. }) => 0,
+            Some(tag) => StreamTime::from(wire_time(head_time).wrapping_sub(tag.timestamp).cast_signed()),
+        }
+    }
+
+    /// The end of the tag that must be sent whole; where it stands if a tag ends there.
+    fn tag_end(&self, held: &Span) -> u64 {
+        let (mut end, to) = (self.boundary, self.at.max(self.committed));
+        while end < to {
+            let Some(tag) = self.tag_at(held, end) else { break };
+            end += tag.len as u64;
+        }
+        end
+    }
+
+    fn tag_at(&self, held: &Span, at: u64) -> Option<Stored> {
+        let from = usize::try_from(at.checked_sub(held.start)?).ok()?;
+        self.encoding.read(held.segment.bytes().get(from..)?)
     }
 
     fn run(&mut self, to: u64) -> Step {
@@ -235,32 +268,6 @@ impl Cursor {
     }
 }
 
-/// How much older than `head_time` the tag at `boundary` is, in milliseconds.
-fn head_time_lag(held: &Span, boundary: u64, head_time: StreamTime) -> StreamTime {
-    let Some(header) = tag_header(held, boundary) else { return 0 };
-    if header[0] == TagKind::Script as u8 {
-        return 0; // metadata stands at no time; the tag behind it does
-    }
-    let time = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
-    StreamTime::from(wire_time(head_time).wrapping_sub(time).cast_signed())
-}
-
-/// The end of the tag in which `at` lies; `at` itself if a tag ends there. `boundary` is the start of any
-/// tag at or before `at` in the same span.
-fn tag_end(held: &Span, mut boundary: u64, at: u64) -> u64 {
-    while boundary < at {
-        let Some(header) = tag_header(held, boundary) else { break };
-        let body = u64::from(u32::from_be_bytes([0, header[1], header[2], header[3]]));
-        boundary += (TAG_HEADER + TAG_TRAILER) as u64 + body;
-    }
-    boundary
-}
-
-fn tag_header(held: &Span, at: u64) -> Option<&[u8; TAG_HEADER]> {
-    let from = usize::try_from(at.checked_sub(held.start)?).ok()?;
-    held.segment.bytes().get(from..)?.first_chunk()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::log::LogWriter;
@@ -292,7 +299,7 @@ mod tests {
     fn a_new_viewer_starts_at_the_newest_keyframe() {
         let mut writer = writer(RETENTION);
         let headers = Arc::new(Headers { version: 3, ..Headers::default() });
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         assert!(matches!(step(&mut cursor, &writer), Step::Idle));
         grow(&mut writer, 0..60, &headers);
         let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no start") };
@@ -309,7 +316,7 @@ mod tests {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
         grow(&mut writer, 0..30, &headers);
-        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()));
+        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()), Encoding::Flv);
         assert!(matches!(step(&mut cursor, &writer), Step::Idle));
         grow(&mut writer, 30..49, &headers);
         assert!(matches!(step(&mut cursor, &writer), Step::Idle));
@@ -322,7 +329,7 @@ mod tests {
     fn without_the_gop_a_viewer_passes_a_start_without_a_keyframe_by() {
         let mut writer = writer(RETENTION);
         grow(&mut writer, 0..10, &Arc::default());
-        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()));
+        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()), Encoding::Flv);
         let at = writer.head();
         writer.mark_start(at, 400, false, Arc::default(), Tracks::default());
         grow(&mut writer, 10..20, &Arc::default());
@@ -337,7 +344,7 @@ mod tests {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
         grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         step(&mut cursor, &writer);
         let Step::Run { .. } = step(&mut cursor, &writer) else { panic!("no run") };
         cursor.sent(2 * 1015 + 7); // cut inside the third tag
@@ -356,7 +363,7 @@ mod tests {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
         grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         step(&mut cursor, &writer);
         step(&mut cursor, &writer);
         cursor.commit(5000);
@@ -371,7 +378,7 @@ mod tests {
         let mut writer = writer(super::super::log::Retention { bytes: 60_000, ..RETENTION });
         let headers = Arc::default();
         grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         step(&mut cursor, &writer);
         step(&mut cursor, &writer);
         cursor.sent(1015);
@@ -387,7 +394,7 @@ mod tests {
     fn changed_headers_are_told_at_a_skip() {
         let mut writer = writer(RETENTION);
         grow(&mut writer, 0..10, &Arc::default());
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         step(&mut cursor, &writer);
         grow(&mut writer, 10..100, &Arc::new(Headers { version: 1, ..Headers::default() }));
         let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no skip") };
@@ -398,7 +405,7 @@ mod tests {
     fn a_viewer_that_takes_next_to_nothing_is_cut() {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         let mut skips = 0;
         for second in 0..60 {
             grow(&mut writer, second * 25..(second + 1) * 25, &headers);
@@ -419,7 +426,7 @@ mod tests {
     fn a_viewer_at_half_speed_is_kept() {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
-        let mut cursor = Cursor::new(StartAt::Newest);
+        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
         let (mut skips, mut taken) = (0, 0);
         for second in 0..300 {
             grow(&mut writer, second * 25..(second + 1) * 25, &headers);

@@ -1,4 +1,4 @@
-//! The log of a stream: encoded FLV tags, one behind the other, in append-only memory.
+//! The log of a stream: encoded tags, one behind the other, in append-only memory.
 //!
 //! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
 //! segments. The [`Index`] names the places where a viewer may start and the segments that are kept; it
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::timeline::StreamTime;
+use crate::media::encoding::Encoding;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::{Arena, Segment, SegmentWriter};
 
@@ -79,9 +80,10 @@ impl Headers {
     }
 
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
-    pub fn write_to(&self, at: StreamTime, out: &mut Vec<u8>) {
+    pub fn write_to(&self, at: StreamTime, encoding: Encoding, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {
-            Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() }.write_to(out);
+            let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
+            encoding.write(&tag, |piece| out.extend_from_slice(piece));
         }
     }
 
@@ -213,6 +215,7 @@ const SEGMENT_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub struct LogWriter {
     log: Arc<Log>,
+    encoding: Encoding,
     arena: Arc<Arena>,
     retention: Retention,
     index: Index,
@@ -225,10 +228,11 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// An empty log.
-    pub fn new(arena: Arc<Arena>, retention: Retention) -> Self {
+    pub fn new(arena: Arc<Arena>, retention: Retention, encoding: Encoding) -> Self {
         let log = Log { head: AtomicU64::new(0), head_time: AtomicI64::new(0), index: ArcSwap::default() };
         Self {
             log: Arc::new(log),
+            encoding,
             arena,
             retention,
             index: Index::default(),
@@ -311,15 +315,13 @@ impl LogWriter {
     /// # Errors
     /// When no memory can be mapped; the log is as it was.
     pub fn append(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
-        let len = tag.encoded_len();
+        let stamped = Tag { timestamp: wire_time(time), ..tag.clone() };
+        let len = self.encoding.len(&stamped);
         if self.open.as_ref().is_none_or(|open| open.room() < len) {
             self.open_segment(len)?;
         }
         let open = self.open.as_mut().expect("opened above");
-        let stamped = Tag { timestamp: wire_time(time), ..tag.clone() };
-        open.append(&stamped.header());
-        open.append(&stamped.body);
-        open.append(&stamped.trailer());
+        self.encoding.write(&stamped, |piece| open.append(piece));
         self.head += len as u64;
         self.time = self.time.max(time);
         self.frames += 1;
@@ -392,7 +394,7 @@ pub(crate) mod tests {
         Retention { bytes: 1 << 20, frames: 1000, gop_time: 10_000, history: 4_000 };
 
     pub(crate) fn writer(retention: Retention) -> LogWriter {
-        LogWriter::new(Arena::new().unwrap(), retention)
+        LogWriter::new(Arena::new().unwrap(), retention, Encoding::Flv)
     }
 
     pub(crate) fn tag(timestamp: u32, len: usize) -> Tag {
@@ -492,7 +494,7 @@ pub(crate) mod tests {
             audio: Some(Bytes::from_static(b"a")),
         };
         let mut out = Vec::new();
-        headers.write_to(i64::from(u32::MAX) + 6, &mut out);
+        headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
         assert_eq!(out.len(), 3 * 16);
         let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
         assert_eq!(kinds, [18, 9, 8]);

@@ -14,6 +14,7 @@
 pub mod cursor;
 pub mod directory;
 pub mod key;
+mod lane;
 pub mod log;
 pub mod stream;
 pub mod timeline;

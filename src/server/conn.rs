@@ -9,6 +9,7 @@ use super::files::Client;
 use super::play::Play;
 use super::publish::Publisher;
 use super::pull::PullId;
+use super::rtmp::RtmpPeer;
 use crate::protocol::http::request::RequestReader;
 use crate::protocol::ws;
 use crate::uring::Sock;
@@ -21,6 +22,15 @@ pub(super) struct Conn {
     pub(super) role: usize,
     pub(super) kind: Kind,
     pub(super) out: Outbox,
+    /// Its session, if it speaks RTMP.
+    pub(super) rtmp: Option<Box<RtmpPeer>>,
+}
+
+impl Conn {
+    /// One that has said nothing yet.
+    pub(super) fn new(sock: Sock, role: usize, kind: Kind) -> Self {
+        Self { sock, role, kind, out: Outbox::default(), rtmp: None }
+    }
 }
 
 impl Conn {
@@ -33,7 +43,7 @@ impl Conn {
 /// What a connection is at present.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Speaks RTMP.
+    /// Publishes, or speaks RTMP and may do so.
     Publisher(Box<Publisher>),
     /// Sends HTTP requests.
     Request(Box<RequestReader>),

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::counters::RoleCounters;
 use super::fanout::{Fanout, SLICE};
 use super::view::Policy;
-use super::viewer::Wish;
+use super::viewer::{Framing, Wish};
 use crate::live::cursor::{LagLimits, StartAt};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
@@ -116,7 +117,8 @@ fn every_viewer_is_given_every_byte() {
         let wish = Wish {
             selection: Selection::All,
             start: StartAt::Newest,
-            upgrade: None,
+            framing: Framing::Plain,
+            greeting: Bytes::new(),
             head_only: false,
             since: 0,
         };

@@ -16,7 +16,7 @@ use super::view::{Policy, View, pump, took};
 use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, Wish};
 use super::walk::Walk;
 use crate::live::cursor::{Cursor, StartAt};
-use crate::live::stream::{Selection, Stream};
+use crate::live::stream::{Choice, Stream};
 use crate::uring::{Engine, FrameHead, Millis, SendError, Sock};
 
 /// A viewer's place in the fan-out's table.
@@ -29,7 +29,7 @@ const OWN_MAX: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Fanout {
     views: Vec<Option<View>>,
-    by_stream: HashMap<(u64, Selection), u32>,
+    by_stream: HashMap<(u64, Choice), u32>,
     viewers: Vec<Option<Viewer>>,
     free_views: Vec<u32>,
     free_viewers: Vec<ViewerId>,
@@ -60,18 +60,20 @@ impl Fanout {
         sock: Sock,
         wish: Wish,
     ) -> ViewerId {
-        let view_id = self.view(loop_index, stream, wish.selection, (role, policy));
+        let encoding = wish.framing.encoding();
+        let choice = Choice { selection: wish.selection, encoding };
+        let view_id = self.view(loop_index, stream, choice, (role, policy));
         let view = self.views[view_id as usize].as_mut().expect("found or made above");
         let start = match wish.start {
-            StartAt::Newest => StartAt::Newest,
             StartAt::NotBefore(offset) => StartAt::NotBefore(view.live_head() + offset),
+            other => other,
         };
         let viewer = Viewer {
             sock,
             view: view_id,
             member: u32::try_from(view.members.len()).expect("fewer than 2^32 viewers"),
             state: State::Idle,
-            framing: if wish.upgrade.is_some() { Framing::WebSocket } else { Framing::Plain },
+            framing: wish.framing,
             last_words: false,
             head_only: wish.head_only,
             started: false,
@@ -79,8 +81,8 @@ impl Fanout {
             frame: FrameHead::default(),
             message_end: 0,
             span: NO_SPAN,
-            cursor: Cursor::new(start),
-            own: wish.upgrade.unwrap_or_default(),
+            cursor: Cursor::new(start, encoding),
+            own: wish.greeting,
             since: wish.since,
         };
         let id = self.free_viewers.pop().unwrap_or_else(|| {
@@ -114,8 +116,8 @@ impl Fanout {
 
     /// The stream has news: its views are flushed when their windows are over.
     pub(super) fn news(&mut self, stream: u64, now: Millis) {
-        for selection in [Selection::All, Selection::Audio, Selection::Video] {
-            if let Some(&id) = self.by_stream.get(&(stream, selection)) {
+        for choice in Choice::every() {
+            if let Some(&id) = self.by_stream.get(&(stream, choice)) {
                 self.schedule(id, now);
             }
         }
@@ -123,8 +125,8 @@ impl Fanout {
 
     /// The stream is over: its viewers get the rest and are let go.
     pub(super) fn stream_ended(&mut self, stream: u64, status: u16, now: Millis) {
-        for selection in [Selection::All, Selection::Audio, Selection::Video] {
-            if let Some(&id) = self.by_stream.get(&(stream, selection)) {
+        for choice in Choice::every() {
+            if let Some(&id) = self.by_stream.get(&(stream, choice)) {
                 self.views[id as usize].as_mut().expect("listed").ended = Some(status);
                 self.schedule(id, now);
             }
@@ -249,7 +251,7 @@ impl Fanout {
         if viewer.last_words {
             return;
         }
-        if viewer.cursor.is_fresh() && !last {
+        if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
             return; // the response head still waits; there is nobody to talk to yet
         }
         if !last && viewer.own.len() >= OWN_MAX {
@@ -293,6 +295,13 @@ impl Fanout {
         self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
     }
 
+    /// What a viewer watches.
+    pub(super) fn watched(&self, id: ViewerId) -> (Arc<Stream>, Choice) {
+        let viewer = self.viewer(id).expect("asked while it is there");
+        let view = self.views[viewer.view as usize].as_ref().expect("a viewer's view stays");
+        (Arc::clone(&view.stream), view.choice)
+    }
+
     fn viewer(&self, id: ViewerId) -> Option<&Viewer> {
         self.viewers.get(id as usize)?.as_ref()
     }
@@ -326,29 +335,28 @@ impl Fanout {
         &mut self,
         loop_index: usize,
         stream: &Arc<Stream>,
-        selection: Selection,
+        choice: Choice,
         (role, policy): (usize, Policy),
     ) -> u32 {
-        if let Some(&id) = self.by_stream.get(&(stream.id, selection)) {
+        if let Some(&id) = self.by_stream.get(&(stream.id, choice)) {
             return id;
         }
         stream.subscribe(loop_index, true);
-        let view = View::new(stream, selection, role, policy);
+        let view = View::new(stream, choice, role, policy);
         let id = self.free_views.pop().unwrap_or_else(|| {
             self.views.push(None);
             u32::try_from(self.views.len() - 1).expect("fewer than 2^32 views")
         });
         self.views[id as usize] = Some(view);
-        self.by_stream.insert((stream.id, selection), id);
+        self.by_stream.insert((stream.id, choice), id);
         id
     }
 
     fn drop_view<E: Engine>(&mut self, engine: &mut E, loop_index: usize, id: u32) {
         let view = self.views[id as usize].take().expect("a view is dropped once");
         self.free_views.push(id);
-        self.by_stream.remove(&(view.stream.id, view.selection));
-        let others = [Selection::All, Selection::Audio, Selection::Video];
-        if !others.iter().any(|other| self.by_stream.contains_key(&(view.stream.id, *other))) {
+        self.by_stream.remove(&(view.stream.id, view.choice));
+        if !Choice::every().any(|other| self.by_stream.contains_key(&(view.stream.id, other))) {
             view.stream.subscribe(loop_index, false);
         }
         view.end(engine);

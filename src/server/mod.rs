@@ -32,6 +32,7 @@ mod play;
 mod publish;
 mod pull;
 mod request;
+mod rtmp;
 pub mod shared;
 #[cfg(test)]
 mod simulation;

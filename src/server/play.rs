@@ -7,11 +7,13 @@ use tracing::{debug, info};
 
 use super::conn::{Conn, Fate, Kind, Watching};
 use super::fanout::ViewerId;
+use super::rtmp::rtmp_of;
 use super::viewer::{Farewell, Framing, Wish};
 use super::worker::Worker;
 use crate::live::cursor::StartAt;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Selection, Stream};
+use crate::live::timeline::StreamTime;
 use crate::protocol::http::error_page;
 use crate::protocol::ws;
 use crate::uring::{Engine, Millis, Sock};
@@ -28,8 +30,10 @@ pub(super) struct Play {
     pub(super) selection: Selection,
     /// Whether it wants the newest group of pictures at once.
     pub(super) gop: bool,
-    /// The key of a WebSocket upgrade; `None`: HTTP-FLV.
-    pub(super) websocket: Option<String>,
+    /// It has seen what was before this time.
+    pub(super) after: Option<StreamTime>,
+    /// What it speaks.
+    pub(super) via: Via,
     /// When it asked.
     pub(super) since: Millis,
     /// How long it waits for the stream.
@@ -38,18 +42,29 @@ pub(super) struct Play {
     pub(super) head_only: bool,
 }
 
+/// What a viewer speaks.
+#[derive(Clone, Debug)]
+pub(super) enum Via {
+    Http,
+    /// With the key of its upgrade.
+    WebSocket(String),
+    Rtmp,
+}
+
 impl Play {
     fn framing(&self) -> Framing {
-        if self.websocket.is_some() { Framing::WebSocket } else { Framing::Plain }
+        match self.via {
+            Via::Http => Framing::Plain,
+            Via::WebSocket(_) => Framing::WebSocket,
+            Via::Rtmp => Framing::Rtmp,
+        }
     }
 
-    fn wish(&self) -> Wish {
-        Wish {
-            selection: self.selection,
-            start: if self.gop { StartAt::Newest } else { StartAt::NotBefore(0) },
-            upgrade: self.websocket.as_deref().map(|key| ws::upgrade_response(key, None).into()),
-            head_only: self.head_only,
-            since: self.since,
+    fn start(&self) -> StartAt {
+        match self.after {
+            Some(time) => StartAt::After(time),
+            None if self.gop => StartAt::Newest,
+            None => StartAt::NotBefore(0),
         }
     }
 }
@@ -76,11 +91,24 @@ impl<E: Engine> Worker<E> {
     fn watch(&mut self, conn: &mut Conn, play: Play, stream: &Arc<Stream>) {
         let (role, sock) = (conn.role, conn.sock);
         let policy = self.role(role).policy;
-        let wish = play.wish();
+        let greeting = match &play.via {
+            Via::Http => Bytes::new(),
+            Via::WebSocket(key) => ws::upgrade_response(key, None).into(),
+            Via::Rtmp => rtmp_of(conn).greeting(),
+        };
+        let wish = Wish {
+            selection: play.selection,
+            start: play.start(),
+            framing: play.framing(),
+            greeting,
+            head_only: play.head_only,
+            since: play.since,
+        };
         let protocol = play.framing().protocol();
         let id = self.fanout.join(self.index, stream, (role, policy), sock, wish);
         self.counters[role].viewers[protocol as usize].add(1);
-        let frames = play.websocket.as_ref().map(|_| ws::FrameReader::new(WS_MESSAGE_MAX));
+        let is_websocket = matches!(play.via, Via::WebSocket(_));
+        let frames = is_websocket.then(|| ws::FrameReader::new(WS_MESSAGE_MAX));
         self.deadline(sock, play_time_left(&play, self.engine.now()));
         conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0 }));
         self.fanout.welcome(&mut self.engine, id, &self.counters);
@@ -133,8 +161,12 @@ impl<E: Engine> Worker<E> {
     pub(super) fn refuse_play(&mut self, conn: &mut Conn, status: u16) -> Fate {
         let Kind::Waiting(play) = &conn.kind else { unreachable!("only those who wait are refused") };
         debug!(role = self.role(conn.role).name, stream = play.key.as_str(), status, "refused a viewer");
-        let page = no_such_stream(play, status);
-        self.say_last(conn, page)
+        let message = no_such_stream(&play.key, status);
+        let last = match &mut conn.rtmp {
+            Some(peer) => peer.refusal(&message),
+            None => error_page(status, &message, play.head_only, false).into(),
+        };
+        self.say_last(conn, last)
     }
 
     /// The fan-out has let a viewer go: says goodbye as its protocol does, or lets it wait again.
@@ -145,6 +177,7 @@ impl<E: Engine> Worker<E> {
         self.counters[role].farewell(farewell);
         match farewell {
             Farewell::NeverBegan(status) => {
+                conn.rtmp.iter_mut().for_each(|peer| peer.was_not_greeted());
                 self.viewer_left(role, id);
                 conn.kind = Kind::Waiting(Box::new(play.clone()));
                 if play_time_left(&play, self.engine.now()) == 0 {
@@ -152,11 +185,18 @@ impl<E: Engine> Worker<E> {
                 }
                 self.play(conn, play)
             }
+            Farewell::Refused if conn.rtmp.is_some() => {
+                let (stream, choice) = self.fanout.watched(id);
+                self.viewer_left(role, id);
+                self.rtmp_let_go(conn, &stream, choice)
+            }
             Farewell::StreamEnded | Farewell::Refused => {
-                let bytes = if farewell == Farewell::StreamEnded {
-                    play.framing().goodbye(ws::code::NORMAL, "the stream has ended")
-                } else {
-                    Bytes::new()
+                let bytes = match &mut conn.rtmp {
+                    Some(peer) => peer.goodbye(),
+                    None if farewell == Farewell::StreamEnded => {
+                        play.framing().goodbye(ws::code::NORMAL, "the stream has ended")
+                    }
+                    None => Bytes::new(),
                 };
                 self.viewer_left(role, id);
                 conn.kind = Kind::Waiting(Box::new(play));
@@ -240,11 +280,9 @@ fn play_time_left(play: &Play, now: Millis) -> Millis {
     (play.since + play.patience).saturating_sub(now)
 }
 
-fn no_such_stream(play: &Play, status: u16) -> Bytes {
-    let key = &play.key;
-    let message = match status {
+fn no_such_stream(key: &StreamKey, status: u16) -> String {
+    match status {
         404 => format!("No stream {key} is live. Publish it, or look at /api/v1/streams for what there is."),
         _ => format!("The stream {key} cannot be had: no upstream answers. Try again soon."),
-    };
-    error_page(status, &message, play.head_only, false).into()
+    }
 }

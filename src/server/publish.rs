@@ -18,7 +18,6 @@ use crate::live::directory::{Claim, PublishError};
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
 use crate::protocol::push::FlvPush;
-use crate::protocol::rtmp::server::{Limits, ServerSession};
 use crate::uring::{Engine, Millis, Sock};
 
 /// A connection that publishes, or is about to.
@@ -30,14 +29,15 @@ pub(super) struct Publisher {
     /// It waits for another one to give the name up.
     waits: bool,
     /// The stream it publishes.
-    writer: Option<Box<StreamWriter>>,
+    pub(super) writer: Option<Box<StreamWriter>>,
     last_media: Millis,
 }
 
 /// How its tags are obtained.
 #[derive(Debug)]
 enum Ingest {
-    Rtmp(Box<ServerSession>),
+    /// By the connection's session.
+    Rtmp,
     Flv(Box<FlvPush>),
 }
 
@@ -67,10 +67,9 @@ enum Claimed {
 }
 
 impl Publisher {
-    /// A connection that will speak RTMP.
-    pub(super) fn rtmp(config: &Config) -> Self {
-        let session = ServerSession::new(Limits { message_max: tag_max(config), ..Limits::default() });
-        Self::new(Ingest::Rtmp(Box::new(session)), None)
+    /// A connection that speaks RTMP and has asked for nothing yet.
+    pub(super) fn rtmp() -> Self {
+        Self::new(Ingest::Rtmp, None)
     }
 
     fn new(ingest: Ingest, wish: Option<Wish>) -> Self {
@@ -83,7 +82,8 @@ impl Publisher {
     }
 }
 
-fn tag_max(config: &Config) -> u32 {
+/// The largest tag that a publisher may send, in bytes.
+pub(super) fn tag_max(config: &Config) -> u32 {
     u32::try_from(config.live.tag_max).unwrap_or(u32::MAX)
 }
 
@@ -104,13 +104,14 @@ impl<E: Engine> Worker<E> {
             writer.stream().heard(self.engine.now());
         }
         match publisher.ingest {
-            Ingest::Rtmp(_) => self.rtmp_received(conn, data),
+            Ingest::Rtmp => self.rtmp_received(conn, data),
             Ingest::Flv(_) => self.flv_received(conn, data),
         }
     }
 
     /// Claims the name that a publisher wants.
-    fn claim(&mut self, role: usize, sock: Sock, publisher: &mut Publisher) -> Claimed {
+    fn claim(&mut self, conn: &mut Conn) -> Claimed {
+        let (role, sock, publisher) = (conn.role, conn.sock, publisher_of(conn));
         let wish = publisher.wish.as_ref().expect("it said what it wants");
         let (now, name) = (self.engine.now(), self.role(role).name);
         publisher.waits = false;
@@ -157,7 +158,7 @@ impl<E: Engine> Worker<E> {
                     return Fate::Keep;
                 }
                 match publisher.ingest {
-                    Ingest::Rtmp(_) => worker.rtmp_claims(conn),
+                    Ingest::Rtmp => worker.rtmp_claims(conn),
                     Ingest::Flv(_) => worker.flv_claims(conn),
                 }
             });
@@ -176,9 +177,8 @@ impl<E: Engine> Worker<E> {
         let Some(sock) = self.conns.iter().flatten().find(owns).map(|conn| conn.sock) else { return };
         self.with(sock, |worker, conn| {
             const REASON: &str = "another publisher has taken the stream over";
-            let (role, publisher) = (conn.role, publisher_of(conn));
-            worker.end_publish(role, publisher, REASON);
-            let goodbye = publisher.goodbye(REASON);
+            worker.end_publish(conn.role, publisher_of(conn), REASON);
+            let goodbye = goodbye(conn, REASON);
             worker.say_last(conn, goodbye)
         });
     }
@@ -205,7 +205,7 @@ impl<E: Engine> Worker<E> {
         let (role, sock, publisher) = (conn.role, conn.sock, publisher_of(conn));
         if publisher.writer.is_none() {
             const REASON: &str = "it did not publish in time";
-            let goodbye = publisher.goodbye(REASON);
+            let goodbye = goodbye(conn, REASON);
             self.refused(role, sock, "", REASON);
             self.counters[role].bad_peers.add(1);
             return self.say_last(conn, goodbye);
@@ -220,16 +220,15 @@ impl<E: Engine> Worker<E> {
     }
 }
 
-impl Publisher {
-    /// The last words to one whose time is over, through no fault of its bytes.
-    fn goodbye(&mut self, reason: &str) -> bytes::Bytes {
-        match &mut self.ingest {
-            Ingest::Rtmp(session) => {
-                session.end_publish(reason);
-                session.take_output().unwrap_or_default()
-            }
-            Ingest::Flv(push) if push.is_websocket() => flv::close(crate::protocol::ws::code::POLICY, reason),
-            Ingest::Flv(_) => flv::page(if self.wish.is_some() { 409 } else { 408 }, reason),
-        }
+/// The last words to a publisher whose time is over, through no fault of its bytes.
+fn goodbye(conn: &mut Conn, reason: &str) -> bytes::Bytes {
+    if let Some(peer) = &mut conn.rtmp {
+        peer.session.end_publish(reason);
+        return peer.session.take_output().unwrap_or_default();
+    }
+    let publisher = publisher_of(conn);
+    match &publisher.ingest {
+        Ingest::Flv(push) if push.is_websocket() => flv::close(crate::protocol::ws::code::POLICY, reason),
+        _ => flv::page(if publisher.wish.is_some() { 409 } else { 408 }, reason),
     }
 }

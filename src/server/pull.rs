@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::conn::{Conn, Fate, Kind, Outbox};
+use super::conn::{Conn, Fate, Kind};
 use super::shared::{Message, Source, UpstreamState};
 use super::viewer::EPOCH_HEADER;
 use super::worker::Worker;
@@ -140,7 +140,7 @@ impl<E: Engine> Worker<E> {
                     begun: false,
                     last: now,
                 });
-                self.add(Conn { sock, role, kind: Kind::Pull(id), out: Outbox::default() });
+                self.add(Conn::new(sock, role, Kind::Pull(id)));
             }
             Err(error) => self.pull_failed(id, 502, &error.to_string()),
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::conn::{Conn, Fate, Kind};
-use super::play::Play;
+use super::play::{Play, Via};
 use super::shared::{Phase, Source};
 use super::worker::Worker;
 use super::{api, pages};
@@ -137,7 +137,9 @@ impl<E: Engine> Worker<E> {
         let since = self.engine.now();
         let patience = self.patience(conn.role, request);
         let head_only = request.method == Method::Head;
-        let play = Play { key, selection, gop: !set("disableGop"), websocket, since, patience, head_only };
+        let via = websocket.map_or(Via::Http, Via::WebSocket);
+        let (gop, after) = (!set("disableGop"), None);
+        let play = Play { key, selection, gop, after, via, since, patience, head_only };
         if self.shared.phase() == Phase::Draining {
             let message = "This server is going down; ask another one.";
             return self.say_last(conn, error_page(503, message, false, false).into());

@@ -11,7 +11,7 @@ use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, flv_head};
 use super::walk::Walk;
 use crate::live::cursor::{Beginning, LagLimits, Step};
 use crate::live::log::{Index, Log, Span};
-use crate::live::stream::{Selection, Stream};
+use crate::live::stream::{Choice, Stream};
 use crate::live::timeline::StreamTime;
 use crate::media::flv::FileHeader;
 use crate::uring::{Engine, Millis, Payload, Region};
@@ -44,7 +44,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) stream: Arc<Stream>,
-    pub(super) selection: Selection,
+    pub(super) choice: Choice,
     pub(super) role: usize,
     pub(super) policy: Policy,
     log: Option<Arc<Log>>,
@@ -63,10 +63,10 @@ pub(super) struct View {
 
 impl View {
     /// A view without viewers, which knows nothing of its log yet.
-    pub(super) fn new(stream: &Arc<Stream>, selection: Selection, role: usize, policy: Policy) -> Self {
+    pub(super) fn new(stream: &Arc<Stream>, choice: Choice, role: usize, policy: Policy) -> Self {
         Self {
             stream: Arc::clone(stream),
-            selection,
+            choice,
             role,
             policy,
             log: None,
@@ -98,13 +98,13 @@ impl View {
 
     /// Where the log ends now, for a viewer that wants no burst.
     pub(super) fn live_head(&self) -> u64 {
-        self.stream.log(self.selection).map_or(0, |log| log.head())
+        self.stream.log(self.choice).map_or(0, |log| log.head())
     }
 
     /// Takes the log's state as it is now. The head is read before the index.
     fn refresh_head(&mut self) {
         if self.log.is_none() {
-            self.log = self.stream.log(self.selection);
+            self.log = self.stream.log(self.choice);
         }
         let Some(log) = &self.log else { return };
         let (head, head_time, index) = (log.head(), log.head_time(), log.index());
@@ -275,8 +275,7 @@ fn begin(view: &View, viewer: &mut Viewer, started: bool, beginning: &Beginning,
 /// Sends from the cursor to `to`, within the segment at `place`.
 fn run<E: Engine>(engine: &mut E, view: &mut View, viewer: &mut Viewer, place: usize, to: u64) {
     let at = viewer.cursor.at();
-    let to = to.min(view.span_end(place)).min(at + RUN_MAX);
-    let to = viewer.frame_run(to);
+    let to = viewer.frame_run(to.min(view.span_end(place)), RUN_MAX);
     let region = view.region(engine, place);
     let start = view.held[place].span.start;
     let narrow = |bytes: u64| u32::try_from(bytes).expect("a segment is far below 4 GiB");

@@ -6,6 +6,7 @@ use crate::live::cursor::{Cursor, StartAt};
 use crate::live::log::Headers;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
+use crate::media::encoding::Encoding;
 use crate::media::flv::FileHeader;
 use crate::protocol::http::response::Head;
 use crate::protocol::ws;
@@ -18,21 +19,32 @@ pub(super) enum Framing {
     Plain,
     /// WS-FLV: in binary messages.
     WebSocket,
+    /// RTMP: its log holds chunks; control messages stand between whole tags.
+    Rtmp,
 }
 
 impl Framing {
+    /// How the log is written that it is cut from.
+    pub(super) const fn encoding(self) -> Encoding {
+        match self {
+            Self::Plain | Self::WebSocket => Encoding::Flv,
+            Self::Rtmp => Encoding::Rtmp,
+        }
+    }
+
     /// The protocol's name in metrics and logs.
     pub(super) const fn protocol(self) -> Protocol {
         match self {
             Self::Plain => Protocol::HttpFlv,
             Self::WebSocket => Protocol::WsFlv,
+            Self::Rtmp => Protocol::Rtmp,
         }
     }
 
     /// The close frame of a WebSocket, or nothing.
     pub(super) fn goodbye(self, code: u16, reason: &str) -> Bytes {
         match self {
-            Self::Plain => Bytes::new(),
+            Self::Plain | Self::Rtmp => Bytes::new(),
             Self::WebSocket => ws::close_frame(code, reason).into(),
         }
     }
@@ -45,17 +57,20 @@ pub enum Protocol {
     HttpFlv,
     /// WebSocket-FLV play.
     WsFlv,
+    /// RTMP play.
+    Rtmp,
 }
 
 impl Protocol {
     /// All there are.
-    pub const EVERY: [Self; 2] = [Self::HttpFlv, Self::WsFlv];
+    pub const EVERY: [Self; 3] = [Self::HttpFlv, Self::WsFlv, Self::Rtmp];
 
     /// As it stands in a metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HttpFlv => "http-flv",
             Self::WsFlv => "ws-flv",
+            Self::Rtmp => "rtmp",
         }
     }
 }
@@ -67,8 +82,10 @@ pub(super) struct Wish {
     pub(super) selection: Selection,
     /// Where it wants to start; an offset is counted from the head.
     pub(super) start: StartAt,
-    /// The answer to its WebSocket upgrade; `None`: HTTP-FLV.
-    pub(super) upgrade: Option<Bytes>,
+    /// How its bytes travel.
+    pub(super) framing: Framing,
+    /// What it is told before its first byte: the answer to its upgrade, or to its `play`.
+    pub(super) greeting: Bytes,
     /// It wants the response head only.
     pub(super) head_only: bool,
     /// When it asked.
@@ -204,16 +221,22 @@ impl Viewer {
         self.cursor.sent(u64::from(bytes) - of_head as u64);
     }
 
-    /// Frames the run that begins at the cursor and ends at `to`; gives where it ends.
+    /// Frames the run that begins at the cursor and ends at `to`, behind a whole tag; gives where it ends, at
+    /// `most` bytes from here.
     ///
     /// A message that was announced is finished first.
-    pub(super) fn frame_run(&mut self, to: u64) -> u64 {
-        if self.framing == Framing::Plain {
-            return to;
+    pub(super) fn frame_run(&mut self, to: u64, most: u64) -> u64 {
+        let cut = to.min(self.cursor.at() + most);
+        match self.framing {
+            Framing::Plain => return cut,
+            Framing::Rtmp => {
+                self.message_end = to;
+                return cut;
+            }
+            Framing::WebSocket if self.cursor.at() < self.message_end => return self.message_end,
+            Framing::WebSocket => {}
         }
-        if self.cursor.at() < self.message_end {
-            return self.message_end;
-        }
+        let to = cut;
         let mut head = [0; FRAME_HEAD_MAX];
         let len = ws::frame_header(ws::Opcode::Binary, run_len(self.cursor.at(), to), &mut head);
         self.frame = FrameHead::new(&head[..len]);
@@ -230,11 +253,11 @@ impl Viewer {
         time: StreamTime,
     ) -> Bytes {
         let mut bytes = Vec::new();
-        if let Some(file_header) = file_header {
+        if let Some(file_header) = file_header.filter(|_| self.framing != Framing::Rtmp) {
             bytes.extend_from_slice(&file_header.encode());
         }
         if let Some(headers) = headers {
-            headers.write_to(time, &mut bytes);
+            headers.write_to(time, self.framing.encoding(), &mut bytes);
         }
         if self.framing == Framing::WebSocket && !bytes.is_empty() {
             let mut head = [0; FRAME_HEAD_MAX];

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::clip::Clip;
-use super::conn::{Conn, Fate, Kind, Outbox};
+use super::conn::{Conn, Fate, Kind};
 use super::counters::RoleCounters;
 use super::fanout::{Fanout, SLICE, ViewerId};
 use super::files::{Client, Files};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
+use super::rtmp::RtmpPeer;
 use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
@@ -77,6 +78,8 @@ pub(super) struct Worker<E: Engine> {
     pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
+    /// RTMP viewers that have paused.
+    pub(super) paused: Vec<Sock>,
     /// Publishers that wait for another one to give its stream up.
     pub(super) claimants: Vec<Sock>,
     pub(super) clips: Vec<Clip>,
@@ -114,6 +117,7 @@ impl<E: Engine> Worker<E> {
             pulls: Pulls::default(),
             files,
             waiting: HashMap::new(),
+            paused: Vec::new(),
             claimants: Vec::new(),
             clips: Vec::new(),
             doors,
@@ -214,6 +218,7 @@ impl<E: Engine> Worker<E> {
             Message::Published { role, stream } => self.on_published(role, &stream),
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
+                self.paused_stream_ended(&stream.key);
             }
             Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
             Message::GiveUp(stream) => self.on_give_up(stream),
@@ -228,11 +233,15 @@ impl<E: Engine> Worker<E> {
         self.counters[role].accepted.add(1);
         let limits = RequestLimits::new(self.shared.config.limits.request_head);
         let kind = match speaks {
-            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp(&self.shared.config))),
+            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp())),
             Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
             Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
         };
-        self.add(Conn { sock, role, kind, out: Outbox::default() });
+        let mut conn = Conn::new(sock, role, kind);
+        if speaks == Speaks::Rtmp {
+            conn.rtmp = Some(Box::new(RtmpPeer::new(&self.shared.config)));
+        }
+        self.add(conn);
         self.deadline(sock, self.request_time());
         if self.open > self.room.connections {
             self.counters[role].turned_away.add(1);
@@ -319,6 +328,7 @@ impl<E: Engine> Worker<E> {
         match conn.kind {
             Kind::Publisher(publisher) => {
                 self.claimants.retain(|other| *other != sock);
+                self.paused.retain(|other| *other != sock);
                 self.unpublish(role, *publisher);
             }
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
@@ -370,6 +380,7 @@ impl<E: Engine> Worker<E> {
             Kind::Publisher(_) => self.publisher_received(conn, data),
             Kind::Request(_) => self.request_received(conn, data),
             Kind::Client(_) => self.client_received(conn, data),
+            Kind::Viewer(..) | Kind::Waiting(_) if conn.rtmp.is_some() => self.rtmp_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
             Kind::Waiting(_) | Kind::Leaving => Fate::Keep,

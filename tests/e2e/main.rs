@@ -16,5 +16,6 @@ mod files_proxy;
 mod harness;
 mod misuse;
 mod push;
+mod recording;
 mod restart;
 mod upstream;

@@ -136,6 +136,7 @@ mod tests {
 
     use super::*;
     use crate::live::log::{Headers, LogWriter, Retention, Tracks};
+    use crate::media::encoding::Encoding;
     use crate::media::tag::Tag;
     use crate::memory::Arena;
 
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn all_is_read_from_the_oldest_start_on() {
-        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION);
+        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
         let mut tail = Tail::new(Arc::clone(writer.log()));
         assert!(matches!(tail.next(), News::Nothing));
         let mut times = Vec::new();
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_late_reader_goes_on_at_the_newest_start_and_knows_what_it_missed() {
-        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION);
+        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
         let mut tail = Tail::new(Arc::clone(writer.log()));
         grow(&mut writer, 0..10);
         assert_eq!(read(&mut tail).0.len(), 10);

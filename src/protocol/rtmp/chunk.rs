@@ -157,6 +157,11 @@ impl ChunkReader {
         self.limits.message_max = bytes;
     }
 
+    /// Whether no message has begun and not ended.
+    pub fn is_at_boundary(&self) -> bool {
+        self.stashed == 0 && self.current.is_none() && self.streams.iter().all(|stream| !stream.open)
+    }
+
     /// Takes bytes off the front of `input` up to the end of the next message and gives that.
     ///
     /// Set Chunk Size and Abort have taken effect when they are returned; the caller may ignore them.

@@ -1,11 +1,16 @@
-//! The session with a server we publish to, in the order Flash Media Live Encoder made customary:
-//! connect, releaseStream, FCPublish, createStream, publish; FCUnpublish and deleteStream at the end.
+//! The sessions with a server that we connect to: [`PublishSession`], in the order Flash Media Live Encoder
+//! made customary (connect, releaseStream, FCPublish, createStream, publish; FCUnpublish and deleteStream at
+//! the end), and [`PlaySession`] (connect, createStream, play).
+
+mod play;
+
+pub use play::{PlayEvent, PlaySession};
 
 use bytes::Bytes;
 
 use super::RtmpError;
 use super::chunk::ChunkLimits;
-use super::command::{COMMAND_CSID, Command, STATUS_CSID, message, object};
+use super::command::{self, COMMAND_CSID, Command, STATUS_CSID, message, object};
 use super::handshake::ClientHandshake;
 use super::link::{Link, WINDOW};
 use super::message::{Control, Message, kind};
@@ -27,6 +32,7 @@ mod transaction {
     pub(super) const FC_PUBLISH: f64 = 3.0;
     pub(super) const CREATE_STREAM: f64 = 4.0;
     pub(super) const PUBLISH: f64 = 5.0;
+    pub(super) const PLAY: f64 = 5.0;
     pub(super) const FC_UNPUBLISH: f64 = 6.0;
     pub(super) const DELETE_STREAM: f64 = 7.0;
 }
@@ -34,7 +40,6 @@ mod transaction {
 /// What we wait for; the number is our message stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Handshake,
     Connect,
     CreateStream,
     Publish(u32),
@@ -44,14 +49,62 @@ enum State {
     Over,
 }
 
-/// A sans-IO RTMP publisher's end of one connection.
+/// What a publisher and a player do alike: the way up to `connect`.
 #[derive(Debug)]
-pub struct PublishSession {
+struct Caller {
     app: String,
     tc_url: String,
     name: String,
-    handshake: ClientHandshake,
+    /// None once it is done and `connect` is sent.
+    handshake: Option<ClientHandshake>,
     link: Link,
+}
+
+impl Caller {
+    fn new(app: &str, tc_url: &str, name: &str, message_max: u32) -> Self {
+        let limits = ChunkLimits { message_max, ..ChunkLimits::default() };
+        let (app, tc_url, name) = (app.to_owned(), tc_url.to_owned(), name.to_owned());
+        let (mut handshake, mut link) = (ClientHandshake::default(), Link::new(limits));
+        handshake.start(format!("{tc_url}/{name}").as_bytes(), &mut link.out);
+        Self { app, tc_url, name, handshake: Some(handshake), link }
+    }
+
+    /// The next message from the server; connects when the handshake is over.
+    fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
+        if let Some(handshake) = &mut self.handshake {
+            if !handshake.input(input, &mut self.link.out)? {
+                return Ok(None);
+            }
+            self.handshake = None;
+            self.connect();
+        }
+        self.link.receive(input)
+    }
+
+    fn connect(&mut self) {
+        self.link.send(&Control::WindowAckSize { size: WINDOW }.message());
+        self.link.send_chunk_size(CHUNK_OUT);
+        let mut properties = vec![
+            ("app", self.app.as_str().into()),
+            ("type", "nonprivate".into()),
+            ("flashVer", "FMLE/3.0 (compatible; uringcast)".into()),
+            ("tcUrl", self.tc_url.as_str().into()),
+        ];
+        properties.extend(command::capabilities());
+        let values = ["connect".into(), transaction::CONNECT.into(), object(&properties)];
+        self.link.send(&message(COMMAND_CSID, 0, &values));
+    }
+
+    fn send(&mut self, stream_id: u32, name: &str, transaction: f64, arguments: &[Value]) {
+        let head = [name.into(), transaction.into(), Value::Null];
+        self.link.send(&message(COMMAND_CSID, stream_id, &[&head, arguments].concat()));
+    }
+}
+
+/// A sans-IO RTMP publisher's end of one connection.
+#[derive(Debug)]
+pub struct PublishSession {
+    caller: Caller,
     state: State,
 }
 
@@ -59,17 +112,7 @@ impl PublishSession {
     /// A session that publishes `name` (a query string may stand behind it) to `app` at
     /// `tc_url` (`rtmp://host:port/app`). Its first output is ready at once.
     pub fn new(app: &str, tc_url: &str, name: &str) -> Self {
-        let limits = ChunkLimits { message_max: MESSAGE_MAX, ..ChunkLimits::default() };
-        let mut session = Self {
-            app: app.to_owned(),
-            tc_url: tc_url.to_owned(),
-            name: name.to_owned(),
-            handshake: ClientHandshake::default(),
-            link: Link::new(limits),
-            state: State::Handshake,
-        };
-        session.handshake.start(format!("{tc_url}/{name}").as_bytes(), &mut session.link.out);
-        session
+        Self { caller: Caller::new(app, tc_url, name, MESSAGE_MAX), state: State::Connect }
     }
 
     /// Takes bytes from the server.
@@ -92,7 +135,7 @@ impl PublishSession {
 
     /// Bytes to send to the server, if any.
     pub fn take_output(&mut self) -> Option<Bytes> {
-        self.link.take_output()
+        self.caller.link.take_output()
     }
 
     /// True from the server's consent on, until the session is over.
@@ -115,68 +158,48 @@ impl PublishSession {
         if tag.class() == Class::Metadata && payload.len() + SET_DATA_FRAME.len() <= TAG_BODY_MAX {
             payload = [SET_DATA_FRAME, &payload].concat().into();
         }
-        self.link.send(&Message { csid, kind, timestamp: tag.timestamp, stream_id, payload });
+        self.caller.link.send(&Message { csid, kind, timestamp: tag.timestamp, stream_id, payload });
     }
 
     /// Ends the publish: send the output, then close. Further input is ignored.
     pub fn unpublish(&mut self) {
         if let State::Publish(stream_id) | State::Publishing(stream_id) = self.state {
-            let name = self.name.as_str().into();
-            self.send(0, "FCUnpublish", transaction::FC_UNPUBLISH, &[name]);
-            self.send(0, "deleteStream", transaction::DELETE_STREAM, &[f64::from(stream_id).into()]);
+            let name = self.caller.name.as_str().into();
+            self.caller.send(0, "FCUnpublish", transaction::FC_UNPUBLISH, &[name]);
+            self.caller.send(0, "deleteStream", transaction::DELETE_STREAM, &[f64::from(stream_id).into()]);
         }
         self.state = State::Ended;
     }
 
     fn take(&mut self, mut input: &[u8]) -> Result<(), RtmpError> {
-        self.link.count(input.len());
-        if self.state == State::Handshake {
-            if !self.handshake.input(&mut input, &mut self.link.out)? {
-                return Ok(());
-            }
-            self.connect();
-        }
-        while let Some(message) = self.link.receive(&mut input)? {
+        self.caller.link.count(input.len());
+        while let Some(message) = self.caller.receive(&mut input)? {
             if matches!(message.kind, kind::COMMAND_AMF0 | kind::COMMAND_AMF3) {
                 self.answer(Command::parse(&message.payload)?)?;
             }
         }
-        self.link.acknowledge();
+        self.caller.link.acknowledge();
         Ok(())
-    }
-
-    fn send(&mut self, stream_id: u32, name: &str, transaction: f64, arguments: &[Value]) {
-        let head = [name.into(), transaction.into(), Value::Null];
-        self.link.send(&message(COMMAND_CSID, stream_id, &[&head, arguments].concat()));
-    }
-
-    fn connect(&mut self) {
-        self.link.send(&Control::WindowAckSize { size: WINDOW }.message());
-        self.link.send_chunk_size(CHUNK_OUT);
-        let properties = object(&[
-            ("app", self.app.as_str().into()),
-            ("type", "nonprivate".into()),
-            ("flashVer", "FMLE/3.0 (compatible; uringcast)".into()),
-            ("tcUrl", self.tc_url.as_str().into()),
-        ]);
-        let values = ["connect".into(), transaction::CONNECT.into(), properties];
-        self.link.send(&message(COMMAND_CSID, 0, &values));
-        self.state = State::Connect;
     }
 
     fn answer(&mut self, command: Command) -> Result<(), RtmpError> {
         match (command, self.state) {
             (Command::Result { transaction: transaction::CONNECT, .. }, State::Connect) => {
-                let name: Value = self.name.as_str().into();
-                self.send(0, "releaseStream", transaction::RELEASE_STREAM, std::slice::from_ref(&name));
-                self.send(0, "FCPublish", transaction::FC_PUBLISH, &[name]);
-                self.send(0, "createStream", transaction::CREATE_STREAM, &[]);
+                let name: Value = self.caller.name.as_str().into();
+                self.caller.send(
+                    0,
+                    "releaseStream",
+                    transaction::RELEASE_STREAM,
+                    std::slice::from_ref(&name),
+                );
+                self.caller.send(0, "FCPublish", transaction::FC_PUBLISH, &[name]);
+                self.caller.send(0, "createStream", transaction::CREATE_STREAM, &[]);
                 self.state = State::CreateStream;
             }
             (Command::Result { transaction: transaction::CREATE_STREAM, values }, State::CreateStream) => {
                 let stream_id = values.get(1).and_then(Value::as_number).map_or(1, stream_id);
-                let name = self.name.as_str().into();
-                self.send(stream_id, "publish", transaction::PUBLISH, &[name, "live".into()]);
+                let name = self.caller.name.as_str().into();
+                self.caller.send(stream_id, "publish", transaction::PUBLISH, &[name, "live".into()]);
                 self.state = State::Publish(stream_id);
             }
             // Servers that know nothing of releaseStream and FCPublish say so; that is no refusal.

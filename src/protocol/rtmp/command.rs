@@ -92,6 +92,23 @@ pub enum Command {
         /// Seconds; -2 live or recorded, -1 live only.
         start: f64,
     },
+    /// Clause 7.2.2.9.
+    Pause {
+        /// Pause, or go on.
+        pause: bool,
+    },
+    /// Clauses 7.2.2.4 and 7.2.2.5.
+    Receive {
+        /// Sound, otherwise pictures.
+        audio: bool,
+        /// Whether they are wanted.
+        wanted: bool,
+    },
+    /// Asks to be told when a stream begins; Flash Media Server's, sent by players of content networks.
+    FcSubscribe {
+        /// The stream's name.
+        name: String,
+    },
     /// Clause 7.2.2.3.
     DeleteStream {
         /// The message stream.
@@ -145,6 +162,7 @@ impl Command {
         let values = arguments(&payload[used..])?;
         let number = |at: usize| values.get(at).and_then(Value::as_number);
         let text = |at: usize| values.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let flag = |at: usize| values.get(at) == Some(&Value::Boolean(true));
         let property = |name| {
             let value = values.get(1).and_then(|object| object.get(name));
             value.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -165,6 +183,16 @@ impl Command {
             "getStreamLength" => Self::GetStreamLength { transaction },
             "publish" => Self::Publish { transaction, name: text(2), kind: publish_kind(values.get(3)) },
             "play" => Self::Play { transaction, name: text(2), start: number(3).unwrap_or(-2.0) },
+            // Flash's options (7.2.2.2) name the stream in an object.
+            "play2" => {
+                let name =
+                    values.get(2).and_then(|options| options.get("streamName")).and_then(Value::as_str);
+                Self::Play { transaction, name: name.unwrap_or_default().to_owned(), start: -2.0 }
+            }
+            "pause" => Self::Pause { pause: flag(2) },
+            "receiveAudio" => Self::Receive { audio: true, wanted: flag(2) },
+            "receiveVideo" => Self::Receive { audio: false, wanted: flag(2) },
+            "FCSubscribe" => Self::FcSubscribe { name: text(2) },
             "deleteStream" => Self::DeleteStream { stream_id: number(2).unwrap_or_default() },
             "closeStream" => Self::CloseStream,
             "onStatus" => Self::OnStatus { info: values.into_iter().nth(2).unwrap_or(Value::Null) },
@@ -186,6 +214,10 @@ impl Command {
             Self::GetStreamLength { .. } => "getStreamLength",
             Self::Publish { .. } => "publish",
             Self::Play { .. } => "play",
+            Self::Pause { .. } => "pause",
+            Self::Receive { audio: true, .. } => "receiveAudio",
+            Self::Receive { audio: false, .. } => "receiveVideo",
+            Self::FcSubscribe { .. } => "FCSubscribe",
             Self::DeleteStream { .. } => "deleteStream",
             Self::CloseStream => "closeStream",
             Self::OnStatus { .. } => "onStatus",
@@ -197,7 +229,7 @@ impl Command {
 }
 
 /// The commands that [`Command::parse`] looks into.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 19] = [
     "connect",
     "releaseStream",
     "FCPublish",
@@ -207,6 +239,11 @@ const KNOWN: [&str; 14] = [
     "getStreamLength",
     "publish",
     "play",
+    "play2",
+    "pause",
+    "receiveAudio",
+    "receiveVideo",
+    "FCSubscribe",
     "deleteStream",
     "closeStream",
     "onStatus",
@@ -259,10 +296,25 @@ pub fn error(transaction: f64, code: &str, description: &str) -> Message {
     message(COMMAND_CSID, 0, &["_error".into(), transaction.into(), Value::Null, info])
 }
 
+/// What both ends say of themselves in `connect` and its answer (Enhanced RTMP v2, "Enhancing NetConnection
+/// connect"): all codecs are relayed (4: can forward), and of the extensions multitrack (2) and `ModEx` (4);
+/// reconnect requests (1) and nanosecond offsets (8) are not looked at.
+pub fn capabilities() -> Vec<(&'static str, Value)> {
+    let any = || object(&[("*", 4.0.into())]);
+    vec![
+        ("capsEx", 6.0.into()),
+        ("fourCcList", Value::StrictArray(vec!["*".into()])),
+        ("videoFourCcInfoMap", any()),
+        ("audioFourCcInfoMap", any()),
+    ]
+}
+
 /// The `_result` of a connect that was accepted (clause 7.2.1.1). Only AMF0 is offered.
 pub fn connect_result(transaction: f64) -> Message {
-    let properties =
-        object(&[("fmsVer", "FMS/3,0,1,123".into()), ("capabilities", 31.0.into()), ("mode", 1.0.into())]);
+    let mut properties =
+        vec![("fmsVer", "FMS/3,0,1,123".into()), ("capabilities", 31.0.into()), ("mode", 1.0.into())];
+    properties.extend(capabilities());
+    let properties = object(&properties);
     let info = object(&[
         ("level", "status".into()),
         ("code", "NetConnection.Connect.Success".into()),
@@ -322,6 +374,15 @@ mod tests {
             with("play", &["x".into()]),
             Command::Play { transaction: 4.0, name: "x".into(), start: -2.0 }
         );
+        let options = object(&[("streamName", "x".into())]);
+        assert_eq!(
+            with("play2", &[options]),
+            Command::Play { transaction: 4.0, name: "x".into(), start: -2.0 }
+        );
+        assert_eq!(with("pause", &[Value::Boolean(true), 5.0.into()]), Command::Pause { pause: true });
+        let receive = |audio, wanted| Command::Receive { audio, wanted };
+        assert_eq!(with("receiveAudio", &[Value::Boolean(false)]), receive(true, false));
+        assert_eq!(with("receiveVideo", &[Value::Boolean(true)]), receive(false, true));
         assert_eq!(with("whatever", &[]), Command::Other { name: "whatever".into() });
     }
 
@@ -330,6 +391,16 @@ mod tests {
         let message = result(2.0, Value::Null, 1.0.into());
         let want = b"\x02\x00\x07_result\x00\x40\0\0\0\0\0\0\0\x05\x00\x3f\xf0\0\0\0\0\0\0";
         assert_eq!((message.csid, message.kind, &message.payload[..]), (3, 20, &want[..]));
+    }
+
+    #[test]
+    fn connect_says_which_codecs_are_relayed() {
+        let values = amf0::decode_all(&connect_result(1.0).payload, &LIMITS).expect("ours");
+        let properties = &values[2];
+        assert_eq!(properties.get("capsEx"), Some(&Value::Number(6.0)));
+        assert_eq!(properties.get("fourCcList"), Some(&Value::StrictArray(vec!["*".into()])));
+        let forward = |map| properties.get(map).and_then(|map| map.get("*")).and_then(Value::as_number);
+        assert_eq!([forward("videoFourCcInfoMap"), forward("audioFourCcInfoMap")], [Some(4.0); 2]);
     }
 
     #[test]

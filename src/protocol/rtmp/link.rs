@@ -35,6 +35,11 @@ impl Link {
         }
     }
 
+    /// Whether no message has begun and not ended.
+    pub(super) fn is_at_boundary(&self) -> bool {
+        self.reader.is_at_boundary()
+    }
+
     pub(super) fn set_message_max(&mut self, bytes: u32) {
         self.reader.set_message_max(bytes);
     }

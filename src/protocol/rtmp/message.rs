@@ -217,6 +217,42 @@ impl Control {
     }
 }
 
+/// The tag of a data message, if it is one: its body begins with an AMF0 string, which ffmpeg's four bytes of
+/// time code do not. `@setDataFrame` is taken off, `@clearDataFrame` is none.
+pub fn script_tag(timestamp: u32, mut body: Bytes) -> Option<Tag> {
+    const SET: &[u8] = b"\x02\x00\x0d@setDataFrame";
+    const CLEAR: &[u8] = b"\x02\x00\x0f@clearDataFrame";
+    if body.starts_with(SET) {
+        body.advance(SET.len());
+    }
+    let is_script = body.first() == Some(&2) && !body.starts_with(CLEAR);
+    is_script.then_some(Tag { kind: TagKind::Script, timestamp, body })
+}
+
+/// The tags of a message: one of sound or pictures, one of data, those of an aggregate; none in others.
+///
+/// # Errors
+/// [`MessageError`] of an aggregate.
+pub fn tags_of(message: Message) -> Result<Vec<Tag>, MessageError> {
+    let Message { timestamp, payload, .. } = message;
+    let tag = |kind| Tag { kind, timestamp, body: payload.clone() };
+    Ok(match message.kind {
+        kind::AUDIO => vec![tag(TagKind::Audio)],
+        kind::VIDEO => vec![tag(TagKind::Video)],
+        kind::DATA_AMF0 => script_tag(timestamp, payload).into_iter().collect(),
+        // AMF3 data is AMF0 behind a zero byte, in all encoders seen.
+        kind::DATA_AMF3 => script_tag(timestamp, payload.slice(payload.len().min(1)..)).into_iter().collect(),
+        kind::AGGREGATE => {
+            let script = |tag: Tag| match tag.kind {
+                TagKind::Script => script_tag(tag.timestamp, tag.body),
+                _ => Some(tag),
+            };
+            split_aggregate(timestamp, payload)?.into_iter().filter_map(script).collect()
+        }
+        _ => Vec::new(),
+    })
+}
+
 impl UserControl {
     fn encode(self, out: &mut Vec<u8>) {
         let (event, first, second) = match self {

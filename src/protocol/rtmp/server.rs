@@ -1,24 +1,28 @@
-//! The session with a peer that connected to us: publishers, and viewers as far as turning them away.
+//! The session with a peer that connected to us: publishers, and viewers as far as their commands go.
 //!
 //! Who may publish what is the caller's to decide: the session asks by [`Event::Publish`] and says
 //! `NetStream.Publish.Start` only in [`ServerSession::accept_publish`]. What the tags mean, and whether
-//! their times make sense, is not looked at here.
+//! their times make sense, is not looked at here. The tags that a viewer is sent do not pass through here
+//! either: they stand in a log, in chunks of [`RTMP_CHUNK`](crate::media::encoding::RTMP_CHUNK) bytes on
+//! message stream [`RTMP_STREAM`]; what the session says may stand between any two of them.
 
 mod event;
+mod play;
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::RtmpError;
 use super::chunk::ChunkLimits;
 use super::command::{self, Command, PublishKind};
 use super::handshake::ServerHandshake;
 use super::link::{Link, WINDOW};
-use super::message::{Control, Message, UserControl, kind, split_aggregate};
+use super::message::{Control, Message, UserControl, kind, tags_of};
 use super::target::Target;
 use crate::media::amf0::Value;
-use crate::media::tag::{Tag, TagKind};
+use crate::media::encoding::RTMP_STREAM;
+use crate::media::tag::Tag;
 
 pub use event::{Event, Limits, Refusal};
 
@@ -45,6 +49,14 @@ enum Publish {
     Live(u32),
 }
 
+/// Where the one play of the connection stands; the number is its message stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Play {
+    Idle,
+    Asked(u32),
+    Live(u32),
+}
+
 /// A sans-IO RTMP server's end of one connection.
 #[derive(Debug)]
 pub struct ServerSession {
@@ -54,12 +66,10 @@ pub struct ServerSession {
     link: Link,
     connection: Option<Connection>,
     publish: Publish,
-    /// The message stream of a play that waits for the caller.
-    play: Option<u32>,
+    play: Play,
     /// The name of an `FCPublish`, until it is answered together with the publish.
     fc_publish: bool,
     streams: Vec<u32>,
-    last_stream: u32,
     /// Commands since the last media message.
     commands: u32,
     /// Media that came between the question and the answer, and what it costs; when idle the latter
@@ -84,10 +94,9 @@ impl ServerSession {
             link: Link::new(chunks),
             connection: None,
             publish: Publish::Idle,
-            play: None,
+            play: Play::Idle,
             fc_publish: false,
             streams: Vec::new(),
-            last_stream: 0,
             commands: 0,
             held: Vec::new(),
             unasked: 0,
@@ -155,12 +164,6 @@ impl ServerSession {
         self.check_invariants();
     }
 
-    /// Turns a play down, with a text for the player's log. The peer may ask again.
-    pub fn refuse_play(&mut self, why: Refusal, description: &str) {
-        let Some(stream_id) = self.play.take() else { return };
-        self.link.send(&command::on_status(stream_id, "error", why.play_code(), description));
-    }
-
     /// True between [`accept_publish`](Self::accept_publish) and the end of the publish.
     pub fn is_publishing(&self) -> bool {
         matches!(self.publish, Publish::Live(_))
@@ -188,33 +191,10 @@ impl ServerSession {
     }
 
     fn message(&mut self, message: Message) -> Result<(), RtmpError> {
-        let Message { timestamp, payload, .. } = message;
         match message.kind {
-            kind::AUDIO => self.media(Tag { kind: TagKind::Audio, timestamp, body: payload }),
-            kind::VIDEO => self.media(Tag { kind: TagKind::Video, timestamp, body: payload }),
-            kind::DATA_AMF0 => self.data(timestamp, payload),
-            // AMF3 data is AMF0 behind a zero byte, in all encoders seen.
-            kind::DATA_AMF3 => self.data(timestamp, payload.slice(payload.len().min(1)..)),
-            kind::AGGREGATE => split_aggregate(timestamp, payload)?.into_iter().try_for_each(|tag| {
-                if tag.kind == TagKind::Script { self.data(tag.timestamp, tag.body) } else { self.media(tag) }
-            }),
-            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => self.command(message.stream_id, &payload),
-            _ => Ok(()),
+            kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => self.command(message.stream_id, &message.payload),
+            _ => tags_of(message)?.into_iter().try_for_each(|tag| self.media(tag)),
         }
-    }
-
-    /// A data message becomes a script tag if it begins with an AMF0 string. ffmpeg's four bytes of time
-    /// code do not.
-    fn data(&mut self, timestamp: u32, mut body: Bytes) -> Result<(), RtmpError> {
-        const SET: &[u8] = b"\x02\x00\x0d@setDataFrame";
-        const CLEAR: &[u8] = b"\x02\x00\x0f@clearDataFrame";
-        if body.starts_with(SET) {
-            body.advance(SET.len());
-        }
-        if body.first() != Some(&2) || body.starts_with(CLEAR) {
-            return Ok(());
-        }
-        self.media(Tag { kind: TagKind::Script, timestamp, body })
     }
 
     /// Encoders are not held to the message stream they publish on: there is one publish a connection.
@@ -266,6 +246,9 @@ impl ServerSession {
             Command::GetStreamLength { transaction } => self.send_result(transaction, Value::Number(0.0)),
             Command::Publish { name, kind, .. } => self.ask_publish(stream_id, &name, kind),
             Command::Play { name, .. } => self.ask_play(stream_id, &name),
+            Command::Pause { pause } => self.pause(pause),
+            Command::Receive { audio, wanted } => self.receive(audio, wanted),
+            Command::FcSubscribe { name } => self.subscribed(&name),
             Command::FcUnpublish { transaction, .. } => self.fc_unpublish(transaction),
             Command::DeleteStream { stream_id } => self.delete_stream(stream_id),
             Command::CloseStream => self.close(f64::from(stream_id)),
@@ -298,9 +281,10 @@ impl ServerSession {
         if self.streams.len() >= limit as usize {
             return Err(RtmpError::TooManyStreams { limit });
         }
-        self.last_stream = self.last_stream.wrapping_add(1).max(1);
-        self.streams.push(self.last_stream);
-        self.send_result(transaction, Value::Number(f64::from(self.last_stream)));
+        // The lowest number that is free: it begins with the one that can be played on.
+        let free = (RTMP_STREAM..).find(|id| !self.streams.contains(id)).expect("there are few");
+        self.streams.push(free);
+        self.send_result(transaction, Value::Number(f64::from(free)));
         Ok(())
     }
 
@@ -310,8 +294,13 @@ impl ServerSession {
         Target::resolve(&connection.app, &connection.tc_url, name)
     }
 
+    /// What the peer says it is.
+    fn agent(&self) -> &str {
+        self.connection.as_ref().map_or("", |connection| &connection.agent)
+    }
+
     fn ask_publish(&mut self, stream_id: u32, name: &str, kind: PublishKind) {
-        if self.publish != Publish::Idle || self.play.is_some() {
+        if self.publish != Publish::Idle || self.play != Play::Idle {
             let text = "This connection is in use for another stream.";
             let code = Refusal::BadName.publish_code();
             return self.link.send(&command::on_status(stream_id, "error", code, text));
@@ -323,17 +312,6 @@ impl ServerSession {
         self.unasked = 0;
         self.link.set_message_max(self.limits.message_max);
         self.events.push_back(Event::Publish { target, tc_url, agent, kind });
-    }
-
-    fn ask_play(&mut self, stream_id: u32, name: &str) {
-        if self.publish != Publish::Idle || self.play.is_some() {
-            let text = "This connection is in use for another stream.";
-            let code = Refusal::Failed.play_code();
-            return self.link.send(&command::on_status(stream_id, "error", code, text));
-        }
-        let target = self.target(name);
-        self.play = Some(stream_id);
-        self.events.push_back(Event::Play { target });
     }
 
     fn fc_unpublish(&mut self, transaction: f64) {
@@ -354,8 +332,11 @@ impl ServerSession {
 
     /// Ends what goes on on a stream.
     fn close(&mut self, stream_id: f64) {
-        if self.play.is_some_and(|play| f64::from(play) == stream_id) {
-            self.play = None;
+        if let Play::Asked(play) | Play::Live(play) = self.play
+            && f64::from(play) == stream_id
+        {
+            self.play = Play::Idle;
+            self.events.push_back(Event::StopPlay);
         }
         if let Publish::Asked(publish) | Publish::Live(publish) = self.publish
             && f64::from(publish) == stream_id
@@ -374,9 +355,11 @@ impl ServerSession {
 
     fn check_invariants(&self) {
         debug_assert!(self.held.is_empty() || matches!(self.publish, Publish::Asked(_)) || self.over);
-        debug_assert!(self.connection.is_some() || (self.publish == Publish::Idle && self.play.is_none()));
+        debug_assert!(
+            self.connection.is_some() || (self.publish == Publish::Idle && self.play == Play::Idle)
+        );
         debug_assert!(self.streams.len() <= self.limits.streams_max as usize);
-        debug_assert!(self.play.is_none() || self.publish == Publish::Idle);
+        debug_assert!(self.play == Play::Idle || self.publish == Publish::Idle);
     }
 }
 

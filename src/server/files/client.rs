@@ -159,7 +159,7 @@ impl<E: Engine> Worker<E> {
     fn refuse_request(&mut self, conn: &mut Conn, error: &HttpError) -> Fate {
         let (role, peer) = (self.role(conn.role).name, self.peer(conn.sock));
         self.counters[conn.role].bad_peers.add(1);
-        tracing::debug!(role, peer, reason = %error, "refused a request");
+        tracing::warn!(role, peer, reason = %error, "refused a request");
         if self.files.log.as_mut().is_some_and(Log::wants) {
             let (peer, now) = (self.peer_of(conn), self.engine.now());
             let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
@@ -294,10 +294,13 @@ impl<E: Engine> Worker<E> {
         };
         let keep = self.keeps(&request);
         let head_only = request.method == Method::Head;
-        let error =
-            |status, message| Answer::of_page(status, error_page(status, message, head_only, keep), keep);
+        let date = self.files.date.now();
+        let error = |status, message| {
+            let page = error_page_with(status, message, &[("Date", date)], head_only, keep);
+            Answer::of_page(status, page, keep)
+        };
         let answer = match found {
-            Found::Entry(entry) => Answer::of_entry(&request, &entry, self.files.date.now(), keep),
+            Found::Entry(entry) => Answer::of_entry(&request, &entry, date, keep),
             Found::Missing => error(404, "Nothing here. The live player is at /index.html."),
             Found::Later if looks < LOOKS_MAX => {
                 let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };

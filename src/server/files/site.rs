@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::library::Library;
 use super::Audience;
+use super::library::Library;
 use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
 use crate::server::shared::Shared;

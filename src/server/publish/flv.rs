@@ -16,7 +16,7 @@ use crate::protocol::http::request::Request;
 use crate::protocol::http::response::{CONTINUE, Head};
 use crate::protocol::push::{FlvPush, PushError, PushEvent};
 use crate::protocol::ws;
-use crate::uring::{Engine, Sock};
+use crate::uring::Engine;
 
 /// What may come in while the name is not free yet.
 const HELD_MAX: usize = 16 << 20;
@@ -128,15 +128,14 @@ impl<E: Engine> Worker<E> {
 
     /// The name that it waited for has been given up.
     pub(super) fn flv_claims(&mut self, conn: &mut Conn) -> Fate {
-        let (role, sock) = (conn.role, conn.sock);
-        let claimed = self.flv_claim(role, sock, publisher_of(conn));
+        let claimed = self.flv_claim(conn);
         self.flv_events(conn, claimed)
     }
 
     /// Writes what has come; `so_far`: whether it can go on behind that.
     fn flv_events(&mut self, conn: &mut Conn, so_far: Result<(), Stop>) -> Fate {
+        let result = self.take_events(conn).and(so_far);
         let (role, sock, publisher) = (conn.role, conn.sock, publisher_of(conn));
-        let result = self.take_events(role, sock, publisher).and(so_far);
         if let Some(writer) = &mut publisher.writer {
             self.announce(writer);
         }
@@ -158,8 +157,9 @@ impl<E: Engine> Worker<E> {
         self.say_last(conn, [pongs, stop.last_words(websocket)].concat().into())
     }
 
-    fn take_events(&mut self, role: usize, sock: Sock, publisher: &mut Publisher) -> Result<(), Stop> {
+    fn take_events(&mut self, conn: &mut Conn) -> Result<(), Stop> {
         loop {
+            let publisher = publisher_of(conn);
             if publisher.waits {
                 return match publisher.push().held() {
                     ..=HELD_MAX => Ok(()),
@@ -168,7 +168,7 @@ impl<E: Engine> Worker<E> {
             }
             match publisher.push().next_event().map_err(Stop::Wrong)? {
                 None => return Ok(()),
-                Some(PushEvent::Begin) => self.flv_claim(role, sock, publisher)?,
+                Some(PushEvent::Begin) => self.flv_claim(conn)?,
                 Some(PushEvent::End) => return Err(Stop::Done),
                 Some(PushEvent::Tag(tag)) => {
                     publisher.last_media = self.engine.now();
@@ -180,8 +180,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn flv_claim(&mut self, role: usize, sock: Sock, publisher: &mut Publisher) -> Result<(), Stop> {
-        match self.claim(role, sock, publisher) {
+    fn flv_claim(&mut self, conn: &mut Conn) -> Result<(), Stop> {
+        match self.claim(conn) {
             Claimed::Granted | Claimed::Soon => Ok(()),
             Claimed::Refused(reason) => Err(Stop::Refused(reason)),
         }

@@ -3,6 +3,8 @@
 use super::media::{Frame, Library, Name, Tracks, name_of, slot, version_of};
 use crate::live::stream::Selection;
 use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+use crate::protocol::rtmp::RtmpError;
+use crate::protocol::rtmp::client::{PlayEvent, PlaySession};
 use crate::uring::Millis;
 
 /// A frame that a viewer got: session and place, the time in its header, and when.
@@ -28,6 +30,11 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) websocket: bool,
+    /// It speaks RTMP; what stands in the log is read by the library's own player here, and by others in the
+    /// end-to-end tests.
+    pub(super) rtmp: Option<Box<PlaySession>>,
+    /// It was told that the stream is over.
+    pub(super) was_ended: bool,
     pub(super) selection: Selection,
     pub(super) stage: Stage,
     /// Bytes as they came, and, over WebSocket, those of the messages.
@@ -54,6 +61,8 @@ impl Reader {
     pub(super) fn new(websocket: bool, selection: Selection) -> Self {
         Self {
             websocket,
+            rtmp: None,
+            was_ended: false,
             selection,
             stage: Stage::Head,
             raw: Vec::new(),
@@ -75,6 +84,9 @@ impl Reader {
     /// Takes what the server sent.
     pub(super) fn take(&mut self, bytes: &[u8], library: &Library, now: Millis) -> Result<(), String> {
         self.now = now;
+        if self.rtmp.is_some() {
+            return self.take_rtmp(bytes, library);
+        }
         self.raw.extend_from_slice(bytes);
         if self.stage == Stage::Head && !self.head()? {
             return Ok(());
@@ -96,8 +108,31 @@ impl Reader {
         Ok(())
     }
 
+    fn take_rtmp(&mut self, bytes: &[u8], library: &Library) -> Result<(), String> {
+        let session = self.rtmp.as_mut().expect("asked before");
+        let result = session.input(bytes);
+        let events: Vec<PlayEvent> = std::iter::from_fn(|| session.poll_event()).collect();
+        for event in events {
+            match event {
+                // RTMP announces no tracks.
+                PlayEvent::Begin => (self.stage, self.flags) = (Stage::Tags, 5),
+                PlayEvent::Tag(tag) => self.tag(&tag, library)?,
+                PlayEvent::End => self.was_ended = true,
+            }
+        }
+        match result {
+            Err(RtmpError::Refused { .. }) if self.seen.is_empty() => self.stage = Stage::Refused(404),
+            Err(RtmpError::Over) if self.stage == Stage::Refused(404) => {}
+            other => other.map_err(|error| error.to_string())?,
+        }
+        Ok(())
+    }
+
     /// Whether the connection could end here without anything being cut in two.
     pub(super) fn at_boundary(&self) -> bool {
+        if let Some(session) = &self.rtmp {
+            return session.is_at_boundary();
+        }
         self.raw.is_empty() && self.flv.is_empty() && self.message_left == 0
     }
 

@@ -1,11 +1,12 @@
-//! A scripted RTMP publisher: sessions one after the other, each with its own kind of end.
+//! A scripted publisher: sessions one after the other, each with its own kind of end.
 
 use std::collections::VecDeque;
 
 use super::media::{Library, Script, Session, Taste};
 use super::net::{EndId, Speed, World};
+use super::scenario::RTMP;
+use super::speech::Speech;
 use crate::media::tag::Tag;
-use crate::protocol::rtmp::client::PublishSession;
 use crate::uring::Millis;
 
 /// How a publisher goes.
@@ -48,7 +49,7 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 struct Link {
     end: EndId,
-    session: PublishSession,
+    session: Speech,
     said: u64,
     /// The session's number, and its tags to come.
     publishing: Option<(usize, VecDeque<(Millis, Tag)>)>,
@@ -77,15 +78,16 @@ impl Publisher {
         let elapsed = world.now - session.began;
         while tags.front().is_some_and(|(due, _)| *due <= elapsed) {
             let (_, tag) = tags.pop_front().expect("looked at");
-            link.session.write_tag(&tag);
+            link.session.write_tag(&tag, &mut world.rng);
             let output = link.session.take_output().expect("a tag");
             let going = self.plans[0].going;
+            let tail = link.session.tail();
             if tags.is_empty() && going != Going::Clean {
-                let cut = world.rng.size(1, output.len() - 1);
+                let cut = world.rng.size(1, output.len() - tail - 1);
                 world.say(link.end, output.slice(..cut));
             } else {
                 link.said += output.len() as u64;
-                session.ends.push(link.said);
+                session.ends.push(link.said - tail as u64);
                 world.say(link.end, output);
             }
         }
@@ -106,7 +108,7 @@ impl Publisher {
         // Fast enough for what it sends: one that falls silent inside a tag is closed.
         let delay = (0, world.rng.pick(&[1, 5, 10]));
         world.ends[end].speed = Speed { delay, piece: world.rng.pick(&[32 << 10, 64 << 10]) };
-        let mut session = PublishSession::new("live", "rtmp://sim/live", key);
+        let mut session = Speech::new(self.port == RTMP, key, &mut world.rng);
         let hello = session.take_output().expect("the handshake");
         let said = hello.len() as u64;
         world.say(end, hello);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::Reader;
+use super::client::{Client, ROOT};
 use super::engine::SimEngine;
 use super::media::{Library, Taste, Tracks};
 use super::net::{Action, World};
@@ -24,10 +25,12 @@ use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
-const RTMP: u16 = 1935;
+pub(super) const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
 /// The first gateway; the next one listens one further.
 const GATEWAY: u16 = 8080;
+/// The file gateway.
+const FILES: u16 = 8100;
 /// Nobody listens there.
 const NOWHERE: u16 = 9;
 
@@ -73,6 +76,9 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     }
     simulation.add_publishers();
     simulation.add_viewers(gateways);
+    if simulation.world.borrow_mut().rng.chance(400) {
+        simulation.add_file_gateway(&config);
+    }
     if troubled {
         let mut world = simulation.world.borrow_mut();
         for _ in 0..world.rng.size(0, 4) {
@@ -98,6 +104,7 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config.origin.wait = millis(3_000);
     config.origin.gap = millis(GAP);
     config.origin.silence = millis(SILENCE);
+    config.origin.stale = millis(rng.pick(&[500, 1_500, 15_000]));
     config.flv_gateway.flush = millis(rng.pick(&[0, 0, 40, 350]));
     config.flv_gateway.wait = millis(3_000);
     config.flv_gateway.gap = millis(GAP);
@@ -141,6 +148,27 @@ impl Simulation {
             doors.push((Door { role: roles.len() - 1, speaks: Speaks::Http }, GATEWAY + gateway - 1));
         }
         self.start(config, arena, roles, &doors);
+    }
+
+    /// A process that serves files, and its clients.
+    fn add_file_gateway(&mut self, config: &Config) {
+        let mut config = config.clone();
+        config.file_gateway.root = ROOT.into();
+        let arena = Arena::new().expect("memory");
+        let roles = roles(&config, Role::FileGateway, &arena);
+        for site in roles.iter().filter_map(|role| role.files.as_ref()) {
+            site.open().expect("this package has a folder");
+        }
+        self.start(config, arena, roles, &[(Door { role: 0, speaks: Speaks::Files }, FILES)]);
+        let world = Rc::clone(&self.world);
+        let mut world = world.borrow_mut();
+        for _ in 0..world.rng.size(1, 8) {
+            let peer = self.peers.len();
+            let client = Client::new(peer, FILES, &mut world.rng);
+            self.peers.push(Peer::Client(Box::new(client)));
+            let at = world.rng.range(0, self.calm);
+            world.at(at, Action::Timer(peer));
+        }
     }
 
     fn start(
@@ -192,7 +220,8 @@ impl Simulation {
             };
             let plans = self.plans(&mut world.rng);
             let peer = self.peers.len();
-            let publisher = Publisher::new(peer, key, RTMP, taste, plans);
+            let port = if world.rng.chance(500) { RTMP } else { FLV };
+            let publisher = Publisher::new(peer, key, port, taste, plans);
             self.peers.push(Peer::Publisher(Box::new(publisher)));
             let at = world.rng.range(0, 2_000);
             world.at(at, Action::Timer(peer));
@@ -233,7 +262,9 @@ impl Simulation {
                 world.at(at, Action::Timer(peer));
                 continue;
             }
-            let websocket = rng.chance(400);
+            let rtmp = level == 0 && rng.chance(300);
+            let port = if rtmp { RTMP } else { port };
+            let websocket = !rtmp && rng.chance(400);
             let selection = rng.pick(&[
                 Selection::All,
                 Selection::All,
@@ -243,6 +274,7 @@ impl Simulation {
             ]);
             let from = at + rng.range(0, 5_000);
             let manner = match rng.range(0, 9) {
+                0..=1 if rtmp => Manner::Pauses(from, from + rng.range(0, 4_000)),
                 0..=4 => Manner::Fast,
                 5..=6 => Manner::Slow,
                 7 => Manner::Stalls(from, from + rng.range(200, 6_000)),

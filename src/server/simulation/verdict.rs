@@ -34,8 +34,11 @@ impl Simulation {
             let found = self.judge_viewer(viewer, &taken[viewer.key]);
             let view = (viewer.level, viewer.key, viewer.reader.selection);
             let entry = gaps.entry(view).or_default();
-            entry.1 += found.len() as u64 + viewer.reader.restarts;
-            entry.0.extend(found);
+            // A pause is a gap of the viewer's own making.
+            if !matches!(viewer.manner, Manner::Pauses(..)) {
+                entry.1 += found.len() as u64 + viewer.reader.restarts;
+                entry.0.extend(found);
+            }
             let by_server = matches!(viewer.ended, Some((Ended::ByServer, _)));
             cut_inside += u64::from(by_server && !viewer.reader.at_boundary());
         }
@@ -112,6 +115,10 @@ impl Simulation {
         if viewer.reader.websocket {
             assert_eq!(viewer.reader.close_code, Some(1000), "viewer {who} had no close frame");
         }
+        assert!(
+            viewer.reader.rtmp.is_none() || viewer.reader.was_ended,
+            "viewer {who} was not told of the end"
+        );
         if self.roomy && viewer.level == 0 {
             assert!(gaps.is_empty(), "viewer {who} has gaps {gaps:?} without need");
         }

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use super::check::{Reader, Stage};
 use super::media::Library;
 use super::net::{Action, EndId, Speed, World};
+use super::scenario::RTMP;
 use crate::live::stream::Selection;
+use crate::media::amf0::Value;
+use crate::protocol::rtmp::client::PlaySession;
 use crate::uring::Millis;
 
 /// How a viewer behaves.
@@ -19,6 +22,8 @@ pub(super) enum Manner {
     Stalls(Millis, Millis),
     /// Goes at that time.
     Leaves(Millis),
+    /// Asks for a pause at the first time, and to go on at the second; over RTMP.
+    Pauses(Millis, Millis),
 }
 
 /// How a viewer's connection ended.
@@ -65,6 +70,7 @@ impl Viewer {
             }
             _ => {}
         }
+        self.pause_or_go_on(world);
         if self.websocket && self.reader.stage == Stage::Tags && world.rng.chance(600) {
             self.pings += 1;
             world.say(end, Bytes::from_static(b"\x89\x83\x01\x02\x03\x04\x72\x6b\x6e"));
@@ -86,6 +92,18 @@ impl Viewer {
         let end = world.dial(self.peer, self.port, speed, in_cap);
         self.end = Some(end);
         self.asked = world.now;
+        if self.port == RTMP {
+            let option = match (self.reader.selection, self.gop) {
+                (Selection::Audio, _) => "?disableVideo=1",
+                (Selection::Video, _) => "?disableAudio",
+                (_, false) => "?disableGop=1",
+                _ => "",
+            };
+            let session = PlaySession::new("live", "rtmp://sim/live", &format!("{key}{option}"));
+            self.reader.rtmp = Some(Box::new(session));
+            self.say_rtmp(world);
+            return self.plan(world);
+        }
         let mut query = Vec::new();
         match self.reader.selection {
             Selection::All => {}
@@ -102,12 +120,36 @@ impl Viewer {
             format!("GET /live/{key}.flv?{} HTTP/1.1\r\nHost: sim\r\n{upgrade}\r\n", query.join("&"));
         world.log(|| format!("viewer {} asks: {:?}", self.peer, (self.manner, self.port, &request)));
         world.say(end, request.into());
+        self.plan(world);
+    }
+
+    /// Has itself woken when there is something to do.
+    fn plan(&self, world: &mut World) {
         let times = match self.manner {
             Manner::Leaves(at) | Manner::Stalls(_, at) => vec![at],
+            Manner::Pauses(from, to) => vec![from, to, to + 500, to + 2_000],
             _ => vec![],
         };
         for at in times.into_iter().filter(|at| *at < Millis::MAX).chain([world.now + 1_000]) {
             world.at(at.max(world.now), Action::Timer(self.peer));
+        }
+    }
+
+    fn pause_or_go_on(&mut self, world: &mut World) {
+        let (Manner::Pauses(from, to), Some(session)) = (self.manner, &mut self.reader.rtmp) else { return };
+        let (pauses, goes_on) = (world.now >= from, world.now >= to);
+        if self.reader.stage == Stage::Tags && pauses && self.pings < 1 + usize::from(goes_on) {
+            self.pings += 1;
+            session.command("pause", &[Value::Boolean(self.pings == 1), 0.0.into()]);
+            self.say_rtmp(world);
+        }
+    }
+
+    /// Says what its session has to say.
+    fn say_rtmp(&mut self, world: &mut World) {
+        let Some(session) = &mut self.reader.rtmp else { return };
+        if let (Some(end), Some(output)) = (self.end, session.take_output()) {
+            world.say(end, output);
         }
     }
 
@@ -124,6 +166,7 @@ impl Viewer {
         if let Err(fault) = self.reader.take(&reading.bytes, &libraries[self.key], world.now) {
             panic!("viewer {} ({:?}, level {}): {fault}", self.peer, self.manner, self.level);
         }
+        self.say_rtmp(world);
         if reading.finished || reading.reset {
             let how = if reading.reset { Ended::Reset } else { Ended::ByServer };
             world.log(|| format!("viewer {} ended: {how:?} {:?}", self.peer, self.reader.stage));

@@ -55,10 +55,23 @@ pub enum Event {
         /// How it wants the stream kept.
         kind: PublishKind,
     },
-    /// It wants to watch: call [`ServerSession::refuse_play`].
+    /// It wants to watch: call [`ServerSession::accept_play`] or [`ServerSession::refuse_play`].
     Play {
         /// The stream; not validated.
         target: Target,
+        /// What it says it is; may be empty.
+        agent: String,
+    },
+    /// It does not want to watch any more, accepted or not.
+    StopPlay,
+    /// While it watches: it wants to pause, or to go on.
+    Pause(bool),
+    /// While it watches: whether it wants sound, or pictures.
+    Receive {
+        /// Sound, otherwise pictures.
+        audio: bool,
+        /// Whether it wants them.
+        wanted: bool,
     },
     /// A tag of the accepted publish, never empty. `@setDataFrame` is taken off script tags.
     Media(Tag),

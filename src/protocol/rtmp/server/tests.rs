@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::amf0;
+use crate::media::tag::TagKind;
 use crate::protocol::rtmp::chunk::{ChunkReader, ChunkWriter};
 use crate::protocol::rtmp::command::object;
 use crate::protocol::rtmp::handshake::BLOCK;
@@ -99,7 +100,7 @@ fn run_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, accept: bool) -> Outco
                 Event::Publish { .. } if accept => session.accept_publish(),
                 Event::Publish { .. } => session.refuse_publish(Refusal::Denied, "no"),
                 Event::Play { .. } => session.refuse_play(Refusal::NotFound, "nothing here"),
-                Event::Media(_) | Event::Unpublish => {}
+                _ => {}
             }
             events.push(event);
         }
@@ -326,8 +327,63 @@ fn a_viewer_is_turned_away() {
         .call_on(1, "play", 4.0, Some("x".into()));
     let outcome = run(&script);
     let target = Target { app: "live".into(), name: "x".into(), query: Some("a=1".into()) };
-    assert_eq!(outcome.events, [Event::Play { target }]);
+    assert_eq!(outcome.events, [Event::Play { target, agent: "FMLE/3.0".into() }]);
     assert_eq!(outcome.summary().last().map(String::as_str), Some("onStatus NetStream.Play.StreamNotFound"));
+}
+
+#[test]
+fn a_viewer_is_let_in_pauses_and_leaves_tracks_out() {
+    let watch = Script::connected("live", "rtmp://h/live")
+        .call("createStream", 2.0, None)
+        .call("FCSubscribe", 3.0, Some("x".into()))
+        .call_on(1, "play", 4.0, Some("x".into()));
+    let mut session = ServerSession::new(Limits::default());
+    for piece in &watch.pieces {
+        session.input(piece).expect("a good viewer");
+    }
+    assert!(matches!(session.poll_event(), Some(Event::Play { .. })));
+    let mut out = session.take_output().expect("answers").to_vec();
+    session.accept_play();
+    let steps = Script::shaken()
+        .call_on(1, "pause", 0.0, Some(Value::Boolean(true)))
+        .call_on(1, "pause", 0.0, Some(Value::Boolean(false)))
+        .call_on(1, "receiveAudio", 0.0, Some(Value::Boolean(false)))
+        .call_on(1, "receiveVideo", 0.0, Some(Value::Boolean(true)))
+        .call_on(1, "seek", 0.0, Some(5.0.into()))
+        .call("deleteStream", 0.0, Some(1.0.into()))
+        .call("createStream", 5.0, None);
+    for piece in &steps.pieces[1..] {
+        session.input(piece).expect("a good viewer");
+    }
+    let events: Vec<Event> = std::iter::from_fn(|| session.poll_event()).collect();
+    let receive = |audio, wanted| Event::Receive { audio, wanted };
+    let want = [
+        Event::Pause(true),
+        Event::Pause(false),
+        receive(true, false),
+        receive(false, true),
+        Event::StopPlay,
+    ];
+    assert_eq!(events, want);
+    out.extend(session.take_output().expect("answers"));
+    let outcome = Outcome { events, answers: answers(&out), result: Ok(()) };
+    let said = outcome.summary();
+    let codes: Vec<&str> = said
+        .iter()
+        .filter_map(|line| Some(line.split_once(' ')?.1))
+        .filter(|code| !code.contains("Connect"))
+        .collect();
+    let notify = ["NetStream.Pause.Notify", "NetStream.Unpause.Notify"];
+    assert_eq!(codes[..3], ["NetStream.Play.Start", "NetStream.Play.Reset", "NetStream.Play.Start"]);
+    assert_eq!(codes[3..], notify);
+    assert!(
+        !said.iter().any(|line| line.contains("Data.Start")),
+        "ffmpeg sees a phantom stream then: {said:?}"
+    );
+    // The stream that can be played on is free again.
+    let created = outcome.answers.last().expect("createStream");
+    let values = amf0::decode_all(&created.payload, &amf0::Limits::default()).expect("ours");
+    assert_eq!(values[3], Value::Number(1.0));
 }
 
 #[test]

@@ -1,0 +1,347 @@
+//! A lane of a stream: the log of one choice of tracks and encoding, and what decides where in it a viewer may
+//! start.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::log::{Headers, Log, LogWriter, Retention, Start, Tracks, header_time};
+use super::timeline::StreamTime;
+use crate::media::codec;
+use crate::media::encoding::Encoding;
+use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
+use crate::memory::Arena;
+
+/// Which tracks a viewer wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Selection {
+    /// All there is.
+    #[default]
+    All,
+    /// No pictures.
+    Audio,
+    /// No sound.
+    Video,
+}
+
+impl Selection {
+    const EVERY: [Self; 3] = [Self::All, Self::Audio, Self::Video];
+
+    fn takes(self, kind: TagKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Audio => kind != TagKind::Video,
+            Self::Video => kind != TagKind::Audio,
+        }
+    }
+}
+
+/// What a viewer wants, and how. Each choice that somebody asks for is a log of its own, so that a viewer is a
+/// cursor on contiguous bytes all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// Which tracks.
+    pub selection: Selection,
+    /// How they are written.
+    pub encoding: Encoding,
+}
+
+impl Choice {
+    /// How many there are.
+    pub const COUNT: usize = Selection::EVERY.len() * Encoding::EVERY.len();
+
+    /// All there are.
+    pub fn every() -> impl Iterator<Item = Self> {
+        let of = |encoding| Selection::EVERY.into_iter().map(move |selection| Self { selection, encoding });
+        Encoding::EVERY.into_iter().flat_map(of)
+    }
+
+    /// Its place among all.
+    pub(super) const fn place(self) -> usize {
+        self.encoding as usize * Selection::EVERY.len() + self.selection as usize
+    }
+
+    pub(super) const fn bit(self) -> u8 {
+        1 << self.place()
+    }
+}
+
+impl From<Selection> for Choice {
+    /// As FLV.
+    fn from(selection: Selection) -> Self {
+        Self { selection, encoding: Encoding::Flv }
+    }
+}
+
+/// How long sound waits for a picture that nothing has announced, and the distance of starts without one.
+const AUDIO_PATIENCE: StreamTime = 1_000;
+/// The same where a video sequence header came, or metadata that promises pictures, but no frame.
+const ANNOUNCED_PATIENCE: StreamTime = 3_000;
+
+/// The log of one choice, and what decides where in it a viewer may start.
+#[derive(Debug)]
+pub(super) struct Lane {
+    selection: Selection,
+    writer: LogWriter,
+    headers: Arc<Headers>,
+    /// Kinds of headers that the present publisher has sent.
+    sent: Vec<TagKind>,
+    /// Tracks that it has shown.
+    tracks: Tracks,
+    /// Its first clean start was marked: from there on it is known what it has. Until then what the ones
+    /// before it had counts as well.
+    settled: bool,
+    before: Tracks,
+    /// Tracks that its metadata promises; some promise what never comes.
+    promised: Tracks,
+    /// When its first frame came.
+    since: Option<StreamTime>,
+    /// When its sound began.
+    sound_since: Option<StreamTime>,
+    /// The first frame, while no start was marked.
+    leading: Option<Leading>,
+}
+
+/// Sound that came before anything that a stream can start with.
+#[derive(Clone, Debug)]
+struct Leading {
+    at: u64,
+    time: StreamTime,
+    /// As they were when it came, with those that came first behind it.
+    headers: Arc<Headers>,
+}
+
+impl Lane {
+    pub(super) fn new(choice: Choice, arena: Arc<Arena>, retention: Retention) -> Self {
+        Self {
+            selection: choice.selection,
+            writer: LogWriter::new(arena, retention, choice.encoding),
+            headers: Arc::default(),
+            sent: Vec::new(),
+            tracks: Tracks::default(),
+            settled: false,
+            before: Tracks::default(),
+            promised: Tracks::default(),
+            since: None,
+            sound_since: None,
+            leading: None,
+        }
+    }
+
+    pub(super) fn log(&self) -> &Arc<Log> {
+        self.writer.log()
+    }
+
+    /// Shows the readers all that was pushed; `true` if there was anything new.
+    pub(super) fn publish(&mut self) -> bool {
+        self.writer.publish()
+    }
+
+    /// Another publisher: it may have other tracks, and other headers or none.
+    pub(super) fn begin_session(&mut self) {
+        self.before = self.announced(StreamTime::MAX);
+        self.sent.clear();
+        self.tracks = Tracks::default();
+        self.settled = false;
+        self.promised = Tracks::default();
+        (self.since, self.sound_since) = (None, None);
+    }
+
+    /// The headers that the present publisher has sent.
+    fn own_headers(&mut self) -> Arc<Headers> {
+        if let Some(left) = self.headers.retain(|kind| self.sent.contains(&kind)) {
+            self.headers = Arc::new(left);
+        }
+        Arc::clone(&self.headers)
+    }
+
+    /// Keeps a header for those to come and appends it for those who watch, unless it is known.
+    pub(super) fn push_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        if !self.selection.takes(tag.kind) {
+            return Ok(());
+        }
+        if !self.sent.contains(&tag.kind) {
+            self.sent.push(tag.kind);
+        }
+        if tag.kind == TagKind::Script {
+            let codec::Facts { video, audio, .. } = codec::facts(&tag.body);
+            let takes = |kind| self.selection.takes(kind);
+            self.promised =
+                Tracks { video: video && takes(TagKind::Video), audio: audio && takes(TagKind::Audio) };
+        }
+        let known = self.headers.of(tag.kind);
+        if known == Some(&tag.body) {
+            return Ok(());
+        }
+        let is_first = known.is_none();
+        self.headers = Arc::new(self.headers.with(tag));
+        if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
+            leading.headers = Arc::new(leading.headers.with(tag));
+        }
+        self.writer.append(tag, header_time(tag.kind, time))?;
+        // Behind the header, which viewers that start here are told anyway.
+        self.before_data(time);
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, class: Class, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        if !self.selection.takes(tag.kind) {
+            return Ok(());
+        }
+        if tag.kind != TagKind::Script {
+            self.since.get_or_insert(time);
+        }
+        match class {
+            Class::KeyFrame => self.before_keyframe(time),
+            Class::InterFrame => self.before_inter_frame(time),
+            Class::Sound => self.before_sound(time),
+            _ => self.before_data(time),
+        }
+        self.writer.append(tag, time)
+    }
+
+    /// Neither picture nor sound: it asks for no start, but must not let the log grow without one.
+    fn before_data(&mut self, time: StreamTime) {
+        if self.writer.wants_start(time) {
+            self.mark(self.writer.head(), time, false);
+        }
+    }
+
+    fn before_keyframe(&mut self, time: StreamTime) {
+        self.tracks.video = true;
+        // The first picture's viewers get the sound before it as well.
+        match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
+            Some(leading) => {
+                self.mark_leading(leading);
+                if self.writer.is_far_from_start(time) {
+                    self.mark(self.writer.head(), time, true);
+                }
+            }
+            None => self.mark(self.writer.head(), time, true),
+        }
+    }
+
+    fn before_inter_frame(&mut self, time: StreamTime) {
+        self.tracks.video = true;
+        if self.writer.last_start().is_none() || self.writer.wants_start(time) {
+            self.mark(self.writer.head(), time, false);
+        }
+    }
+
+    fn before_sound(&mut self, time: StreamTime) {
+        self.tracks.audio = true;
+        if self.tracks.video {
+            if self.writer.wants_start(time) {
+                self.mark(self.writer.head(), time, false);
+            }
+            return;
+        }
+        let since = *self.sound_since.get_or_insert(time);
+        let alone = time - since >= self.patience();
+        let wanted = self.writer.wants_start(time);
+        let Some(last) = self.writer.last_start() else {
+            let (at, headers) = (self.writer.head(), self.own_headers());
+            let leading = self.leading.take().unwrap_or(Leading { at, time, headers });
+            if alone || wanted {
+                self.mark_leading(leading);
+            } else {
+                self.leading = Some(leading);
+            }
+            return;
+        };
+        if wanted || (alone && time - last.time >= AUDIO_PATIENCE) {
+            self.mark(self.writer.head(), time, alone);
+        }
+    }
+
+    /// How long sound alone waits before it counts as all there is.
+    fn patience(&self) -> StreamTime {
+        match (self.selection, self.promised.video || self.sent.contains(&TagKind::Video)) {
+            (Selection::Audio, _) => 0,
+            (_, false) => AUDIO_PATIENCE,
+            (_, true) => ANNOUNCED_PATIENCE,
+        }
+    }
+
+    fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
+        // A start twice at the same place says nothing new, unless it is a better one.
+        let better = |last: &Start| last.at < at || (last.at == at && clean && !last.clean);
+        if self.writer.last_start().is_none_or(better) {
+            self.settled |= clean;
+            let headers = if self.settled { self.own_headers() } else { Arc::clone(&self.headers) };
+            self.writer.mark_start(at, time, clean, headers, self.announced(time));
+        }
+    }
+
+    fn mark_leading(&mut self, leading: Leading) {
+        self.settled = true;
+        let announced = self.announced(leading.time);
+        self.writer.mark_start(leading.at, leading.time, true, leading.headers, announced);
+    }
+
+    /// The tracks that a viewer who starts at `time` is to expect: players that are told of too few miss one,
+    /// players that are told of too many wait for it in vain. So a promise holds for a while only.
+    fn announced(&self, time: StreamTime) -> Tracks {
+        let audio = self.tracks.audio || self.sent.contains(&TagKind::Audio);
+        let before = if self.settled { Tracks::default() } else { self.before };
+        let fresh = self.since.is_none_or(|since| time.saturating_sub(since) < ANNOUNCED_PATIENCE);
+        let promised = if fresh { self.promised } else { Tracks::default() };
+        Tracks {
+            video: self.tracks.video || before.video || promised.video,
+            audio: audio || before.audio || promised.audio,
+        }
+    }
+
+    /// Fills a new lane with what a new viewer of `all` would get: the headers and the newest group of
+    /// pictures, or what leads up to the first one.
+    pub(super) fn copy_newest_gop(&mut self, all: &Self) -> std::io::Result<()> {
+        let index = all.writer.index();
+        let start = index.newest_start(u64::MAX, true).or(all.writer.last_start());
+        let (from, mut time, headers) = match (start, &all.leading) {
+            (Some(start), _) => (start.at, start.time, &start.headers),
+            (None, Some(leading)) => (leading.at, leading.time, &leading.headers),
+            (None, None) => (all.writer.head(), 0, &all.headers),
+        };
+        for (kind, body) in headers.bodies() {
+            self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, time)?;
+        }
+        for span in index.spans.iter().filter(|span| span_end(span) > from) {
+            let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
+            for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
+                if tag.kind != TagKind::Script {
+                    // The low 32 bits stand in the tag; the newest time supplies the rest.
+                    let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
+                    time += StreamTime::from(step);
+                }
+                match tag.class() {
+                    Class::Metadata | Class::SequenceHeader => {
+                        self.push_header(&tag, time)?;
+                    }
+                    class => self.push(class, &tag, time)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn span_end(span: &super::log::Span) -> u64 {
+    span.start + span.segment.bytes().len() as u64
+}
+
+/// The tags of a stretch of log in FLV, which is always whole tags.
+pub(super) struct Tags<'a>(pub(super) &'a [u8]);
+
+impl Iterator for Tags<'_> {
+    type Item = Tag;
+
+    fn next(&mut self) -> Option<Tag> {
+        let header = self.0.first_chunk::<TAG_HEADER>()?;
+        let kind = TagKind::from_type(header[0])?;
+        let timestamp = u32::from_be_bytes([header[7], header[4], header[5], header[6]]);
+        let len = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
+        let body = Bytes::copy_from_slice(self.0.get(TAG_HEADER..TAG_HEADER + len)?);
+        self.0 = self.0.get(TAG_HEADER + len + TAG_TRAILER..)?;
+        Some(Tag { kind, timestamp, body })
+    }
+}

@@ -1,0 +1,292 @@
+use super::super::lane::Tags;
+use super::super::log::Tracks;
+use super::super::log::tests::RETENTION;
+use super::*;
+use crate::media::amf0;
+use Class::{InterFrame, KeyFrame, Metadata, SequenceHeader, Sound};
+
+fn writer() -> StreamWriter {
+    StreamWriter::new(1, StreamKey::parse("live/x").unwrap(), 7, Arena::new().unwrap(), RETENTION)
+}
+
+fn tag(kind: TagKind, timestamp: u32, body: &'static [u8]) -> Tag {
+    Tag { kind, timestamp, body: Bytes::from_static(body) }
+}
+fn meta() -> Tag {
+    tag(TagKind::Script, 0, b"\x02\x00\x0aonMetaData\x05")
+}
+fn avc() -> Tag {
+    tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, 1])
+}
+fn aac() -> Tag {
+    tag(TagKind::Audio, 0, &[0xaf, 0, 0x12])
+}
+fn key(timestamp: u32) -> Tag {
+    tag(TagKind::Video, timestamp, &[0x17, 1, 0, 0, 0, 9])
+}
+fn inter(timestamp: u32) -> Tag {
+    tag(TagKind::Video, timestamp, &[0x27, 1, 0, 0, 0, 9])
+}
+fn sound(timestamp: u32) -> Tag {
+    tag(TagKind::Audio, timestamp, &[0xaf, 1, 3])
+}
+
+fn push(writer: &mut StreamWriter, tags: &[Tag]) {
+    for tag in tags {
+        writer.push(tag).unwrap();
+    }
+    writer.publish();
+}
+
+fn content(writer: &StreamWriter, selection: Selection) -> Vec<(Class, u32)> {
+    let Some(log) = writer.stream().log(selection) else { return Vec::new() };
+    log.index()
+        .spans
+        .iter()
+        .flat_map(|span| Tags(span.segment.bytes()))
+        .map(|tag| (tag.class(), tag.timestamp))
+        .collect()
+}
+
+#[test]
+fn a_stream_starts_with_the_sound_before_its_first_picture() {
+    let mut writer = writer();
+    push(&mut writer, &[meta(), avc(), aac(), sound(0), sound(20), key(33), inter(66)]);
+    let log = writer.stream().log(Selection::All).unwrap();
+    let index = log.index();
+    assert_eq!(index.starts.len(), 1);
+    let start = &index.starts[0];
+    assert_eq!((start.time, start.clean), (0, true));
+    let headers = meta().encoded_len() + avc().encoded_len() + aac().encoded_len();
+    assert_eq!(start.at, headers as u64);
+    assert_eq!(start.tracks, Tracks { video: true, audio: true });
+    assert_eq!(start.headers.audio, Some(aac().body));
+}
+
+#[test]
+fn frames_before_the_first_keyframe_are_dropped() {
+    let mut writer = writer();
+    push(&mut writer, &[avc(), inter(0), inter(40), key(80), inter(120)]);
+    assert_eq!(content(&writer, Selection::All), [(SequenceHeader, 0), (KeyFrame, 80), (InterFrame, 120)]);
+    assert_eq!(writer.dropped, 2);
+}
+
+#[test]
+fn a_stream_that_never_has_a_keyframe_starts_all_the_same() {
+    let mut writer = writer();
+    for n in 0..200 {
+        push(&mut writer, &[inter(n * 40)]);
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert!(!index.starts[0].clean);
+    assert_eq!(index.starts[0].time, 5000);
+}
+
+#[test]
+fn sound_alone_starts_after_a_second_and_every_second() {
+    let mut writer = writer();
+    push(&mut writer, &[aac()]);
+    for n in 0..150 {
+        push(&mut writer, &[sound(n * 20)]);
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!(index.starts.iter().map(|s| s.time).collect::<Vec<_>>(), [0, 1020, 2020]);
+    assert!(index.starts.iter().all(|s| s.clean && s.tracks == Tracks { video: false, audio: true }));
+}
+
+/// Whatever a publisher sends, and whatever time it says it is, the log forgets.
+#[test]
+fn a_log_is_bounded_without_pictures_and_without_time() {
+    const LONG: &[u8] = &[0; 1000];
+    let body = |first: &[u8]| Bytes::from([first, LONG].concat());
+    let cue = Tag { kind: TagKind::Script, timestamp: 0, body: body(b"\x02\x00\x05onCue") };
+    let sound = Tag { kind: TagKind::Audio, timestamp: 0, body: body(&[0xaf, 1]) };
+    let header = |n: u8| Tag { kind: TagKind::Video, timestamp: 0, body: body(&[0x17, 0, 0, 0, 0, n]) };
+    let streams: [(&str, Vec<Tag>); 5] = [
+        ("data", vec![cue.clone()]),
+        ("sound at a standstill", vec![sound.clone()]),
+        ("announced pictures that never come", vec![avc(), sound.clone()]),
+        ("ever new headers", vec![header(1), header(2)]),
+        ("a picture, then data", vec![cue, header(3), header(4)]),
+    ];
+    for (what, tags) in streams {
+        let mut writer = writer();
+        if what.starts_with("a picture") {
+            push(&mut writer, &[key(0)]);
+        }
+        for tag in tags.iter().cycle().take(20_000) {
+            push(&mut writer, std::slice::from_ref(tag));
+        }
+        let log = writer.stream().log(Selection::All).unwrap();
+        let kept = log.head() - log.index().tail();
+        // Memory goes by segments, which are large where much comes in no time.
+        assert!(kept <= RETENTION.bytes + (8 << 20), "{what}: {kept} bytes");
+    }
+}
+
+#[test]
+fn repeated_headers_are_dropped_and_changed_ones_counted() {
+    let mut writer = writer();
+    push(&mut writer, &[meta(), avc(), key(0), meta(), avc(), key(40)]);
+    let changed = tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0, 2]);
+    push(&mut writer, &[changed, key(80)]);
+    assert_eq!(
+        content(&writer, Selection::All),
+        [
+            (Metadata, 0),
+            (SequenceHeader, 0),
+            (KeyFrame, 0),
+            (KeyFrame, 40),
+            (SequenceHeader, 40),
+            (KeyFrame, 80)
+        ]
+    );
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!(index.starts.iter().map(|s| s.headers.version).collect::<Vec<_>>(), [2, 2, 3]);
+}
+
+#[test]
+fn the_next_publisher_goes_on_in_the_same_log() {
+    let mut writer = writer();
+    push(&mut writer, &[avc(), key(1000), inter(1040), sound(1050)]);
+    writer.begin_session();
+    push(&mut writer, &[avc(), inter(5), key(50), inter(90)]);
+    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+    assert_eq!(times, [0, 1000, 1040, 1050, 1135, 1175]);
+}
+
+#[test]
+fn a_resumed_session_leaves_no_trace() {
+    let mut writer = writer();
+    push(&mut writer, &[avc(), key(1000), sound(1010), inter(1040), sound(1050)]);
+    writer.resume_session();
+    push(&mut writer, &[avc(), key(1000), sound(1010), inter(1040), sound(1050), inter(1080), sound(1090)]);
+    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+    assert_eq!(times, [0, 1000, 1010, 1040, 1050, 1080, 1090]);
+}
+
+#[test]
+fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
+    let mut writer = writer();
+    let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
+    push(&mut writer, &[avc(), aac(), key(0), sound(5), changed.clone(), sound(25)]);
+    assert!(content(&writer, Selection::Audio).is_empty());
+    writer.publish();
+    assert_eq!(
+        content(&writer, Selection::Audio),
+        [(SequenceHeader, 0), (Sound, 5), (SequenceHeader, 5), (Sound, 25)]
+    );
+    let index = writer.stream().log(Selection::Audio).unwrap().index();
+    assert_eq!(index.starts[0].headers.audio, Some(aac().body));
+}
+
+#[test]
+fn a_selection_that_is_asked_for_before_the_first_picture_has_all() {
+    let mut writer = writer();
+    push(&mut writer, &[avc(), aac(), sound(0)]);
+    assert!(content(&writer, Selection::Audio).is_empty());
+    push(&mut writer, &[sound(20)]);
+    assert_eq!(content(&writer, Selection::Audio), [(SequenceHeader, 0), (Sound, 0), (Sound, 20)]);
+}
+
+#[test]
+fn the_sound_before_the_first_picture_has_its_own_header() {
+    let mut writer = writer();
+    let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
+    push(&mut writer, &[aac(), sound(0), changed, sound(20), avc(), key(33)]);
+    let headers = &writer.stream().log(Selection::All).unwrap().index().starts[0].headers;
+    assert_eq!(headers.audio, Some(aac().body));
+    assert_eq!(headers.video, Some(avc().body), "what comes first behind it is told at once");
+}
+
+#[test]
+fn a_selection_is_made_when_asked_for_and_has_the_newest_gop() {
+    let mut writer = writer();
+    push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), key(40), sound(45), inter(80)]);
+    assert!(content(&writer, Selection::Video).is_empty());
+    assert!(writer.publish());
+    assert_eq!(
+        content(&writer, Selection::Video),
+        [(Metadata, 0), (SequenceHeader, 40), (KeyFrame, 40), (InterFrame, 80)]
+    );
+    assert!(content(&writer, Selection::Audio).is_empty());
+    push(&mut writer, &[sound(85)]);
+    assert_eq!(
+        content(&writer, Selection::Audio),
+        [(Metadata, 0), (SequenceHeader, 40), (Sound, 45), (Sound, 85)]
+    );
+    let index = writer.stream().log(Selection::Audio).unwrap().index();
+    assert!(index.starts[0].clean);
+}
+
+#[test]
+fn a_selection_that_is_asked_for_before_the_first_picture_has_its_headers() {
+    let mut writer = writer();
+    assert!(content(&writer, Selection::Video).is_empty());
+    push(&mut writer, &[meta(), avc(), aac(), sound(0)]);
+    push(&mut writer, &[key(20)]);
+    let index = writer.stream().log(Selection::Video).unwrap().index();
+    assert_eq!(index.starts[0].headers.video, Some(avc().body));
+    assert!(index.starts[0].headers.audio.is_none());
+}
+
+#[test]
+fn a_copy_bears_both_names_until_another_session_begins() {
+    let mut writer = writer();
+    writer.begin_session();
+    writer.copy_of(99);
+    push(&mut writer, &[avc(), key(0)]);
+    let names = |writer: &StreamWriter| writer.stream().epochs().collect::<Vec<_>>();
+    assert_eq!(names(&writer), [7, 99]);
+    writer.resume_session();
+    writer.copy_of(5);
+    assert_eq!(names(&writer), [7, 99]);
+    writer.begin_session();
+    assert_eq!(names(&writer), [7]);
+}
+
+/// As most encoders write it: pictures and sound, by number.
+fn promising() -> Tag {
+    let property = |name: &str, value: f64| (name.to_owned(), amf0::Value::Number(value));
+    let properties = vec![property("videocodecid", 7.0), property("audiocodecid", 10.0)];
+    let body = amf0::encode(&["onMetaData".into(), amf0::Value::EcmaArray(properties)]);
+    Tag { kind: TagKind::Script, timestamp: 0, body: body.into() }
+}
+
+#[test]
+fn a_promised_track_is_announced_for_a_while() {
+    let mut writer = writer();
+    push(&mut writer, &[promising(), avc(), key(0)]);
+    let tracks = |writer: &StreamWriter| {
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        index.starts.back().unwrap().tracks
+    };
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it is only late");
+    push(&mut writer, &[key(1000), key(2999), key(3000)]);
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: false }, "it does not come");
+    push(&mut writer, &[aac(), sound(3010), key(4000)]);
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it has come after all");
+    let mut lone = self::writer();
+    push(&mut lone, &[promising(), aac()]);
+    for n in 0..200 {
+        push(&mut lone, &[sound(n * 20)]);
+    }
+    let starts = lone.stream().log(Selection::All).unwrap().index().starts.clone();
+    assert_eq!(starts.back().unwrap().tracks, Tracks { video: false, audio: true });
+}
+
+#[test]
+fn what_the_next_publisher_lacks_is_not_announced() {
+    let mut writer = writer();
+    push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), inter(40)]);
+    writer.begin_session();
+    push(&mut writer, &[aac()]);
+    for n in 0..60 {
+        push(&mut writer, &[sound(n * 20)]);
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    let start = index.starts.back().unwrap();
+    assert_eq!(start.tracks, Tracks { video: false, audio: true });
+    assert_eq!(start.headers.bodies().map(|(kind, _)| kind).collect::<Vec<_>>(), [TagKind::Audio]);
+    assert!(writer.stream().facts().video.is_none());
+}
