@@ -219,7 +219,7 @@ function showState(state, why) {
     begin();
   }
   if (state === "lost") {
-    notice("The connection to the server is lost.", `${why || "Nobody answers at that address."} Trying again.`);
+    notice("The connection to the server is lost.", `${why} Trying again.`);
   }
   if (state === "refused") finish("The server refuses this.", new Error(why || "It gave no reason."));
 }

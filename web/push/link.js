@@ -58,7 +58,8 @@ export class PushLink {
       }
       const wait = RETRY_MS[Math.min(this.#retry, RETRY_MS.length - 1)];
       this.#retry += 1;
-      this.events.state("lost", event.reason);
+      const silent = this.stats.connects > 0 ? "The network or the server ended it." : "Nobody answers at that address.";
+      this.events.state("lost", event.reason || silent);
       this.#timer = setTimeout(() => this.#connect(), wait);
     };
   }
