@@ -8,10 +8,12 @@
 
 mod badinput;
 mod chain;
+mod corpus;
 mod crowd;
 mod demo;
 mod harness;
 mod misuse;
 mod push;
+mod relay;
 mod restart;
 mod upstream;
