@@ -237,6 +237,15 @@ struct FileGatewayFlags {
     /// Serve this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]
     root: Option<String>,
+    /// Fetch files that are not there from here, http://host:port/prefix; given again, the next one to try.
+    #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    upstream: Vec<String>,
+    /// Keep fetched files in this folder [default: /var/cache/uringcast].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<String>,
+    /// Log requests to this file; "-" is standard output [default: off].
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
 }
 
 /// A value parser that checks the text and keeps it: the layers hold text.
@@ -288,6 +297,10 @@ impl Given {
     fn file_gateway(&mut self, flags: &FileGatewayFlags) {
         self.add("--listen", &["file_gateway.listen"], flags.listen.as_ref());
         self.add("--root", &["file_gateway.root"], flags.root.as_ref());
+        let upstream = (!flags.upstream.is_empty()).then(|| flags.upstream.join(","));
+        self.add("--upstream", &["file_gateway.upstream"], upstream.as_ref());
+        self.add("--cache", &["file_gateway.cache"], flags.cache.as_ref());
+        self.add("--access-log", &["access_log.path"], flags.access_log.as_ref());
     }
 
     fn viewers(&mut self, flags: &ViewerFlags, role: Role) {

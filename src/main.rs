@@ -53,9 +53,6 @@ fn main() -> ExitCode {
 }
 
 fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
-    if role == Role::FileGateway {
-        return Err(Fatal::Other("the file gateway is not built yet; the other roles are".to_owned()));
-    }
     let (log_level, _guard) = logging::start(&config.log, config.log_format).map_err(Fatal::Other)?;
     for advice in probe()?.advice {
         tracing::warn!("{advice}");

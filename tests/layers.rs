@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("uring", &["memory"]),
     ("config", &[]),
     ("server", &["config", "live", "media", "memory", "protocol", "uring"]),
-    ("control", &["config", "protocol", "server"]),
+    ("control", &["config", "live", "media", "memory", "protocol", "server"]),
     ("tools", &["media", "protocol"]),
     ("cli", &["config", "tools"]),
 ];

@@ -29,7 +29,12 @@ impl Config {
         self.check_times()?;
         self.check_sizes()?;
         named("origin.data", &self.origin.data)?;
-        named("file_gateway.root", &self.file_gateway.root)
+        named("file_gateway.root", &self.file_gateway.root)?;
+        named("file_gateway.cache", &self.file_gateway.cache)?;
+        match self.access_log.sample {
+            0 => Err(("access_log.sample", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() })),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what the role needs: an upstream for a gateway, one port a listener.
@@ -82,10 +87,12 @@ impl Config {
             ("flv_gateway.linger", gateway.linger),
             ("flv_gateway.wait", gateway.wait),
             ("flv_gateway.gap", gateway.gap),
+            ("file_gateway.stale", self.file_gateway.stale),
         ] {
             bounded(key, time)?;
         }
         for (key, time) in [
+            ("recording.segment", self.recording.segment),
             ("origin.silence", origin.silence),
             ("origin.stale", origin.stale),
             ("flv_gateway.silence", gateway.silence),
@@ -93,6 +100,9 @@ impl Config {
             ("live.lag_time", self.live.lag_time),
             ("live.stall", self.live.stall),
             ("limits.request_time", self.limits.request_time),
+            ("limits.keep_alive", self.limits.keep_alive),
+            ("limits.send_time", self.limits.send_time),
+            ("file_gateway.playlist_life", self.file_gateway.playlist_life),
         ] {
             bounded(key, time)?;
             if time < Duration::from_millis(100) {
@@ -114,6 +124,19 @@ impl Config {
         if live.gop_frames == 0 {
             return Err(("live.gop_frames", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() }));
         }
+        let files = &self.file_gateway;
+        within("file_gateway.cache_file", files.cache_file, MIB, usize::MAX)?;
+        if files.cache_size < files.cache_file {
+            let min = format!(
+                "file_gateway.cache_file ({}), and a whole file must fit",
+                format_size(files.cache_file)
+            );
+            return Err((
+                "file_gateway.cache_size",
+                Rule::TooSmall { is: format_size(files.cache_size), min },
+            ));
+        }
+        within("recording.window", self.recording.window, 3, 1000)?;
         within("limits.request_head", limits.request_head, KIB, MIB)?;
         within("limits.sndbuf", limits.sndbuf, 4 * KIB, 256 * MIB)?;
         within("limits.notsent_lowat", limits.notsent_lowat, KIB, 256 * MIB)
@@ -196,6 +219,8 @@ mod tests {
         assert_eq!(broken(|c| c.drain = Duration::from_secs(86_401)).0, "drain");
         assert_eq!(broken(|c| c.limits.request_head = 100).0, "limits.request_head");
         assert_eq!(broken(|c| c.loops = 5000).0, "loops");
+        assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
+        assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
         assert_eq!(broken(|c| c.log = "uringcast=loud".to_owned()).0, "log");
         assert_eq!(broken(|c| c.origin.data = "".into()).0, "origin.data");
     }

@@ -9,14 +9,15 @@ mod error;
 pub mod load;
 pub mod units;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{LogFormat, Record, Remote, SendPath, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, Remote, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -94,6 +95,10 @@ pub struct Config {
     pub flv_gateway: FlvGateway,
     /// The role that serves files.
     pub file_gateway: FileGateway,
+    /// The log of requests for files and pages, in every role.
+    pub access_log: AccessLog,
+    /// How streams are recorded.
+    pub recording: Recording,
     /// Bounds of live streams and their viewers, in every role.
     pub live: Live,
     /// Bounds of connections, in every role.
@@ -153,6 +158,8 @@ pub struct Origin {
     pub data: PathBuf,
     /// What is recorded of every stream.
     pub record: Record,
+    /// What is recorded of the streams of an app instead, by the app's name.
+    pub record_apps: BTreeMap<String, Record>,
     /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
     #[serde(with = "units::duration")]
     pub flush: Duration,
@@ -208,6 +215,63 @@ pub struct FileGateway {
     pub listen: SocketAddr,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
+    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// The folder that fetched files are kept in.
+    pub cache: PathBuf,
+    /// Bytes that the folder may hold.
+    #[serde(with = "units::size")]
+    pub cache_size: usize,
+    /// The largest file that is fetched, in bytes.
+    #[serde(with = "units::size")]
+    pub cache_file: usize,
+    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
+    #[serde(with = "units::duration")]
+    pub playlist_life: Duration,
+    /// How long old files are served while no upstream answers.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
+}
+
+/// The log of requests for files and pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The file, or `-` for standard output; `None` (written "off"): none.
+    #[serde(with = "units::path_or_off")]
+    pub path: Option<PathBuf>,
+    /// How its lines look.
+    pub format: AccessFormat,
+    /// One request in so many is written.
+    pub sample: u64,
+    /// Peers whose `X-Real-IP` is believed.
+    #[serde(with = "units::hosts")]
+    pub proxies: Vec<IpAddr>,
+}
+
+/// How streams are recorded, and how long recordings are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// A segment ends at the first keyframe at or behind this.
+    #[serde(with = "units::duration")]
+    pub segment: Duration,
+    /// Segments that live playlists name.
+    pub window: usize,
+    /// Whether a segment is on the disk itself, not only in the kernel's memory, before a playlist names it.
+    pub sync: bool,
+    /// Takes that ended longer ago are removed; zero keeps them.
+    #[serde(with = "units::duration")]
+    pub keep_time: Duration,
+    /// The oldest takes are removed beyond so many bytes of recordings; 0: no limit.
+    #[serde(with = "units::size")]
+    pub keep_size: usize,
+    /// The oldest takes are removed, and then nothing is recorded, while less is free on the disk.
+    #[serde(with = "units::size")]
+    pub min_free: usize,
+    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
+    pub hook: Hook,
 }
 
 /// Bounds of live streams and their viewers.
@@ -251,6 +315,12 @@ pub struct Limits {
     /// How long a request's head or a handshake may take.
     #[serde(with = "units::duration")]
     pub request_time: Duration,
+    /// How long a connection for files and pages may stay without a request.
+    #[serde(with = "units::duration")]
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of a file or page that is sent to it.
+    #[serde(with = "units::duration")]
+    pub send_time: Duration,
     /// The kernel's send buffer of a connection, in bytes.
     #[serde(with = "units::size")]
     pub sndbuf: usize,
@@ -277,6 +347,8 @@ impl Default for Config {
             origin: Origin::default(),
             flv_gateway: FlvGateway::default(),
             file_gateway: FileGateway::default(),
+            access_log: AccessLog::default(),
+            recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
             forward: Vec::new(),
@@ -293,6 +365,7 @@ impl Default for Origin {
             web: (ANY, 80).into(),
             data: "/var/lib/uringcast".into(),
             record: Record::default(),
+            record_apps: BTreeMap::new(),
             flush: Duration::ZERO,
             wait: SECOND * 5,
             gap: SECOND * 10,
@@ -319,7 +392,37 @@ impl Default for FlvGateway {
 
 impl Default for FileGateway {
     fn default() -> Self {
-        Self { listen: (ANY, 8100).into(), root: "/var/lib/uringcast".into() }
+        Self {
+            listen: (ANY, 8100).into(),
+            root: "/var/lib/uringcast".into(),
+            upstream: Vec::new(),
+            cache: "/var/cache/uringcast".into(),
+            cache_size: 10 * 1024 * MIB,
+            cache_file: 1024 * MIB,
+            playlist_life: SECOND,
+            stale: SECOND * 60,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        let proxies = vec![LOOPBACK.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { path: None, format: AccessFormat::default(), sample: 1, proxies }
+    }
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            segment: SECOND * 4,
+            window: 6,
+            sync: true,
+            keep_time: Duration::ZERO,
+            keep_size: 0,
+            min_free: 512 * MIB,
+            hook: Hook::Nobody,
+        }
     }
 }
 
@@ -344,10 +447,19 @@ impl Default for Limits {
             connections: 0,
             request_head: 16 * KIB,
             request_time: SECOND * 10,
+            keep_alive: SECOND * 75,
+            send_time: SECOND * 60,
             sndbuf: 512 * KIB,
             notsent_lowat: 128 * KIB,
             send_path: SendPath::Auto,
         }
+    }
+}
+
+impl Origin {
+    /// What is recorded of the streams of `app`.
+    pub fn record_of(&self, app: &str) -> Record {
+        self.record_apps.get(app).copied().unwrap_or(self.record)
     }
 }
 

@@ -4,7 +4,8 @@
 //! what to write instead. Nothing here resolves names or opens anything.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,6 +54,18 @@ pub enum UnitError {
     /// Not a kind of recording.
     #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
     Record {
+        /// What was written.
+        text: String,
+    },
+    /// Not a form of the access log.
+    #[error("{text:?} is not a form of the access log: write \"combined\" or \"json\"")]
+    AccessFormat {
+        /// What was written.
+        text: String,
+    },
+    /// Not the address of a host.
+    #[error("{text:?} is not a list of addresses: write \"127.0.0.1,::1\"")]
+    Hosts {
         /// What was written.
         text: String,
     },
@@ -273,6 +286,13 @@ pub struct Record {
     pub fmp4: bool,
 }
 
+impl Record {
+    /// Whether anything is recorded.
+    pub fn is_any(self) -> bool {
+        self.flv || self.hls || self.fmp4
+    }
+}
+
 impl FromStr for Record {
     type Err = UnitError;
 
@@ -318,6 +338,44 @@ pub enum SendPath {
     Pages,
 }
 
+/// Who is told of finished files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A server gets a POST.
+    Http(Upstream),
+    /// A command, as a shell reads it.
+    Command(String),
+}
+
+impl FromStr for Hook {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::Nobody);
+        }
+        // A URL of another scheme is a slip, no command.
+        if text.contains("://") && !text.contains(char::is_whitespace) {
+            return text.parse().map(Self::Http);
+        }
+        Ok(Self::Command(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Http(url) => url.fmt(f),
+            Self::Command(command) => f.write_str(command),
+        }
+    }
+}
+
 /// How log lines look on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -344,6 +402,37 @@ impl fmt::Display for LogFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// How lines of the access log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// As nginx and Apache write it, which every tool reads.
+    #[default]
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for AccessFormat {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "combined" => Ok(Self::Combined),
+            "json" => Ok(Self::Json),
+            _ => Err(UnitError::AccessFormat { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for AccessFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Combined => "combined",
             Self::Json => "json",
         })
     }
@@ -411,6 +500,26 @@ written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });
 
+written!(path_or_off, Option<PathBuf>, "a path or \"off\"", parse_path_or_off, |path| {
+    path.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
+});
+written!(hosts, Vec<IpAddr>, "a list of addresses", parse_hosts, |list| {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+});
+
+/// Parses a path, or `off`.
+///
+/// # Errors
+/// None: any other text is a path.
+pub fn parse_path_or_off(text: &str) -> Result<Option<PathBuf>, UnitError> {
+    Ok((text != "off").then(|| text.into()))
+}
+
+fn parse_hosts(text: &str) -> Result<Vec<IpAddr>, UnitError> {
+    let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::parse);
+    hosts.collect::<Result<_, _>>().map_err(|_| UnitError::Hosts { text: text.to_owned() })
+}
+
 fn parse_upstreams(text: &str) -> Result<Vec<Upstream>, UnitError> {
     text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
 }
@@ -445,7 +554,9 @@ impl<'de> Deserialize<'de> for Remote {
     }
 }
 
+by_text!(Hook, "an http:// URL or a command");
 by_text!(LogFormat, "\"text\" or \"json\"");
+by_text!(AccessFormat, "\"combined\" or \"json\"");
 
 #[cfg(test)]
 mod tests {
@@ -525,6 +636,15 @@ mod tests {
         {
             assert!(matches!(text.parse::<Remote>(), Err(UnitError::Remote { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn hooks() {
+        for text in ["", "http://127.0.0.1:9000/hook", "/usr/bin/notify --file http://x"] {
+            assert_eq!(text.parse::<Hook>().unwrap().to_string(), text);
+        }
+        assert!(matches!("/bin/true".parse(), Ok(Hook::Command(_))));
+        assert!("https://x/".parse::<Hook>().is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::file_metrics;
 use crate::server::Protocol;
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
 use crate::server::shared::{RoleState, Shared, Source};
@@ -43,8 +44,9 @@ impl Metrics {
     /// The page of a scrape.
     pub fn render(&self, shared: &Shared) -> String {
         collect(shared);
+        let streams = file_metrics::collect_streams(shared);
         self.0.run_upkeep();
-        self.0.render()
+        self.0.render() + &streams
     }
 }
 
@@ -70,7 +72,10 @@ fn describe() {
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
     describe_counter!("uringcast_pull_failures_total", "Pulls from an upstream that failed");
+    describe_gauge!("uringcast_connections", "Connections now");
+    file_metrics::describe();
     describe_histogram!("uringcast_first_picture_seconds", "From a viewer's request to its first picture");
+    super::recorder::describe();
 }
 
 fn collect(shared: &Shared) {
@@ -90,7 +95,7 @@ fn collect(shared: &Shared) {
 }
 
 /// Chooses one of the counters of a role.
-type Pick<'a> = &'a dyn Fn(&RoleCounters) -> &Counter;
+pub(super) type Pick<'a> = &'a dyn Fn(&RoleCounters) -> &Counter;
 
 fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
     let name = role.name;
@@ -106,6 +111,7 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
             let publishers = sum(&|counters| &counters.publishers);
             gauge!("uringcast_publishers", "role" => name).set(float(publishers));
         }
+        Source::Nowhere => {}
         Source::Upstreams(upstreams) => {
             gauge!("uringcast_pulls", "role" => name).set(float(sum(&|counters| &counters.pulls)));
             counter!("uringcast_pull_failures_total", "role" => name)
@@ -117,6 +123,10 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
             }
         }
     }
+    if role.files.is_some() {
+        file_metrics::collect(name, sum);
+    }
+    gauge!("uringcast_connections", "role" => name).set(float(sum(&|counters| &counters.connections)));
     gauge!("uringcast_streams", "role" => name).set(float(role.directory.len() as u64));
     for (place, reason) in FAREWELLS.into_iter().enumerate() {
         counter!("uringcast_viewers_left_total", "role" => name, "reason" => reason)
@@ -139,6 +149,6 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "as Prometheus has it")]
-fn float(n: u64) -> f64 {
+pub(super) fn float(n: u64) -> f64 {
     n as f64
 }

@@ -1,10 +1,14 @@
-//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic.
+//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic,
+//! the recorder.
 //!
 //! It reads what the loops count and posts messages to them. A stall here never touches a loop.
 
 mod admin;
+mod fetch;
+mod file_metrics;
 pub mod logging;
 pub mod metrics;
+mod recorder;
 mod traffic;
 
 use std::net::SocketAddr;
@@ -16,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::config::load::Sources;
 use crate::config::{Config, Role};
+use crate::server::files;
 use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
 use metrics::Metrics;
@@ -24,6 +29,8 @@ use metrics::Metrics;
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// How often the names of upstreams are looked up again.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How often it is looked whether a folder that is served has come or was replaced.
+const FOLDERS: Duration = Duration::from_secs(1);
 
 /// What the side thread works with.
 #[derive(Debug)]
@@ -68,9 +75,16 @@ pub fn run(control: Control) {
         tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
         tokio_uring::spawn(keep_alive(Rc::clone(&control)));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
+        fetch::start(&control);
+        tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control)));
+        tokio_uring::spawn(reopen_logs(Rc::clone(&control)));
+        let recorder = recorder::Recorder::start(&control);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         until_told_to_end(&control).await;
+        if let Some(recorder) = recorder {
+            recorder.stop().await;
+        }
     });
 }
 
@@ -103,6 +117,9 @@ async fn until_told_to_end(control: &Control) {
     control.server.stop();
     // A loop that hangs must not keep the process.
     let _ = tokio::time::timeout(Duration::from_secs(3), finished(control)).await;
+    if let Some(log) = control.server.shared.access_log.get() {
+        log.finish();
+    }
 }
 
 async fn finished(control: &Control) {
@@ -128,6 +145,25 @@ async fn resolve(control: Rc<Control>) {
         tokio::time::sleep(RESOLVE).await;
         let shared = std::sync::Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || resolve_upstreams(&shared)).await;
+    }
+}
+
+/// Opens the access log anew at each SIGUSR1: it was moved away.
+async fn reopen_logs(control: Rc<Control>) {
+    let Ok(mut told) = signal(SignalKind::user_defined1()) else { return };
+    while told.recv().await.is_some() {
+        if let Some(log) = control.server.shared.access_log.get() {
+            log.reopen();
+        }
+    }
+}
+
+/// Sees to it that the folders that are served are the ones of that name now.
+async fn watch_folders(control: Rc<Control>) {
+    loop {
+        tokio::time::sleep(FOLDERS).await;
+        let shared = std::sync::Arc::clone(&control.server.shared);
+        let _ = tokio::task::spawn_blocking(move || files::refresh(&shared)).await;
     }
 }
 

@@ -189,11 +189,10 @@ impl Cursor {
         }
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);
-        let behind = head - self.at;
-        let late = self.lag(held, head_time);
         let dropped = self.at < index.tail();
-        let newer = index.newest_start(head, true).is_some_and(|start| start.at > self.at);
-        if dropped || (newer && (behind > lag.bytes || late > lag.time)) {
+        let lags = head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
+        let newer = || index.newest_start(head, true).is_some_and(|start| start.at > self.at);
+        if dropped || (lags && newer()) {
             let to = self.tag_end(held);
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };

@@ -101,6 +101,47 @@ impl Tag {
     }
 }
 
+/// A tag that somebody else holds, as it stands in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagRef<'a> {
+    /// What the tag carries.
+    pub kind: TagKind,
+    /// Decoding time in milliseconds; wraps at 2^32.
+    pub timestamp: u32,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl TagRef<'_> {
+    /// What the tag means to a log.
+    pub fn class(&self) -> Class {
+        classify(self.kind, self.body)
+    }
+
+    /// A copy that holds its own bytes.
+    pub fn to_tag(&self) -> Tag {
+        Tag { kind: self.kind, timestamp: self.timestamp, body: Bytes::copy_from_slice(self.body) }
+    }
+}
+
+/// The whole tags at the front of some bytes that begin with one; ends before the first that is cut off or of
+/// no known kind.
+#[derive(Clone, Debug)]
+pub struct Tags<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = TagRef<'a>;
+
+    fn next(&mut self) -> Option<TagRef<'a>> {
+        let (header, rest) = self.0.split_first_chunk::<TAG_HEADER>()?;
+        let &[first, s2, s1, s0, t2, t1, t0, t3, _, _, _] = header;
+        let kind = TagKind::from_type(first)?;
+        let (body, rest) = rest.split_at_checked(u32::from_be_bytes([0, s2, s1, s0]) as usize)?;
+        self.0 = rest.get(TAG_TRAILER..)?;
+        Some(TagRef { kind, timestamp: u32::from_be_bytes([t3, t2, t1, t0]), body })
+    }
+}
+
 /// Classifies a body by its first bytes: FLV 10.1 E.4.2/E.4.3, Enhanced RTMP v2 `ExVideoTagHeader` and
 /// `ExAudioTagHeader`, and the codec id 12 dialect of HEVC, which is laid out like AVC.
 pub fn classify(kind: TagKind, body: &[u8]) -> Class {

@@ -17,8 +17,15 @@ pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
     };
     let own = &shared.addresses;
     let gateway = if role == Role::FlvGateway { "listen" } else { "gateway" };
-    let addresses =
-        [("rtmp", own.rtmp), ("flv", own.flv), ("web", own.web), (gateway, own.gateway), ("admin", admin)];
+    let files = if role == Role::FileGateway { "listen" } else { "files" };
+    let addresses = [
+        ("rtmp", own.rtmp),
+        ("flv", own.flv),
+        ("web", own.web),
+        (gateway, own.gateway),
+        (files, own.files),
+        ("admin", admin),
+    ];
     let mut line = format!("ready role={name}");
     for (name, address) in addresses {
         if let Some(address) = address {

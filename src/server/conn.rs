@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 
 use super::fanout::ViewerId;
+use super::files::Client;
 use super::play::Play;
 use super::publish::Publisher;
 use super::pull::PullId;
@@ -34,6 +35,13 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// Whether a file client's answer is on its way; other bytes go through [`Outbox`].
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(&self.kind, Kind::Client(client) if client.is_answered())
+    }
+}
+
 /// What a connection is at present.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -41,6 +49,8 @@ pub(super) enum Kind {
     Publisher(Box<Publisher>),
     /// Sends HTTP requests.
     Request(Box<RequestReader>),
+    /// Asks for files and pages.
+    Client(Box<Client>),
     /// Asked for a stream that is not there yet.
     Waiting(Box<Play>),
     /// Watches.

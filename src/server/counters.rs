@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::files::counters::FileCounters;
 use super::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
 
@@ -33,6 +34,8 @@ pub const FAREWELLS: [&str; 6] = ["stream-ended", "too-slow", "stalled", "broken
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct RoleCounters {
+    /// Connections now.
+    pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
     /// Accepts that the kernel refused, for want of descriptors most likely.
@@ -63,6 +66,8 @@ pub struct RoleCounters {
     pub farewells: [Counter; FAREWELLS.len()],
     /// Connections closed because the peer broke its protocol.
     pub bad_peers: Counter,
+    /// Requests for files and pages.
+    pub files: FileCounters,
     first_picture: metrics::Histogram,
 }
 
@@ -70,6 +75,7 @@ impl RoleCounters {
     /// All zero; the time to a viewer's first picture goes to `first_picture`, in seconds.
     pub fn new(first_picture: metrics::Histogram) -> Self {
         Self {
+            connections: Counter::default(),
             accepted: Counter::default(),
             accept_failures: Counter::default(),
             turned_away: Counter::default(),
@@ -85,6 +91,7 @@ impl RoleCounters {
             skipped_bytes: Counter::default(),
             farewells: Default::default(),
             bad_peers: Counter::default(),
+            files: FileCounters::default(),
             first_picture,
         }
     }

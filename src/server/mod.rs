@@ -8,6 +8,7 @@
 //! | `conn` | a connection and what it waits for |
 //! | `publish` | RTMP publishers |
 //! | `request`, `pages`, `api` | HTTP requests and their answers |
+//! | `files` | static files: the file gateway, and the origin's web listener |
 //! | `play` | from a request to a viewer, and back when there is no stream |
 //! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
 //! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
@@ -20,8 +21,11 @@ pub mod announce;
 mod api;
 mod clip;
 mod conn;
+#[cfg(test)]
+mod cost;
 pub mod counters;
 mod fanout;
+pub mod files;
 mod pace;
 mod pages;
 mod play;

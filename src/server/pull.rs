@@ -149,7 +149,7 @@ impl<E: Engine> Worker<E> {
     fn upstreams(&self, role: usize) -> &[UpstreamState] {
         match &self.role(role).source {
             Source::Upstreams(upstreams) => upstreams,
-            Source::Publishers => &[],
+            Source::Publishers | Source::Nowhere => &[],
         }
     }
 

@@ -113,7 +113,7 @@ impl<E: Engine> Worker<E> {
         if request.method == Method::Head { head.into() } else { [&head[..], &body[..]].concat().into() }
     }
 
-    fn answer_play(&mut self, conn: &mut Conn, request: &Request, path: &str) -> Fate {
+    pub(super) fn answer_play(&mut self, conn: &mut Conn, request: &Request, path: &str) -> Fate {
         let key = match StreamKey::parse(path.trim_start_matches('/')) {
             Ok(key) => key,
             Err(error) => {

@@ -1,21 +1,25 @@
 //! What all loops of a process share: roles, their directories, and the way to each other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::counters::RoleCounters;
+use super::files::Site;
+use super::files::proxy::Fetched;
+use super::files::writer::LogQueue;
 use super::view::Policy;
-use crate::config::{self, Config, Upstream};
+use crate::config::{self, Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::{Directory, Republish};
 use crate::live::log::Retention;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
+use crate::protocol::http::RelPath;
 use crate::uring::Millis;
 use crate::uring::mailbox::Postbox;
 
@@ -37,6 +41,15 @@ pub enum Message {
         stream: Arc<Stream>,
         /// The HTTP status for those who have had nothing of it.
         status: u16,
+    },
+    /// A file that was wanted from an upstream is there, or is not.
+    Fetched {
+        /// The role it was wanted for.
+        role: usize,
+        /// The file.
+        path: RelPath,
+        /// What became of it.
+        outcome: Fetched,
     },
     /// The publisher of the stream of that id is to give it up: another one takes it over.
     GiveUp(u64),
@@ -60,6 +73,8 @@ pub enum Source {
     Publishers,
     /// Upstreams that are pulled from, in order of preference.
     Upstreams(Vec<UpstreamState>),
+    /// There are none: it serves files.
+    Nowhere,
 }
 
 impl Source {
@@ -92,6 +107,8 @@ pub struct RoleState {
     pub directory: Directory,
     /// Where they come from.
     pub source: Source,
+    /// The files that it serves.
+    pub files: Option<Site>,
     pub(super) policy: Policy,
     /// How long a viewer waits for a stream that is not there.
     pub(super) wait: Millis,
@@ -126,6 +143,8 @@ pub struct Addresses {
     pub web: Option<SocketAddr>,
     /// The FLV gateway.
     pub gateway: Option<SocketAddr>,
+    /// The file gateway.
+    pub files: Option<SocketAddr>,
 }
 
 /// What all loops share.
@@ -153,6 +172,8 @@ pub struct Shared {
     pub beats: Vec<AtomicU64>,
     /// Per loop, the milliseconds that no window is shorter than at present.
     pub floors: Vec<AtomicU64>,
+    /// Where the access log goes, if there is one.
+    pub access_log: OnceLock<LogQueue>,
     pub(super) phase: AtomicU8,
 }
 
@@ -182,6 +203,7 @@ impl Shared {
             posts,
             addresses,
             started,
+            access_log: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -230,8 +252,8 @@ fn republish(origin: &config::Origin) -> Republish {
     }
 }
 
-/// The roles that a configuration asks for: `(origin, gateway)`.
-pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Arena>) -> Vec<RoleState> {
+/// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
+pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
     let retention = Retention {
@@ -243,12 +265,13 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
     let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
     let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
     let mut roles = Vec::new();
-    if origin {
+    if role.has_origin() {
         let own = &config.origin;
         roles.push(RoleState {
             name: "origin",
             directory: Directory::new(Arc::clone(arena), retention, republish(own)),
             source: Source::Publishers,
+            files: Some(Site::of_origin(own.data.clone())),
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
@@ -256,7 +279,7 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
             linger: 0,
         });
     }
-    if gateway {
+    if role.has_flv_gateway() {
         let own = &config.flv_gateway;
         let upstreams = own.upstream.iter().map(|url| UpstreamState {
             url: url.clone(),
@@ -267,11 +290,25 @@ pub(super) fn roles(config: &Config, origin: bool, gateway: bool, arena: &Arc<Ar
             name: "flv-gateway",
             directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Upstreams(upstreams.collect()),
+            files: None,
             policy: policy(own.flush),
             wait: millis(own.wait),
             gap: millis(own.gap),
             silence: millis(own.silence),
             linger: millis(own.linger),
+        });
+    }
+    if role.has_file_gateway() {
+        roles.push(RoleState {
+            name: "file-gateway",
+            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
+            source: Source::Nowhere,
+            files: Some(Site::of_gateway(config.file_gateway.root.clone())),
+            policy: policy(std::time::Duration::ZERO),
+            wait: 0,
+            gap: 0,
+            silence: 0,
+            linger: 0,
         });
     }
     roles

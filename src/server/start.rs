@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,8 +10,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::shared::{Addresses, Message, Phase, Shared, Source, roles};
-use super::worker::{Door, Speaks, Worker};
+use super::files::FILES_MAX;
+use super::files::proxy::Proxy;
+use super::files::writer::LogQueue;
+use super::shared::{Addresses, Message, Phase, RoleState, Shared, Source, roles};
+use super::worker::{Door, Room, Speaks, Worker};
 use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
 use crate::memory::Arena;
@@ -64,6 +68,30 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The file gateway's folder cannot be opened.
+    #[error("--root: cannot serve the folder {}: {error}", root.display())]
+    Root {
+        /// The folder.
+        root: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The folder for fetched files cannot be had.
+    #[error("file_gateway.cache: cannot use the folder {}: {error}", cache.display())]
+    Cache {
+        /// The folder.
+        cache: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("access_log.path: cannot write {}: {error}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Anything else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -106,23 +134,35 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
         addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
-        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http, loops, &config)?);
+        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &config)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
         let listen = config.flv_gateway.listen;
         addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http, loops, &config)?);
         follow_own_origin(&mut config, addresses.flv);
+        next_role += 1;
+    }
+    if role.has_file_gateway() {
+        let listen = config.file_gateway.listen;
+        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &config)?);
     }
     let arena = Arena::new()?;
-    let roles = roles(&config, role.has_origin(), role.has_flv_gateway(), &arena);
+    let mut roles = roles(&config, role, &arena);
+    open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
     let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
-    let descriptors = descriptors(loops);
-    let capacity = match shared.config.limits.connections {
+    if let Some(path) = &shared.config.access_log.path {
+        let queue =
+            LogQueue::open(path).map_err(|error| StartError::AccessLog { path: path.clone(), error })?;
+        shared.access_log.set(queue).expect("set once");
+    }
+    let (descriptors, files) = descriptors(loops);
+    let connections = match shared.config.limits.connections {
         0 => descriptors.capacity(),
         limit => (limit / loops).clamp(1, descriptors.capacity()),
     };
+    let room = Room { connections, files };
     resolve_upstreams(&shared);
     let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
@@ -143,7 +183,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
             for (tag, listener) in listeners {
                 engine.listen(listener, tag);
             }
-            let mut worker = Worker::new(engine, index, shared, doors, mail, capacity);
+            let mut worker = Worker::new(engine, index, shared, doors, mail, room);
             if demo && index == 0 {
                 worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
             }
@@ -152,6 +192,26 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
+}
+
+/// Opens the folders that are served and the one for fetched files. Only the file gateway alone has nothing to do
+/// without its own.
+fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<(), StartError> {
+    for state in roles {
+        let Some(site) = &mut state.files else { continue };
+        match site.open() {
+            Err(error) if role == Role::FileGateway => {
+                return Err(StartError::Root { root: config.file_gateway.root.clone(), error });
+            }
+            _ => {}
+        }
+        if matches!(state.source, Source::Nowhere) {
+            let cache = || config.file_gateway.cache.clone();
+            site.proxy = Proxy::new(&config.file_gateway)
+                .map_err(|error| StartError::Cache { cache: cache(), error })?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks up the addresses of all servers that are connected to; those that fail keep what they had.
@@ -282,19 +342,24 @@ fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
     }
 }
 
-/// How many descriptors a loop's sockets may take, and where, by the process's limit.
-fn descriptors(loops: usize) -> Descriptors {
-    /// Listeners, rings, files, the admin's connections.
+/// How many descriptors a loop's sockets may take, and where, by the process's limit; and how many files it may
+/// keep open.
+fn descriptors(loops: usize) -> (Descriptors, usize) {
+    /// Listeners, rings, recordings, the admin's connections.
     const RESERVE: u64 = 256;
     /// A limit that needs no stretching.
     const PLENTY: u64 = 1 << 18;
+    /// Of a small limit, so much goes to files.
+    const FILES_SHARE: u64 = 16;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let share = limit.saturating_sub(RESERVE) / loops as u64;
+    let files = (limit / FILES_SHARE / loops as u64).min(FILES_MAX as u64);
+    let share = (limit.saturating_sub(RESERVE) / loops as u64).saturating_sub(files);
     let direct = if limit < PLENTY { limit } else { 0 };
-    Descriptors {
+    let descriptors = Descriptors {
         process: usize::try_from(share).unwrap_or(usize::MAX),
         direct: u32::try_from(direct).unwrap_or(0),
-    }
+    };
+    (descriptors, usize::try_from(files).unwrap_or(FILES_MAX).max(8))
 }
 
 fn loop_count(configured: usize) -> usize {

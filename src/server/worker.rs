@@ -12,6 +12,7 @@ use super::clip::Clip;
 use super::conn::{Conn, Fate, Kind};
 use super::counters::RoleCounters;
 use super::fanout::{Fanout, SLICE, ViewerId};
+use super::files::{Client, Files};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
@@ -40,8 +41,19 @@ pub(super) struct Door {
 pub(super) enum Speaks {
     /// RTMP.
     Rtmp,
-    /// HTTP.
+    /// HTTP: streams.
     Http,
+    /// HTTP: pages and files.
+    Files,
+}
+
+/// What a loop may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Connections; further ones are told that it is full.
+    pub(super) connections: usize,
+    /// Open files that it keeps for the next who asks.
+    pub(super) files: usize,
 }
 
 /// Events handled before the fan-out has its turn.
@@ -65,6 +77,7 @@ pub(super) struct Worker<E: Engine> {
     pace: Pace,
     pub(super) pulls: Pulls,
     pub(super) relays: Relays,
+    pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
     /// RTMP viewers that have paused.
@@ -80,8 +93,7 @@ pub(super) struct Worker<E: Engine> {
     resting: Vec<u32>,
     next_sweep: Millis,
     next_stall_sweep: Millis,
-    /// Connections that it takes; further ones are told so.
-    capacity: usize,
+    room: Room,
     stop: bool,
 }
 
@@ -92,9 +104,10 @@ impl<E: Engine> Worker<E> {
         shared: Arc<Shared>,
         doors: Vec<Door>,
         mail: Mailbox<Message>,
-        capacity: usize,
+        room: Room,
     ) -> Self {
         let counters = Arc::clone(&shared.counters[index]);
+        let files = Files::new(&shared, room.files);
         let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
             engine,
@@ -105,6 +118,7 @@ impl<E: Engine> Worker<E> {
             pace,
             pulls: Pulls::default(),
             relays: Relays::default(),
+            files,
             waiting: HashMap::new(),
             paused: Vec::new(),
             claimants: Vec::new(),
@@ -117,7 +131,7 @@ impl<E: Engine> Worker<E> {
             resting: Vec::new(),
             next_sweep: 0,
             next_stall_sweep: 0,
-            capacity,
+            room,
             stop: false,
         }
     }
@@ -129,6 +143,7 @@ impl<E: Engine> Worker<E> {
         }
         // Others may drain for long yet: a loop that has ended does not hang.
         self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
+        self.sweep_files();
     }
 
     /// Whether it was told to stop, or to drain and nobody is left.
@@ -138,7 +153,8 @@ impl<E: Engine> Worker<E> {
 
     /// When there is something to do, whatever comes in before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip()];
+        let files = self.files.is_ready().then_some(0);
+        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip(), files];
         deadlines.into_iter().flatten().min()
     }
 
@@ -157,6 +173,7 @@ impl<E: Engine> Worker<E> {
         self.play_clips();
         self.keep_pace();
         self.fanout.flush(&mut self.engine, &self.counters);
+        self.send_files();
         if self.engine.now() >= self.next_sweep {
             self.sweep();
         }
@@ -192,6 +209,8 @@ impl<E: Engine> Worker<E> {
             }
             Event::Sent { sock, result } => self.on_sent(sock, result),
             Event::Writable { sock } => self.on_writable(sock),
+            Event::Opened { ticket, result } => self.on_opened(ticket, result),
+            Event::Loaded { ticket, result } => self.on_loaded(ticket, result),
             Event::Closed { .. } | Event::Woken => {}
         }
     }
@@ -207,9 +226,10 @@ impl<E: Engine> Worker<E> {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
                 self.paused_stream_ended(&stream.key);
             }
+            Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
             Message::GiveUp(stream) => self.on_give_up(stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
-            Message::Drain => self.engine.stop_accept(),
+            Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
     }
@@ -217,12 +237,11 @@ impl<E: Engine> Worker<E> {
     fn on_accepted(&mut self, listener: u32, sock: Sock) {
         let Door { role, speaks } = self.doors[listener as usize];
         self.counters[role].accepted.add(1);
-        let limits = &self.shared.config.limits;
+        let limits = RequestLimits::new(self.shared.config.limits.request_head);
         let kind = match speaks {
             Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp())),
-            Speaks::Http => {
-                Kind::Request(Box::new(RequestReader::new(RequestLimits::new(limits.request_head))))
-            }
+            Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
+            Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
         };
         let mut conn = Conn::new(sock, role, kind);
         if speaks == Speaks::Rtmp {
@@ -230,9 +249,18 @@ impl<E: Engine> Worker<E> {
         }
         self.add(conn);
         self.deadline(sock, self.request_time());
-        if self.open > self.capacity {
+        if self.open > self.room.connections {
             self.counters[role].turned_away.add(1);
             self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
+        }
+    }
+
+    /// Takes nobody any more; those who ask for nothing are let go.
+    fn drain(&mut self) {
+        self.engine.stop_accept();
+        let clients = self.conns.iter().flatten().filter(|conn| matches!(conn.kind, Kind::Client(_)));
+        for sock in clients.map(|conn| conn.sock).collect::<Vec<_>>() {
+            self.with(sock, Self::client_drain);
         }
     }
 
@@ -266,6 +294,7 @@ impl<E: Engine> Worker<E> {
             self.deadlines.resize(place + 1, NEVER);
         }
         debug_assert!(self.conns[place].is_none(), "a place is free before it is used again");
+        self.counters[conn.role].connections.add(1);
         self.conns[place] = Some(conn);
         self.open += 1;
     }
@@ -299,6 +328,7 @@ impl<E: Engine> Worker<E> {
     fn close(&mut self, conn: Conn, fate: Fate) {
         let (sock, role) = (conn.sock, conn.role);
         self.log_close(&conn, &fate);
+        self.counters[role].connections.sub(1);
         self.open -= 1;
         self.no_deadline(sock);
         match conn.kind {
@@ -314,6 +344,7 @@ impl<E: Engine> Worker<E> {
             }
             Kind::Relay(id) => self.relay_closed(id, sock, &fate.to_string()),
             Kind::Pull(id) => self.pull_closed(id),
+            Kind::Client(mut client) => self.client_closed(role, &mut client),
             Kind::Request(_) | Kind::Leaving => {}
         }
         self.engine.close(sock);
@@ -359,6 +390,7 @@ impl<E: Engine> Worker<E> {
         match &mut conn.kind {
             Kind::Publisher(_) => self.publisher_received(conn, data),
             Kind::Request(_) => self.request_received(conn, data),
+            Kind::Client(_) => self.client_received(conn, data),
             Kind::Viewer(..) | Kind::Waiting(_) if conn.rtmp.is_some() => self.rtmp_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
@@ -371,8 +403,10 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Fate {
-        if let Kind::Pull(id) = conn.kind {
-            self.pull_finished(id, error);
+        match (&conn.kind, error) {
+            (Kind::Pull(id), _) => self.pull_finished(*id, error),
+            (Kind::Client(_), None) => return self.client_finished(conn),
+            _ => {}
         }
         Fate::Close(error.map_or_else(|| "the peer hung up".to_owned(), |error| error.to_string()))
     }
@@ -384,6 +418,7 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| match result {
+            result if conn.is_answered() => worker.client_sent(conn, result),
             Ok(bytes) => {
                 conn.out.sent(bytes as usize);
                 worker.send_next(conn)
@@ -403,6 +438,9 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.with(sock, |worker, conn| {
+            if conn.is_answered() {
+                return worker.client_writable(conn);
+            }
             conn.out.writable();
             worker.send_next(conn)
         });
@@ -470,6 +508,7 @@ impl<E: Engine> Worker<E> {
         }
         self.sweep_pulls(now);
         self.sweep_relays(now);
+        self.sweep_files();
         if self.index == 0 {
             self.expire_streams(now);
         }
@@ -492,6 +531,7 @@ impl<E: Engine> Worker<E> {
             Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
             Kind::Viewer(..) => self.viewer_deadline(conn),
+            Kind::Client(_) => self.client_deadline(conn),
             Kind::Pull(_) | Kind::Relay(_) => Fate::Keep,
         }
     }

@@ -7,11 +7,13 @@
 //! Rules that the implementations keep:
 //! - a socket receives from its birth until it is closed; bytes arrive as [`Event::Received`];
 //! - one send at a time per socket; it completes at once, perhaps short, perhaps with [`SendError::Full`],
-//!   after which [`Engine::poll_writable`] says when to go on;
+//!   after which [`Engine::poll_writable`] says when to go on; a stretch of a file that is on a disk only
+//!   completes once it was read, without holding up anybody else;
 //! - after [`Engine::close`] a socket gives no event but [`Event::Closed`], which frees its name.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,10 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use crate::memory::Segment;
+use files::{Folder, OpenFile};
 
 mod buffers;
+pub mod files;
 pub mod mailbox;
 pub mod probe;
 pub mod ring;
@@ -85,6 +89,17 @@ pub enum Payload {
         /// First byte within it.
         from: u32,
         /// How many.
+        len: u32,
+    },
+    /// A stretch of a file, behind bytes that may be none. The stretch is not empty.
+    File {
+        /// What stands in front.
+        head: Bytes,
+        /// The file.
+        file: Rc<OpenFile>,
+        /// First byte within it.
+        from: u64,
+        /// How many, at most [`files::FILE_SEND_MAX`].
         len: u32,
     },
 }
@@ -155,6 +170,20 @@ pub enum Event<B> {
         /// The socket.
         sock: Sock,
     },
+    /// A file that was asked for is open, or cannot be had.
+    Opened {
+        /// What was said when it was asked for.
+        ticket: u64,
+        /// The file, or why not: what is no regular file counts as none.
+        result: Result<Rc<OpenFile>, Errno>,
+    },
+    /// The beginning of a file that was asked for.
+    Loaded {
+        /// What was said when it was asked for.
+        ticket: u64,
+        /// The bytes, fewer than asked for where the file ends.
+        result: Result<Bytes, Errno>,
+    },
     /// Somebody else called for this loop.
     Woken,
 }
@@ -187,6 +216,13 @@ pub trait Engine {
     fn hold(&mut self, segment: &Arc<Segment>) -> Region;
     /// The region is not needed for new sends; it goes when the last send from it is done.
     fn release(&mut self, region: Region);
+    /// Opens a regular file below a folder; [`Event::Opened`] tells how it went. `path` is relative and holds
+    /// no zero byte; what leads out of the folder is refused.
+    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64);
+    /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
+    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
+    /// Stretches of files that had to be read from a disk before they could be sent.
+    fn cold_reads(&self) -> u64;
     /// Accepts again on a listener that rests.
     fn resume_accept(&mut self, listener: u32);
     /// Stops accepting on all listeners for good and closes them.

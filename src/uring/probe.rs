@@ -114,6 +114,7 @@ fn check_operations(ring: &IoUring) -> Result<(), ProbeError> {
         ("CONNECT", opcode::Connect::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
         ("CLOSE", opcode::Close::CODE),
+        ("OPENAT2", opcode::OpenAt2::CODE),
         // Came with multishot receive, which cannot be asked for by itself.
         ("SEND_ZC", opcode::SendZc::CODE),
     ];

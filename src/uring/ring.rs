@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::buffers::{self, BufferRing, RecvBuf};
+use super::files::{self, FileSend, Folder, OpenFile, Opening, Scratch};
 use super::mailbox::EventFd;
 use super::send::{self, Chooser, Message, SEND_FLAGS, SendPath};
 use super::slab::Slab;
@@ -81,6 +82,8 @@ pub struct Uring {
     process_max: usize,
     /// Free places of the ring's table of descriptors.
     direct_free: Vec<u32>,
+    pub(super) scratch: Rc<Scratch>,
+    pub(super) cold_reads: u64,
 }
 
 #[derive(Debug)]
@@ -157,6 +160,24 @@ pub(super) enum Op {
     ReadWake {
         _value: Box<[u8; 8]>,
     },
+    OpenFile(Opening),
+    LoadFile {
+        ticket: u64,
+        _file: Rc<OpenFile>,
+        bytes: Vec<u8>,
+    },
+    /// Reads a cold stretch before it is sent.
+    ReadAhead {
+        sock: Sock,
+        send: Box<FileSend>,
+        _scratch: Rc<Scratch>,
+    },
+    /// Reads a stretch for a socket that `sendfile(2)` cannot name.
+    CopyFile {
+        sock: Sock,
+        send: Box<FileSend>,
+        bytes: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for Uring {
@@ -182,6 +203,7 @@ impl Uring {
     ) -> io::Result<Self> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
+        files::bound_workers(&ring);
         let fixed = ring.submitter().register_buffers_sparse(REGISTERED_MAX).is_ok();
         if descriptors.direct > 0 {
             ring.submitter().register_files_sparse(descriptors.direct)?;
@@ -205,6 +227,8 @@ impl Uring {
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
+            scratch: Scratch::new()?,
+            cold_reads: 0,
         };
         engine.read_wake();
         Ok(engine)
@@ -314,6 +338,16 @@ impl Uring {
                 self.events.push_back(Event::Woken);
                 self.read_wake();
             }
+            Op::OpenFile(opening) => {
+                let result = files::opened(result);
+                self.events.push_back(Event::Opened { ticket: opening.ticket, result });
+            }
+            Op::LoadFile { ticket, bytes, .. } => {
+                let result = files::filled(bytes, result).map(Bytes::from);
+                self.events.push_back(Event::Loaded { ticket, result });
+            }
+            Op::ReadAhead { sock, send, .. } => self.read_ahead_done(sock, send, result),
+            Op::CopyFile { sock, send, bytes } => self.send_copy(sock, &send, bytes, result),
         }
     }
 
@@ -380,7 +414,7 @@ impl Uring {
     }
 
     /// Counts an operation's end; `true` if the socket's user wants to hear of it.
-    fn done(&mut self, sock: Sock) -> bool {
+    pub(super) fn done(&mut self, sock: Sock) -> bool {
         let state = self.state(sock).expect("a socket stays until its last operation ended");
         state.inflight -= 1;
         if !state.closing {
@@ -444,13 +478,22 @@ impl Uring {
         if !self.done(sock) {
             return;
         }
-        self.state(sock).expect("open").sending = false;
         let result = match (u32::try_from(result), errno(result)) {
             (Ok(0), _) | (_, Some(Errno::AGAIN)) => Err(SendError::Full),
             (Ok(taken), _) => Ok(taken),
             (_, error) => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
         };
+        self.tell_sent(sock, result);
+    }
+
+    pub(super) fn tell_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
+        self.state(sock).expect("open").sending = false;
         self.events.push_back(Event::Sent { sock, result });
+    }
+
+    pub(super) fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
+        let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
     }
 
     /// All operations of a closing socket have ended: close the descriptor.
@@ -596,9 +639,9 @@ impl Engine for Uring {
         assert!(!state.sending, "one send at a time per socket");
         state.sending = true;
         match payload {
-            Payload::Bytes(bytes) => {
-                let (base, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.begin(sock, Op::Send { sock, _bytes: bytes }, |_, target| target.send(base, len));
+            Payload::Bytes(bytes) => self.send_bytes(sock, bytes),
+            Payload::File { head, file, from, len } => {
+                self.send_file(sock, FileSend { head, file, from, len, read: 0 });
             }
             Payload::Region { head, region, from, len } if head.as_slice().is_empty() => {
                 self.send_region(sock, region, from, len);
@@ -668,6 +711,26 @@ impl Engine for Uring {
         if state.inflight == 0 {
             self.forget_region(region);
         }
+    }
+
+    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64) {
+        let opening = Opening::new(ticket, Arc::clone(folder), path);
+        self.submit(Op::OpenFile(opening), |op| {
+            let Op::OpenFile(opening) = op else { unreachable!("as made") };
+            opening.entry()
+        });
+    }
+
+    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+        let bytes = Vec::with_capacity(len as usize);
+        self.submit(Op::LoadFile { ticket, _file: Rc::clone(file), bytes }, |op| {
+            let Op::LoadFile { _file: file, bytes, .. } = op else { unreachable!("as made") };
+            files::read_entry(file, 0, bytes)
+        });
+    }
+
+    fn cold_reads(&self) -> u64 {
+        self.cold_reads
     }
 
     fn resume_accept(&mut self, listener: u32) {

@@ -86,7 +86,7 @@ impl Chooser {
             (SendPath::Auto, Some(slot)) => {
                 self.large = self.large.wrapping_add(1);
                 let pays = self.history.count_ones() >= PAYS;
-                if pays || self.large % TRIAL == 0 { Way::ZeroCopy(slot) } else { Way::Copy }
+                if pays || self.large.is_multiple_of(TRIAL) { Way::ZeroCopy(slot) } else { Way::Copy }
             }
         }
     }

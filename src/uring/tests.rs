@@ -94,7 +94,7 @@ fn bytes_come_in_and_go_out() {
 
 #[test]
 fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
-    let pattern: Vec<u8> = (0..1u32 << 20).map(|n| (n * 31 >> 3) as u8).collect();
+    let pattern: Vec<u8> = (0..1usize << 20).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
     for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
         let (mut engine, address) = listening_by(mode, path);
         let mut peer = TcpStream::connect(address).unwrap();
@@ -291,4 +291,133 @@ fn sockets_beyond_the_process_share_live_in_the_ring() {
             assert_eq!(peer.read(&mut got).unwrap(), 0);
         }
     }
+}
+
+/// A file of `len` bytes that all differ from their neighbours, in a folder of its own.
+fn file_of(name: &str, len: usize) -> (std::path::PathBuf, Vec<u8>) {
+    let dir = std::env::temp_dir().join(format!("uringcast-ring-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    std::fs::write(dir.join("file"), &bytes).unwrap();
+    (dir, bytes)
+}
+
+fn open(engine: &mut Uring, dir: &std::path::Path, path: &str) -> Result<Rc<OpenFile>, Errno> {
+    let folder = Folder::open(dir).unwrap();
+    engine.open_file(&folder, path, 7);
+    drop(folder);
+    match next(engine) {
+        Event::Opened { ticket: 7, result } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_are_sent_hot_and_cold() {
+    for (round, mode) in MODES.into_iter().enumerate() {
+        let (mut engine, address) = listening(mode);
+        let mut peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let (dir, bytes) = file_of(&format!("send{round}"), 1_000_000);
+        let file = open(&mut engine, &dir, "file").unwrap();
+        assert_eq!(file.len, 1_000_000);
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).unwrap();
+            got
+        });
+        for cold in [false, true] {
+            if cold {
+                // The pages may go only when they are on the disk; if they stay, the way is the same.
+                let written = std::fs::File::open(dir.join("file")).unwrap();
+                written.sync_all().unwrap();
+                rustix::fs::fadvise(&written, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            }
+            let mut head = Bytes::from_static(b"head:");
+            let mut at = 0;
+            while at < file.len {
+                let len = u32::try_from((file.len - at).min(300_000)).unwrap();
+                let payload = Payload::File { head: head.clone(), file: Rc::clone(&file), from: at, len };
+                engine.send(sock, payload);
+                match next(&mut engine) {
+                    Event::Sent { result: Ok(taken), .. } => {
+                        let of_head = head.len().min(taken as usize);
+                        bytes::Buf::advance(&mut head, of_head);
+                        at += u64::from(taken) - of_head as u64;
+                    }
+                    Event::Sent { result: Err(SendError::Full), .. } => {
+                        engine.poll_writable(sock);
+                        assert!(matches!(next(&mut engine), Event::Writable { .. }));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        engine.close(sock);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        let once = [&b"head:"[..], &bytes[..]].concat();
+        assert!(reader.join().unwrap() == [&once[..], &once[..]].concat(), "other bytes came");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_breaks_its_send() {
+    for (round, mode) in MODES.into_iter().enumerate() {
+        let (mut engine, address) = listening(mode);
+        let _peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let (dir, _) = file_of(&format!("shrink{round}"), 100_000);
+        let file = open(&mut engine, &dir, "file").unwrap();
+        std::fs::File::options().write(true).open(dir.join("file")).unwrap().set_len(10).unwrap();
+        engine.send(sock, Payload::File { head: Bytes::new(), file, from: 50_000, len: 50_000 });
+        let expected = SendError::Broken(Errno::NODATA);
+        assert!(matches!(next(&mut engine), Event::Sent { result: Err(error), .. } if error == expected));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn the_beginning_of_a_file_is_loaded() {
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
+    let (dir, bytes) = file_of("load", 5_000);
+    let file = open(&mut engine, &dir, "file").unwrap();
+    for (len, expected) in [(4_000, &bytes[..4_000]), (9_000, &bytes[..])] {
+        engine.load_file(&file, len, 3);
+        let Event::Loaded { ticket: 3, result: Ok(loaded) } = next(&mut engine) else { panic!("not loaded") };
+        assert_eq!(loaded, expected);
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn only_regular_files_below_the_folder_are_opened() {
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Auto);
+    let (dir, _) = file_of("below", 10);
+    std::fs::create_dir(dir.join("sub")).unwrap();
+    for (target, name) in
+        [("/etc/passwd", "absolute"), ("../..", "up"), ("file", "within"), ("sub/../file", "round")]
+    {
+        std::os::unix::fs::symlink(target, dir.join(name)).unwrap();
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, dir.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+    for (name, error) in [
+        ("absolute", Errno::XDEV),
+        ("up", Errno::XDEV),
+        ("../x", Errno::XDEV),
+        ("sub", Errno::ISDIR),
+        ("pipe", Errno::NXIO),
+        ("socket", Errno::NXIO),
+        ("none", Errno::NOENT),
+        ("file/x", Errno::NOTDIR),
+    ] {
+        assert_eq!(open(&mut engine, &dir, name).err(), Some(error), "{name}");
+    }
+    for name in ["file", "within", "round"] {
+        assert_eq!(open(&mut engine, &dir, name).unwrap().len, 10, "{name}");
+    }
+    drop(socket);
+    std::fs::remove_dir_all(dir).unwrap();
 }

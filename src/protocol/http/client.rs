@@ -35,15 +35,30 @@ pub enum ResponseError {
 /// Writes a GET. `host` is the value of `Host`, `target` is already percent-encoded, `headers` are further
 /// fields. Control characters in values become blanks, and in the target and the host are left out.
 pub fn get_request(host: &str, target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    request_head("GET", host, target, headers).into_bytes()
+}
+
+/// Writes a POST of JSON, after whose answer the connection is to be closed.
+pub fn post_json(host: &str, target: &str, json: &str) -> Vec<u8> {
+    let length = json.len().to_string();
+    let headers =
+        [("Content-Type", "application/json"), ("Content-Length", length.as_str()), ("Connection", "close")];
+    let mut text = request_head("POST", host, target, &headers);
+    text.push_str(json);
+    text.into_bytes()
+}
+
+fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> String {
     let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
     let clean = |text: &str| text.replace(|c: char| c.is_control(), " ");
     let (target, host) = (plain(target), plain(host));
-    let mut text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {}\r\n", response::SERVER);
+    let mut text =
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {}\r\n", response::SERVER);
     for (name, value) in headers {
         text.push_str(&format!("{}: {}\r\n", plain(name), clean(value)));
     }
     text.push_str("\r\n");
-    text.into_bytes()
+    text
 }
 
 /// Status and fields of an answer.

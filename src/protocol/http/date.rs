@@ -13,8 +13,22 @@ const LAST: u64 = 253_402_300_799;
 /// Writes a time as `Sun, 06 Nov 1994 08:49:37 GMT`. Times beyond the year 9999 are written as its end.
 pub fn format_date(seconds: u64) -> String {
     let seconds = seconds.min(LAST);
+    let weekday = DAYS[usize::try_from(seconds / DAY % 7).unwrap_or_default()];
+    let ((year, month, day), (hour, minute, second)) = civil(seconds);
+    let month = MONTHS[month];
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Writes a time as `19941106T084937Z`, the basic form of ISO 8601: good in a file's name, and its order is that
+/// of time.
+pub fn format_stamp(seconds: u64) -> String {
+    let ((year, month, day), (hour, minute, second)) = civil(seconds.min(LAST));
+    format!("{year:04}{:02}{day:02}T{hour:02}{minute:02}{second:02}Z", month + 1)
+}
+
+/// Year, month from 0 and day from 1; hour, minute and second.
+fn civil(seconds: u64) -> ((u64, usize, u64), (u64, u64, u64)) {
     let (mut days, clock) = (seconds / DAY, seconds % DAY);
-    let weekday = DAYS[usize::try_from(days % 7).unwrap_or_default()];
     let mut year = 1970;
     while days >= year_days(year) {
         days -= year_days(year);
@@ -25,9 +39,7 @@ pub fn format_date(seconds: u64) -> String {
         days -= month_days(year, month);
         month += 1;
     }
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    let (day, month) = (days + 1, MONTHS[month]);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    ((year, month, days + 1), (clock / 3600, clock / 60 % 60, clock % 60))
 }
 
 /// Reads what [`format_date`] writes; `None` for anything else. The day of the week is not compared.
@@ -80,6 +92,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn stamps() {
+        assert_eq!(format_stamp(784_111_777), "19941106T084937Z");
+        assert_eq!(format_stamp(0), "19700101T000000Z");
+    }
 
     #[test]
     fn known_dates() {

@@ -121,6 +121,11 @@ impl HeadBuffer {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes behind the heads taken so far.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether nothing stands behind the heads taken so far.
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()

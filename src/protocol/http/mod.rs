@@ -5,14 +5,21 @@
 
 pub mod chunked;
 pub mod client;
+pub mod conditional;
 pub mod date;
 pub mod head;
+pub mod mime;
+pub mod path;
+pub mod range;
 pub mod request;
 pub mod response;
 
 pub use chunked::{ChunkError, ChunkedReader};
 pub use client::{ResponseError, ResponseHead, ResponseReader};
 pub use head::{HeadFault, Headers};
+pub use mime::{FileKind, FileType};
+pub use path::{PathError, RelPath};
+pub use range::Range;
 pub use request::{HttpError, Method, Request, RequestLimits, RequestReader};
 pub use response::{Head, error_page};
 

@@ -88,6 +88,18 @@ pub enum Method {
 }
 
 impl Method {
+    /// As it is written in a request; `-` for those that are not known.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+            Self::Other => "-",
+        }
+    }
+
     fn from_name(name: &str) -> Self {
         match name {
             "GET" => Self::Get,
@@ -139,6 +151,16 @@ impl RequestReader {
         self.buffer.extend(bytes);
         let Some(head) = self.buffer.take_head()? else { return Ok(None) };
         Request::parse(&head).map(Some)
+    }
+
+    /// Takes bytes that are looked at later: the request before them is still being answered.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.buffer.extend(bytes);
+    }
+
+    /// Bytes that wait to be looked at, or for the rest of their request.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Whether no part of a request waits for its rest.

@@ -11,6 +11,10 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The value of the `Server` field.
 pub const SERVER: &str = "uringcast";
 
+/// The lines that let every page read an answer, also its length and range.
+pub const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Expose-Headers: Content-Length, Content-Range, ETag, Date\r\n";
+
 /// The reason phrase of a status; empty for one that is not in use here.
 pub fn reason(status: u16) -> &'static str {
     match status {
@@ -93,11 +97,11 @@ impl Head {
         self.header("Connection", if keep_alive { "keep-alive" } else { "close" })
     }
 
-    /// Lets every page read the answer, also its length and range.
+    /// Appends [`CORS`].
     #[must_use]
-    pub fn cors(self) -> Self {
-        self.header("Access-Control-Allow-Origin", "*")
-            .header("Access-Control-Expose-Headers", "Content-Length, Content-Range, ETag, Date")
+    pub fn cors(mut self) -> Self {
+        self.text.push_str(CORS);
+        self
     }
 
     /// The head as it goes out, the empty line at its end included.

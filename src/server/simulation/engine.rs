@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::net::World;
 use crate::memory::Segment;
+use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 /// A loop's engine in the simulation.
@@ -67,6 +68,24 @@ impl Engine for SimEngine {
 
     fn release(&mut self, region: Region) {
         self.world.borrow_mut().release(self.at, region);
+    }
+
+    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64) {
+        let result = folder.open_file(path).map(Rc::new);
+        self.world.borrow_mut().later(self.at, Event::Opened { ticket, result });
+    }
+
+    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+        let mut bytes = vec![0; len as usize];
+        let result = file.read_at(0, &mut bytes).map(|len| {
+            bytes.truncate(len);
+            bytes.into()
+        });
+        self.world.borrow_mut().later(self.at, Event::Loaded { ticket, result });
+    }
+
+    fn cold_reads(&self) -> u64 {
+        0
     }
 
     fn resume_accept(&mut self, listener: u32) {

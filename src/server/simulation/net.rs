@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::rng::Rng;
 use crate::memory::Segment;
+use crate::uring::files::FILE_SEND_MAX;
 use crate::uring::mailbox::Wake;
 use crate::uring::{Event, Millis, Payload, Region, SendError, Sock};
 
@@ -40,6 +41,8 @@ pub(super) enum Action {
     Close(EndId),
     /// A loop's connect is decided.
     Connect(EndId),
+    /// What a loop asked of a file is known.
+    File(usize),
     /// A connection arrives at a listener.
     Knock(EndId, u16),
     /// A scripted peer can read.
@@ -149,6 +152,8 @@ pub(super) struct LoopState {
     /// Ends with completions to take.
     busy: Vec<EndId>,
     accepts: Vec<Event<Vec<u8>>>,
+    /// What was found out about files and is not told yet, in the order in which it was asked.
+    files: VecDeque<Event<Vec<u8>>>,
     pub(super) events: VecDeque<Event<Vec<u8>>>,
     pub(super) called: Arc<Call>,
 }
@@ -255,6 +260,7 @@ impl World {
             Action::Close(end) => self.complete_close(end),
             Action::Connect(end) => self.complete_connect(end),
             Action::Knock(end, port) => self.knock(end, port),
+            Action::File(at) => self.complete_file(at),
             Action::Fault => self.break_a_pull(),
             Action::Read(_) | Action::Timer(_) => return Some(action),
         }
@@ -577,6 +583,7 @@ impl World {
         assert!(!self.ends[end].shut, "no send behind a shutdown");
         match &payload {
             Payload::Bytes(bytes) => assert!(!bytes.is_empty(), "an empty send"),
+            Payload::File { len, .. } => assert!(*len > 0 && *len <= FILE_SEND_MAX, "a bounded send"),
             Payload::Region { region, from, len, .. } => {
                 let state =
                     self.loops[at].regions[region.0 as usize].as_mut().expect("a region that is held");
@@ -624,6 +631,14 @@ impl World {
                 let state = self.loops[at].regions[region.0 as usize].as_ref().expect("held");
                 chunks.push(Chunk::Region(Arc::clone(&state.segment), from, from + of_log));
             }
+            Payload::File { head, file, from, len } => {
+                let of_head = head.len().min(room);
+                chunks.push(Chunk::Bytes(head.slice(..of_head)));
+                let mut bytes = vec![0; (*len as usize).min(room - of_head)];
+                let read = file.read_at(*from, &mut bytes).expect("a file can be read");
+                bytes.truncate(read);
+                chunks.push(Chunk::Bytes(bytes.into()));
+            }
         }
         let state = &mut self.ends[end];
         chunks.retain(|chunk| chunk.len() > 0);
@@ -640,6 +655,20 @@ impl World {
             state.sends -= 1;
             self.loops[at].forget_if_done(*region);
         }
+    }
+
+    /// A loop is told something of a file after a while.
+    pub(super) fn later(&mut self, at: usize, event: Event<Vec<u8>>) {
+        self.loops[at].files.push_back(event);
+        self.within(0, 20, Action::File(at));
+    }
+
+    /// Any of the answers that are due comes first, as on threads.
+    fn complete_file(&mut self, at: usize) {
+        let last = self.loops[at].files.len() - 1;
+        let place = self.rng.size(0, last);
+        let event = self.loops[at].files.remove(place).expect("one for each action");
+        self.loops[at].accepts.push(event);
     }
 
     pub(super) fn shutdown(&mut self, at: usize, sock: Sock) {

@@ -15,12 +15,12 @@ use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::fanout::{Fanout, SLICE};
 use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
-use crate::server::worker::{Door, Speaks, Worker};
+use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
@@ -123,7 +123,12 @@ impl Simulation {
             config.flv_gateway.upstream.insert(0, upstream(NOWHERE));
         }
         let arena = Arena::new().expect("memory");
-        let roles = roles(&config, level == 0, level > 0 || with_gateway, &arena);
+        let role = match (level, with_gateway) {
+            (0, false) => Role::Origin,
+            (0, true) => Role::Demo { gateway: true },
+            _ => Role::FlvGateway,
+        };
+        let roles = roles(&config, role, &arena);
         for role in &roles {
             let Source::Upstreams(upstreams) = &role.source else { continue };
             upstreams.iter().for_each(|up| up.addresses.store(Arc::new(vec![local(up.url.port)])));
@@ -160,9 +165,10 @@ impl Simulation {
         let shared = Arc::new(shared);
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
+            let room = Room { connections: usize::MAX, files: 4 };
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, usize::MAX);
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, room);
             worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
             self.workers.push(worker);
             self.paused.push(0);

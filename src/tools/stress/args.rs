@@ -1,6 +1,7 @@
 //! What a run is asked to do.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StressError;
@@ -8,11 +9,16 @@ use super::StressError;
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StressArgs {
-    /// What to play: `http://HOST:PORT/app/name.flv` or `ws://…`
-    pub url: String,
+    /// What to play: `http://HOST:PORT/app/name.flv` or `ws://…`; several share the viewers. `{}` in one
+    /// stands for the numbers from 0 to --streams
+    #[arg(required = true)]
+    pub urls: Vec<String>,
     /// Viewers to hold
     #[arg(long, short = 'n', value_name = "N")]
     pub viewers: usize,
+    /// Streams that `{}` in a URL counts
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub streams: usize,
     /// Seconds over which they arrive
     #[arg(long, default_value_t = 5.0, value_name = "SECS", value_parser = seconds)]
     pub ramp: f64,
@@ -22,19 +28,31 @@ pub struct StressArgs {
     /// Viewers whose every tag is checked
     #[arg(long, default_value_t = 20, value_name = "K")]
     pub sample_check: usize,
+    /// Processes that share the work; 0: as many as the limit on open files makes necessary
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub processes: usize,
     /// The server's process, for its CPU and memory
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Print the report as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Write the report with its plots to a file as well
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// No progress bar
+    #[arg(long)]
+    pub quiet: bool,
+    /// This is one of several processes of a run: which one
+    #[arg(long, hide = true)]
+    pub part: Option<usize>,
 }
 
 /// A run, ready to go.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is played.
-    pub target: Target,
+    /// What is played; viewers take turns.
+    pub targets: Vec<Target>,
     /// Viewers to hold.
     pub viewers: usize,
     /// The time over which they arrive.
@@ -43,8 +61,8 @@ pub struct Options {
     pub duration: Duration,
     /// Viewers whose every tag is checked, the first ones to arrive; at least one.
     pub sampled: usize,
-    /// The server's process.
-    pub server_pid: Option<u32>,
+    /// Number of the first viewer, when others belong to other processes.
+    pub first: usize,
 }
 
 /// What is played: where to connect and what to ask for.
@@ -60,20 +78,39 @@ pub struct Target {
     pub websocket: bool,
 }
 
+/// Streams that a URL may count.
+const STREAMS_MAX: usize = 100_000;
+
 impl StressArgs {
-    /// The run these arguments ask for; resolves the URL's host.
+    /// The run these arguments ask for, or the part of it with that number out of so many; resolves the
+    /// URLs' hosts.
     ///
     /// # Errors
     /// [`StressError::Url`].
-    pub fn options(&self) -> Result<Options, StressError> {
+    pub fn options(&self, part: usize, parts: usize) -> Result<Options, StressError> {
+        let from = self.viewers * part / parts;
+        let viewers = self.viewers * (part + 1) / parts - from;
         Ok(Options {
-            target: Target::resolve(&self.url)?,
-            viewers: self.viewers,
+            targets: self.targets()?,
+            viewers,
             ramp: Duration::from_secs_f64(self.ramp),
             duration: Duration::from_secs_f64(self.duration),
-            sampled: self.sample_check.clamp(1, self.viewers.max(1)),
-            server_pid: self.server_pid,
+            sampled: self.sample_check.div_ceil(parts).clamp(1, viewers.max(1)),
+            first: from,
         })
+    }
+
+    fn targets(&self) -> Result<Vec<Target>, StressError> {
+        let mut targets = Vec::new();
+        for url in &self.urls {
+            let count = if url.contains("{}") { self.streams.min(STREAMS_MAX) } else { 1 };
+            let first = Target::resolve(&url.replace("{}", "0"))?;
+            targets.extend((0..count).map(|number| {
+                let path = first.path_of(url).replace("{}", &number.to_string());
+                Target { path, ..first.clone() }
+            }));
+        }
+        Ok(targets)
     }
 }
 
@@ -95,6 +132,12 @@ impl Target {
         let mut found = with_port.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
         let addr = found.next().ok_or(wrong("the host has no address"))?;
         Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), websocket })
+    }
+
+    /// The path of another URL on the same host.
+    fn path_of(&self, url: &str) -> String {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        rest.find('/').map_or_else(String::new, |at| rest[at..].to_owned())
     }
 
     /// The request's head.
@@ -123,6 +166,23 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn viewers_are_shared_by_streams_and_processes() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            stress: StressArgs,
+        }
+        let line = "x http://127.0.0.1:1/live/s{}.flv ws://127.0.0.1:2/live/t.flv --streams 3 -n 10";
+        let args = <Line as clap::Parser>::parse_from(line.split(' ')).stress;
+        let whole = args.options(0, 1).unwrap();
+        let paths: Vec<&str> = whole.targets.iter().map(|target| target.path.as_str()).collect();
+        assert_eq!(paths, ["/live/s0.flv", "/live/s1.flv", "/live/s2.flv", "/live/t.flv"]);
+        let parts: Vec<_> = (0..3).map(|part| args.options(part, 3).unwrap()).collect();
+        assert_eq!(parts.iter().map(|part| part.viewers).sum::<usize>(), 10);
+        assert_eq!(parts.iter().map(|part| part.first).collect::<Vec<_>>(), [0, 3, 6]);
+    }
 
     #[test]
     fn urls_are_taken_apart() {

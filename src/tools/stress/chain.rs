@@ -3,6 +3,9 @@
 //! It is a judge of the server, hence shares no code with the server's own FLV.
 
 const FILE_HEADER: usize = 13;
+/// `onStamp` and a number, in AMF0: the time of day at which a publisher sent this, in microseconds.
+const STAMP: &[u8] = b"\x02\x00\x07onStamp\x00";
+const STAMP_LEN: usize = STAMP.len() + 8;
 const TAG_HEADER: usize = 11;
 const TRAILER: usize = 4;
 /// How far a tag may stand behind the newest tag of the other kind.
@@ -58,7 +61,7 @@ enum Step {
 pub(super) struct Chain {
     step: Step,
     /// What is collected of the current header or trailer, or of the body's first bytes.
-    small: [u8; FILE_HEADER],
+    small: [u8; STAMP_LEN],
     filled: usize,
     body_left: usize,
     body_len: u32,
@@ -68,13 +71,14 @@ pub(super) struct Chain {
     had_header: [bool; 2],
     keyframes: u64,
     tags: u64,
+    stamps: Vec<u64>,
 }
 
 impl Chain {
     pub(super) const fn new() -> Self {
         Self {
             step: Step::FileHeader,
-            small: [0; FILE_HEADER],
+            small: [0; STAMP_LEN],
             filled: 0,
             body_left: 0,
             body_len: 0,
@@ -84,6 +88,7 @@ impl Chain {
             had_header: [false; 2],
             keyframes: 0,
             tags: 0,
+            stamps: Vec::new(),
         }
     }
 
@@ -100,6 +105,11 @@ impl Chain {
     /// The newest time of the leading kind.
     pub(super) fn media_time(&self) -> Option<u32> {
         self.newest[1].or(self.newest[0])
+    }
+
+    /// When the stamped tags since the last call were sent, in microseconds since 1970.
+    pub(super) fn take_stamps(&mut self) -> std::vec::Drain<'_, u64> {
+        self.stamps.drain(..)
     }
 
     /// Takes the next bytes of the chain.
@@ -146,7 +156,8 @@ impl Chain {
 
     fn end_file_header(&mut self) -> Result<(), ChainError> {
         let flags = self.small[4];
-        let fixed = self.small.starts_with(b"FLV\x01") && self.small[5..] == [0, 0, 0, 9, 0, 0, 0, 0];
+        let fixed =
+            self.small.starts_with(b"FLV\x01") && self.small[5..FILE_HEADER] == [0, 0, 0, 9, 0, 0, 0, 0];
         if !fixed || flags & !5 != 0 {
             return Err(ChainError::FileHeader);
         }
@@ -188,10 +199,10 @@ impl Chain {
         }
     }
 
-    /// Passes over the body; its first two bytes say what it is.
+    /// Passes over the body; its first bytes say what it is.
     fn pass_body(&mut self, bytes: &mut &[u8]) -> Result<(), ChainError> {
         let take = bytes.len().min(self.body_left);
-        let lead = take.min(2 - self.filled.min(2));
+        let lead = take.min(STAMP_LEN - self.filled.min(STAMP_LEN));
         self.small[self.filled..self.filled + lead].copy_from_slice(&bytes[..lead]);
         self.filled += lead;
         *bytes = &bytes[take..];
@@ -204,7 +215,10 @@ impl Chain {
     }
 
     fn judge(&mut self) -> Result<(), ChainError> {
-        let Some(track) = self.track() else { return Ok(()) };
+        let Some(track) = self.track() else {
+            self.stamps.extend(self.read_stamp());
+            return Ok(());
+        };
         let (first, second) = (self.small[0], if self.body_len > 1 { self.small[1] } else { 0xff });
         let is_header = second == 0 && if track == 1 { first & 0x0f == 7 } else { first >> 4 == 10 };
         let needs_header = if track == 1 { first & 0x0f == 7 } else { first >> 4 == 10 };
@@ -221,6 +235,14 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    fn read_stamp(&self) -> Option<u64> {
+        let number = self.small[..self.filled].strip_prefix(STAMP)?.first_chunk()?;
+        let micros = f64::from_be_bytes(*number);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time of day")]
+        let stamp = (0.0..1e18).contains(&micros).then_some(micros as u64);
+        stamp
     }
 
     fn end_trailer(&mut self) -> Result<(), ChainError> {
@@ -248,6 +270,22 @@ mod tests {
             CLIP.chunks(step).for_each(|part| chain.feed(part).unwrap());
             assert_eq!((chain.keyframes(), chain.step, chain.filled), (5, Step::TagHeader, 0));
             assert_eq!(chain.media_time(), Some(9983));
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_read_in_any_portions() {
+        let mut bytes = CLIP[..FILE_HEADER].to_vec();
+        let body = [STAMP, &1.5e15f64.to_be_bytes()].concat();
+        let len = u8::try_from(body.len()).unwrap();
+        bytes.extend([18, 0, 0, len, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(body);
+        bytes.extend([0, 0, 0, 11 + len]);
+        for step in 1..=bytes.len() {
+            let mut chain = Chain::new();
+            bytes.chunks(step).for_each(|part| chain.feed(part).unwrap());
+            assert_eq!(chain.take_stamps().collect::<Vec<_>>(), [1_500_000_000_000_000]);
+            assert_eq!(chain.take_stamps().count(), 0);
         }
     }
 

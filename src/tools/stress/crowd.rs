@@ -1,21 +1,19 @@
-//! All viewers of a run: arrive over the ramp, settle, are measured, are counted.
+//! The viewers of one process: arrive over the ramp, settle, are measured, are counted.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::Timespec;
 
-use super::procfs::{Usage, usage};
+use super::findings::{Findings, Sample};
+use super::procfs::usage;
 use super::report::{SHARE_MIN, SLACK_SECONDS};
 use super::viewer::{Fault, Viewer};
-use super::{Options, Percentiles, Report, ServerCost, StressError};
+use super::{Options, StressError};
 
-/// Files this process has open beside its viewers, and some room.
-const FILES_BESIDE: u64 = 32;
 const EVENTS: usize = 1024;
 const SCRATCH: usize = 1 << 20;
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -25,65 +23,83 @@ const CONNECTS_PER_TURN: usize = 128;
 const SETTLE_MAX: Duration = Duration::from_secs(25);
 /// Quiet time between the last arrival and the measurement: bursts of cached media are over.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The distance of samples.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// Who watches a run, and says when its measured time may begin.
+pub(super) trait Observer {
+    /// The state of the run now.
+    fn sample(&mut self, sample: Sample);
+    /// All viewers are there: may the measured time begin? Asked again and again until it says so.
+    fn may_measure(&mut self) -> bool;
+}
 
 /// A run in progress.
 pub(super) struct Crowd<'a> {
     options: &'a Options,
-    request: String,
+    observer: &'a mut dyn Observer,
+    requests: Vec<String>,
     poll: OwnedFd,
     events: Vec<Event>,
     scratch: Vec<u8>,
     began: Instant,
+    sampled_at: Instant,
+    measuring: bool,
     viewers: Vec<Viewer>,
     refused: Vec<Fault>,
     waiting: usize,
+    lost: usize,
+    /// Bytes since the run began, and since the measured time began.
+    total_bytes: u64,
     reads: u64,
     read_bytes: u64,
-}
-
-/// The state of things at one moment.
-struct Reading {
-    at: Instant,
-    server: Option<Usage>,
-    own: Option<Usage>,
+    latency: Vec<u64>,
 }
 
 impl<'a> Crowd<'a> {
-    pub(super) fn new(options: &'a Options) -> Result<Self, StressError> {
-        raise_file_limit(options.viewers)?;
+    pub(super) fn new(options: &'a Options, observer: &'a mut dyn Observer) -> Result<Self, StressError> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(os("epoll"))?;
         Ok(Self {
             options,
-            request: options.target.request(),
+            observer,
+            requests: options.targets.iter().map(super::Target::request).collect(),
             poll,
             events: Vec::with_capacity(EVENTS),
             scratch: vec![0; SCRATCH],
             began: Instant::now(),
+            sampled_at: Instant::now(),
+            measuring: false,
             viewers: Vec::with_capacity(options.viewers),
             refused: Vec::new(),
             waiting: 0,
+            lost: 0,
+            total_bytes: 0,
             reads: 0,
             read_bytes: 0,
+            latency: Vec::new(),
         })
     }
 
-    pub(super) fn run(mut self) -> Result<Report, StressError> {
-        let before = self.reading();
+    pub(super) fn run(mut self) -> Result<Findings, StressError> {
         self.arrive()?;
-        let start = self.reading();
-        (self.reads, self.read_bytes) = (0, 0);
+        while !self.observer.may_measure() {
+            self.turn()?;
+        }
+        (self.measuring, self.reads, self.read_bytes) = (true, 0, 0);
         for viewer in &mut self.viewers {
             viewer.bytes_at_start = viewer.bytes;
             viewer.media_at_start = viewer.sample().and_then(|(time, _)| time);
             viewer.stalls = 0;
         }
-        while start.at.elapsed() < self.options.duration {
+        let (start, own) = (Instant::now(), own_cpu());
+        while start.elapsed() < self.options.duration {
             self.turn()?;
         }
-        let end = self.reading();
+        let seconds = start.elapsed().as_secs_f64();
         let now = self.now();
         self.viewers.iter_mut().for_each(|viewer| viewer.close_books(now));
-        Ok(self.report(&before, &start, &end))
+        let own_cpu_seconds = own_cpu() - own;
+        Ok(Findings { own_cpu_seconds, ..self.findings(seconds) })
     }
 
     /// Opens viewers evenly over the ramp, then waits until media has come to all that are left.
@@ -120,7 +136,9 @@ impl<'a> Crowd<'a> {
 
     fn connect(&mut self, number: usize) -> Result<(), StressError> {
         let sampled = number < self.options.sampled;
-        match Viewer::connect(number, self.options.target.addr, sampled, self.now()) {
+        let number = self.options.first + number;
+        let target = number % self.options.targets.len();
+        match Viewer::connect(number, target, self.options.targets[target].addr, sampled, self.now()) {
             Ok(viewer) => {
                 let data = EventData::new_u64(self.viewers.len() as u64);
                 epoll::add(&self.poll, &viewer, data, EventFlags::OUT).map_err(os("epoll_ctl"))?;
@@ -145,6 +163,16 @@ impl<'a> Crowd<'a> {
             self.serve(index)?;
         }
         self.events = events;
+        if self.sampled_at.elapsed() >= SAMPLE {
+            self.sampled_at = Instant::now();
+            self.observer.sample(Sample {
+                at: self.began.elapsed().as_secs_f64(),
+                watching: self.viewers.len() - self.waiting - self.lost,
+                failed: self.lost + self.refused.len(),
+                bytes: self.total_bytes,
+                measuring: self.measuring,
+            });
+        }
         Ok(())
     }
 
@@ -156,22 +184,34 @@ impl<'a> Crowd<'a> {
             viewer.receive(&mut self.scratch, now)
         } else {
             let data = EventData::new_u64(index as u64);
-            let asked = viewer.ask(self.request.as_bytes());
+            let asked = viewer.ask(self.requests[viewer.target].as_bytes());
             epoll::modify(&self.poll, &*viewer, data, EventFlags::IN).map_err(os("epoll_ctl"))?;
             asked.map(|()| 0)
         };
+        let is_first_media = !had_media && viewer.first_byte.is_some();
         match result {
             Ok(len) => {
                 self.reads += u64::from(len > 0);
                 self.read_bytes += len as u64;
+                self.total_bytes += len as u64;
+                let mut stamps = viewer.take_stamps().peekable();
+                // What came before is a burst of old media.
+                if stamps.peek().is_some() {
+                    let arrived = micros_since_1970();
+                    let measuring = self.measuring;
+                    let ages = stamps.map(|sent| arrived.saturating_sub(sent)).filter(|_| measuring);
+                    self.latency.extend(ages);
+                }
             }
             Err(fault) => {
                 viewer.fault = Some(fault);
+                self.lost += usize::from(had_media || is_first_media);
                 epoll::delete(&self.poll, &*viewer).map_err(os("epoll_ctl"))?;
             }
         }
-        if !had_media && (viewer.first_byte.is_some() || viewer.fault.is_some()) {
+        if is_first_media || (!had_media && viewer.fault.is_some()) {
             self.waiting -= 1;
+            self.lost += usize::from(!is_first_media);
         }
         Ok(())
     }
@@ -180,62 +220,64 @@ impl<'a> Crowd<'a> {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn reading(&self) -> Reading {
-        let server = self.options.server_pid.and_then(|pid| usage(Some(pid)));
-        Reading { at: Instant::now(), server, own: usage(None) }
+    /// The most that any viewer of each stream got: what the others should have got.
+    fn references(&self) -> Vec<u64> {
+        let mut best = vec![0; self.options.targets.len()];
+        for viewer in &self.viewers {
+            best[viewer.target] = viewer.measured().max(best[viewer.target]);
+        }
+        best
     }
 
-    fn report(&self, before: &Reading, start: &Reading, end: &Reading) -> Report {
-        let seconds = end.at.duration_since(start.at).as_secs_f64();
-        let got = |viewer: &Viewer| viewer.bytes - viewer.bytes_at_start;
-        let reference = self.viewers.iter().filter(|v| v.is_sampled()).map(got).max().unwrap_or(0);
-        let slack = reference as f64 / seconds.max(SLACK_SECONDS) * SLACK_SECONDS;
-        let need = reference as f64 * SHARE_MIN - slack;
-        let mut report = Report {
+    fn findings(&self, seconds: f64) -> Findings {
+        let references = self.references();
+        let media_rate = self.media_rate(seconds);
+        let is_on_time = super::report::is_on_time(media_rate, seconds);
+        let slack = |reference: u64| reference as f64 / seconds.max(SLACK_SECONDS) * SLACK_SECONDS;
+        let reference_bytes = references.iter().copied().max().unwrap_or(0);
+        let mut found = Findings {
             viewers: self.options.viewers,
             seconds,
-            reference_bytes: reference,
-            slack_bytes: whole(slack),
+            reference_bytes,
+            slack_bytes: whole(slack(reference_bytes)),
             sampled: self.options.sampled,
-            media_rate: self.media_rate(seconds),
+            media_rate,
             failed: self.refused.len(),
-            bytes_per_read: self.read_bytes / self.reads.max(1),
-            first_byte_ms: Percentiles::of(self.viewers.iter().filter_map(|viewer| viewer.first_byte)),
-            first_keyframe_ms: Percentiles::of(
-                self.viewers.iter().filter_map(|viewer| viewer.first_keyframe),
-            ),
-            ..Report::default()
+            reads: self.reads,
+            read_bytes: self.read_bytes,
+            first_byte: self.viewers.iter().filter_map(|viewer| viewer.first_byte).collect(),
+            first_keyframe: self.viewers.iter().filter_map(|viewer| viewer.first_keyframe).collect(),
+            latency: self.latency.clone(),
+            worst_percent: if self.refused.is_empty() { 100.0 } else { 0.0 },
+            owed: self.refused.len() as f64 * reference_bytes as f64,
+            ..Findings::default()
         };
-        let mut counted = 0;
-        let mut worst = if self.refused.is_empty() { reference } else { 0 };
-        self.refused.iter().for_each(|fault| *report.reasons.entry(fault.to_string()).or_default() += 1);
+        self.refused.iter().for_each(|fault| *found.reasons.entry(fault.to_string()).or_default() += 1);
         for viewer in &self.viewers {
-            report.connected += usize::from(viewer.first_byte.is_some());
-            report.bytes += got(viewer);
-            report.stalls += u64::from(viewer.stalls);
-            report.sampled_tags += viewer.sample().map_or(0, |(_, tags)| tags);
-            counted += got(viewer).min(reference);
-            worst = worst.min(got(viewer));
+            let (got, reference) = (viewer.measured(), references[viewer.target]);
+            // When even the best viewer fell behind real time, all are owed more than it got.
+            let owed = reference as f64 / if is_on_time { 1.0 } else { media_rate };
+            found.connected += usize::from(viewer.first_byte.is_some());
+            found.bytes += got;
+            found.served += got.min(reference);
+            found.owed += owed;
+            found.stalls += u64::from(viewer.stalls);
+            found.sampled_tags += viewer.sample().map_or(0, |(_, tags)| tags);
+            found.worst_percent =
+                found.worst_percent.min(if owed > 0.0 { 100.0 * got as f64 / owed } else { 0.0 });
             let reason = match viewer.fault {
                 Some(fault) => fault.to_string(),
                 None if viewer.first_byte.is_none() => "no media came".to_owned(),
                 None => {
-                    report.starved += usize::from((got(viewer) as f64) < need);
+                    let need = reference as f64 * SHARE_MIN - slack(reference);
+                    found.starved += usize::from((got as f64) < need);
                     continue;
                 }
             };
-            report.failed += 1;
-            *report.reasons.entry(reason).or_default() += 1;
+            found.failed += 1;
+            *found.reasons.entry(reason).or_default() += 1;
         }
-        let due = reference as f64 / if report.is_on_time() { 1.0 } else { report.media_rate };
-        let percent = |bytes: u64, of: f64| if of > 0.0 { 100.0 * bytes as f64 / of } else { 0.0 };
-        report.served_percent = percent(counted, due * self.options.viewers as f64);
-        report.worst_percent = percent(worst, due);
-        report.server = self.server_cost(before, start, end, report.bytes);
-        if let (Some(start), Some(end)) = (start.own, end.own) {
-            report.own_cpu_percent = 100.0 * (end.cpu_seconds - start.cpu_seconds) / seconds;
-        }
-        report
+        found
     }
 
     /// Media seconds per second, of the sampled viewer that advanced most.
@@ -246,39 +288,18 @@ impl<'a> Crowd<'a> {
         });
         f64::from(advanced.max().unwrap_or(0)) / 1e3 / seconds
     }
-
-    fn server_cost(
-        &self,
-        before: &Reading,
-        start: &Reading,
-        end: &Reading,
-        bytes: u64,
-    ) -> Option<ServerCost> {
-        let (before, started, ended) = (before.server?, start.server?, end.server?);
-        let cpu_seconds = ended.cpu_seconds - started.cpu_seconds;
-        let growth = i64::try_from(ended.rss_bytes).ok()? - i64::try_from(before.rss_bytes).ok()?;
-        Some(ServerCost {
-            cpu_seconds,
-            cpu_percent: 100.0 * cpu_seconds / end.at.duration_since(start.at).as_secs_f64(),
-            cpu_seconds_per_gb: cpu_seconds / (bytes.max(1) as f64 / 1e9),
-            rss_bytes: ended.rss_bytes,
-            rss_bytes_per_viewer: growth / i64::try_from(self.viewers.len().max(1)).ok()?,
-        })
-    }
 }
 
-/// Lets this process open a file for every viewer, as far as the hard limit goes.
-fn raise_file_limit(viewers: usize) -> Result<(), StressError> {
-    let limits = getrlimit(Resource::Nofile);
-    let hard = limits.maximum.unwrap_or(u64::MAX);
-    if viewers as u64 + FILES_BESIDE > hard {
-        return Err(StressError::FileLimit { viewers, limit: hard });
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum })
-        .map_err(os("setrlimit"))
+fn micros_since_1970() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn os(what: &'static str) -> impl Fn(Errno) -> StressError {
+fn own_cpu() -> f64 {
+    usage(None).map_or(0.0, |own| own.cpu_seconds)
+}
+
+pub(super) fn os(what: &'static str) -> impl Fn(Errno) -> StressError {
     move |errno| StressError::Os { what, source: errno.into() }
 }
 

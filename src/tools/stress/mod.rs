@@ -1,6 +1,6 @@
 //! The stress tool: holds many viewers of one stream, checks what they get, says what it cost the server.
 //!
-//! One thread, one epoll. Every viewer's tag chain is checked up to its first keyframe; from there on only the
+//! One thread, one epoll, and one process unless the limit on open files is too low for that ([`fleet`]). Every viewer's tag chain is checked up to its first keyframe; from there on only the
 //! *sampled* viewers are followed tag by tag, the others' bytes are counted and thrown away in the kernel
 //! (`MSG_TRUNC`), so that the tool does not need more of the machine than the server.
 //!
@@ -9,13 +9,18 @@
 mod args;
 mod chain;
 mod crowd;
+mod findings;
+mod fleet;
 mod framing;
+mod html;
+mod monitor;
 mod procfs;
 mod report;
 mod viewer;
 
 pub use args::{Options, StressArgs, Target};
 pub use chain::ChainError;
+use monitor::Monitor;
 pub use report::{Percentiles, Report, ServerCost};
 
 use std::io::Write;
@@ -33,13 +38,19 @@ pub enum StressError {
         reason: &'static str,
     },
     /// More viewers than this process may have files open.
-    #[error("{viewers} viewers need more open files than the limit of {limit}; raise it with ulimit -n")]
+    #[error(
+        "{viewers} viewers need more processes than asked for (or than 64): each may open {limit} files; \
+         raise the limit with ulimit -n"
+    )]
     FileLimit {
         /// The number asked for.
         viewers: usize,
         /// The hard limit.
         limit: u64,
     },
+    /// One of the processes that share the viewers ended before its time.
+    #[error("a process that held a part of the viewers died")]
+    PartDied,
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Os {
@@ -50,12 +61,25 @@ pub enum StressError {
     },
 }
 
-/// Holds the viewers for as long as `options` say.
+/// Holds the viewers for as long as `args` say, in as many processes as that takes.
 ///
 /// # Errors
 /// [`StressError`], when there is nothing to report.
-pub fn run(options: &Options) -> Result<Report, StressError> {
-    crowd::Crowd::new(options)?.run()
+pub fn run(args: &StressArgs) -> Result<Report, StressError> {
+    let mut monitor = Monitor::new(args);
+    let found = match fleet::processes(args)? {
+        1 => fleet::run_alone(args, &mut monitor)?,
+        parts => fleet::run_together(args, parts, &mut monitor)?,
+    };
+    let report = Report::new(&found, monitor.cost(found.bytes));
+    if let Some(file) = &args.html {
+        let distributions =
+            html::Distributions { first_keyframe: &found.first_keyframe, latency: &found.latency };
+        let page = html::page(&report, &monitor.course, &distributions);
+        let failed = |source| StressError::Os { what: "write the page", source };
+        std::fs::write(file, page).map_err(failed)?;
+    }
+    Ok(report)
 }
 
 /// The `stress` subcommand: runs, prints the report on standard output; the code is 0 only when every viewer
@@ -64,7 +88,11 @@ pub fn run(options: &Options) -> Result<Report, StressError> {
 /// # Errors
 /// [`StressError`], and a standard output that cannot be written.
 pub fn main(args: &StressArgs) -> anyhow::Result<ExitCode> {
-    let report = run(&args.options()?)?;
+    if let Some(part) = args.part {
+        fleet::run_part(args, part, args.processes.max(1))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = run(args)?;
     let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

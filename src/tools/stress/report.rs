@@ -6,7 +6,9 @@ use std::fmt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// A viewer needs this share of what the best sampled viewer got.
+use super::findings::Findings;
+
+/// A viewer needs this share of what the best viewer of its stream got.
 pub(super) const SHARE_MIN: f64 = 0.99;
 /// Share of a second that a viewer may lag at the end: the server's flush interval is in it.
 pub(super) const SLACK_SECONDS: f64 = 0.5;
@@ -22,7 +24,7 @@ pub struct Report {
     pub failed: usize,
     /// The reasons and how often each was met.
     pub reasons: BTreeMap<String, usize>,
-    /// Viewers that stayed but got less than 99 % of the best sampled viewer's bytes.
+    /// Viewers that stayed but got less than 99 % of the bytes of their stream's best viewer.
     pub starved: usize,
     /// Stalls of more than 2 s, of all viewers.
     pub stalls: u64,
@@ -30,12 +32,12 @@ pub struct Report {
     pub seconds: f64,
     /// Bytes all viewers got in it.
     pub bytes: u64,
-    /// Those as a share of what they should have got, in percent: of what the best sampled viewer got, or, when
+    /// Those as a share of what they should have got, in percent: of what their stream's best viewer got, or, when
     /// even that one fell behind real time, would have got in time.
     pub served_percent: f64,
     /// The worst viewer's share, in percent.
     pub worst_percent: f64,
-    /// Bytes of the best sampled viewer.
+    /// Bytes of the best viewer.
     pub reference_bytes: u64,
     /// What a viewer may lag at the end without being called starved: half a second of the stream.
     pub slack_bytes: u64,
@@ -49,6 +51,8 @@ pub struct Report {
     pub first_byte_ms: Percentiles,
     /// Milliseconds from connecting to the end of the first keyframe.
     pub first_keyframe_ms: Percentiles,
+    /// Milliseconds from the publisher's stamp to the arrival, of sampled viewers; zeros without stamps.
+    pub latency_ms: Percentiles,
     /// What it cost the server, when its process is known.
     pub server: Option<ServerCost>,
     /// This tool's own share of a core, in percent.
@@ -80,7 +84,11 @@ pub struct ServerCost {
     /// Resident memory at the end.
     pub rss_bytes: u64,
     /// Its growth since before the first viewer, per viewer.
-    pub rss_bytes_per_viewer: i64,
+    pub rss_bytes_per_viewer: f64,
+    /// The same without shared memory, which the streams' logs are in.
+    pub own_bytes_per_viewer: f64,
+    /// Kernel memory of all TCP sockets of the machine at the end, this tool's own among them.
+    pub tcp_memory_bytes: u64,
 }
 
 impl Report {
@@ -91,13 +99,40 @@ impl Report {
             && self.failed == 0
             && self.starved == 0
             && self.reference_bytes > 0
-            && self.is_on_time()
+            && is_on_time(self.media_rate, self.seconds)
     }
 
-    /// The best sampled viewer kept up with the publisher.
-    pub(super) fn is_on_time(&self) -> bool {
-        self.media_rate * self.seconds + SLACK_SECONDS >= SHARE_MIN * self.seconds
+    pub(super) fn new(found: &Findings, server: Option<ServerCost>) -> Self {
+        let percentiles = |values: &[u64]| Percentiles::of(values.iter().copied());
+        Self {
+            viewers: found.viewers,
+            connected: found.connected,
+            failed: found.failed,
+            reasons: found.reasons.clone(),
+            starved: found.starved,
+            stalls: found.stalls,
+            seconds: found.seconds,
+            bytes: found.bytes,
+            served_percent: if found.owed > 0.0 { 100.0 * found.served as f64 / found.owed } else { 0.0 },
+            worst_percent: found.worst_percent,
+            reference_bytes: found.reference_bytes,
+            slack_bytes: found.slack_bytes,
+            sampled: found.sampled,
+            sampled_tags: found.sampled_tags,
+            media_rate: found.media_rate,
+            first_byte_ms: percentiles(&found.first_byte),
+            first_keyframe_ms: percentiles(&found.first_keyframe),
+            latency_ms: percentiles(&found.latency),
+            server,
+            own_cpu_percent: 100.0 * found.own_cpu_seconds / found.seconds.max(1e-3),
+            bytes_per_read: found.read_bytes / found.reads.max(1),
+        }
     }
+}
+
+/// Whether the best sampled viewer kept up with the publisher.
+pub(super) fn is_on_time(media_rate: f64, seconds: f64) -> bool {
+    media_rate * seconds + SLACK_SECONDS >= SHARE_MIN * seconds
 }
 
 impl Percentiles {
@@ -139,14 +174,17 @@ impl fmt::Display for Report {
             |name, p: &Percentiles| format!("{name} p50 {:.1} p99 {:.1} max {:.1} ms", p.p50, p.p99, p.max);
         writeln!(f, "{}", line("first byte      ", &self.first_byte_ms))?;
         writeln!(f, "{}", line("first keyframe  ", &self.first_keyframe_ms))?;
+        if self.latency_ms.max > 0.0 {
+            writeln!(f, "{}", line("latency         ", &self.latency_ms))?;
+        }
         if let Some(server) = &self.server {
             writeln!(
                 f,
-                "server           {:.3} CPU-s per GB, {:.1} % of a core, {:.1} MB resident, {} bytes a viewer",
+                "server           {:.3} CPU-s per GB, {:.1} % of a core, {:.1} MB resident, {:.0} bytes a viewer",
                 server.cpu_seconds_per_gb,
                 server.cpu_percent,
                 server.rss_bytes as f64 / 1e6,
-                server.rss_bytes_per_viewer
+                server.own_bytes_per_viewer
             )?;
         }
         writeln!(

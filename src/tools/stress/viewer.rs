@@ -13,6 +13,9 @@ use super::framing::{Chunked, Framing, FramingError, Ws};
 const HEAD_MAX: usize = 16 << 10;
 /// A viewer that gets nothing for longer has stalled once.
 const STALL_US: u64 = 2_000_000;
+/// As much as a player's socket grows to by itself: with less, bursts on loopback overflow the receive queue,
+/// and what is measured is the kernel's retransmission timer.
+const RECEIVE_BUFFER: usize = 1 << 20;
 /// Viewers from one loopback address: below the number of ephemeral ports.
 const PER_ADDRESS: usize = 20_000;
 
@@ -47,6 +50,8 @@ struct Look {
 #[derive(Debug)]
 pub(super) struct Viewer {
     socket: Socket,
+    /// Place of its stream among the run's.
+    pub(super) target: usize,
     sampled: bool,
     asked: bool,
     look: Option<Box<Look>>,
@@ -65,12 +70,19 @@ pub(super) struct Viewer {
 
 impl Viewer {
     /// Begins to connect.
-    pub(super) fn connect(number: usize, to: SocketAddr, sampled: bool, now: u64) -> Result<Self, Fault> {
+    pub(super) fn connect(
+        number: usize,
+        target: usize,
+        to: SocketAddr,
+        sampled: bool,
+        now: u64,
+    ) -> Result<Self, Fault> {
         let failed =
             |error: std::io::Error| Fault::Connect(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         let socket =
             Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(failed)?;
         if let (Some(last @ 1..), IpAddr::V4(ip)) = (u8::try_from(number / PER_ADDRESS).ok(), to.ip())
             && ip.is_loopback()
         {
@@ -86,6 +98,7 @@ impl Viewer {
         let look = Box::new(Look { head: Vec::new(), framing: None, chain: Chain::new() });
         Ok(Self {
             socket,
+            target,
             sampled,
             asked: false,
             look: Some(look),
@@ -167,6 +180,11 @@ impl Viewer {
         Ok(())
     }
 
+    /// Bytes of the measured time.
+    pub(super) const fn measured(&self) -> u64 {
+        self.bytes - self.bytes_at_start
+    }
+
     /// Counts a stall that has not ended yet.
     pub(super) fn close_books(&mut self, now: u64) {
         if self.fault.is_none() && now.saturating_sub(self.last) > STALL_US {
@@ -180,8 +198,9 @@ impl Viewer {
         Some((look.chain.media_time(), look.chain.tags()))
     }
 
-    pub(super) const fn is_sampled(&self) -> bool {
-        self.sampled
+    /// When the stamped tags were sent that came since this was asked last.
+    pub(super) fn take_stamps(&mut self) -> impl Iterator<Item = u64> {
+        self.look.as_mut().map(|look| look.chain.take_stamps()).into_iter().flatten()
     }
 }
 

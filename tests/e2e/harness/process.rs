@@ -45,6 +45,16 @@ impl Guard {
         let _ = self.child.wait();
     }
 
+    /// SIGTERM, as a supervisor ends it.
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -82,6 +92,13 @@ impl Server {
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
         command.args(args).current_dir(home);
+        // What steers the simulation is no key of the configuration.
+        std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(|name| name.as_encoded_bytes().starts_with(b"URINGCAST_"))
+            .for_each(|name| {
+                command.env_remove(name);
+            });
         let mut guard = Guard::spawn(args[0], &mut command);
         let ready = until(&format!("{} to be ready", args[0]), || {
             let found = guard.log().into_iter().find(|line| line.starts_with("ready "));

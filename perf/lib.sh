@@ -1,0 +1,146 @@
+# Shared by the measuring scripts; sourced, not run. What can be set from outside:
+#
+#   ROUNDS=5 DURATION=10     counted rounds of each row, and seconds measured in each
+#   SERVER_CORE=0 LOAD_CORE=1   the server's core, and that of the generator and the publisher
+#   SERVER=…                 another build of the server, to hold against this one
+#
+# CPU is the server's user and system time while all viewers are there; on loopback the receiver's TCP work is part
+# of it, for the server and for the raw sender alike. The generator reads as soon as bytes come.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+rounds=${ROUNDS:-5}
+duration=${DURATION:-10}
+server_core=${SERVER_CORE:-0}
+load_core=${LOAD_CORE:-1}
+target=${CARGO_TARGET_DIR:-target}/release
+server=${SERVER:-$target/uringcast}
+out=${OUT:-target/perf}
+mkdir -p "$out"
+results=$out/results.tsv
+: >"$results"
+: >"$out/reports.jsonl"
+
+for tool in ffmpeg taskset; do
+  command -v "$tool" >/dev/null || { echo "measuring needs $tool" >&2; exit 1; }
+done
+ulimit -n "$(ulimit -Hn)"
+cargo build --release --quiet --bins --examples
+
+# The publisher must be on time however busy the generator beside it is.
+first=()
+((EUID != 0)) || first=(nice -n -15)
+
+running=()
+stop() {
+  local pid
+  for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${running[@]}"; do wait "$pid" 2>/dev/null || true; done
+  running=()
+}
+trap stop EXIT
+
+# clip KBPS [LOW]: the file that is published, made once: H.264 at 25 fps, GOP 2 s, AAC.
+clip() {
+  local file=$out/clip-$1k.flv
+  [[ -s $file ]] || {
+    ffmpeg -nostdin -loglevel error -y \
+      -f lavfi -i "testsrc2=size=640x360:rate=25:duration=20" \
+      -f lavfi -i "sine=frequency=440:sample_rate=44100:duration=20" \
+      -c:v libx264 -preset veryfast -pix_fmt yuv420p -bf 0 -g 50 -keyint_min 50 -sc_threshold 0 \
+      -b:v "$(($1 - 70))k" -minrate "$(($1 - 70))k" -maxrate "$(($1 - 70))k" -bufsize "$(($1 - 70))k" \
+      -x264-params nal-hrd=cbr -c:a aac -b:a 64k -f flv "$file.part"
+    mv "$file.part" "$file"
+  }
+  echo "$file"
+}
+
+# ready LOG NAME: the value that the ready line in LOG gives for NAME.
+ready() {
+  local _ value
+  for _ in $(seq 200); do
+    value=$(sed -n "s/^ready .*\\b$2=\\([^ ]*\\).*/\\1/p" "$1" | head -n 1)
+    [[ -n $value ]] && { echo "$value"; return; }
+    sleep 0.1
+  done
+  echo "no ready line with $2= in $1:" >&2
+  tail -n 20 "$1" >&2
+  return 1
+}
+
+# start_origin CORES [FLAG…]: sets pid, rtmp and flv.
+start_origin() {
+  local cores=$1 log=$out/server.log
+  shift
+  taskset -c "$cores" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
+    --record none "$@" >/dev/null 2>"$log" &
+  pid=$!
+  running+=("$pid")
+  rtmp=$(ready "$log" rtmp)
+  flv=$(ready "$log" flv)
+}
+
+# start_publisher FILE [FLAG…]: publishes to the origin and waits for a group of pictures to be there.
+start_publisher() {
+  local log=$out/publisher.log publisher
+  "${first[@]}" taskset -c "$load_core" "$target/examples/publisher" "$1" "$rtmp" "${@:2}" >/dev/null 2>"$log" &
+  publisher=$!
+  running+=("$publisher")
+  ready "$log" streams >/dev/null
+  sleep 3
+  kill -0 "$publisher" 2>/dev/null || { echo "the publisher ended:" >&2; cat "$log" >&2; exit 1; }
+}
+
+# start_raw FILE [FLAG…]: the baseline in the server's place: sets pid and flv.
+start_raw() {
+  local log=$out/baseline.log
+  taskset -c "$server_core" "$target/examples/raw_sender" "$@" >/dev/null 2>"$log" &
+  pid=$!
+  running+=("$pid")
+  flv=$(ready "$log" listen)
+  sleep 3
+}
+
+# measure ROW WHAT VIEWERS FLAG…: one run of the generator, one line of results.
+measure() {
+  local row=$1 what=$2 n=$3 json verdict=ok
+  shift 3
+  json=$(taskset -c "$load_core" "$target/uringcast" stress --quiet --json --viewers "$n" --duration "$duration" \
+    --server-pid "$pid" "$@") || verdict=FAILED
+  echo "$json" >>"$out/reports.jsonl"
+  printf '%s\t' "$row" "$what" "$(field cpu_seconds_per_gb "$json")" "$(field own_bytes_per_viewer "$json")" \
+    "$(part first_keyframe_ms p50 "$json")" "$(part first_keyframe_ms p99 "$json")" \
+    "$(part latency_ms p50 "$json")" "$(part latency_ms p99 "$json")" "$(field cpu_percent "$json")" \
+    "$(field tcp_memory_bytes "$json")" "$(field served_percent "$json")" >>"$results"
+  printf '%s\n' "$verdict" >>"$results"
+  tail -n 1 "$results" >&2
+}
+field() { sed -n "s/.*\"$1\":\\([-0-9.e]*\\).*/\\1/p" <<<"$2"; }
+part() { sed -n "s/.*\"$1\":{[^}]*\"$2\":\\([-0-9.e]*\\).*/\\1/p" <<<"$3"; }
+
+# numbers ROW WHAT COLUMN: the values of all rounds, a line each.
+numbers() { awk -F'\t' -v r="$1" -v w="$2" -v c="$3" '$1 == r && $2 == w { print $c }' "$results"; }
+
+# spread FORMAT: median, minimum and maximum of the numbers that come in.
+spread() {
+  sort -g | awk -v f="$1" '{ v[NR] = $1 } END {
+    if (NR == 0) { print "-"; exit }
+    m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2
+    printf f " (" f "-" f ")\n", m, v[1], v[NR] }'
+}
+median() { spread "$1" | cut -d' ' -f1; }
+
+# Ratios are taken round by round: neighbours in time, so that a busy minute hits both.
+ratios() { paste <(numbers "$1" "$2" 3) <(numbers "$1" "$3" 3) | awk '$2 > 0 { print $1 / $2 }'; }
+
+failures() {
+  awk -F'\t' -v r="$1" '$1 == r && $12 != "ok" { n[$2]++ } END {
+    for (w in n) { printf "%s%s %d", (s++ ? ", " : ""), w, n[w] }
+    if (!s) printf "none" }' "$results"
+}
+
+heading() {
+  echo "Linux $(uname -r), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores;" \
+    "$rounds rounds of $duration s, median (min-max)"
+  echo
+}

@@ -1,0 +1,120 @@
+//! What is left to do when a take is over: the replay playlists, the merged MP4, the FLV's index.
+//!
+//! The same work mends takes that a crash has left behind, so every step may be repeated, and one that was cut off
+//! begins again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{ASIDE, Disk, Entry};
+use super::fmp4::{self, MERGE, SEPARATE};
+use super::merge;
+use super::take::{self, ABOUT};
+use super::task::{Common, Kind};
+use super::{flv, hls, playlist};
+use crate::media::mp4::fragment::Output;
+
+/// Folders inside one another that are looked through for takes.
+const DEPTH_MAX: u32 = 9;
+
+/// Finishes the take of `kind` in `dir`; gives the files that are finished now.
+///
+/// # Errors
+/// Of the disk; `Interrupted` when somebody wants the folder, `NotFound` when the take is not there any more.
+pub(super) async fn finish<D: Disk>(
+    disk: &D,
+    kind: Kind,
+    dir: &Path,
+    sync: bool,
+    common: &Common,
+) -> io::Result<Vec<PathBuf>> {
+    let about = take::found(disk, dir).await?.ok_or(io::ErrorKind::NotFound)?;
+    let mut files = Vec::new();
+    match kind {
+        Kind::Hls => {
+            let index = dir.join(hls::INDEX);
+            if playlist::finish(disk, &index, sync).await? {
+                files.push(index.clone());
+            }
+            playlist::close(disk, &index).await?;
+        }
+        Kind::Fmp4 => {
+            // Who replays the segments need not wait for the merge.
+            for output in Output::EVERY {
+                if playlist::finish(disk, &dir.join(fmp4::index(output)), sync).await? {
+                    files.push(dir.join(fmp4::index(output)));
+                }
+            }
+            let name = about.stream.rsplit('/').next().unwrap_or_default();
+            files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
+            for output in Output::EVERY {
+                playlist::close(disk, &dir.join(fmp4::index(output))).await?;
+            }
+        }
+        Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),
+    }
+    for folder in folders(dir) {
+        sweep(disk, &folder).await?;
+    }
+    Ok(files)
+}
+
+/// The folders of a take that hold its files, if they are there.
+pub(super) fn folders(dir: &Path) -> [PathBuf; 3] {
+    [dir.to_owned(), dir.join(MERGE), dir.join(SEPARATE)]
+}
+
+/// Removes files that were never finished.
+async fn sweep<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
+    for entry in listed(disk, dir).await? {
+        if !entry.is_dir && entry.name.ends_with(ASIDE) {
+            disk.remove(&dir.join(entry.name)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is in a folder; nothing if there is no such folder.
+pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
+    match disk.list(dir).await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
+}
+
+/// A folder that holds a take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) dir: PathBuf,
+    pub(super) id: String,
+    /// Something in it is not finished.
+    pub(super) unfinished: bool,
+}
+
+/// The takes under `root`, however deep their apps are.
+pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(root.to_owned(), 0)];
+    while let Some((dir, depth)) = waiting.pop() {
+        let entries = listed(disk, &dir).await?;
+        if entries.iter().any(|entry| entry.name == ABOUT) {
+            let Some(about) = take::found(disk, &dir).await? else { continue };
+            let mut unfinished = false;
+            for folder in folders(&dir) {
+                unfinished |= listed(disk, &folder).await?.iter().any(|entry| is_unfinished(&entry.name));
+            }
+            found.push(Found { dir: dir.clone(), id: about.id, unfinished });
+        }
+        if depth < DEPTH_MAX {
+            let below = entries.into_iter().filter(|entry| entry.is_dir);
+            waiting.extend(below.map(|entry| (dir.join(entry.name), depth + 1)));
+        }
+    }
+    Ok(found)
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name.ends_with(playlist::JOURNAL) || name.ends_with(ASIDE)
+}

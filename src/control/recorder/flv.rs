@@ -1,0 +1,238 @@
+//! The FLV task: `index.flv`, the tags as they came.
+//!
+//! The file grows while the stream is live and can be played at any time; its front is written over at the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::disk::{Disk, replace};
+use super::playlist::JOURNAL;
+use super::task::{Kind, Setting, Task};
+use crate::live::log::{Start, wire_time};
+use crate::live::timeline::StreamTime;
+use crate::media::flv_index::{FRONT, FlvIndex};
+use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind, TagRef};
+
+/// The recording's name.
+pub(super) const FILE: &str = "index.flv";
+/// Bytes that are gathered before they are written.
+const GATHER: usize = 256 << 10;
+/// How long tags wait to be written, in milliseconds of the stream's time.
+const WAIT: StreamTime = 500;
+
+/// Records one take of one stream.
+#[derive(Debug)]
+pub(super) struct Flv<D: Disk> {
+    setting: Setting<D>,
+    dir: PathBuf,
+    index: FlvIndex,
+    file: Option<D::File>,
+    /// What is written, up to the end of a whole tag.
+    len: u64,
+    buffer: Vec<u8>,
+    /// The stream's time that is the file's zero.
+    origin: Option<StreamTime>,
+    newest: StreamTime,
+    written: StreamTime,
+    synced: StreamTime,
+    /// The last attempt failed: the file may be longer than it should.
+    torn: bool,
+}
+
+impl<D: Disk> Flv<D> {
+    /// A take that will be in `dir`.
+    pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
+        Self {
+            setting,
+            dir,
+            index: FlvIndex::default(),
+            file: None,
+            len: FRONT,
+            buffer: Vec::new(),
+            origin: None,
+            newest: 0,
+            written: 0,
+            synced: 0,
+            torn: false,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+
+    fn append(&mut self, tag: &TagRef<'_>, time: StreamTime) {
+        let origin = *self.origin.get_or_insert(time);
+        let time = (time - origin).max(0);
+        let at = self.len + self.buffer.len() as u64;
+        self.index.tag(tag.kind, tag.class(), time.cast_unsigned(), at);
+        Tag { timestamp: wire_time(time), ..tag.to_tag() }.write_to(&mut self.buffer);
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.file = Some(self.create().await?);
+        }
+        if self.torn {
+            self.setting.disk.truncate(&self.path(), self.len).await?;
+            self.torn = false;
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        let more = self.buffer.len() as u64;
+        let (result, mut buffer) =
+            self.setting.disk.write(file, self.len, std::mem::take(&mut self.buffer)).await;
+        result?;
+        buffer.clear();
+        self.buffer = buffer;
+        self.len += more;
+        self.written = self.newest;
+        self.setting.stats.wrote(more);
+        if self.setting.sync && self.newest - self.synced >= self.setting.lengths.target {
+            self.synced = self.newest;
+            self.setting.disk.sync(file).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file with its preliminary front. The journal is empty: while it is there the file is not finished.
+    async fn create(&self) -> io::Result<D::File> {
+        self.setting.begin_take(&self.dir).await?;
+        replace(&self.setting.disk, &journal(&self.dir), Vec::new(), false).await?;
+        let file = self.setting.disk.create(&self.path()).await?;
+        self.setting.disk.write(&file, 0, self.index.front(None)).await.0?;
+        Ok(file)
+    }
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    dir.join(format!("{FILE}{JOURNAL}"))
+}
+
+impl<D: Disk> Task for Flv<D> {
+    const KIND: Kind = Kind::Flv;
+
+    fn begin(&mut self, start: &Start, _gap: bool) {
+        for (kind, body) in start.headers.bodies() {
+            if kind == TagKind::Script {
+                self.index.metadata(body);
+            } else {
+                self.append(&TagRef { kind, timestamp: 0, body }, start.time);
+            }
+        }
+    }
+
+    fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime) {
+        self.newest = self.newest.max(time);
+        if tag.class() == Class::Metadata {
+            self.index.metadata(tag.body);
+        } else {
+            self.append(tag, time);
+        }
+    }
+
+    fn end(&mut self) {
+        self.written = StreamTime::MIN / 2;
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        if self.buffer.len() < GATHER && self.newest - self.written < WAIT {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        if self.torn {
+            return Ok(Some(self.dir.clone()));
+        }
+        self.setting.disk.write(file, 0, self.index.front(Some(self.len))).await.0?;
+        if self.setting.sync {
+            self.setting.disk.sync(file).await?;
+        }
+        self.setting.stats.finished_segment();
+        Ok(Some(self.dir.clone()))
+    }
+
+    async fn reset(&mut self) {
+        self.buffer.clear();
+        self.index.truncate(self.len);
+        if self.file.is_some() {
+            self.torn = self.setting.disk.truncate(&self.path(), self.len).await.is_err();
+        }
+    }
+}
+
+/// Bytes of a tag that say what it is.
+const LOOK: usize = TAG_HEADER + 16;
+/// Bytes read at a time.
+const WINDOW: usize = 1 << 20;
+
+/// Finishes the file in `dir` if it is not: cuts it off behind the last whole tag and writes its front. `None`: there
+/// is nothing to finish.
+pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Result<Option<PathBuf>> {
+    let path = dir.join(FILE);
+    let listed = disk.list(dir).await?;
+    let named = |name: &Path| listed.iter().find(|entry| dir.join(&entry.name) == name);
+    if named(&journal(dir)).is_none() {
+        return Ok(None);
+    }
+    let Some(entry) = named(&path) else {
+        disk.remove(&journal(dir)).await?;
+        return Ok(None);
+    };
+    let file = disk.open(&path).await?;
+    let front = usize::try_from(FRONT).unwrap_or(usize::MAX);
+    let found = disk.read(&file, 0, front).await?;
+    if !FlvIndex::is_finished(&found, entry.size) {
+        let (index, len) = scan(disk, &file, &found, entry.size).await?;
+        if len == FRONT {
+            warn!(file = %path.display(), "there is no whole tag in a recording");
+        }
+        disk.truncate(&path, len).await?;
+        disk.write(&file, 0, index.front(Some(len))).await.0?;
+        if sync {
+            disk.sync(&file).await?;
+        }
+    }
+    disk.remove(&journal(dir)).await?;
+    Ok(Some(path))
+}
+
+/// Reads what tags there are; gives the end of the last whole one.
+async fn scan<D: Disk>(disk: &D, file: &D::File, front: &[u8], size: u64) -> io::Result<(FlvIndex, u64)> {
+    let mut index = FlvIndex::default();
+    if let Some(body) = front.get(13 + TAG_HEADER..front.len().saturating_sub(TAG_TRAILER)) {
+        index.metadata(body);
+    }
+    let (mut at, mut time) = (FRONT, 0i64);
+    let mut window = (0, Vec::new());
+    loop {
+        let inside =
+            |(from, bytes): &(u64, Vec<u8>)| at >= *from && at + LOOK as u64 <= from + bytes.len() as u64;
+        if !inside(&window) {
+            window = (at, disk.read(file, at, WINDOW).await?);
+        }
+        let from = usize::try_from(at - window.0).unwrap_or(usize::MAX);
+        let bytes = window.1.get(from..).unwrap_or_default();
+        let Some(&[kind, s2, s1, s0, t2, t1, t0, t3, ..]) = bytes.first_chunk::<TAG_HEADER>() else { break };
+        let Some(kind) = TagKind::from_type(kind) else { break };
+        let len = u32::from_be_bytes([0, s2, s1, s0]) as usize;
+        let end = at + (TAG_HEADER + len + TAG_TRAILER) as u64;
+        if end > size {
+            break;
+        }
+        let body = &bytes[TAG_HEADER..bytes.len().min(LOOK).min(TAG_HEADER + len)];
+        let step = u32::from_be_bytes([t3, t2, t1, t0]).wrapping_sub(wire_time(time)).cast_signed();
+        time += i64::from(step);
+        let class = TagRef { kind, timestamp: 0, body }.class();
+        index.tag(kind, class, time.max(0).cast_unsigned(), at);
+        at = end;
+    }
+    Ok((index, at))
+}

@@ -1,0 +1,272 @@
+//! The fMP4 task: segments with both tracks and of each alone, their init segments and playlists.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, aside, replace};
+use super::hls::Source;
+use super::playlist::{self, LivePlaylist};
+use super::task::{Kind, Setting, Task};
+use crate::live::log::Start;
+use crate::live::timeline::StreamTime;
+use crate::media::m3u8::{Head, Rendition, Segment, master};
+use crate::media::mp4::fragment::{Fragmenter, Output, Piece};
+use crate::media::mp4::{init, supported};
+use crate::media::segmenter::{Opening, Segmenter};
+use crate::media::tag::TagRef;
+use crate::media::track::Tracks;
+
+/// Where the files with both tracks are, under the take's folder.
+pub(super) const MERGE: &str = "output_merge";
+/// Where the files with one track are.
+pub(super) const SEPARATE: &str = "output_separate";
+/// The master playlist of the separate tracks, in their folder.
+const MASTER: &str = "index.m3u8";
+
+/// The names of an output's files.
+const fn names(output: Output) -> (&'static str, &'static str, &'static str, &'static str) {
+    match output {
+        Output::Merge => (MERGE, "index.m3u8", "init", "segment"),
+        Output::Audio => (SEPARATE, "audio.m3u8", "audio_init", "audio"),
+        Output::Video => (SEPARATE, "video.m3u8", "video_init", "video"),
+    }
+}
+
+/// The playlist of an output, under the take's folder.
+pub(super) fn index(output: Output) -> PathBuf {
+    let (folder, index, ..) = names(output);
+    Path::new(folder).join(index)
+}
+
+/// Records one take of one stream.
+#[derive(Debug)]
+pub(super) struct Fmp4<D: Disk> {
+    setting: Setting<D>,
+    dir: PathBuf,
+    source: Source,
+    muxer: Fragmenter,
+    lanes: Vec<Lane<D>>,
+    tracks: Tracks,
+    /// The number of the segment under way.
+    number: u64,
+}
+
+/// One output.
+#[derive(Debug)]
+struct Lane<D: Disk> {
+    output: Output,
+    playlist: LivePlaylist<D>,
+    /// The init segment that holds now, and how many there were.
+    init: Option<(Vec<u8>, String)>,
+    inits: u32,
+    file: Option<(D::File, u64)>,
+    discontinuity: bool,
+    rate: Rate,
+}
+
+/// What a rendition has needed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    /// Bits per second of the largest segment.
+    peak: u64,
+    bytes: u64,
+    millis: u64,
+}
+
+impl Rate {
+    fn add(&mut self, bytes: u64, millis: u32) {
+        self.peak = self.peak.max(bytes * 8000 / u64::from(millis).max(1));
+        self.bytes += bytes;
+        self.millis += u64::from(millis);
+    }
+
+    fn bandwidth(&self) -> (u64, u64) {
+        (self.peak.max(1), (self.bytes * 8000 / self.millis.max(1)).max(1))
+    }
+}
+
+impl<D: Disk> Fmp4<D> {
+    /// A take that will be in `dir`.
+    pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
+        let source = Source::new(Segmenter::new(setting.lengths, supported));
+        let (muxer, tracks) = (Fragmenter::default(), Tracks::default());
+        Self { setting, dir, source, muxer, lanes: Vec::new(), tracks, number: 0 }
+    }
+
+    fn segment(&self, output: Output) -> (PathBuf, String) {
+        let (folder, _, _, prefix) = names(output);
+        let name = format!("{prefix}_{}.m4s", self.number);
+        (self.dir.join(folder).join(&name), name)
+    }
+
+    async fn begin_take(&mut self) -> io::Result<()> {
+        let earlier = self.setting.begin_take(&self.dir).await?;
+        let disk = &self.setting.disk;
+        for folder in [MERGE, SEPARATE] {
+            disk.make_dir(&self.dir.join(folder)).await?;
+        }
+        let mut lanes = Vec::with_capacity(Output::EVERY.len());
+        for output in Output::EVERY {
+            let head = playlist::next_head(&self.setting, earlier.as_deref(), &index(output)).await;
+            if output == Output::Merge {
+                self.number = head.sequence;
+            }
+            let path = self.dir.join(index(output));
+            let playlist = LivePlaylist::new(disk.clone(), path, head, self.setting.window);
+            let (init, file, rate) = (None, None, Rate::default());
+            let discontinuity = head != Head { target: head.target, ..Head::default() };
+            lanes.push(Lane { output, playlist, init, inits: 0, file, discontinuity, rate });
+        }
+        self.lanes = lanes;
+        Ok(())
+    }
+
+    async fn open(&mut self, opening: &Opening) -> io::Result<()> {
+        let fresh = opening.fresh;
+        if self.lanes.is_empty() {
+            self.begin_take().await?;
+        } else if fresh {
+            self.lanes.iter_mut().for_each(|lane| lane.discontinuity = true);
+        }
+        self.tracks = opening.tracks.clone();
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let mut result = Ok(());
+        for lane in &mut lanes {
+            lane.file = None;
+            let Some(tracks) = lane.output.pick(&self.tracks) else { continue };
+            result = self.open_lane(lane, &tracks, fresh).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        self.lanes = lanes;
+        result
+    }
+
+    async fn open_lane(&self, lane: &mut Lane<D>, tracks: &Tracks, fresh: bool) -> io::Result<()> {
+        let disk = &self.setting.disk;
+        let bytes = if fresh || lane.init.is_none() { Some(init(tracks)) } else { None };
+        if let Some(bytes) = bytes.filter(|bytes| lane.init.as_ref().is_none_or(|(known, _)| known != bytes))
+        {
+            let (folder, _, prefix, _) = names(lane.output);
+            let count = lane.inits + 1;
+            let name = if count == 1 { format!("{prefix}.mp4") } else { format!("{prefix}_{count}.mp4") };
+            replace(disk, &self.dir.join(folder).join(&name), bytes.clone(), self.setting.sync).await?;
+            lane.inits = count;
+            lane.init = Some((bytes, name));
+        }
+        let file = disk.create(&aside(&self.segment(lane.output).0)).await?;
+        lane.file = Some((file, 0));
+        Ok(())
+    }
+
+    async fn append(&mut self, bytes: [Vec<u8>; 3]) -> io::Result<()> {
+        for (lane, bytes) in self.lanes.iter_mut().zip(bytes) {
+            let Some((file, len)) = &mut lane.file else { continue };
+            let more = bytes.len() as u64;
+            self.setting.disk.write(file, *len, bytes).await.0?;
+            *len += more;
+            self.setting.stats.wrote(more);
+        }
+        Ok(())
+    }
+
+    async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
+        let paths = Output::EVERY.map(|output| self.segment(output));
+        // Whatever becomes of it, the number is used: a name must not come twice.
+        self.number += 1;
+        let first = self.lanes.iter().all(|lane| lane.rate.millis == 0);
+        for (lane, (path, uri)) in self.lanes.iter_mut().zip(paths) {
+            let (Some((file, len)), Some((_, map))) = (lane.file.take(), &lane.init) else { continue };
+            let map = Some(map.clone());
+            if len == 0 {
+                self.setting.disk.remove(&aside(&path)).await?;
+                continue;
+            }
+            if self.setting.sync {
+                self.setting.disk.sync(&file).await?;
+            }
+            drop(file);
+            self.setting.disk.rename(&aside(&path), &path).await?;
+            lane.rate.add(len, duration);
+            let discontinuity = std::mem::take(&mut lane.discontinuity);
+            lane.playlist.push(Segment { uri, duration, discontinuity, map }).await?;
+            self.setting.stats.finished_segment();
+        }
+        if first { self.write_master().await } else { Ok(()) }
+    }
+
+    async fn write_master(&self) -> io::Result<()> {
+        let rendition = |output: Output, codecs: &str| {
+            let lane = self.lanes.iter().find(|lane| lane.output == output)?;
+            let (uri, bandwidth) = (names(output).1.to_owned(), lane.rate.bandwidth());
+            Some(Rendition { uri, codecs: codecs.to_owned(), bandwidth })
+        };
+        let video = self.tracks.video.as_deref();
+        let video = video
+            .and_then(|video| Some((rendition(Output::Video, &video.codecs)?, video.width, video.height)));
+        let audio = self.tracks.audio.as_deref();
+        let audio = audio.and_then(|audio| rendition(Output::Audio, &audio.codecs));
+        let video = video.as_ref().map(|(video, width, height)| (video, *width, *height));
+        let text = master(video, audio.as_ref());
+        replace(&self.setting.disk, &self.dir.join(SEPARATE).join(MASTER), text.into_bytes(), false).await
+    }
+}
+
+impl<D: Disk> Task for Fmp4<D> {
+    const KIND: Kind = Kind::Fmp4;
+
+    fn begin(&mut self, start: &Start, gap: bool) {
+        self.source.begin(start, gap, &mut self.muxer);
+    }
+
+    fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime) {
+        if let Some(error) = self.source.tag(tag, time, &mut self.muxer) {
+            self.setting.complain(Kind::Fmp4, &error);
+        }
+    }
+
+    fn end(&mut self) {
+        self.source.end(&mut self.muxer);
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        while let Some(piece) = self.muxer.pieces.pop_front() {
+            match piece {
+                Piece::Open(opening) => self.open(&opening).await?,
+                Piece::Bytes(bytes) => self.append(bytes).await?,
+                Piece::Close { duration } => self.close_segment(duration).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
+        if self.lanes.is_empty() {
+            return Ok(None);
+        }
+        for lane in &mut self.lanes {
+            lane.playlist.end().await?;
+        }
+        self.write_master().await?;
+        Ok(Some(self.dir.clone()))
+    }
+
+    async fn reset(&mut self) {
+        self.source.reset();
+        self.muxer.reset();
+        for at in 0..self.lanes.len() {
+            self.lanes[at].discontinuity = true;
+            if self.lanes[at].file.take().is_some() {
+                let path = aside(&self.segment(self.lanes[at].output).0);
+                let _ = self.setting.disk.remove(&path).await;
+            }
+        }
+        if !self.lanes.is_empty() {
+            // Somebody may have removed them.
+            for folder in [MERGE, SEPARATE] {
+                let _ = self.setting.disk.make_dir(&self.dir.join(folder)).await;
+            }
+        }
+    }
+}

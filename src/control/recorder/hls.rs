@@ -1,0 +1,250 @@
+//! The HLS task: `segment_N.ts` and `index.m3u8`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, aside};
+use super::playlist::{self, LivePlaylist};
+use super::task::{Kind, Setting, Task};
+use crate::live::log::{Headers, Start, wire_time};
+use crate::live::timeline::StreamTime;
+use crate::media::m3u8::Segment;
+use crate::media::remux::{RemuxError, Remuxer, Sample};
+use crate::media::segmenter::{Muxer, Opening, Segmenter};
+use crate::media::tag::TagRef;
+use crate::media::ts::{self, TsMuxer};
+
+/// The playlist's name.
+pub(super) const INDEX: &str = "index.m3u8";
+/// Bytes that are gathered before they are written.
+const GATHER: usize = 256 << 10;
+
+/// Records one take of one stream.
+#[derive(Debug)]
+pub(super) struct Hls<D: Disk> {
+    setting: Setting<D>,
+    dir: PathBuf,
+    source: Source,
+    muxer: TsSegments,
+    playlist: Option<LivePlaylist<D>>,
+    /// The number of the segment under way.
+    number: u64,
+    file: Option<(D::File, u64)>,
+    discontinuity: bool,
+}
+
+/// Tags in, samples to a muxer in segments: the front of the HLS and of the fMP4 task.
+#[derive(Debug)]
+pub(super) struct Source {
+    remuxer: Remuxer,
+    segmenter: Segmenter,
+    /// The last thing that was wrong with a tag, which is logged once.
+    last_error: Option<RemuxError>,
+}
+
+impl Source {
+    pub(super) fn new(segmenter: Segmenter) -> Self {
+        Self { remuxer: Remuxer::default(), segmenter, last_error: None }
+    }
+
+    /// Goes on at a start: its headers hold.
+    pub(super) fn begin(&mut self, start: &Start, gap: bool, muxer: &mut impl Muxer) {
+        if gap {
+            self.segmenter.gap(muxer);
+        }
+        self.headers(&start.headers, start.time);
+    }
+
+    fn headers(&mut self, headers: &Headers, time: StreamTime) {
+        for (kind, body) in headers.bodies() {
+            let _ = self.remuxer.push(&TagRef { kind, timestamp: wire_time(time), body }, time);
+        }
+    }
+
+    /// Takes a tag. `Some`: something is wrong with it that has not been told yet.
+    pub(super) fn tag(
+        &mut self,
+        tag: &TagRef<'_>,
+        time: StreamTime,
+        muxer: &mut impl Muxer,
+    ) -> Option<RemuxError> {
+        match self.remuxer.push(tag, time) {
+            Ok(Some(sample)) => self.segmenter.push(self.remuxer.tracks(), &sample, muxer),
+            Ok(None) => {}
+            Err(error) => {
+                let told = self.last_error.replace(error);
+                return (told != Some(error)).then_some(error);
+            }
+        }
+        None
+    }
+
+    /// The stream is over.
+    pub(super) fn end(&mut self, muxer: &mut impl Muxer) {
+        self.segmenter.end(muxer);
+    }
+
+    /// What is under way is lost.
+    pub(super) fn reset(&mut self) {
+        self.segmenter.reset();
+    }
+}
+
+/// The transport stream muxer, with what it wrote by segment.
+#[derive(Debug, Default)]
+struct TsSegments {
+    ts: TsMuxer,
+    pieces: VecDeque<Piece>,
+    started: i64,
+}
+
+/// What is to be done with a segment's file.
+#[derive(Debug)]
+enum Piece {
+    /// It begins.
+    Open {
+        fresh: bool,
+    },
+    Bytes(Vec<u8>),
+    /// It is finished; its duration is in milliseconds.
+    Close {
+        duration: u32,
+    },
+}
+
+impl TsSegments {
+    /// Puts what was written behind what waits already, if it is enough.
+    fn gather(&mut self, enough: usize) {
+        if self.ts.out.len() >= enough.max(1) {
+            self.pieces.push_back(Piece::Bytes(std::mem::take(&mut self.ts.out)));
+        }
+    }
+}
+
+impl Muxer for TsSegments {
+    fn open(&mut self, opening: &Opening) {
+        self.started = opening.start;
+        self.pieces.push_back(Piece::Open { fresh: opening.fresh });
+        self.ts.open(opening);
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) {
+        self.ts.sample(sample);
+    }
+
+    fn close(&mut self, end: i64) {
+        self.ts.close(end);
+        self.gather(1);
+        let duration = u32::try_from(end - self.started).unwrap_or(0).max(1);
+        self.pieces.push_back(Piece::Close { duration });
+    }
+}
+
+impl<D: Disk> Hls<D> {
+    /// A take that will be in `dir`.
+    pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
+        let source = Source::new(Segmenter::new(setting.lengths, ts::supported));
+        let muxer = TsSegments::default();
+        Self { setting, dir, source, muxer, playlist: None, number: 0, file: None, discontinuity: false }
+    }
+
+    fn segment(&self) -> PathBuf {
+        self.dir.join(name(self.number))
+    }
+
+    async fn open(&mut self, fresh: bool) -> io::Result<()> {
+        if self.playlist.is_none() {
+            let earlier = self.setting.begin_take(&self.dir).await?;
+            let head = playlist::next_head(&self.setting, earlier.as_deref(), Path::new(INDEX)).await;
+            self.number = head.sequence;
+            self.discontinuity = head.sequence > 0;
+            let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));
+            self.playlist = Some(LivePlaylist::new(disk, path, head, self.setting.window));
+        } else {
+            self.discontinuity |= fresh;
+            self.setting.disk.make_dir(&self.dir).await?;
+        }
+        let file = self.setting.disk.create(&aside(&self.segment())).await?;
+        self.file = Some((file, 0));
+        Ok(())
+    }
+
+    async fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        let Some((file, len)) = &mut self.file else { return Ok(()) };
+        let more = bytes.len() as u64;
+        self.setting.disk.write(file, *len, bytes).await.0?;
+        *len += more;
+        self.setting.stats.wrote(more);
+        Ok(())
+    }
+
+    async fn close(&mut self, duration: u32) -> io::Result<()> {
+        let Some((file, _)) = self.file.take() else { return Ok(()) };
+        if self.setting.sync {
+            self.setting.disk.sync(&file).await?;
+        }
+        drop(file);
+        let path = self.segment();
+        self.setting.disk.rename(&aside(&path), &path).await?;
+        let discontinuity = std::mem::take(&mut self.discontinuity);
+        let segment = Segment { uri: name(self.number), duration, discontinuity, map: None };
+        self.number += 1;
+        self.setting.stats.finished_segment();
+        match &mut self.playlist {
+            Some(playlist) => playlist.push(segment).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn name(number: u64) -> String {
+    format!("segment_{number}.ts")
+}
+
+impl<D: Disk> Task for Hls<D> {
+    const KIND: Kind = Kind::Hls;
+
+    fn begin(&mut self, start: &Start, gap: bool) {
+        self.source.begin(start, gap, &mut self.muxer);
+    }
+
+    fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime) {
+        if let Some(error) = self.source.tag(tag, time, &mut self.muxer) {
+            self.setting.complain(Kind::Hls, &error);
+        }
+    }
+
+    fn end(&mut self) {
+        self.source.end(&mut self.muxer);
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        self.muxer.gather(GATHER);
+        while let Some(piece) = self.muxer.pieces.pop_front() {
+            match piece {
+                Piece::Open { fresh } => self.open(fresh).await?,
+                Piece::Bytes(bytes) => self.append(bytes).await?,
+                Piece::Close { duration } => self.close(duration).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
+        let Some(playlist) = &mut self.playlist else { return Ok(None) };
+        playlist.end().await?;
+        Ok(Some(self.dir.clone()))
+    }
+
+    async fn reset(&mut self) {
+        self.source.reset();
+        self.muxer.pieces.clear();
+        self.muxer.ts.out.clear();
+        if self.file.take().is_some() {
+            // It takes room that is wanted; the next attempt writes it anew anyway.
+            let _ = self.setting.disk.remove(&aside(&self.segment())).await;
+        }
+        self.discontinuity = true;
+    }
+}

@@ -1,0 +1,224 @@
+//! Tells somebody of each finished file: a POST or a command, tried again for a while when it fails.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::config::{Hook, Upstream};
+use crate::protocol::http::client::{ResponseReader, post_json};
+
+/// How long an attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Waits between attempts: each twice the one before, from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Attempts for one file: about a quarter of an hour.
+const ATTEMPTS: u32 = 20;
+/// Files that may wait to be told of; further ones are not.
+const WAITING_MAX: usize = 1000;
+/// Bytes of an answer's head.
+const HEAD_MAX: usize = 16 << 10;
+
+/// A finished file.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finished {
+    /// Always `recorded`.
+    pub(super) event: &'static str,
+    /// `flv`, `hls` or `fmp4`.
+    pub(super) kind: &'static str,
+    pub(super) stream: String,
+    /// When its take began.
+    pub(super) began: String,
+    /// Its path on this machine.
+    pub(super) file: String,
+    /// Its path in a URL.
+    pub(super) url: String,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+/// Why nobody could be told.
+#[derive(Debug, thiserror::Error)]
+enum HookError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no answer that can be read: {0}")]
+    Answer(#[from] crate::protocol::http::ResponseError),
+    #[error("the answer's status is {0}")]
+    Status(u16),
+    #[error("the command ended with {0}")]
+    Command(std::process::ExitStatus),
+    #[error("it took longer than {ATTEMPT:?}")]
+    TooLong,
+}
+
+/// What waits to be told; `busy` is held by it.
+pub(super) type Queue = mpsc::UnboundedReceiver<(Finished, Rc<()>)>;
+
+/// Tells one after the other, for ever.
+pub(super) async fn tell_all(hook: Hook, mut queue: Queue) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            let Some(next) = queue.recv().await else { return };
+            waiting.push_back(next);
+        }
+        while let Ok(next) = queue.try_recv() {
+            if waiting.len() < WAITING_MAX {
+                waiting.push_back(next);
+            } else {
+                error!(file = next.0.file, "too many finished files wait: nobody is told of this one");
+            }
+        }
+        if let Some((finished, _busy)) = waiting.pop_front() {
+            tell(&hook, &finished).await;
+        }
+    }
+}
+
+async fn tell(hook: &Hook, finished: &Finished) {
+    let Ok(json) = serde_json::to_string(finished) else { return };
+    let mut wait = FIRST_WAIT;
+    for attempt in 1..=ATTEMPTS {
+        let attempted = async {
+            match hook {
+                Hook::Nobody => Ok(()),
+                Hook::Http(url) => post(url, &json).await,
+                Hook::Command(command) => run(command, finished, &json).await,
+            }
+        };
+        let result = tokio::time::timeout(ATTEMPT, attempted).await.unwrap_or(Err(HookError::TooLong));
+        let Err(error) = result else { return };
+        let file = &finished.file;
+        if attempt == ATTEMPTS {
+            error!(file, %error, "the hook fails: nobody was told of a finished file");
+            return;
+        }
+        warn!(file, %error, again_in = ?wait, "the hook failed");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn post(url: &Upstream, json: &str) -> Result<(), HookError> {
+    let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    let target = if url.prefix.is_empty() { "/" } else { &url.prefix };
+    stream.write_all(&post_json(&url.authority(), target, json)).await?;
+    let mut reader = ResponseReader::new(HEAD_MAX);
+    let mut buffer = vec![0; 4 << 10];
+    let status = loop {
+        if let Some(head) = reader.head() {
+            break head.status;
+        }
+        match stream.read(&mut buffer).await? {
+            0 => reader.end()?,
+            len => {
+                reader.push(&buffer[..len], |_, _| {})?;
+            }
+        }
+    };
+    if (200..300).contains(&status) { Ok(()) } else { Err(HookError::Status(status)) }
+}
+
+/// Runs a command with the JSON on its standard input.
+async fn run(command: &str, finished: &Finished, json: &str) -> Result<(), HookError> {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .env("URINGCAST_FILE", &finished.file)
+        .env("URINGCAST_STREAM", &finished.stream)
+        .env("URINGCAST_KIND", finished.kind)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A command that does not read it is fine.
+        let _ = input.write_all(json.as_bytes()).await;
+    }
+    let status = child.wait().await?;
+    if status.success() { Ok(()) } else { Err(HookError::Command(status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn finished() -> Finished {
+        Finished {
+            event: "recorded",
+            kind: "flv",
+            stream: "live/x".into(),
+            began: "20261121T091545Z".into(),
+            file: "/data/flv/live/x/index.flv".into(),
+            url: "/flv/live/x/index.flv".into(),
+            size: 7,
+        }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// Answers each connection with the next status; gives the bodies.
+    fn server(statuses: &'static [u16]) -> (Hook, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hook = format!("http://{}/told", listener.local_addr().unwrap()).parse().unwrap();
+        let answering = std::thread::spawn(move || {
+            let mut bodies = Vec::new();
+            for status in statuses {
+                let (mut peer, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(peer.try_clone().unwrap());
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    if let Some(value) = line.strip_prefix("Content-Length: ") {
+                        length = value.trim().parse().unwrap();
+                    }
+                    if line == "\r\n" {
+                        break;
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                bodies.push(String::from_utf8(body).unwrap());
+                write!(peer, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+            bodies
+        });
+        (hook, answering)
+    }
+
+    #[test]
+    fn a_server_that_fails_is_told_again() {
+        let (hook, server) = server(&[500, 204]);
+        runtime().block_on(tell(&hook, &finished()));
+        let bodies = server.join().unwrap();
+        assert_eq!(bodies[0], bodies[1]);
+        let value: serde_json::Value = serde_json::from_str(&bodies[0]).unwrap();
+        assert_eq!((&value["event"], &value["size"]), (&"recorded".into(), &7.into()));
+    }
+
+    #[test]
+    fn a_command_gets_it_on_its_standard_input() {
+        let file = std::env::temp_dir().join(format!("uringcast-hook-{}", std::process::id()));
+        let command = format!("cat > {0} && test $URINGCAST_KIND = flv", file.display());
+        runtime().block_on(tell(&command.parse().unwrap(), &finished()));
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(text.contains("\"url\":\"/flv/live/x/index.flv\""));
+        assert!(runtime().block_on(run("exit 3", &finished(), "")).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! One MP4 of the segments of a take. Of each segment the heads are read, then its media data is copied behind the
+//! tables: nothing is decoded, and no more than a piece is in memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::disk::{Disk, aside, read_all};
+use super::fmp4::{self, MERGE};
+use super::playlist;
+use crate::media::mp4::fragment::Output;
+use crate::media::mp4::merge::Merger;
+use crate::media::mp4::{HEADER_MAX, read_header};
+
+/// Bytes copied at a time.
+const PIECE: u64 = 1 << 20;
+/// The largest init segment or head of a fragment that is read.
+const HEAD_MAX: u64 = 16 << 20;
+/// How often a long merge says how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// A stretch of media data in a segment.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// The segment's place in the playlist.
+    segment: usize,
+    at: u64,
+    len: u64,
+}
+
+/// Makes `{name}_full.mp4` of the take in `dir`. `Ok(None)`: there is nothing to merge.
+///
+/// # Errors
+/// Of the disk; `Interrupted` as soon as `interrupted` says so.
+pub(super) async fn merge<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: &str,
+    sync: bool,
+    interrupted: &dyn Fn() -> bool,
+) -> io::Result<Option<PathBuf>> {
+    let index = dir.join(fmp4::index(Output::Merge));
+    let Some(playlist) = playlist::load(disk, &index).await? else { return Ok(None) };
+    let folder = dir.join(MERGE);
+    let mut merger = Merger::default();
+    let mut stretches = Vec::new();
+    let mut map = None;
+    let go_on = || if interrupted() { Err(io::Error::from(io::ErrorKind::Interrupted)) } else { Ok(()) };
+    for (place, segment) in playlist.segments.iter().enumerate() {
+        go_on()?;
+        if segment.map != map {
+            map.clone_from(&segment.map);
+            let path = folder.join(map.as_deref().unwrap_or_default());
+            let init = read_all(disk, &path, usize::try_from(HEAD_MAX).unwrap_or(usize::MAX)).await?;
+            merger.init(&init).map_err(invalid)?;
+        }
+        let path = folder.join(&segment.uri);
+        if let Err(error) = scan(disk, &path, place, &mut merger, &mut stretches).await {
+            warn!(segment = %path.display(), %error, "a segment cannot be merged and is left out");
+        }
+    }
+    if merger.is_empty() {
+        return Ok(None);
+    }
+    let full = folder.join(format!("{name}_full.mp4"));
+    let total = merger.payload();
+    let head = merger.finish();
+    let out = disk.create(&aside(&full)).await?;
+    let mut at = head.len() as u64;
+    disk.write(&out, 0, head).await.0?;
+    let mut progress = Progress { file: &full, total, told: Instant::now() };
+    let mut open: Option<(usize, D::File)> = None;
+    let begin = at;
+    for stretch in stretches {
+        go_on()?;
+        let file = match open.take().filter(|(segment, _)| *segment == stretch.segment) {
+            Some((_, file)) => file,
+            None => disk.open(&folder.join(&playlist.segments[stretch.segment].uri)).await?,
+        };
+        copy(disk, &file, stretch, &out, at).await?;
+        at += stretch.len;
+        open = Some((stretch.segment, file));
+        progress.tell(at - begin);
+    }
+    if sync {
+        disk.sync(&out).await?;
+    }
+    drop(out);
+    disk.rename(&aside(&full), &full).await?;
+    Ok(Some(full))
+}
+
+/// Reads the heads in a segment.
+async fn scan<D: Disk>(
+    disk: &D,
+    path: &Path,
+    segment: usize,
+    merger: &mut Merger,
+    stretches: &mut Vec<Stretch>,
+) -> io::Result<()> {
+    let file = disk.open(path).await?;
+    let mut at = 0;
+    let mut moof = Vec::new();
+    loop {
+        let bytes = disk.read(&file, at, HEADER_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let header = read_header(&bytes).map_err(invalid)?;
+        match &header.kind {
+            b"moof" if header.size <= HEAD_MAX => {
+                moof = disk.read(&file, at, usize::try_from(header.size).unwrap_or(0)).await?;
+            }
+            b"mdat" => {
+                let len = header.size - header.header;
+                merger.fragment(&moof, len).map_err(invalid)?;
+                stretches.push(Stretch { segment, at: at + header.header, len });
+            }
+            _ => {}
+        }
+        at += header.size;
+    }
+}
+
+async fn copy<D: Disk>(
+    disk: &D,
+    from: &D::File,
+    stretch: Stretch,
+    to: &D::File,
+    mut at: u64,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < stretch.len {
+        let len = usize::try_from(PIECE.min(stretch.len - done)).unwrap_or(usize::MAX);
+        let bytes = disk.read(from, stretch.at + done, len).await?;
+        if bytes.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        let len = bytes.len() as u64;
+        disk.write(to, at, bytes).await.0?;
+        done += len;
+        at += len;
+    }
+    Ok(())
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// How far a merge is.
+struct Progress<'a> {
+    file: &'a Path,
+    total: u64,
+    told: Instant,
+}
+
+impl Progress<'_> {
+    fn tell(&mut self, done: u64) {
+        if self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            let percent = done * 100 / self.total.max(1);
+            info!(file = %self.file.display(), percent, bytes = self.total, "merging");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The recorder: what the streams of the origin leave behind, as FLV, HLS and MP4.
+//!
+//! It reads the logs like a viewer that may be late, on the control thread, and touches no loop. Each stream has up
+//! to three tasks; each has its own cursor and fails by itself. What a take leaves to do at its end is the same
+//! work that mends one after a crash ([`finish`]).
+
+mod disk;
+mod finish;
+mod flv;
+mod fmp4;
+mod hls;
+mod hook;
+mod merge;
+mod playlist;
+mod retention;
+#[cfg(test)]
+mod sim;
+mod stats;
+mod tail;
+mod take;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::Control;
+use crate::config::{Config, Hook, Record};
+use crate::live::stream::Stream;
+use crate::media::segmenter::Lengths;
+use crate::protocol::http::date::format_stamp;
+use crate::server::shared::{RoleState, Shared, Source};
+use disk::{Disk, Uring};
+use hook::Finished;
+use retention::Limits;
+use stats::Stats;
+pub(super) use stats::describe;
+use take::About;
+use task::{Active, Common, Kind, Setting, Task};
+
+/// How often the directory is looked at for streams that are new.
+const WATCH: Duration = Duration::from_millis(200);
+/// After so many segments' time live players have read that a stream is over, and its playlist becomes the replay.
+const LAST_WORD: u32 = 2;
+/// How long a finishing step that failed waits.
+const RETRY: Duration = Duration::from_secs(30);
+/// How often a finishing step is tried.
+const ATTEMPTS: u32 = 20;
+/// How often it is looked at what is free on the disk; every so many times, at what is to go.
+const KEEP: Duration = Duration::from_secs(2);
+const THOROUGH: u32 = 30;
+/// How long the process waits for recordings when it ends.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The recorder of an origin.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    shared: Arc<Shared>,
+    common: Rc<Common>,
+    jobs: mpsc::UnboundedSender<Job>,
+    /// `None`: nobody wants to be told.
+    told: Option<mpsc::UnboundedSender<(Finished, Rc<()>)>>,
+    /// Held by each task and job that is under way.
+    busy: Rc<()>,
+}
+
+/// A take whose end is to be finished.
+#[derive(Debug)]
+struct Job {
+    kind: Kind,
+    dir: PathBuf,
+    id: String,
+    attempts: u32,
+    _active: Active,
+    _busy: Rc<()>,
+}
+
+impl Recorder {
+    /// Starts recording, if the process has an origin that is to record anything.
+    pub(super) fn start(control: &Control) -> Option<Rc<Self>> {
+        let shared = Arc::clone(&control.server.shared);
+        origin(&shared)?;
+        let own = &shared.config.origin;
+        if !own.record.is_any() && !own.record_apps.values().any(|record| record.is_any()) {
+            return None;
+        }
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let told = match shared.config.recording.hook.clone() {
+            Hook::Nobody => None,
+            hook => {
+                let (told, queue) = mpsc::unbounded_channel();
+                tokio_uring::spawn(hook::tell_all(hook, queue));
+                Some(told)
+            }
+        };
+        let recorder = Rc::new(Self { shared, common: Rc::default(), jobs, told, busy: Rc::new(()) });
+        tokio_uring::spawn(Rc::clone(&recorder).work(queue));
+        tokio_uring::spawn(Rc::clone(&recorder).watch());
+        tokio_uring::spawn(Rc::clone(&recorder).keep());
+        Some(recorder)
+    }
+
+    /// Ends all recordings and waits until they are closed, but not for ever.
+    pub(super) async fn stop(&self) {
+        self.common.stopping.set(true);
+        let closed = async {
+            while Rc::strong_count(&self.busy) > 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(STOP, closed).await.is_err() {
+            warn!("recordings are not finished; that is done at the next start");
+        }
+    }
+
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn root(&self, kind: Kind) -> PathBuf {
+        self.config().origin.data.join(kind.folder())
+    }
+
+    /// Looks for new streams, for ever.
+    async fn watch(self: Rc<Self>) {
+        self.mend().await;
+        let mut seen: HashMap<u64, bool> = HashMap::new();
+        while !self.common.stopping.get() {
+            let Some(role) = origin(&self.shared) else { return };
+            for (stream, _) in role.directory.list() {
+                if seen.insert(stream.id, true).is_none() {
+                    self.record(&stream);
+                }
+            }
+            seen.retain(|_, there| std::mem::replace(there, false));
+            tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    /// Finds what a crash has left behind.
+    async fn mend(&self) {
+        for kind in Kind::EVERY {
+            match finish::takes(&Uring, &self.root(kind)).await {
+                Ok(takes) => {
+                    for take in takes.into_iter().filter(|take| take.unfinished) {
+                        info!(take = %take.dir.display(), "finishing a recording that was cut off");
+                        self.finish(kind, take.dir, take.id);
+                    }
+                }
+                Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
+            }
+        }
+    }
+
+    fn finish(&self, kind: Kind, dir: PathBuf, id: String) {
+        let (active, busy) = (self.common.activate(&dir), Rc::clone(&self.busy));
+        let _ = self.jobs.send(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy });
+    }
+
+    /// Begins the tasks of a stream.
+    fn record(self: &Rc<Self>, stream: &Arc<Stream>) {
+        let key = stream.key.as_str();
+        let app = key.rsplit_once('/').map_or("", |(app, _)| app);
+        let Record { flv, hls, fmp4 } = self.config().origin.record_of(app);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
+        let about = About { stream: key.to_owned(), began: format_stamp(now.as_secs()), id };
+        let dir = |kind| self.root(kind).join(key);
+        if flv {
+            let setting = self.setting(Kind::Flv, about.clone());
+            self.spawn(flv::Flv::new(setting.clone(), dir(Kind::Flv)), stream, setting);
+        }
+        if hls {
+            let setting = self.setting(Kind::Hls, about.clone());
+            self.spawn(hls::Hls::new(setting.clone(), dir(Kind::Hls)), stream, setting);
+        }
+        if fmp4 {
+            let setting = self.setting(Kind::Fmp4, about.clone());
+            self.spawn(fmp4::Fmp4::new(setting.clone(), dir(Kind::Fmp4)), stream, setting);
+        }
+    }
+
+    fn setting(&self, kind: Kind, about: About) -> Setting<Uring> {
+        let own = &self.config().recording;
+        let target = i64::try_from(own.segment.as_millis()).unwrap_or(i64::MAX);
+        Setting {
+            disk: Uring,
+            about,
+            lengths: Lengths { target, longest: target.saturating_mul(8) },
+            window: own.window,
+            sync: own.sync,
+            stats: Stats::new(kind),
+            common: Rc::clone(&self.common),
+        }
+    }
+
+    fn spawn<T: Task + 'static>(self: &Rc<Self>, task: T, stream: &Arc<Stream>, setting: Setting<Uring>) {
+        let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
+        let busy = Rc::clone(&self.busy);
+        let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
+        tokio_uring::spawn(async move {
+            setting.stats.began();
+            let (stats, id) = (setting.stats, setting.about.id.clone());
+            let left = task::run(task, stream, setting).await;
+            stats.ended();
+            if let Some(dir) = left {
+                recorder.last_word(T::KIND).await;
+                recorder.finish(T::KIND, dir, id);
+            }
+            drop((active, busy));
+        });
+    }
+
+    /// Gives live players the time to read that a stream is over, before its playlist is another.
+    async fn last_word(&self, kind: Kind) {
+        if kind == Kind::Flv {
+            return;
+        }
+        let until = tokio::time::Instant::now() + self.config().recording.segment * LAST_WORD;
+        while !self.common.stopping.get() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(WATCH).await;
+        }
+    }
+
+    /// Finishes one take after the other.
+    async fn work(self: Rc<Self>, mut queue: mpsc::UnboundedReceiver<Job>) {
+        while let Some(mut job) = queue.recv().await {
+            match self.try_finish(&mut job).await {
+                Ok(files) => {
+                    for file in files {
+                        self.finished(job.kind, &job.dir, &file).await;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again(job, WATCH),
+                Err(error) => {
+                    job.attempts += 1;
+                    if job.attempts >= ATTEMPTS || self.common.stopping.get() {
+                        error!(take = %job.dir.display(), %error, "a recording cannot be finished");
+                    } else {
+                        warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
+                        self.again(job, RETRY);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finishes a take, wherever it is by now.
+    async fn try_finish(&self, job: &mut Job) -> io::Result<Vec<PathBuf>> {
+        let dir = job.dir.clone();
+        if !self.common.claim(&dir) {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        let result = match take::found(&Uring, &job.dir).await {
+            Ok(Some(about)) if about.id == job.id => {
+                let sync = self.config().recording.sync;
+                finish::finish(&Uring, job.kind, &job.dir, sync, &self.common).await
+            }
+            Ok(_) => match self.common.place(&job.dir, &job.id) {
+                Some(place) => {
+                    job._active = self.common.activate(&place);
+                    job.dir = place;
+                    Err(io::Error::from(io::ErrorKind::Interrupted))
+                }
+                None => Ok(Vec::new()), // removed: nothing is left to finish
+            },
+            Err(error) => Err(error),
+        };
+        self.common.release(&dir);
+        result
+    }
+
+    fn again(&self, job: Job, after: Duration) {
+        let jobs = self.jobs.clone();
+        tokio_uring::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = jobs.send(job);
+        });
+    }
+
+    /// A file is finished: says so, and tells who wants to know.
+    async fn finished(&self, kind: Kind, dir: &Path, file: &Path) {
+        info!(kind = kind.name(), file = %file.display(), "recorded");
+        let Some(told) = &self.told else { return };
+        let Ok(Some(about)) = take::found(&Uring, dir).await else { return };
+        let entries = Uring.list(file.parent().unwrap_or(dir)).await.unwrap_or_default();
+        let size = entries.iter().find(|entry| file.ends_with(&entry.name)).map_or(0, |entry| entry.size);
+        let url = file.strip_prefix(&self.config().origin.data).unwrap_or(file);
+        let finished = Finished {
+            event: "recorded",
+            kind: kind.name(),
+            stream: about.stream,
+            began: about.began,
+            file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string(),
+            url: format!("/{}", url.display()),
+            size,
+        };
+        let _ = told.send((finished, Rc::clone(&self.busy)));
+    }
+
+    /// Keeps what is to be kept, for ever.
+    async fn keep(self: Rc<Self>) {
+        let own = &self.config().recording;
+        let limits = Limits {
+            age: (!own.keep_time.is_zero()).then_some(own.keep_time),
+            size: (own.keep_size > 0).then_some(own.keep_size as u64),
+            free: own.min_free as u64,
+        };
+        let data = &self.config().origin.data;
+        let mut failing = false;
+        for round in 0u32.. {
+            let thorough = round.is_multiple_of(THOROUGH);
+            let swept = async {
+                if thorough {
+                    Uring.make_dir(data).await?;
+                }
+                retention::sweep(&Uring, data, &limits, thorough, SystemTime::now(), &self.common).await
+            };
+            match swept.await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    error!(data = %data.display(), %error, "cannot look after recordings");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(KEEP).await;
+        }
+    }
+}
+
+/// The role whose streams are recorded.
+fn origin(shared: &Shared) -> Option<&RoleState> {
+    shared.roles.iter().find(|role| matches!(role.source, Source::Publishers))
+}

@@ -1,0 +1,119 @@
+//! A playlist on the disk: the window that live players read, replaced by rename, and beside it a journal of the
+//! whole take, to which a few lines are appended per segment.
+//!
+//! The journal makes the replay, now or after a crash; while it is there the playlist is not finished.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, read_all, replace};
+use super::task::Setting;
+use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
+
+/// The end of a journal's name.
+pub(super) const JOURNAL: &str = ".journal";
+/// The largest journal that is read back.
+const JOURNAL_MAX: usize = 64 << 20;
+
+/// A playlist of a take that is under way.
+#[derive(Debug)]
+pub(super) struct LivePlaylist<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    window: Window,
+    journal: Option<D::File>,
+    journal_len: u64,
+    /// Lines that are not in the journal yet.
+    pending: String,
+    /// The init segment named last in the journal.
+    map: Option<String>,
+}
+
+impl<D: Disk> LivePlaylist<D> {
+    /// The playlist at `path`, which goes on from `head`.
+    pub(super) fn new(disk: D, path: PathBuf, head: Head, window: usize) -> Self {
+        let (window, journal) = (Window::new(head, window), None);
+        Self { disk, path, window, journal, journal_len: 0, pending: String::new(), map: None }
+    }
+
+    /// A segment is finished: its file has its name.
+    pub(super) async fn push(&mut self, segment: Segment) -> io::Result<()> {
+        if self.journal_len == 0 && self.pending.is_empty() {
+            write_head(self.window.head(), Kind::Event, segment.map.is_some(), &mut self.pending);
+        }
+        segment.write(self.map.as_deref(), &mut self.pending);
+        self.map.clone_from(&segment.map);
+        self.window.push(segment);
+        self.write(false).await
+    }
+
+    /// Nothing comes any more: live players are told so. The replay is another step.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        if self.window.is_empty() { Ok(()) } else { self.write(true).await }
+    }
+
+    async fn write(&mut self, ended: bool) -> io::Result<()> {
+        if self.journal.is_none() {
+            self.journal = Some(self.disk.create(&journal_of(&self.path)).await?);
+        }
+        if let (Some(journal), false) = (&self.journal, self.pending.is_empty()) {
+            let bytes = self.pending.clone().into_bytes();
+            let len = bytes.len() as u64;
+            // What a failed write left behind is written over.
+            self.disk.write(journal, self.journal_len, bytes).await.0?;
+            self.journal_len += len;
+            self.pending.clear();
+        }
+        replace(&self.disk, &self.path, self.window.render(ended).into_bytes(), false).await
+    }
+}
+
+fn journal_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(JOURNAL);
+    name.into()
+}
+
+/// The whole of a playlist, as far as it was written: by its journal if there is one, else as it stands.
+pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
+    for path in [journal_of(path).as_path(), path] {
+        match read_all(disk, path, JOURNAL_MAX).await {
+            Ok(bytes) => return Ok(Some(Playlist::parse(&String::from_utf8_lossy(&bytes)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The head of a new take's playlist: its numbers go on behind those of the earlier take, so that a player that
+/// has been there sees none again.
+pub(super) async fn next_head<D: Disk>(setting: &Setting<D>, earlier: Option<&Path>, index: &Path) -> Head {
+    let before = match earlier {
+        Some(earlier) => load(&setting.disk, &earlier.join(index)).await.unwrap_or_default(),
+        None => None,
+    };
+    let head = before.map(|playlist| playlist.next_head()).unwrap_or_default();
+    Head { target: setting.target_seconds(), ..head }
+}
+
+/// Makes the replay of what the journal tells. `false`: there is no journal.
+pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Result<bool> {
+    let bytes = match read_all(disk, &journal_of(path), JOURNAL_MAX).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        read => read?,
+    };
+    let playlist = Playlist::parse(&String::from_utf8_lossy(&bytes));
+    if !playlist.segments.is_empty() {
+        replace(disk, path, playlist.render().into_bytes(), sync).await?;
+    }
+    Ok(true)
+}
+
+/// Removes the journal: nothing is left to do.
+pub(super) async fn close<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    match disk.remove(&journal_of(path)).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,243 @@
+//! A disk in memory that fills up, stalls or dies when it is told to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use super::disk::{Disk, Entry};
+
+/// The disk; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sim(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    names: RefCell<BTreeMap<PathBuf, u64>>,
+    folders: RefCell<BTreeSet<PathBuf>>,
+    contents: RefCell<HashMap<u64, Vec<u8>>>,
+    next: Cell<u64>,
+    /// Counts changes, and when each file was changed last: a second each.
+    clock: Cell<u64>,
+    changed: RefCell<HashMap<u64, u64>>,
+    steps: Cell<u64>,
+    /// The step at which whoever works here is killed.
+    dies_at: Cell<Option<u64>>,
+    capacity: Cell<Option<u64>>,
+    stalled: Cell<bool>,
+}
+
+/// An open file, whatever it is called by now.
+#[derive(Debug)]
+pub(super) struct SimFile(u64);
+
+impl Sim {
+    /// Kills whoever does the step of this number; `None`: nobody.
+    pub(super) fn die_at(&self, step: Option<u64>) {
+        self.0.steps.set(0);
+        self.0.dies_at.set(step);
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.0.steps.get()
+    }
+
+    pub(super) fn set_capacity(&self, bytes: Option<u64>) {
+        self.0.capacity.set(bytes);
+    }
+
+    pub(super) fn stall(&self, stalled: bool) {
+        self.0.stalled.set(stalled);
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.0.contents.borrow().values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// All files, by name.
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let contents = self.0.contents.borrow();
+        let names = self.0.names.borrow();
+        names.iter().map(|(path, inode)| (path.display().to_string(), contents[inode].clone())).collect()
+    }
+
+    pub(super) fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.files().remove(path)
+    }
+
+    /// One step. `Err(())`: it is the last one, and only half of it happens.
+    async fn step(&self) -> Result<(), ()> {
+        while self.0.stalled.get() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let step = self.0.steps.get();
+        self.0.steps.set(step + 1);
+        match self.0.dies_at.get() {
+            Some(last) if step > last => std::future::pending().await,
+            Some(last) if step == last => Err(()),
+            _ => Ok(()),
+        }
+    }
+
+    /// One step that happens whole or not at all.
+    async fn whole_step(&self) {
+        if self.step().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn touch(&self, inode: u64) {
+        self.0.clock.set(self.0.clock.get() + 1);
+        self.0.changed.borrow_mut().insert(inode, self.0.clock.get());
+    }
+
+    /// The time of the last change.
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.clock.get())
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<u64> {
+        self.0.names.borrow().get(path).copied().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// Removes what has no name any more.
+    fn forget(&self) {
+        let names = self.0.names.borrow();
+        self.0.contents.borrow_mut().retain(|inode, _| names.values().any(|named| named == inode));
+    }
+}
+
+impl Disk for Sim {
+    type File = SimFile;
+
+    async fn create(&self, path: &Path) -> io::Result<SimFile> {
+        self.whole_step().await;
+        if !self.0.folders.borrow().contains(path.parent().unwrap()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inode = self.inode(path).unwrap_or_else(|_| {
+            self.0.next.set(self.0.next.get() + 1);
+            self.0.next.get()
+        });
+        self.0.names.borrow_mut().insert(path.to_owned(), inode);
+        self.0.contents.borrow_mut().insert(inode, Vec::new());
+        self.touch(inode);
+        Ok(SimFile(inode))
+    }
+
+    async fn open(&self, path: &Path) -> io::Result<SimFile> {
+        self.inode(path).map(SimFile)
+    }
+
+    async fn write(&self, file: &SimFile, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let dying = self.step().await.is_err();
+        self.touch(file.0);
+        let room = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let result = {
+            let mut contents = self.0.contents.borrow_mut();
+            let Some(content) = contents.get_mut(&file.0) else { return (Ok(()), bytes) };
+            let at = usize::try_from(at).unwrap();
+            let more = (at + bytes.len()).saturating_sub(content.len());
+            let full = more > room;
+            let len = if full || dying { bytes.len() / 2 } else { bytes.len() };
+            let end = (at + len).max(content.len());
+            content.resize(end, 0);
+            content[at..at + len].copy_from_slice(&bytes[..len]);
+            if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        };
+        if dying {
+            std::future::pending::<()>().await;
+        }
+        (result, bytes)
+    }
+
+    async fn read(&self, file: &SimFile, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let contents = self.0.contents.borrow();
+        let content = contents.get(&file.0).map_or(&[][..], |content| content);
+        let at = usize::try_from(at).unwrap().min(content.len());
+        Ok(content[at..content.len().min(at + len)].to_vec())
+    }
+
+    async fn sync(&self, _: &SimFile) -> io::Result<()> {
+        self.whole_step().await;
+        Ok(())
+    }
+
+    async fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.whole_step().await;
+        let inode = self.inode(path)?;
+        let len = usize::try_from(len).unwrap();
+        self.0.contents.borrow_mut().get_mut(&inode).unwrap().resize(len, 0);
+        Ok(())
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.whole_step().await;
+        if let Ok(inode) = self.inode(from) {
+            self.0.names.borrow_mut().remove(from);
+            self.0.names.borrow_mut().insert(to.to_owned(), inode);
+            self.forget();
+            return Ok(());
+        }
+        if !self.0.folders.borrow().contains(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let moved = |path: &Path| path.strip_prefix(from).map_or(path.to_owned(), |rest| to.join(rest));
+        let names = self.0.names.take().into_iter().map(|(path, inode)| (moved(&path), inode)).collect();
+        self.0.names.replace(names);
+        let folders = self.0.folders.take().iter().map(|path| moved(path)).collect();
+        self.0.folders.replace(folders);
+        Ok(())
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.whole_step().await;
+        self.inode(path)?;
+        self.0.names.borrow_mut().remove(path);
+        self.forget();
+        Ok(())
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.whole_step().await;
+        self.0.names.borrow_mut().retain(|name, _| !name.starts_with(path));
+        self.0.folders.borrow_mut().retain(|name| !name.starts_with(path));
+        self.forget();
+        Ok(())
+    }
+
+    async fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.whole_step().await;
+        let above = path.ancestors().map(Path::to_owned);
+        self.0.folders.borrow_mut().extend(above);
+        Ok(())
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        if !self.0.folders.borrow().contains(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut entries = BTreeMap::new();
+        for folder in self.0.folders.borrow().iter().filter(|folder| folder.parent() == Some(path)) {
+            let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+            let entry = Entry { name: name.clone(), is_dir: true, size: 0, modified: SystemTime::UNIX_EPOCH };
+            entries.insert(name, entry);
+        }
+        for (file, inode) in self.0.names.borrow().iter().filter(|(file, _)| file.parent() == Some(path)) {
+            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+            let size = self.0.contents.borrow()[inode].len() as u64;
+            let changed = Duration::from_secs(self.0.changed.borrow()[inode]);
+            let modified = SystemTime::UNIX_EPOCH + changed;
+            let entry = Entry { name: name.clone(), is_dir: false, size, modified };
+            entries.insert(name, entry);
+        }
+        Ok(entries.into_values().collect())
+    }
+
+    async fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used())))
+    }
+}

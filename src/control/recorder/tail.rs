@@ -1,0 +1,202 @@
+//! A place in a stream's log, for a reader that may be late.
+//!
+//! It begins at the oldest start that is kept, and when the log has dropped what it has not read it goes on at the
+//! newest start and says what it missed. It never holds more than one piece of the log, and that only until it asks
+//! for the next.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::live::log::{Log, Start, wire_time};
+use crate::live::timeline::StreamTime;
+use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind, TagRef, Tags};
+use crate::memory::Segment;
+
+/// Bytes read at a time, unless a tag is larger.
+const PIECE: usize = 256 << 10;
+
+/// What comes next in a log.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing yet.
+    Nothing,
+    /// A place to start: the first, or another after a gap.
+    Start {
+        /// The place.
+        start: Start,
+        /// Bytes that were missed; 0 at the first.
+        skipped: u64,
+    },
+    /// Whole tags.
+    Tags(Piece),
+}
+
+/// A piece of a log.
+#[derive(Debug)]
+pub(super) struct Piece {
+    segment: Arc<Segment>,
+    range: Range<usize>,
+}
+
+impl Piece {
+    /// Its tags.
+    pub(super) fn tags(&self) -> Tags<'_> {
+        Tags(&self.segment.bytes()[self.range.clone()])
+    }
+}
+
+/// A reader's place.
+#[derive(Debug)]
+pub(super) struct Tail {
+    log: Arc<Log>,
+    at: u64,
+    state: State,
+    time: StreamTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Running,
+    /// What is between here and the newest start is given up.
+    Lost,
+}
+
+impl Tail {
+    /// Before anything was read.
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log, at: 0, state: State::Fresh, time: 0 }
+    }
+
+    /// Gives up what has not been read: goes on at the newest start.
+    pub(super) fn give_up(&mut self) {
+        if self.state == State::Running {
+            self.state = State::Lost;
+        }
+    }
+
+    /// What comes next.
+    pub(super) fn next(&mut self) -> News {
+        // In this order: a newer index than the head is fine, an older one is not.
+        let head = self.log.head();
+        let index = self.log.index();
+        if self.state == State::Running && self.at < index.tail() {
+            self.state = State::Lost;
+        }
+        let start = match self.state {
+            State::Running => {
+                if self.at >= head {
+                    return News::Nothing;
+                }
+                let Some(span) = index.span_at(self.at) else { return News::Nothing };
+                let from = usize::try_from(self.at - span.start).unwrap_or(usize::MAX);
+                let room = usize::try_from(head - span.start).unwrap_or(usize::MAX);
+                let bytes = span.segment.bytes();
+                let end = from + whole_tags(&bytes[from..bytes.len().min(room)]);
+                self.at += (end - from) as u64;
+                return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });
+            }
+            State::Fresh => index.starts.iter().find(|start| start.at < head),
+            State::Lost => {
+                let newer = |clean| index.newest_start(head, clean).filter(|start| start.at >= self.at);
+                newer(true).or_else(|| newer(false))
+            }
+        };
+        let Some(start) = start.cloned() else { return News::Nothing };
+        let skipped = if self.state == State::Fresh { 0 } else { start.at - self.at };
+        (self.at, self.time, self.state) = (start.at, start.time, State::Running);
+        News::Start { start, skipped }
+    }
+
+    /// The time of the next tag, in 64 bits: only its low half stands in the tag.
+    pub(super) fn time_of(&mut self, tag: &TagRef<'_>) -> StreamTime {
+        if tag.kind != TagKind::Script {
+            let step = tag.timestamp.wrapping_sub(wire_time(self.time)).cast_signed();
+            self.time += StreamTime::from(step);
+        }
+        self.time
+    }
+}
+
+/// The length of the whole tags at the front of `bytes` that make up a piece.
+fn whole_tags(bytes: &[u8]) -> usize {
+    let mut len = 0;
+    for tag in Tags(bytes) {
+        len += TAG_HEADER + tag.body.len() + TAG_TRAILER;
+        if len >= PIECE {
+            break;
+        }
+    }
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::live::log::{Headers, LogWriter, Retention, Tracks};
+    use crate::media::encoding::Encoding;
+    use crate::media::tag::Tag;
+    use crate::memory::Arena;
+
+    const RETENTION: Retention = Retention { bytes: 1 << 20, frames: 1000, gop_time: 10_000, history: 4_000 };
+
+    fn grow(writer: &mut LogWriter, frames: Range<i64>) {
+        for n in frames {
+            if n % 25 == 0 {
+                writer.mark_start(
+                    writer.head(),
+                    n * 40,
+                    true,
+                    Arc::new(Headers::default()),
+                    Tracks::default(),
+                );
+            }
+            let body = Bytes::from(vec![0x27; 1000]);
+            writer.append(&Tag { kind: TagKind::Video, timestamp: 0, body }, n * 40).unwrap();
+        }
+        writer.publish();
+    }
+
+    fn read(tail: &mut Tail) -> (Vec<i64>, u64) {
+        let (mut times, mut missed) = (Vec::new(), 0);
+        loop {
+            match tail.next() {
+                News::Nothing => return (times, missed),
+                News::Start { skipped, .. } => missed += skipped,
+                News::Tags(piece) => times.extend(piece.tags().map(|tag| tail.time_of(&tag))),
+            }
+        }
+    }
+
+    #[test]
+    fn all_is_read_from_the_oldest_start_on() {
+        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
+        let mut tail = Tail::new(Arc::clone(writer.log()));
+        assert!(matches!(tail.next(), News::Nothing));
+        let mut times = Vec::new();
+        for second in 0..20 {
+            grow(&mut writer, second * 25..(second + 1) * 25);
+            let (read, missed) = read(&mut tail);
+            assert_eq!(missed, 0);
+            times.extend(read);
+        }
+        assert_eq!(times, (0..500).map(|n| n * 40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_late_reader_goes_on_at_the_newest_start_and_knows_what_it_missed() {
+        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
+        let mut tail = Tail::new(Arc::clone(writer.log()));
+        grow(&mut writer, 0..10);
+        assert_eq!(read(&mut tail).0.len(), 10);
+        grow(&mut writer, 10..1010);
+        let (times, missed) = read(&mut tail);
+        assert_eq!((times.first(), times.len(), missed), (Some(&40_000), 10, 990 * 1015));
+        tail.give_up();
+        assert!(matches!(tail.next(), News::Nothing), "there is no newer start");
+        grow(&mut writer, 1010..1035);
+        assert_eq!(read(&mut tail), ((1025..1035).map(|n| n * 40).collect(), 15 * 1015));
+    }
+}

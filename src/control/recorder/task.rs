@@ -1,0 +1,311 @@
+//! What the three recording tasks have in common: each reads a stream's log with a cursor of its own, and each
+//! fails, sheds and recovers by itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::disk::Disk;
+use super::stats::Stats;
+use super::tail::{News, Tail};
+use super::take::{self, About};
+use crate::live::log::Start;
+use crate::live::stream::{Selection, Stream};
+use crate::live::timeline::StreamTime;
+use crate::media::remux::RemuxError;
+use crate::media::segmenter::Lengths;
+use crate::media::tag::TagRef;
+
+/// How often a log is looked at that had nothing new.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a task that failed waits before it tries again.
+const RETRY: Duration = Duration::from_secs(2);
+/// A write that takes longer is worth a line in the log.
+const STALL: Duration = Duration::from_secs(5);
+
+/// The three tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Flv,
+    Hls,
+    Fmp4,
+}
+
+impl Kind {
+    pub(super) const EVERY: [Self; 3] = [Self::Flv, Self::Hls, Self::Fmp4];
+
+    /// As `--record` names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::Hls => "hls",
+            Self::Fmp4 => "fmp4",
+        }
+    }
+
+    /// The folder under the data folder.
+    pub(super) const fn folder(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::Hls => "hls",
+            Self::Fmp4 => "mp4",
+        }
+    }
+}
+
+/// What a task works with.
+#[derive(Clone, Debug)]
+pub(super) struct Setting<D> {
+    pub(super) disk: D,
+    pub(super) about: About,
+    pub(super) lengths: Lengths,
+    /// Segments of a live playlist.
+    pub(super) window: usize,
+    /// Files are synced before they get their name.
+    pub(super) sync: bool,
+    pub(super) stats: Stats,
+    pub(super) common: Rc<Common>,
+}
+
+/// What all tasks share.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    /// Less room is left on the disk than must be.
+    pub(super) full: Cell<bool>,
+    /// The process ends: what there is must do.
+    pub(super) stopping: Cell<bool>,
+    /// Folders of takes that are being recorded, or are to be finished, and how often.
+    active: RefCell<HashMap<PathBuf, u32>>,
+    /// Folders of takes that are being finished or removed.
+    claimed: RefCell<HashSet<PathBuf>>,
+    /// Folders that new takes want, whose earlier takes are about to be moved away.
+    wanted: RefCell<HashSet<PathBuf>>,
+    /// Takes that were moved away, by folder and id, and where they are now.
+    moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
+}
+
+impl Common {
+    /// Whether a new take wants this folder.
+    pub(super) fn is_wanted(&self, dir: &Path) -> bool {
+        self.wanted.borrow().contains(dir)
+    }
+
+    /// Nobody else works on the take in `dir` until [`release`](Self::release). `false`: somebody does, or wants
+    /// the folder.
+    pub(super) fn claim(&self, dir: &Path) -> bool {
+        !self.is_wanted(dir) && self.claimed.borrow_mut().insert(dir.to_owned())
+    }
+
+    /// The take is free again.
+    pub(super) fn release(&self, dir: &Path) {
+        self.claimed.borrow_mut().remove(dir);
+    }
+
+    /// Whether a take in this folder is being recorded or waits to be finished.
+    pub(super) fn is_active(&self, dir: &Path) -> bool {
+        self.active.borrow().contains_key(dir)
+    }
+
+    /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
+    pub(super) fn activate(self: &Rc<Self>, dir: &Path) -> Active {
+        *self.active.borrow_mut().entry(dir.to_owned()).or_default() += 1;
+        Active { common: Rc::clone(self), dir: dir.to_owned() }
+    }
+
+    /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
+    async fn want(&self, dir: &Path) {
+        self.wanted.borrow_mut().insert(dir.to_owned());
+        while self.claimed.borrow().contains(dir) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn leave(&self, dir: &Path) {
+        self.wanted.borrow_mut().remove(dir);
+    }
+
+    /// Where the take is that was in `dir`.
+    pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
+        self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
+    }
+}
+
+/// A take that must not be removed.
+#[derive(Debug)]
+pub(super) struct Active {
+    common: Rc<Common>,
+    dir: PathBuf,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut active = self.common.active.borrow_mut();
+        if let Some(count) = active.get_mut(&self.dir) {
+            *count -= 1;
+            if *count == 0 {
+                active.remove(&self.dir);
+            }
+        }
+    }
+}
+
+impl<D: Disk> Setting<D> {
+    /// Makes the folder of the take and moves an earlier one away; gives the place of that.
+    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+        self.common.want(dir).await;
+        let moved = take::begin(&self.disk, dir, &self.about).await;
+        self.common.leave(dir);
+        let Some((id, place)) = moved? else { return Ok(None) };
+        self.common.moved.borrow_mut().insert((dir.to_owned(), id), place.clone());
+        Ok(Some(place))
+    }
+
+    /// `EXT-X-TARGETDURATION` of a take without segments.
+    pub(super) fn target_seconds(&self) -> u32 {
+        u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Says once what is wrong with a stream's tags.
+    pub(super) fn complain(&self, kind: Kind, error: &RemuxError) {
+        warn!(stream = self.about.stream, kind = kind.name(), %error, "a tag is not recorded");
+    }
+}
+
+/// One recording of one stream. The first three take what comes and touch no disk; [`write`](Self::write) is
+/// called often enough that little gathers.
+pub(super) trait Task {
+    const KIND: Kind;
+
+    /// Tags from here on. `gap`: what was before is missing.
+    fn begin(&mut self, start: &Start, gap: bool);
+    /// The next tag and its time.
+    fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime);
+    /// Nothing comes any more.
+    fn end(&mut self);
+    /// Puts on the disk what has gathered.
+    async fn write(&mut self) -> io::Result<()>;
+    /// Closes what is open after the last write; gives the folder in which something is left to finish.
+    async fn close(&mut self) -> io::Result<Option<PathBuf>>;
+    /// Something failed: what has gathered is given up. Goes on with [`begin`](Self::begin).
+    async fn reset(&mut self);
+}
+
+/// Runs a task until its stream is over. Gives the folder in which something is left to finish.
+pub(super) async fn run<T: Task, D: Disk>(
+    mut task: T,
+    stream: Arc<Stream>,
+    setting: Setting<D>,
+) -> Option<PathBuf> {
+    let log = loop {
+        if let Some(log) = stream.log(Selection::All) {
+            break log;
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    let mut runner = Runner { tail: Tail::new(log), failing: false, begun: false, setting };
+    loop {
+        // In this order: what came before the end is read.
+        let over = stream.has_ended() || runner.setting.common.stopping.get();
+        match runner.step(&mut task).await {
+            Ok(true) => tokio::task::yield_now().await,
+            Ok(false) if over => break,
+            Ok(false) => tokio::time::sleep(POLL).await,
+            Err(_) if over => break,
+            Err(error) => runner.failed(&mut task, &error).await,
+        }
+    }
+    runner.finish(&mut task).await
+}
+
+struct Runner<D> {
+    tail: Tail,
+    /// The last attempt failed, and the log says so.
+    failing: bool,
+    begun: bool,
+    setting: Setting<D>,
+}
+
+impl<D: Disk> Runner<D> {
+    /// Takes the next piece of the log; `Ok(false)`: there is none.
+    async fn step<T: Task>(&mut self, task: &mut T) -> io::Result<bool> {
+        if self.setting.common.full.get() {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        match self.tail.next() {
+            News::Nothing => return Ok(false),
+            News::Start { start, skipped } => {
+                if skipped > 0 {
+                    self.setting.stats.skipped(skipped);
+                    if !self.failing {
+                        let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
+                        warn!(stream, kind, bytes = skipped, "recording was too slow and skipped a part");
+                    }
+                }
+                task.begin(&start, self.begun);
+                self.begun = true;
+            }
+            News::Tags(piece) => {
+                for tag in piece.tags() {
+                    let time = self.tail.time_of(&tag);
+                    task.tag(&tag, time);
+                }
+            }
+        }
+        self.write(task).await?;
+        Ok(true)
+    }
+
+    /// Writes, and says so if that takes long.
+    async fn write<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
+        let mut writing = std::pin::pin!(task.write());
+        let result = tokio::select! {
+            biased;
+            result = &mut writing => result,
+            () = tokio::time::sleep(STALL) => {
+                warn!(stream, kind, "the disk does not take what is recorded; waiting for it");
+                let _stalled = self.setting.stats.stalled();
+                writing.await
+            }
+        };
+        if result.is_ok() && self.failing {
+            self.failing = false;
+            info!(stream, kind, "recording goes on");
+        }
+        result
+    }
+
+    async fn failed<T: Task>(&mut self, task: &mut T, error: &io::Error) {
+        self.setting.stats.failed();
+        if !self.failing {
+            self.failing = true;
+            let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
+            warn!(stream, kind, %error, "recording fails; it goes on at a keyframe when it can");
+        }
+        task.reset().await;
+        self.tail.give_up();
+        tokio::time::sleep(RETRY).await;
+    }
+
+    async fn finish<T: Task>(&mut self, task: &mut T) -> Option<PathBuf> {
+        task.end();
+        let (stream, kind) = (self.setting.about.stream.clone(), T::KIND.name());
+        if let Err(error) = self.write(task).await {
+            warn!(stream, kind, %error, "the end of a recording is lost");
+            task.reset().await;
+        }
+        match task.close().await {
+            Ok(dir) => dir,
+            Err(error) => {
+                warn!(stream, kind, %error, "a recording is not closed; that is mended at the next start");
+                None
+            }
+        }
+    }
+}

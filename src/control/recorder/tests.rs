@@ -1,0 +1,432 @@
+//! Whole takes on a disk that fails: what is left plays, and nothing that was finished is lost.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::finish::{finish, takes};
+use super::flv::Flv;
+use super::fmp4::Fmp4;
+use super::hls::Hls;
+use super::sim::Sim;
+use super::stats::Stats;
+use super::take::About;
+use super::task::{Common, Kind, Setting, run};
+use crate::live::directory::{Claim, Directory, Republish};
+use crate::live::key::StreamKey;
+use crate::live::log::Retention;
+use crate::live::stream::{Stream, StreamWriter};
+use crate::media::flv::{FlvItem, FlvReader};
+use crate::media::flv_index::FlvIndex;
+use crate::media::m3u8::Playlist;
+use crate::media::segmenter::Lengths;
+use crate::media::tag::{Class, Tag, TagKind};
+use crate::memory::Arena;
+
+const RETENTION: Retention = Retention { bytes: 1 << 20, frames: 2000, gop_time: 60_000, history: 5_000 };
+const AVCC: &[u8] = &[
+    1, 77, 64, 30, 255, 225, 0, 24, 103, 77, 64, 30, 236, 160, 80, 23, 252, 184, 8, 128, 0, 0, 3, 0, 128, 0,
+    0, 25, 7, 139, 22, 203, 1, 0, 5, 104, 235, 227, 203, 32,
+];
+
+/// A publisher: 25 pictures a second with a keyframe each second, and AAC.
+struct Publisher {
+    directory: Directory,
+    writer: Box<StreamWriter>,
+    /// Milliseconds.
+    time: u32,
+    sounds: u32,
+}
+
+impl Publisher {
+    fn new() -> Self {
+        let directory = Directory::new(Arena::new().unwrap(), RETENTION, Republish::Reject);
+        let writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
+        let mut publisher = Self { directory, writer, time: 0, sounds: 0 };
+        let avc = [&[0x17, 0, 0, 0, 0][..], AVCC].concat();
+        publisher.push(TagKind::Video, 0, avc);
+        publisher.push(TagKind::Audio, 0, vec![0xaf, 0, 0x12, 0x10]);
+        publisher
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        Arc::clone(self.writer.stream())
+    }
+
+    fn push(&mut self, kind: TagKind, timestamp: u32, body: Vec<u8>) {
+        self.writer.push(&Tag { kind, timestamp, body: Bytes::from(body) }).unwrap();
+    }
+
+    /// Publishes so many seconds, in the clock's time.
+    async fn play(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            for n in 0..25 {
+                let key = n == 0;
+                let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
+                frame.push(if key { 0x65 } else { 0x41 });
+                frame.extend([7; 199]);
+                self.push(TagKind::Video, self.time, frame);
+                while self.sounds * 1024 / 441 * 10 <= self.time {
+                    let time = self.sounds * 10_240 / 441;
+                    self.push(TagKind::Audio, time, vec![0xaf, 1, 0x21, 0x10, 5]);
+                    self.sounds += 1;
+                }
+                self.time += 40;
+            }
+            self.writer.publish();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn end(self) {
+        self.directory.end(self.writer);
+    }
+}
+
+fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim> {
+    Setting {
+        disk: disk.clone(),
+        about: About { stream: "live/x".into(), began: "20261121T091545Z".into(), id: id.into() },
+        lengths: Lengths { target: 2_000, longest: 16_000 },
+        window: 3,
+        sync: true,
+        stats: Stats::new(kind),
+        common: Rc::clone(common),
+    }
+}
+
+/// The folder of a kind's take.
+fn dir(kind: Kind) -> PathBuf {
+    Path::new("/data").join(kind.folder()).join("live/x")
+}
+
+/// Runs a task of each kind at once; a kind's disk is its own.
+async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &Rc<Common>) {
+    let one = |kind: Kind, disk: &Sim| {
+        let setting = setting(disk, kind, id, common);
+        let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
+        async move {
+            match kind {
+                Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
+                Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
+                Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
+            }
+        }
+    };
+    match disks {
+        [(kind, disk)] => {
+            one(*kind, disk).await;
+        }
+        [(a, one_disk), (b, other)] => {
+            tokio::join!(one(*a, one_disk), one(*b, other));
+        }
+        _ => panic!("one or two at a time"),
+    }
+}
+
+/// Finishes all that is left under a kind's folder, as the next start does.
+async fn mend(disk: &Sim, kind: Kind, common: &Common) {
+    let root = Path::new("/data").join(kind.folder());
+    for take in takes(disk, &root).await.unwrap() {
+        if take.unfinished {
+            finish(disk, kind, &take.dir, true, common).await.unwrap();
+        }
+    }
+}
+
+/// What can be played of a take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Playable {
+    pictures: usize,
+    sounds: usize,
+    segments: usize,
+}
+
+/// Plays all that a take of `kind` has left in `base`, with readers that are not the writers'.
+fn play(kind: Kind, files: &BTreeMap<String, Vec<u8>>, base: &str) -> Playable {
+    match kind {
+        Kind::Hls => {
+            let (playlist, bytes) = segments(files, &format!("{base}/"), "index.m3u8");
+            let (pictures, sounds) = play_ts(&bytes);
+            Playable { pictures, sounds, segments: playlist }
+        }
+        Kind::Fmp4 => {
+            let (merged, _) = segments(files, &format!("{base}/output_merge/"), "index.m3u8");
+            for (track, _) in [("video", 0), ("audio", 0)] {
+                segments(files, &format!("{base}/output_separate/"), &format!("{track}.m3u8"));
+            }
+            let full = files.get(&format!("{base}/output_merge/x_full.mp4"));
+            let (pictures, sounds) = full.map_or((0, 0), |full| play_mp4(full));
+            Playable { pictures, sounds, segments: merged }
+        }
+        Kind::Flv => {
+            let Some(bytes) = files.get(&format!("{base}/index.flv")) else { return Playable::default() };
+            assert!(FlvIndex::is_finished(bytes, bytes.len() as u64), "the front says another length");
+            let mut reader = FlvReader::new(1 << 20);
+            reader.push(bytes);
+            let (mut all, mut len) = (Playable::default(), 13);
+            while let Some(item) = reader.next_item().expect("good FLV") {
+                let FlvItem::Tag(tag) = item else { continue };
+                len += tag.encoded_len();
+                all.pictures += usize::from(matches!(tag.class(), Class::KeyFrame | Class::InterFrame));
+                all.sounds += usize::from(tag.class() == Class::Sound);
+            }
+            assert_eq!(len, bytes.len(), "it ends within a tag");
+            all
+        }
+    }
+}
+
+/// The number of segments that a finished playlist names, and all their bytes.
+fn segments(files: &BTreeMap<String, Vec<u8>>, base: &str, index: &str) -> (usize, Vec<u8>) {
+    let Some(text) = files.get(&format!("{base}{index}")) else { return (0, Vec::new()) };
+    let (_, playlist) = m3u8_rs::parse_media_playlist(text).expect("a good playlist");
+    assert!(playlist.end_list, "{base}{index} does not end");
+    let mut bytes = Vec::new();
+    for segment in &playlist.segments {
+        if let Some(map) = &segment.map {
+            assert!(files.contains_key(&format!("{base}{}", map.uri)), "{} lacks", map.uri);
+        }
+        let name = format!("{base}{}", segment.uri);
+        bytes.extend(files.get(&name).unwrap_or_else(|| panic!("{name} lacks")));
+    }
+    (playlist.segments.len(), bytes)
+}
+
+/// Pictures and AAC frames in a transport stream.
+fn play_ts(bytes: &[u8]) -> (usize, usize) {
+    use mpeg2ts::es::StreamType;
+    use mpeg2ts::ts::{ReadTsPacket, TsPacketReader, TsPayload};
+    let mut reader = TsPacketReader::new(bytes);
+    let (mut pictures, mut sounds) = (0, 0);
+    let mut sound_pid = None;
+    while let Some(packet) = reader.read_ts_packet().expect("a good transport stream") {
+        match packet.payload {
+            Some(TsPayload::Pmt(pmt)) => {
+                let audio = pmt.es_info.iter().find(|es| es.stream_type == StreamType::AdtsAac);
+                sound_pid = audio.map(|es| es.elementary_pid);
+            }
+            Some(TsPayload::PesStart(pes)) if Some(packet.header.pid) == sound_pid => {
+                // Each frame of ours is a header and three bytes.
+                sounds += usize::from(pes.pes_packet_len - 8) / 10;
+            }
+            Some(TsPayload::PesStart(_)) => pictures += 1,
+            _ => {}
+        }
+    }
+    (pictures, sounds)
+}
+
+/// Pictures and sounds in an MP4.
+fn play_mp4(bytes: &[u8]) -> (usize, usize) {
+    use shiguredo_mp4::TrackKind;
+    use shiguredo_mp4::demux::{Input, Mp4FileDemuxer};
+    let mut demuxer = Mp4FileDemuxer::new();
+    while let Some(wanted) = demuxer.required_input() {
+        let from = usize::try_from(wanted.position).unwrap();
+        let to = wanted.size.map_or(bytes.len(), |size| (from + size).min(bytes.len()));
+        demuxer.handle_input(Input { position: wanted.position, data: &bytes[from..to] });
+    }
+    let (mut pictures, mut sounds) = (0, 0);
+    while let Some(sample) = demuxer.next_sample().expect("a good MP4") {
+        let from = usize::try_from(sample.data_offset).unwrap();
+        let data = &bytes[from..from + sample.data_size];
+        match sample.track.kind {
+            TrackKind::Video => {
+                assert_eq!(data[..4], [0, 0, 0, 200]);
+                pictures += 1;
+            }
+            TrackKind::Audio => {
+                assert_eq!(data, [0x21, 0x10, 5]);
+                sounds += 1;
+            }
+        }
+    }
+    (pictures, sounds)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// A take of so many seconds on a disk of its own; gives what died with it, if something did.
+async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
+    let common = Rc::<Common>::default();
+    let mut publisher = Publisher::new();
+    let stream = publisher.stream();
+    let recording = async {
+        record(&[(kind, disk.clone())], &stream, id, &common).await;
+    };
+    let publishing = async {
+        publisher.play(seconds).await;
+        publisher.end();
+    };
+    // Who was killed waits for ever.
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3600), async { tokio::join!(recording, publishing) }).await;
+}
+
+const SECONDS: u32 = 7;
+
+#[test]
+fn a_take_holds_every_frame() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        runtime().block_on(async {
+            one_take(kind, &disk, SECONDS, "a").await;
+            mend(&disk, kind, &Common::default()).await;
+        });
+        let played = play(kind, &disk.files(), dir(kind).to_str().unwrap());
+        let sounds = (0..).take_while(|n| n * 1024 / 441 * 10 <= SECONDS * 1000 - 40).count();
+        assert_eq!((played.pictures, played.sounds), (SECONDS as usize * 25, sounds), "{kind:?}");
+        assert_eq!(played.segments, if kind == Kind::Flv { 0 } else { 4 });
+        assert!(disk.files().keys().all(|name| !name.ends_with(".tmp") && !name.ends_with(".journal")));
+    }
+}
+
+/// What live players could see of a kind when it died.
+fn seen(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> usize {
+    let base = dir(kind).display().to_string();
+    let index = match kind {
+        Kind::Hls => format!("{base}/index.m3u8"),
+        Kind::Fmp4 => format!("{base}/output_merge/index.m3u8"),
+        Kind::Flv => return 0,
+    };
+    let text = files.get(&index).map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    text.map_or(0, |text| {
+        let playlist = Playlist::parse(&text);
+        usize::try_from(playlist.head.sequence).unwrap() + playlist.segments.len()
+    })
+}
+
+#[test]
+fn killed_at_any_step_a_take_is_mended_and_the_next_one_leaves_it_alone() {
+    for kind in Kind::EVERY {
+        let mut last = 0;
+        for step in 0.. {
+            let disk = Sim::default();
+            disk.die_at(Some(step));
+            runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
+            let died = disk.steps() > step;
+            let seen = seen(kind, &disk.files());
+            disk.die_at(None);
+            runtime().block_on(mend(&disk, kind, &Common::default()));
+            let (files, base) = (disk.files(), dir(kind).display().to_string());
+            assert!(
+                files.keys().all(|name| !name.ends_with(".journal")),
+                "{kind:?} {step}: {:?}",
+                files.keys()
+            );
+            let played = play(kind, &files, &base);
+            assert!(
+                played.segments >= seen,
+                "{kind:?} {step}: {seen} segments were seen, {played:?} are left"
+            );
+            assert!(
+                played.pictures >= (seen * 50).min(SECONDS as usize * 25),
+                "{kind:?} {step}: {seen} {played:?}"
+            );
+            assert!(played.pictures >= last, "{kind:?} {step}: less than a step before");
+            last = played.pictures;
+
+            runtime().block_on(one_take(kind, &disk, 3, "b"));
+            runtime().block_on(mend(&disk, kind, &Common::default()));
+            assert_eq!(play(kind, &disk.files(), &base).pictures, 75, "{kind:?} {step}");
+            let earlier = play(kind, &disk.files(), &format!("{base}@20261121T091545Z"));
+            assert_eq!(earlier, played, "{kind:?} {step}");
+            if !died {
+                assert!(step > 15, "{kind:?}: a take takes more than {step} steps");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_while_it_mends_it_mends_again() {
+    for kind in Kind::EVERY {
+        for step in 0.. {
+            let disk = Sim::default();
+            disk.die_at(Some(30));
+            runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
+            disk.die_at(Some(step));
+            let mending = async {
+                let common = Common::default();
+                tokio::time::timeout(Duration::from_secs(3600), mend(&disk, kind, &common)).await.is_err()
+            };
+            let died = runtime().block_on(mending);
+            disk.die_at(None);
+            runtime().block_on(mend(&disk, kind, &Common::default()));
+            let played = play(kind, &disk.files(), dir(kind).to_str().unwrap());
+            assert!(played.pictures >= 50, "{kind:?} {step}: {played:?}");
+            if !died {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_stops_one_recording_until_there_is_room() {
+    for kind in Kind::EVERY {
+        let other = if kind == Kind::Flv { Kind::Hls } else { Kind::Flv };
+        let (small, large) = (Sim::default(), Sim::default());
+        runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            let mut publisher = Publisher::new();
+            let stream = publisher.stream();
+            let disks = [(kind, small.clone()), (other, large.clone())];
+            let recording = record(&disks, &stream, "a", &common);
+            let publishing = async {
+                publisher.play(5).await;
+                small.set_capacity(Some(small.used() + 2_000));
+                publisher.play(20).await;
+                small.set_capacity(None);
+                publisher.play(10).await;
+                publisher.end();
+            };
+            tokio::join!(recording, publishing);
+            mend(&small, kind, &common).await;
+            mend(&large, other, &common).await;
+        });
+        let played = play(kind, &small.files(), dir(kind).to_str().unwrap());
+        assert!((250..700).contains(&played.pictures), "{kind:?}: {played:?}");
+        let undisturbed = play(other, &large.files(), dir(other).to_str().unwrap());
+        assert_eq!(undisturbed.pictures, 35 * 25);
+    }
+}
+
+#[test]
+fn a_disk_that_stalls_costs_what_the_log_does_not_keep() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            let mut publisher = Publisher::new();
+            let stream = publisher.stream();
+            let disks = [(kind, disk.clone())];
+            let recording = record(&disks, &stream, "a", &common);
+            let publishing = async {
+                publisher.play(5).await;
+                disk.stall(true);
+                publisher.play(60).await;
+                disk.stall(false);
+                publisher.play(10).await;
+                publisher.end();
+            };
+            tokio::join!(recording, publishing);
+            mend(&disk, kind, &common).await;
+        });
+        let played = play(kind, &disk.files(), dir(kind).to_str().unwrap());
+        // Before, after, and the few seconds that the log keeps.
+        assert!((14 * 25..40 * 25).contains(&played.pictures), "{kind:?}: {played:?}");
+        if kind == Kind::Hls {
+            let text = disk.file("/data/hls/live/x/index.m3u8").unwrap();
+            assert!(String::from_utf8(text).unwrap().contains("EXT-X-DISCONTINUITY"));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! HLS playlists (RFC 8216): the window that live players see, the journal that a take is replayed from, and the
+//! master playlist of separate tracks.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+/// One segment in a playlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its file.
+    pub uri: String,
+    /// In milliseconds.
+    pub duration: u32,
+    /// It does not go on where the one before ended.
+    pub discontinuity: bool,
+    /// The init segment that it needs.
+    pub map: Option<String>,
+}
+
+/// What a playlist says of itself, apart from its segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// `EXT-X-TARGETDURATION`, in seconds: no segment's rounded duration is above it.
+    pub target: u32,
+    /// The number of its first segment.
+    pub sequence: u64,
+    /// Discontinuities before its first segment.
+    pub discontinuities: u64,
+}
+
+/// Whether more may come, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Segments come at the end and go at the front.
+    Live,
+    /// Segments come at the end.
+    Event,
+    /// All there is.
+    Ended,
+}
+
+/// A whole seconds' duration for `EXT-X-TARGETDURATION`.
+pub fn rounded_seconds(millis: u32) -> u32 {
+    (millis + 500) / 1000
+}
+
+/// Writes the lines before the segments. `mapped`: segments have init segments.
+pub fn write_head(head: &Head, kind: Kind, mapped: bool, out: &mut String) {
+    let version = if mapped { 7 } else { 3 };
+    let Head { target, sequence, discontinuities } = head;
+    let _ = writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}");
+    let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{sequence}");
+    if *discontinuities > 0 {
+        let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}");
+    }
+    match kind {
+        Kind::Live => {}
+        Kind::Event => out.push_str("#EXT-X-PLAYLIST-TYPE:EVENT\n"),
+        Kind::Ended => out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
+    }
+}
+
+/// The line behind the last segment of a stream that is over.
+pub const END: &str = "#EXT-X-ENDLIST\n";
+
+impl Segment {
+    /// Writes the segment's lines; its init segment only if `before` is not the same.
+    pub fn write(&self, before: Option<&str>, out: &mut String) {
+        if self.discontinuity {
+            out.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if let Some(map) = self.map.as_deref().filter(|map| Some(*map) != before) {
+            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{map}\"");
+        }
+        let (seconds, millis) = (self.duration / 1000, self.duration % 1000);
+        let _ = writeln!(out, "#EXTINF:{seconds}.{millis:03},\n{}", self.uri);
+    }
+}
+
+/// The newest segments of a stream.
+#[derive(Clone, Debug)]
+pub struct Window {
+    head: Head,
+    segments: VecDeque<Segment>,
+    size: usize,
+}
+
+impl Window {
+    /// An empty window of at most `size` segments.
+    pub fn new(head: Head, size: usize) -> Self {
+        Self { head, segments: VecDeque::new(), size: size.max(1) }
+    }
+
+    /// A segment comes; the oldest goes if there is no room.
+    pub fn push(&mut self, segment: Segment) {
+        self.head.target = self.head.target.max(rounded_seconds(segment.duration)).max(1);
+        self.segments.push_back(segment);
+        if self.segments.len() > self.size
+            && let Some(gone) = self.segments.pop_front()
+        {
+            self.head.sequence += 1;
+            self.head.discontinuities += u64::from(gone.discontinuity);
+        }
+    }
+
+    /// Its head as it is now.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Whether there is no segment.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The playlist.
+    pub fn render(&self, ended: bool) -> String {
+        let mut out = String::with_capacity(64 * (self.segments.len() + 4));
+        write_head(&self.head, Kind::Live, self.segments.iter().any(|one| one.map.is_some()), &mut out);
+        let mut map = None;
+        for segment in &self.segments {
+            segment.write(map, &mut out);
+            map = segment.map.as_deref();
+        }
+        if ended {
+            out.push_str(END);
+        }
+        out
+    }
+}
+
+/// A playlist that was read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Playlist {
+    /// What it says of itself.
+    pub head: Head,
+    /// Its segments.
+    pub segments: Vec<Segment>,
+    /// Whether nothing comes any more.
+    pub ended: bool,
+}
+
+/// A number of segments beyond which a playlist is not read: ten days of four seconds.
+const SEGMENTS_MAX: usize = 216_000;
+
+impl Playlist {
+    /// Reads what this module writes. A line that is cut off at the end is no line; unknown tags are passed over.
+    pub fn parse(text: &str) -> Self {
+        let mut playlist = Self::default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let (mut duration, mut discontinuity, mut map) = (None, false, None);
+        for line in whole.lines() {
+            let number = |prefix: &str| line.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
+            if let Some(rest) = line.strip_prefix("#EXTINF:") {
+                duration = parse_seconds(rest);
+            } else if line == "#EXT-X-DISCONTINUITY" {
+                discontinuity = true;
+            } else if let Some(rest) = line.strip_prefix("#EXT-X-MAP:URI=\"") {
+                map = rest.strip_suffix('"').map(str::to_owned);
+            } else if let Some(target) = number("#EXT-X-TARGETDURATION:") {
+                playlist.head.target = u32::try_from(target).unwrap_or(u32::MAX);
+            } else if let Some(sequence) = number("#EXT-X-MEDIA-SEQUENCE:") {
+                playlist.head.sequence = sequence;
+            } else if let Some(count) = number("#EXT-X-DISCONTINUITY-SEQUENCE:") {
+                playlist.head.discontinuities = count;
+            } else if line == END.trim_end() {
+                playlist.ended = true;
+            } else if let Some(duration) = duration.take_if(|_| !line.starts_with('#') && !line.is_empty())
+                && playlist.segments.len() < SEGMENTS_MAX
+            {
+                let discontinuity = std::mem::take(&mut discontinuity);
+                let (uri, map) = (line.to_owned(), map.clone());
+                playlist.segments.push(Segment { uri, duration, discontinuity, map });
+            }
+        }
+        playlist
+    }
+
+    /// The whole playlist for replay.
+    pub fn render(&self) -> String {
+        let mut head = self.head;
+        let longest = self.segments.iter().map(|segment| rounded_seconds(segment.duration)).max();
+        head.target = head.target.max(longest.unwrap_or(0)).max(1);
+        let mut out = String::with_capacity(64 * (self.segments.len() + 4));
+        write_head(&head, Kind::Ended, self.segments.iter().any(|one| one.map.is_some()), &mut out);
+        let mut map = None;
+        for segment in &self.segments {
+            segment.write(map, &mut out);
+            map = segment.map.as_deref();
+        }
+        out.push_str(END);
+        out
+    }
+
+    /// The head of a playlist that goes on behind this one.
+    pub fn next_head(&self) -> Head {
+        let discontinuities = self.segments.iter().filter(|segment| segment.discontinuity).count();
+        Head {
+            target: 0,
+            sequence: self.head.sequence.saturating_add(self.segments.len() as u64),
+            discontinuities: self.head.discontinuities.saturating_add(discontinuities as u64),
+        }
+    }
+}
+
+/// `4.000,` in milliseconds.
+fn parse_seconds(text: &str) -> Option<u32> {
+    let text = text.split(',').next()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let millis = format!("{fraction:0<3}").get(..3)?.parse::<u32>().ok()?;
+    seconds.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(millis)
+}
+
+/// A track of a master playlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendition {
+    /// Its playlist.
+    pub uri: String,
+    /// As RFC 6381 writes it.
+    pub codecs: String,
+    /// Bits per second at the most, and in the mean.
+    pub bandwidth: (u64, u64),
+}
+
+/// A master playlist of a picture and a sound that are apart; either may be missing.
+pub fn master(video: Option<(&Rendition, u16, u16)>, audio: Option<&Rendition>) -> String {
+    let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
+    let group = if let (Some(_), Some(audio)) = (video, audio) {
+        let uri = &audio.uri;
+        let _ = writeln!(
+            out,
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",DEFAULT=YES,AUTOSELECT=YES,URI=\"{uri}\""
+        );
+        ",AUDIO=\"audio\""
+    } else {
+        ""
+    };
+    let all = [video.map(|(rendition, ..)| rendition), audio];
+    let Some(uri) = all.iter().flatten().map(|rendition| &rendition.uri).next() else { return out };
+    let codecs: Vec<&str> = all.iter().flatten().map(|rendition| rendition.codecs.as_str()).collect();
+    let peak: u64 = all.iter().flatten().map(|rendition| rendition.bandwidth.0).sum();
+    let mean: u64 = all.iter().flatten().map(|rendition| rendition.bandwidth.1).sum();
+    let size = video.map_or_else(String::new, |(_, width, height)| format!(",RESOLUTION={width}x{height}"));
+    let codecs = codecs.join(",");
+    let _ = writeln!(
+        out,
+        "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={mean},CODECS=\"{codecs}\"{size}{group}\n{uri}"
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(number: u32, discontinuity: bool) -> Segment {
+        let (uri, map) = (format!("segment_{number}.m4s"), Some("init.mp4".to_owned()));
+        Segment { uri, duration: 4000 + number, discontinuity, map }
+    }
+
+    #[test]
+    fn a_window_slides_and_its_numbers_only_rise() {
+        let mut window = Window::new(Head { target: 4, sequence: 7, discontinuities: 0 }, 3);
+        let mut last = *window.head();
+        for number in 0..10 {
+            window.push(segment(number, number == 2));
+            let head = *window.head();
+            assert!(head.sequence >= last.sequence && head.discontinuities >= last.discontinuities);
+            last = head;
+            let read = Playlist::parse(&window.render(false));
+            assert_eq!((read.head, read.ended), (head, false));
+            assert_eq!(read.segments.last(), Some(&segment(number, number == 2)));
+        }
+        assert_eq!(last, Head { target: 4, sequence: 14, discontinuities: 1 });
+        let text = window.render(true);
+        assert!(
+            text.ends_with(END)
+                && text.contains("EXT-X-MAP")
+                && text.contains("EXTINF:4.009,\nsegment_9.m4s\n")
+        );
+    }
+
+    #[test]
+    fn a_journal_reads_back_without_what_was_cut_off() {
+        let mut text = String::new();
+        write_head(&Head { target: 4, sequence: 3, discontinuities: 2 }, Kind::Event, true, &mut text);
+        let mut ends = Vec::new();
+        for number in 0..4 {
+            segment(number, number == 1).write(None, &mut text);
+            ends.push(text.len());
+        }
+        for at in 0..=text.len() {
+            let playlist = Playlist::parse(&text[..at]);
+            let whole = ends.iter().filter(|end| **end <= at).count();
+            assert_eq!(playlist.segments.len(), whole, "cut at {at}");
+        }
+        let playlist = Playlist::parse(&text);
+        assert_eq!(playlist.next_head(), Head { target: 0, sequence: 7, discontinuities: 3 });
+        let replay = Playlist::parse(&playlist.render());
+        assert_eq!((replay.segments, replay.ended), (playlist.segments, true));
+    }
+
+    #[test]
+    fn a_master_names_what_there_is() {
+        let rendition = |uri: &str, codecs: &str| Rendition {
+            uri: uri.to_owned(),
+            codecs: codecs.to_owned(),
+            bandwidth: (2000, 1000),
+        };
+        let (video, audio) = (rendition("video.m3u8", "avc1.4d401e"), rendition("audio.m3u8", "mp4a.40.2"));
+        let both = master(Some((&video, 640, 360)), Some(&audio));
+        assert!(
+            both.contains(
+                "CODECS=\"avc1.4d401e,mp4a.40.2\",RESOLUTION=640x360,AUDIO=\"audio\"\nvideo.m3u8\n"
+            )
+        );
+        assert!(both.contains("BANDWIDTH=4000,AVERAGE-BANDWIDTH=2000"));
+        let sound = master(None, Some(&audio));
+        assert!(sound.ends_with("CODECS=\"mp4a.40.2\"\naudio.m3u8\n") && !sound.contains("EXT-X-MEDIA:"));
+    }
+}

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::fragment::{Fragmenter, Output, Piece};
+use super::merge::Merger;
+use super::*;
+use crate::media::remux::Sample;
+use crate::media::segmenter::{Muxer, Opening};
+use crate::media::{aac, h264};
+
+fn tracks() -> Tracks {
+    let video = h264::parse_config(&Bytes::from_static(h264::tests::AVCC)).unwrap();
+    let audio = aac::parse_config(&Bytes::from_static(&[0x12, 0x10])).unwrap();
+    Tracks { video: Some(Arc::new(video)), audio: Some(Arc::new(audio)) }
+}
+
+/// Segments of one second each, of 25 pictures and their sound; what each output's files hold.
+fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
+    let mut fragmenter = Fragmenter::default();
+    let mut sound = 0;
+    for second in 0..count {
+        let start = 5_000 + second * 1000;
+        fragmenter.open(&Opening { tracks: tracks(), fresh: second == 0, start });
+        for n in 0..25 {
+            let dts = start + n * 40;
+            let cts = if n % 3 == 0 { 80 } else { -40 };
+            let data = vec![7; size + usize::try_from(n).unwrap()];
+            fragmenter.sample(&Sample { video: true, dts, cts, key: n == 0, data: &data });
+            while sound * 1024 * 1000 / 44_100 < (dts - 5_000) {
+                let dts = 5_000 + sound * 1024 * 1000 / 44_100;
+                fragmenter.sample(&Sample { video: false, dts, cts: 0, key: true, data: &[9; 100] });
+                sound += 1;
+            }
+        }
+        fragmenter.close(start + 1000);
+    }
+    let mut files = Vec::new();
+    for piece in fragmenter.pieces {
+        match piece {
+            Piece::Open(_) => files.push([const { Vec::new() }; 3]),
+            Piece::Bytes(bytes) => {
+                let file: &mut [Vec<u8>; 3] = files.last_mut().unwrap();
+                file.iter_mut().zip(bytes).for_each(|(file, bytes)| file.extend(bytes));
+            }
+            Piece::Close { duration } => assert_eq!(duration, 1000),
+        }
+    }
+    files
+}
+
+/// The heads of a file's fragments and their media data.
+fn fragments(mut file: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut found = Vec::new();
+    let mut moof = &file[..0];
+    while !file.is_empty() {
+        let header = read_header(file).unwrap();
+        let (whole, rest) = file.split_at(usize::try_from(header.size).unwrap());
+        match &header.kind {
+            b"moof" => moof = whole,
+            b"mdat" => found.push((moof, &whole[8..])),
+            other => panic!("{other:?}"),
+        }
+        file = rest;
+    }
+    found
+}
+
+fn merge(files: &[[Vec<u8>; 3]]) -> Vec<u8> {
+    let mut merger = Merger::default();
+    merger.init(&init(&tracks())).unwrap();
+    let mut media = Vec::new();
+    for file in files {
+        for (moof, mdat) in fragments(&file[0]) {
+            merger.fragment(moof, mdat.len() as u64).unwrap();
+            media.extend_from_slice(mdat);
+        }
+    }
+    assert_eq!(merger.payload(), media.len() as u64);
+    let mut file = merger.finish();
+    file.extend(media);
+    file
+}
+
+/// Every sample as an independent reader finds it: track, time, offset, key, bytes.
+fn read(file: &[u8]) -> Vec<(u32, u64, i64, bool, Vec<u8>)> {
+    use shiguredo_mp4::demux::{Input, Mp4FileDemuxer};
+    let mut demuxer = Mp4FileDemuxer::new();
+    while let Some(wanted) = demuxer.required_input() {
+        let from = usize::try_from(wanted.position).unwrap();
+        let to = wanted.size.map_or(file.len(), |size| (from + size).min(file.len()));
+        demuxer.handle_input(Input { position: wanted.position, data: &file[from..to] });
+    }
+    let mut samples = Vec::new();
+    while let Some(sample) = demuxer.next_sample().unwrap() {
+        let from = usize::try_from(sample.data_offset).unwrap();
+        samples.push((
+            sample.track.track_id,
+            sample.timestamp,
+            sample.composition_time_offset.unwrap_or(0),
+            sample.keyframe,
+            file[from..from + sample.data_size].to_vec(),
+        ));
+    }
+    samples
+}
+
+#[test]
+fn fragments_and_the_merged_file_hold_every_frame() {
+    // Large frames: several fragments in a segment.
+    for size in [100, 100_000] {
+        let files = segments(5, size);
+        assert_eq!(fragments(&files[0][0]).len() > 1, size > 1000);
+        let samples = read(&merge(&files));
+        let video: Vec<_> = samples.iter().filter(|sample| sample.0 == VIDEO_ID).collect();
+        assert_eq!(video.len(), 125);
+        for (n, (_, time, cts, key, data)) in video.iter().enumerate() {
+            assert_eq!(*time, n as u64 * 3600);
+            assert_eq!(*cts, if n % 25 % 3 == 0 { 7200 } else { -3600 });
+            assert_eq!((*key, data.len()), (n % 25 == 0, size + n % 25));
+            assert!(data.iter().all(|byte| *byte == 7));
+        }
+        let audio: Vec<_> = samples.iter().filter(|sample| sample.0 == AUDIO_ID).collect();
+        assert!(audio.len() > 200);
+        for (n, (_, time, _, _, data)) in audio.iter().enumerate() {
+            assert_eq!((*time, data.as_slice()), (n as u64 * 1024, &[9; 100][..]), "sound lies end to end");
+        }
+    }
+}
+
+#[test]
+fn separate_outputs_hold_the_same_frames() {
+    for file in segments(3, 100) {
+        let sizes = |output: Output| {
+            let pieces = fragments(&file[output as usize]);
+            pieces.iter().map(|(_, data)| data.len()).sum::<usize>()
+        };
+        assert_eq!(sizes(Output::Merge), sizes(Output::Audio) + sizes(Output::Video));
+        assert!(sizes(Output::Audio) > 0 && sizes(Output::Video) > 0);
+    }
+}
+
+#[test]
+fn a_track_that_comes_later_waits_for_its_time() {
+    let mut merger = Merger::default();
+    merger.init(&init(&tracks())).unwrap();
+    let mut fragmenter = Fragmenter::default();
+    fragmenter.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+    fragmenter.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[1] });
+    fragmenter.sample(&Sample { video: false, dts: 500, cts: 0, key: true, data: &[2] });
+    fragmenter.close(1000);
+    let Some(Piece::Bytes([file, ..])) =
+        fragmenter.pieces.iter().find(|piece| matches!(piece, Piece::Bytes(_)))
+    else {
+        panic!("no fragment")
+    };
+    for (moof, mdat) in fragments(file) {
+        merger.fragment(moof, mdat.len() as u64).unwrap();
+    }
+    let head = merger.finish();
+    let at = head.windows(4).rposition(|window| window == b"elst").unwrap();
+    // Version and flags, two entries: 500 ms of nothing, then from the beginning.
+    let mut fields = boxes::Fields::new(*b"elst", &head[at + 8..]);
+    let first = (fields.u32().unwrap(), fields.u64().unwrap(), fields.u64().unwrap());
+    assert_eq!(first, (2, 500, u64::MAX));
+}
+
+#[test]
+fn what_is_not_ours_is_refused() {
+    let files = segments(1, 100);
+    let (moof, mdat) = fragments(&files[0][0])[0];
+    let mut merger = Merger::default();
+    assert!(merger.fragment(moof, mdat.len() as u64).is_err(), "no init segment");
+    merger.init(&init(&tracks())).unwrap();
+    assert!(merger.fragment(moof, mdat.len() as u64 - 1).is_err());
+    assert!(merger.is_empty());
+    for len in 0..moof.len() {
+        assert!(merger.fragment(&moof[..len], mdat.len() as u64).is_err(), "{len}");
+    }
+    let header = init(&tracks());
+    for len in 0..header.len() {
+        let _ = Merger::default().init(&header[..len]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_borne(mut bytes in prop::collection::vec(any::<u8>(), 0..400), at in 0..2000usize) {
+        let mut merger = Merger::default();
+        let _ = merger.init(&bytes);
+        let _ = merger.fragment(&bytes, 1000);
+        let mut header = init(&tracks());
+        let at = at % header.len();
+        bytes.truncate(header.len() - at);
+        header[at..at + bytes.len()].copy_from_slice(&bytes);
+        let _ = merger.init(&header);
+        let _ = merger.finish();
+    }
+}

@@ -1,0 +1,427 @@
+//! Where one segment ends and the next begins.
+//!
+//! A segment begins with a keyframe, the first at or behind the target; without pictures time alone decides. Which
+//! tracks there are is found out first: headers announce, frames prove. When a track changes or appears, or a part
+//! of the stream is missing, the next segment is marked as fresh: players start anew there.
+
+use std::sync::Arc;
+
+use super::remux::Sample;
+use super::track::Tracks;
+
+/// What begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The tracks of this segment.
+    pub tracks: Tracks,
+    /// Other tracks than in the segment before, or a gap between the two, or the very first.
+    pub fresh: bool,
+    /// The time of its first frame in milliseconds.
+    pub start: i64,
+}
+
+/// What becomes of samples.
+pub trait Muxer {
+    /// A segment begins.
+    fn open(&mut self, opening: &Opening);
+    /// A sample of one of the segment's tracks, in decoding order of its track.
+    fn sample(&mut self, sample: &Sample<'_>);
+    /// The segment ends; what comes next begins at `end`, in milliseconds.
+    fn close(&mut self, end: i64);
+}
+
+/// How long segments are, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// A segment ends at the first keyframe at or behind this.
+    pub target: i64,
+    /// A segment without another keyframe ends here.
+    pub longest: i64,
+}
+
+/// A keyframe that is early by no more than times are rounded by is in time.
+const ROUNDING: i64 = 10;
+/// How long a track that a header announced is waited for.
+const ANNOUNCED_PATIENCE: i64 = 3_000;
+/// How long a second track is waited for that nothing has announced.
+const PATIENCE: i64 = 500;
+/// How long a changed track waits for a keyframe of the other.
+const CHANGE_PATIENCE: i64 = 10_000;
+/// Bytes that are held while tracks are found out.
+const HELD_MAX: usize = 8 << 20;
+
+/// Cuts a stream into segments.
+#[derive(Debug)]
+pub struct Segmenter {
+    lengths: Lengths,
+    supported: fn(&Tracks) -> Tracks,
+    announced: Tracks,
+    wanted: Tracks,
+    state: State,
+    /// Time and distance of the last frame of sound and of pictures.
+    last: [Option<(i64, i64)>; 2],
+    /// Frames that were left out at a change of tracks.
+    pub dropped: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Finding out which tracks there are.
+    Probing { held: Vec<Held>, bytes: usize },
+    /// A segment is open; `changed`: since when a track has been another.
+    Open { tracks: Tracks, start: i64, changed: Option<i64> },
+}
+
+impl State {
+    const FRESH: Self = Self::Probing { held: Vec::new(), bytes: 0 };
+}
+
+/// A sample that waits.
+#[derive(Debug)]
+struct Held {
+    video: bool,
+    dts: i64,
+    cts: i32,
+    key: bool,
+    data: Vec<u8>,
+}
+
+impl Held {
+    fn new(sample: &Sample<'_>) -> Self {
+        let Sample { video, dts, cts, key, data } = *sample;
+        Self { video, dts, cts, key, data: data.to_vec() }
+    }
+
+    fn sample(&self) -> Sample<'_> {
+        let Self { video, dts, cts, key, ref data } = *self;
+        Sample { video, dts, cts, key, data }
+    }
+}
+
+impl Segmenter {
+    /// A segmenter for a container that can hold what `supported` leaves of a stream's tracks.
+    pub fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
+        Self {
+            lengths,
+            supported,
+            announced: Tracks::default(),
+            wanted: Tracks::default(),
+            state: State::FRESH,
+            last: [None; 2],
+            dropped: 0,
+        }
+    }
+
+    /// Takes the next sample; `tracks` is what has been announced by now.
+    pub fn push(&mut self, tracks: &Tracks, sample: &Sample<'_>, muxer: &mut impl Muxer) {
+        if !is_same(&self.announced, tracks) {
+            self.announce(tracks);
+        }
+        let there = if sample.video { self.wanted.video.is_some() } else { self.wanted.audio.is_some() };
+        if !there {
+            return;
+        }
+        match self.before(sample) {
+            Some(Cut::Plain) => {
+                muxer.close(sample.dts);
+                if let State::Open { tracks, start, .. } = &mut self.state {
+                    *start = sample.dts;
+                    muxer.open(&Opening { tracks: tracks.clone(), fresh: false, start: sample.dts });
+                }
+            }
+            Some(Cut::Fresh) => {
+                muxer.close(sample.dts);
+                self.state = State::FRESH;
+            }
+            None => {}
+        }
+        self.take(sample, muxer);
+    }
+
+    fn announce(&mut self, tracks: &Tracks) {
+        self.announced = tracks.clone();
+        let before = std::mem::replace(&mut self.wanted, (self.supported)(tracks));
+        if let State::Probing { held, .. } = &mut self.state {
+            // What was held of a track that is another now belongs to no segment.
+            let video = is_same_track(before.video.as_ref(), self.wanted.video.as_ref());
+            let audio = is_same_track(before.audio.as_ref(), self.wanted.audio.as_ref());
+            held.retain(|sample| if sample.video { video } else { audio });
+        }
+    }
+
+    /// A part of the stream is missing: the segment ends here, and the next one is fresh.
+    pub fn gap(&mut self, muxer: &mut impl Muxer) {
+        self.end(muxer);
+    }
+
+    /// Nothing comes any more, or nothing for long: what there is becomes a segment.
+    pub fn end(&mut self, muxer: &mut impl Muxer) {
+        self.settle(muxer);
+        if let State::Open { tracks, .. } = &self.state {
+            muxer.close(self.estimated_end(tracks.video.is_some()));
+        }
+        self.state = State::FRESH;
+        self.last = [None; 2];
+    }
+
+    /// Forgets what is under way: it could not be kept.
+    pub fn reset(&mut self) {
+        self.state = State::FRESH;
+        self.last = [None; 2];
+    }
+
+    /// Behind the last frame.
+    fn estimated_end(&self, video: bool) -> i64 {
+        let ends = self.last.map(|last| last.map(|(dts, distance)| dts + distance));
+        ends[usize::from(video)].or(ends[1]).or(ends[0]).unwrap_or(0)
+    }
+
+    /// Whether a segment ends before this sample.
+    fn before(&mut self, sample: &Sample<'_>) -> Option<Cut> {
+        let State::Open { tracks, start, changed } = &mut self.state else { return None };
+        let pictures = tracks.video.is_some();
+        let own = has_track_of(tracks, &self.wanted, sample.video);
+        let at_key = if pictures || sample.video { sample.video && sample.key } else { true };
+        if !own {
+            changed.get_or_insert(sample.dts);
+        }
+        let long = sample.dts - *start;
+        match *changed {
+            Some(since) => (at_key || sample.dts - since >= CHANGE_PATIENCE).then_some(Cut::Fresh),
+            None if at_key && long >= self.lengths.target - ROUNDING => Some(Cut::Plain),
+            None => (long >= self.lengths.longest).then_some(Cut::Plain),
+        }
+    }
+
+    fn take(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
+        match &mut self.state {
+            State::Open { tracks, .. } => {
+                if has_track_of(tracks, &self.wanted, sample.video) {
+                    self.pass_on(sample, muxer);
+                } else {
+                    self.dropped += 1;
+                }
+            }
+            State::Probing { held, bytes } => {
+                held.push(Held::new(sample));
+                *bytes += sample.data.len();
+                if self.is_settled() {
+                    self.settle(muxer);
+                }
+            }
+        }
+    }
+
+    fn pass_on(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
+        let last = &mut self.last[usize::from(sample.video)];
+        let usual = if sample.video { 40 } else { 20 };
+        let distance = last.map_or(usual, |(dts, before)| {
+            let distance = sample.dts - dts;
+            if (1..1000).contains(&distance) { distance } else { before }
+        });
+        *last = Some((sample.dts, distance));
+        muxer.sample(sample);
+    }
+
+    /// Whether it is known which tracks there are.
+    fn is_settled(&self) -> bool {
+        let State::Probing { held, bytes } = &self.state else { return true };
+        let (Some(first), Some(last)) = (held.first(), held.last()) else { return false };
+        let both = [true, false].map(|video| held.iter().any(|sample| sample.video == video));
+        let announced = self.wanted.video.is_some() && self.wanted.audio.is_some();
+        let patience = if announced { ANNOUNCED_PATIENCE } else { PATIENCE };
+        both == [true; 2] || last.dts - first.dts >= patience || *bytes >= HELD_MAX
+    }
+
+    /// Opens a segment with what was held.
+    fn settle(&mut self, muxer: &mut impl Muxer) {
+        let State::Probing { held, .. } = &mut self.state else { return };
+        let mut held = std::mem::take(held);
+        // Pictures that need others which are not there are of no use, unless there are no others.
+        if let Some(key) = held.iter().position(|sample| sample.video && sample.key) {
+            let mut at = 0..;
+            held.retain(|sample| at.next() >= Some(key) || !sample.video);
+        }
+        let Some(start) = held.iter().map(|sample| sample.dts).min() else { return };
+        let shown = |video| held.iter().any(|sample| sample.video == video);
+        let tracks = Tracks {
+            video: self.wanted.video.clone().filter(|_| shown(true)),
+            audio: self.wanted.audio.clone().filter(|_| shown(false)),
+        };
+        muxer.open(&Opening { tracks: tracks.clone(), fresh: true, start });
+        self.state = State::Open { tracks, start, changed: None };
+        held.iter().for_each(|sample| self.pass_on(&sample.sample(), muxer));
+    }
+}
+
+/// How a segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The next one goes on.
+    Plain,
+    /// The next one is another stream, in effect.
+    Fresh,
+}
+
+fn is_same(one: &Tracks, other: &Tracks) -> bool {
+    has_track_of(one, other, true) && has_track_of(one, other, false)
+}
+
+/// Whether a track, of pictures or of sound, is the same object on both sides.
+fn has_track_of(one: &Tracks, other: &Tracks, video: bool) -> bool {
+    if video {
+        is_same_track(one.video.as_ref(), other.video.as_ref())
+    } else {
+        is_same_track(one.audio.as_ref(), other.audio.as_ref())
+    }
+}
+
+fn is_same_track<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::track::{Audio, AudioCodec, Video, VideoCodec};
+
+    const LENGTHS: Lengths = Lengths { target: 4_000, longest: 20_000 };
+
+    /// What a muxer was told: segments with their frames.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Told(Vec<String>);
+
+    impl Muxer for Told {
+        fn open(&mut self, opening: &Opening) {
+            let tracks = [opening.tracks.video.is_some(), opening.tracks.audio.is_some()];
+            let kind = if opening.fresh { "fresh" } else { "plain" };
+            let tracks = ["-", "a", "v", "va"][usize::from(tracks[0]) * 2 + usize::from(tracks[1])];
+            self.0.push(format!("{kind} {tracks} {}", opening.start));
+        }
+
+        fn sample(&mut self, _: &Sample<'_>) {}
+
+        fn close(&mut self, end: i64) {
+            self.0.push(format!("end {end}"));
+        }
+    }
+
+    fn video() -> Arc<Video> {
+        Arc::new(Video {
+            codec: VideoCodec::H264,
+            record: bytes::Bytes::new(),
+            width: 1,
+            height: 1,
+            codecs: String::new(),
+            length_size: 4,
+            parameter_sets: Vec::new(),
+        })
+    }
+
+    fn audio() -> Arc<Audio> {
+        Arc::new(Audio {
+            codec: AudioCodec::Aac,
+            record: bytes::Bytes::new(),
+            sample_rate: 48_000,
+            channels: 2,
+            frame: 1024,
+            codecs: String::new(),
+        })
+    }
+
+    fn picture(dts: i64, key: bool) -> Sample<'static> {
+        Sample { video: true, dts, cts: 0, key, data: b"v" }
+    }
+
+    fn sound(dts: i64) -> Sample<'static> {
+        Sample { video: false, dts, cts: 0, key: true, data: b"a" }
+    }
+
+    fn segmenter() -> Segmenter {
+        Segmenter::new(LENGTHS, Tracks::clone)
+    }
+
+    #[test]
+    fn cuts_are_at_the_first_keyframe_at_or_behind_the_target() {
+        let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
+        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        for n in 0..400 {
+            segmenter.push(&tracks, &picture(n * 40, n % 75 == 0), &mut told);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+        }
+        segmenter.end(&mut told);
+        let want = ["fresh va 0", "end 6000", "plain va 6000", "end 12000", "plain va 12000", "end 16000"];
+        assert_eq!(told.0, want);
+    }
+
+    #[test]
+    fn sound_alone_is_cut_by_time_and_an_announced_picture_is_waited_for() {
+        let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
+        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        for n in 0..500 {
+            segmenter.push(&tracks, &sound(n * 20), &mut told);
+        }
+        segmenter.end(&mut told);
+        let want = ["fresh a 0", "end 3990", "plain a 3990", "end 7980", "plain a 7980", "end 10000"];
+        let rounded: Vec<_> =
+            told.0.iter().map(|line| line.replace("4000", "3990").replace("8000", "7980")).collect();
+        assert_eq!(rounded, want);
+    }
+
+    #[test]
+    fn pictures_without_a_keyframe_are_cut_at_the_longest() {
+        let tracks = Tracks { video: Some(video()), audio: None };
+        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        for n in 0..1000 {
+            segmenter.push(&tracks, &picture(n * 40, false), &mut told);
+        }
+        segmenter.end(&mut told);
+        assert_eq!(told.0, ["fresh v 0", "end 20000", "plain v 20000", "end 40000"]);
+    }
+
+    #[test]
+    fn another_header_begins_a_fresh_segment_at_the_next_keyframe() {
+        let (sound_track, pictures) = (audio(), [video(), video()]);
+        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        for n in 0..100 {
+            let tracks = Tracks {
+                video: Some(pictures[usize::from(n >= 50)].clone()),
+                audio: Some(sound_track.clone()),
+            };
+            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut told);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+        }
+        segmenter.end(&mut told);
+        assert_eq!(told.0, ["fresh va 0", "end 2000", "fresh va 2000", "end 4000"]);
+        // Sound with another header: its frames wait for a picture to start with.
+        let (mut segmenter, mut told) = (self::segmenter(), Told::default());
+        let sounds = [audio(), audio()];
+        for n in 0..100 {
+            let tracks = Tracks {
+                video: Some(pictures[0].clone()),
+                audio: Some(sounds[usize::from(n >= 40)].clone()),
+            };
+            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut told);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+        }
+        segmenter.end(&mut told);
+        assert_eq!((told.0.len(), segmenter.dropped), (4, 10));
+        assert_eq!(told.0[1..3], ["end 2000", "fresh va 2000"]);
+    }
+
+    #[test]
+    fn a_gap_begins_a_fresh_segment_with_a_keyframe() {
+        let tracks = Tracks { video: Some(video()), audio: None };
+        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        for n in 0..50 {
+            segmenter.push(&tracks, &picture(n * 40, n == 0), &mut told);
+        }
+        segmenter.gap(&mut told);
+        segmenter.push(&tracks, &picture(9000, false), &mut told);
+        for n in 0..50 {
+            segmenter.push(&tracks, &picture(9040 + n * 40, n == 0), &mut told);
+        }
+        segmenter.end(&mut told);
+        assert_eq!(told.0, ["fresh v 0", "end 2000", "fresh v 9040", "end 11040"]);
+    }
+}

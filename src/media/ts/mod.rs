@@ -1,0 +1,210 @@
+//! MPEG transport stream (ISO/IEC 13818-1), written as HLS wants it: one program, tables in front of each
+//! segment, elementary streams that declare only what there is.
+//!
+//! H.264, H.265, AAC and MPEG audio; other tracks are left out ([`supported`]).
+
+mod packet;
+mod psi;
+
+use std::sync::Arc;
+
+use super::aac::{self, Adts};
+use super::nal::{NalError, Units};
+use super::remux::Sample;
+use super::sample_clock::SampleClock;
+use super::segmenter::{Muxer, Opening};
+use super::track::{Audio, AudioCodec, Tracks, Video, VideoCodec};
+use super::{h264, h265, opus};
+use packet::{Packets, Stamp};
+
+pub use packet::PACKET;
+
+/// Packet identifiers of the elementary streams and of the program's map.
+const PID_VIDEO: u16 = 0x100;
+const PID_AUDIO: u16 = 0x101;
+const PID_MAP: u16 = 0x1000;
+/// `stream_id` of the first video and audio stream (13818-1, table 2-22).
+const ID_VIDEO: u8 = 0xe0;
+const ID_AUDIO: u8 = 0xc0;
+/// Ticks of 90 kHz in a millisecond.
+const TICKS: i64 = 90;
+/// The stream's first time, in ticks: so that a picture that is shown before it was decoded has a time as well.
+const BASE: i64 = 90_000;
+/// How long before its decoding time a frame is in the decoder's hands, in ticks.
+const DELAY: i64 = 45_000;
+/// Frames of sound are gathered to as many bytes or ticks, for each PES packet costs a header and stuffing.
+const AUDIO_BYTES: usize = 2_800;
+const AUDIO_TICKS: i64 = 20_000;
+
+/// The tracks of a stream that a transport stream can carry.
+pub fn supported(tracks: &Tracks) -> Tracks {
+    let video = |video: &&Arc<Video>| matches!(video.codec, VideoCodec::H264 | VideoCodec::H265);
+    let audio = |audio: &&Arc<Audio>| match audio.codec {
+        AudioCodec::Aac => Adts::new(&audio.record).is_some(),
+        AudioCodec::Mpeg => true,
+        AudioCodec::Opus => false,
+    };
+    Tracks {
+        video: tracks.video.as_ref().filter(video).cloned(),
+        audio: tracks.audio.as_ref().filter(audio).cloned(),
+    }
+}
+
+/// Writes the segments of a stream, one behind the other, to [`out`](Self::out).
+#[derive(Debug, Default)]
+pub struct TsMuxer {
+    packets: Packets,
+    /// What was written and not yet taken.
+    pub out: Vec<u8>,
+    tracks: Tracks,
+    /// The stream's time, in milliseconds, that becomes [`BASE`].
+    origin: Option<i64>,
+    version: u8,
+    sound: Option<Sound>,
+    scratch: Vec<u8>,
+    /// Frames that could not be written.
+    pub broken: u64,
+}
+
+/// Frames of sound that wait for their PES packet.
+#[derive(Debug)]
+struct Sound {
+    clock: SampleClock,
+    rate: i64,
+    frame: u32,
+    adts: Option<Adts>,
+    /// In ticks, of the first frame that waits and of the last one.
+    first: i64,
+    last: i64,
+    data: Vec<u8>,
+}
+
+impl Sound {
+    fn new(audio: &Audio) -> Self {
+        Self {
+            clock: SampleClock::new(audio.sample_rate),
+            rate: i64::from(audio.sample_rate),
+            frame: audio.frame,
+            adts: if audio.codec == AudioCodec::Aac { Adts::new(&audio.record) } else { None },
+            first: 0,
+            last: 0,
+            data: Vec::new(),
+        }
+    }
+}
+
+impl TsMuxer {
+    fn ticks(&self, millis: i64) -> i64 {
+        (millis - self.origin.unwrap_or(0)) * TICKS + BASE
+    }
+
+    fn video(&mut self, video: &Video, sample: &Sample<'_>) -> Result<(), NalError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let result = annex_b(video, sample, &mut scratch);
+        if result.is_ok() {
+            let dts = self.ticks(sample.dts);
+            let pts = dts + i64::from(sample.cts) * TICKS;
+            let stamp = Stamp { pts, dts: Some(dts), clock: Some(dts - DELAY), random_access: sample.key };
+            self.packets.pes(PID_VIDEO, ID_VIDEO, stamp, &scratch, &mut self.out);
+        }
+        self.scratch = scratch;
+        result
+    }
+
+    fn sound(&mut self, sample: &Sample<'_>) {
+        let base = self.ticks(0);
+        let Some(sound) = &mut self.sound else { return };
+        if sound.adts.is_some() && sample.data.len() > aac::ADTS_FRAME_MAX {
+            self.broken += 1;
+            return;
+        }
+        let frame = if sound.frame == 0 { opus::duration(sample.data) } else { sound.frame };
+        let time = base + sound.clock.stamp(sample.dts, frame) * 90_000 / sound.rate;
+        let full = sound.data.len() + sample.data.len() > AUDIO_BYTES || time - sound.first > AUDIO_TICKS;
+        // A gap needs a time of its own.
+        let gap = time - sound.last > 2 * i64::from(frame) * 90_000 / sound.rate;
+        if !sound.data.is_empty() && (full || gap) {
+            self.flush_sound();
+        }
+        let Some(sound) = &mut self.sound else { return };
+        if sound.data.is_empty() {
+            sound.first = time;
+        }
+        sound.last = time;
+        if let Some(adts) = sound.adts {
+            sound.data.extend_from_slice(&adts.header(sample.data.len()));
+        }
+        sound.data.extend_from_slice(sample.data);
+    }
+
+    fn flush_sound(&mut self) {
+        let alone = self.tracks.video.is_none();
+        let Some(sound) = self.sound.as_mut().filter(|sound| !sound.data.is_empty()) else { return };
+        let clock = alone.then_some(sound.first - DELAY);
+        let stamp = Stamp { pts: sound.first, dts: None, clock, random_access: alone };
+        self.packets.pes(PID_AUDIO, ID_AUDIO, stamp, &sound.data, &mut self.out);
+        sound.data.clear();
+    }
+}
+
+impl Muxer for TsMuxer {
+    fn open(&mut self, opening: &Opening) {
+        self.origin.get_or_insert(opening.start);
+        if opening.fresh {
+            self.version = (self.version + 1) & 31;
+            self.tracks = opening.tracks.clone();
+            self.sound = self.tracks.audio.as_deref().map(Sound::new);
+        }
+        let streams = psi::streams(&self.tracks);
+        self.packets.section(0, &psi::association(PID_MAP), &mut self.out);
+        let clock = if self.tracks.video.is_some() { PID_VIDEO } else { PID_AUDIO };
+        self.packets.section(PID_MAP, &psi::map(self.version, clock, &streams), &mut self.out);
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) {
+        if !sample.video {
+            return self.sound(sample);
+        }
+        let Some(video) = self.tracks.video.clone() else { return };
+        if self.video(&video, sample).is_err() {
+            self.broken += 1;
+        }
+    }
+
+    fn close(&mut self, _end: i64) {
+        self.flush_sound();
+    }
+}
+
+/// A frame as a byte stream (H.264 and H.265, annex B): a delimiter first, parameter sets before each keyframe
+/// that does not bring its own.
+fn annex_b(video: &Video, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<(), NalError> {
+    type UnitType = fn(&[u8]) -> u8;
+    let (delimiter, aud, sps, unit_type): (&[u8], u8, u8, UnitType) = match video.codec {
+        VideoCodec::H265 => (&[0x46, 1, 0x50], h265::NAL_AUD, h265::NAL_SPS, h265::unit_type),
+        _ => (&[9, 0xf0], h264::NAL_AUD, h264::NAL_SPS, h264::unit_type),
+    };
+    let mut has_sets = false;
+    for unit in Units::new(sample.data, video.length_size) {
+        has_sets |= unit_type(unit?) == sps;
+    }
+    put_unit(delimiter, out);
+    if sample.key && !has_sets {
+        video.parameter_sets.iter().for_each(|set| put_unit(set, out));
+    }
+    for unit in Units::new(sample.data, video.length_size).flatten() {
+        if unit_type(unit) != aud {
+            put_unit(unit, out);
+        }
+    }
+    Ok(())
+}
+
+fn put_unit(unit: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0, 0, 0, 1]);
+    out.extend_from_slice(unit);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use bytes::Bytes;
+
+use super::*;
+
+fn tracks() -> Tracks {
+    let video = h264::parse_config(&Bytes::from_static(h264::tests::AVCC)).unwrap();
+    let audio = aac::parse_config(&Bytes::from_static(&[0x12, 0x10])).unwrap();
+    Tracks { video: Some(Arc::new(video)), audio: Some(Arc::new(audio)) }
+}
+
+/// The elementary bytes of each PES packet of `pid`, put together again packet by packet.
+fn pes(ts: &[u8], pid: u16) -> Vec<Vec<u8>> {
+    let mut packets: Vec<Vec<u8>> = Vec::new();
+    let mut counter = None;
+    for packet in ts.chunks(PACKET) {
+        assert_eq!((packet.len(), packet[0]), (PACKET, 0x47));
+        if u16::from_be_bytes([packet[1] & 0x1f, packet[2]]) != pid {
+            continue;
+        }
+        let count = packet[3] & 15;
+        assert!(counter.is_none_or(|last| (last + 1) & 15 == count), "a continuity counter jumps");
+        counter = Some(count);
+        assert_ne!(packet[3] & 0x10, 0, "every packet has a payload");
+        let field = if packet[3] & 0x20 == 0 { 0 } else { usize::from(packet[4]) + 1 };
+        let payload = &packet[4 + field..];
+        assert!(!payload.is_empty());
+        if packet[1] & 0x40 != 0 {
+            packets.push(Vec::new());
+        }
+        packets.last_mut().expect("begins with a start").extend_from_slice(payload);
+    }
+    for packet in &mut packets {
+        assert_eq!(packet[..3], [0, 0, 1]);
+        let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+        assert!(length == 0 || length + 6 == packet.len());
+        packet.drain(..9 + usize::from(packet[8]));
+    }
+    packets
+}
+
+#[test]
+fn frames_of_every_length_come_out_whole() {
+    let mut muxer = TsMuxer::default();
+    muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+    let mut want = Vec::new();
+    for len in 1..800u16 {
+        let unit: Vec<u8> = (0..len).map(|n| (n % 251) as u8 | 1).collect();
+        let mut frame = vec![0, 0];
+        frame.extend(len.to_be_bytes());
+        frame.extend(&unit);
+        let cts = if len % 2 == 0 { 80 } else { 0 };
+        muxer.sample(&Sample { video: true, dts: i64::from(len) * 40, cts, key: false, data: &frame });
+        want.push([&[0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1][..], &unit].concat());
+    }
+    muxer.close(0);
+    assert_eq!(muxer.broken, 0);
+    let got = pes(&muxer.out, PID_VIDEO);
+    // Units of the delimiter's type are replaced by our own delimiter.
+    assert_eq!(got.len(), want.len());
+    assert!(got.iter().zip(&want).all(|(got, want)| got == want || want[10] & 0x1f == 9));
+}
+
+#[test]
+fn sound_comes_out_whole_and_keyframes_bring_parameter_sets() {
+    let mut muxer = TsMuxer::default();
+    muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+    let mut want = Vec::new();
+    for n in 0..500usize {
+        let frame = vec![7; n + 1];
+        let dts = i64::try_from(n * 1024 * 1000 / 44_100).unwrap();
+        muxer.sample(&Sample { video: false, dts, cts: 0, key: true, data: &frame });
+        want.extend(Adts::new(&[0x12, 0x10]).unwrap().header(frame.len()));
+        want.extend(frame);
+    }
+    muxer.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[0, 0, 0, 2, 0x65, 1] });
+    muxer.close(0);
+    assert_eq!(pes(&muxer.out, PID_AUDIO).concat(), want);
+    let picture = pes(&muxer.out, PID_VIDEO).concat();
+    let types: Vec<u8> = picture.windows(5).filter(|w| w[..4] == [0, 0, 0, 1]).map(|w| w[4] & 31).collect();
+    assert_eq!(types, [9, 7, 8, 5]);
+}
+
+#[test]
+fn a_frame_that_is_torn_is_left_out_and_counted() {
+    let mut muxer = TsMuxer::default();
+    muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+    let before = muxer.out.len();
+    muxer.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[0, 0, 0, 9, 0x65, 1] });
+    assert_eq!((muxer.out.len(), muxer.broken), (before, 1));
+}
+
+#[test]
+fn only_what_there_is_is_declared() {
+    for (video, audio) in [(true, false), (false, true), (true, true)] {
+        let mut tracks = tracks();
+        tracks.video.take_if(|_| !video);
+        tracks.audio.take_if(|_| !audio);
+        let mut muxer = TsMuxer::default();
+        muxer.open(&Opening { tracks, fresh: true, start: 0 });
+        let map = &muxer.out[PACKET + 5..];
+        let streams = (usize::from(map[2]) - 13) / 5;
+        assert_eq!(streams, usize::from(video) + usize::from(audio));
+        assert_eq!(map[9], if video { 0 } else { 1 }, "the clock is where there are frames");
+    }
+}

@@ -1,0 +1,151 @@
+//! One version of a file, with all that answers to it have in common.
+
+use std::fmt::Write;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+
+use crate::protocol::http::conditional::Validators;
+use crate::protocol::http::date::format_date;
+use crate::protocol::http::{FileKind, FileType};
+use crate::server::pages;
+use crate::uring::files::OpenFile;
+
+/// Files up to this size are kept in memory: one send of head and body is cheaper than two calls.
+pub(super) const SMALL: u64 = 16 << 10;
+
+/// How a file beside the one that was asked for is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Coding {
+    Brotli,
+    Gzip,
+}
+
+impl Coding {
+    /// In order of preference.
+    pub(super) const EVERY: [Self; 2] = [Self::Brotli, Self::Gzip];
+
+    /// As `Accept-Encoding` has it.
+    pub(super) const fn token(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    pub(super) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Brotli => ".br",
+            Self::Gzip => ".gz",
+        }
+    }
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file.
+    File(Rc<OpenFile>),
+}
+
+/// One version of a file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) content: Content,
+    pub(super) len: u64,
+    pub(super) kind: FileKind,
+    /// The target duration in seconds that a playlist tells.
+    pub(super) target: Option<u32>,
+    /// Seconds since 1970.
+    pub(super) modified: Option<u64>,
+    etag: String,
+    /// The lines of a head that say which version this is: they go with a 304 as well.
+    pub(super) version_fields: String,
+    /// Further lines of the heads of all answers with a body.
+    pub(super) content_fields: String,
+    /// Which file this is, to tell whether another look found the same.
+    file: Option<Rc<OpenFile>>,
+}
+
+impl Entry {
+    /// A file that was opened; `body`: all of its bytes, if they were loaded.
+    pub(super) fn of_file(
+        file: Rc<OpenFile>,
+        body: Option<Bytes>,
+        kind: FileType,
+        coding: Option<Coding>,
+    ) -> Self {
+        let modified = u64::try_from(file.modified.seconds).unwrap_or(0);
+        let etag = format!("\"{modified:x}-{:x}-{:x}\"", file.modified.nanos, file.len);
+        let mut entry = Self::new(Content::File(Rc::clone(&file)), file.len, kind, &etag, Some(modified));
+        if let Some(coding) = coding {
+            let _ = write!(entry.content_fields, "Content-Encoding: {}\r\n", coding.token());
+        }
+        if let Some(body) = body.filter(|body| body.len() as u64 == file.len) {
+            entry.target = target_duration(&body).filter(|_| entry.kind == FileKind::Playlist);
+            entry.content = Content::Memory(body);
+        }
+        entry.file = Some(file);
+        entry
+    }
+
+    /// An embedded page.
+    pub(super) fn of_page(media_type: &'static str, body: &'static [u8]) -> Self {
+        let digest = Sha1::digest(body);
+        let mut etag = String::from("\"");
+        digest.iter().take(8).for_each(|byte| {
+            let _ = write!(etag, "{byte:02x}");
+        });
+        etag.push('"');
+        let kind = FileType { media_type, kind: FileKind::Page, shrinks: false };
+        let content = Content::Memory(Bytes::from_static(body));
+        let mut entry = Self::new(content, body.len() as u64, kind, &etag, None);
+        let _ = write!(entry.content_fields, "Content-Security-Policy: {}\r\n", pages::POLICY);
+        entry
+    }
+
+    fn new(content: Content, len: u64, kind: FileType, etag: &str, modified: Option<u64>) -> Self {
+        let mut version_fields = String::new();
+        if let Some(modified) = modified {
+            let _ = write!(version_fields, "Last-Modified: {}\r\n", format_date(modified));
+        }
+        let _ = write!(version_fields, "ETag: {etag}\r\nCache-Control: {}\r\n", kind.kind.cache_control());
+        if kind.shrinks {
+            version_fields.push_str("Vary: Accept-Encoding\r\n");
+        }
+        let content_fields = format!(
+            "Content-Type: {}\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n",
+            kind.media_type
+        );
+        let etag = etag.to_owned();
+        Self {
+            content,
+            len,
+            kind: kind.kind,
+            target: None,
+            modified,
+            etag,
+            version_fields,
+            content_fields,
+            file: None,
+        }
+    }
+
+    pub(super) fn validators(&self) -> Validators<'_> {
+        Validators { etag: &self.etag, modified: self.modified }
+    }
+
+    /// Whether another look at the file found this version.
+    pub(super) fn is_still(&self, file: &OpenFile) -> bool {
+        self.file.as_ref().is_some_and(|known| known.is_same(file))
+    }
+}
+
+/// The value of `EXT-X-TARGETDURATION` (RFC 8216, 4.3.3.1) in a playlist.
+fn target_duration(playlist: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(playlist).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("#EXT-X-TARGETDURATION:"))?.trim().parse().ok()
+}

@@ -1,0 +1,258 @@
+//! From a path to an entry, through the cache and the ring.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use super::cache::{Finding, Key, Known, Stage};
+use super::entry::{Coding, Entry, SMALL};
+use super::proxy::{Age, Fetched, Order, Proxy};
+use super::site::Site;
+use crate::protocol::http::request::Request;
+use crate::protocol::http::{FileType, RelPath};
+use crate::server::pages;
+use crate::server::shared::millis;
+use crate::server::worker::Worker;
+use crate::uring::files::{Folder, OpenFile};
+use crate::uring::{Engine, Sock};
+
+/// What a look for a file gave.
+pub(super) enum Found {
+    Entry(Rc<Entry>),
+    Missing,
+    /// Whoever asked is asked again when more is known.
+    Later,
+    /// Too many files are being opened.
+    Busy,
+    /// No upstream could say.
+    Unreachable,
+}
+
+impl<E: Engine> Worker<E> {
+    /// Looks for the file that a request means: compressed if there is one and the client takes it.
+    pub(super) fn find_file(&mut self, role: usize, path: &RelPath, request: &Request, asker: Sock) -> Found {
+        let key = |path, coding| Key { role, path, coding };
+        let plain = match self.find_one(&key(path.clone(), None), asker) {
+            Found::Entry(plain) => plain,
+            other => return other,
+        };
+        if !FileType::of(path.extension()).shrinks {
+            return Found::Entry(plain);
+        }
+        for coding in Coding::EVERY.into_iter().filter(|coding| accepts(request, *coding)) {
+            match self.find_one(&key(path.clone(), Some(coding)), asker) {
+                // An old one beside a newer file is not what the file holds now.
+                Found::Entry(entry) if entry.modified >= plain.modified => return Found::Entry(entry),
+                Found::Entry(_) | Found::Missing => {}
+                other => return other,
+            }
+        }
+        Found::Entry(plain)
+    }
+
+    fn find_one(&mut self, key: &Key, asker: Sock) -> Found {
+        let known = self.files.cache.get(key, asker, self.engine.now());
+        let counters = &self.counters[key.role].files;
+        match known {
+            Known::Entry(_) | Known::Missing => counters.hits.add(1),
+            _ => counters.misses.add(1),
+        }
+        match known {
+            Known::Entry(entry) => Found::Entry(entry),
+            Known::Missing => Found::Missing,
+            Known::Wait => Found::Later,
+            Known::Busy => Found::Busy,
+            Known::Unreachable => Found::Unreachable,
+            Known::Look(ticket) => {
+                if self.open_below(ticket, self.site(key.role).folder()) {
+                    return Found::Later;
+                }
+                // There is no folder, so there are no files.
+                let alone = self.files.cache.found(ticket, Finding::Missing, self.engine.now());
+                debug_assert_eq!(alone, [asker], "nobody can have come in between");
+                Found::Missing
+            }
+        }
+    }
+
+    fn site(&self, role: usize) -> &Site {
+        self.role(role).files.as_ref().expect("asked of a role that serves files")
+    }
+
+    /// Opens the file that a look is for below a folder, if there is one.
+    fn open_below(&mut self, ticket: u64, folder: Option<Arc<Folder>>) -> bool {
+        let Some(folder) = folder else { return false };
+        let key = &self.files.cache.look(ticket).key;
+        let compressed = key.coding.map(|coding| key.path.with_suffix(coding.suffix()));
+        let path = compressed.as_ref().unwrap_or(&key.path);
+        self.engine.open_file(&folder, path.as_str(), ticket);
+        true
+    }
+
+    /// An embedded page.
+    pub(super) fn find_page(&mut self, path: &str) -> Option<Rc<Entry>> {
+        if let Some(entry) = self.files.cache.pages.get(path) {
+            return Some(Rc::clone(entry));
+        }
+        let (media_type, body) = pages::find(path)?;
+        let entry = Rc::new(Entry::of_page(media_type, body));
+        self.files.cache.pages.insert(path.to_owned(), Rc::clone(&entry));
+        Some(entry)
+    }
+
+    pub(in crate::server) fn on_opened(&mut self, ticket: u64, result: Result<Rc<OpenFile>, Errno>) {
+        let stage = self.files.cache.look(ticket).stage;
+        match result {
+            Ok(file) if stage == Stage::Cache => self.opened_fetched(ticket, file),
+            Ok(file) => self.opened(ticket, file),
+            Err(error) if is_absence(error) => match (stage, self.proxy_of(ticket)) {
+                (Stage::Root, Some(proxy)) => {
+                    let folder = Arc::clone(&proxy.folder);
+                    self.files.cache.look(ticket).stage = Stage::Cache;
+                    self.open_below(ticket, Some(folder));
+                }
+                (Stage::Cache, Some(_)) => self.fetch(ticket, None),
+                _ => self.found(ticket, Finding::Missing),
+            },
+            Err(error) => {
+                tracing::debug!(path = ?self.files.cache.look(ticket).key.path, %error, "cannot open a file");
+                let known = self.files.cache.known(ticket);
+                self.found(ticket, known.map_or(Finding::Failed, Finding::Entry));
+            }
+        }
+    }
+
+    /// A file was opened: it may be the one that was known before, or is loaded if it is small.
+    fn opened(&mut self, ticket: u64, file: Rc<OpenFile>) {
+        let known = self.files.cache.known(ticket);
+        if let Some(entry) = known.filter(|entry| entry.is_still(&file)) {
+            self.found(ticket, Finding::Entry(entry));
+        } else if (1..=SMALL).contains(&file.len) {
+            let len = u32::try_from(file.len).expect("small");
+            self.engine.load_file(&file, len, ticket);
+            self.files.cache.look(ticket).file = Some(file);
+        } else {
+            self.adopt(ticket, file, None);
+        }
+    }
+
+    /// The upstreams that a look may go on to: files that are neither compressed ones nor embedded pages.
+    fn proxy_of(&mut self, ticket: u64) -> Option<&Proxy> {
+        let key = self.files.cache.look(ticket).key.clone();
+        let page = pages::find(&format!("/{}", key.path.as_str())).is_some();
+        self.site(key.role).proxy.as_ref().filter(|_| key.coding.is_none() && !page)
+    }
+
+    /// There is a fetched file: it may be too old.
+    fn opened_fetched(&mut self, ticket: u64, file: Rc<OpenFile>) {
+        let path = self.files.cache.look(ticket).key.path.clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let age = millis(now.saturating_sub(file.inode_changed.since_epoch()));
+        let at = self.index;
+        let Some(proxy) = self.proxy_of(ticket) else { return self.opened(ticket, file) };
+        match proxy.age(FileType::of(path.extension()).kind, age) {
+            // Whether the fetcher hears of it matters little: the next look tells it again.
+            Age::Fresh => drop(proxy.order(Order::Used(path))),
+            Age::Aging => drop(proxy.order(Order::Fetch { path, at })),
+            Age::Stale => return self.fetch(ticket, Some(file)),
+            Age::Dead => return self.fetch(ticket, None),
+        }
+        self.opened(ticket, file);
+    }
+
+    /// Has a file fetched; `stale` is served if that fails.
+    fn fetch(&mut self, ticket: u64, stale: Option<Rc<OpenFile>>) {
+        let look = self.files.cache.look(ticket);
+        (look.stage, look.file) = (Stage::Fetching, stale);
+        let order = Order::Fetch { path: look.key.path.clone(), at: self.index };
+        if !self.proxy_of(ticket).is_some_and(|proxy| proxy.order(order)) {
+            self.not_fetched(ticket);
+        }
+    }
+
+    pub(in crate::server) fn on_fetched(&mut self, role: usize, path: &RelPath, outcome: Fetched) {
+        let Some(ticket) = self.files.cache.fetching(role, path) else { return };
+        match outcome {
+            Fetched::There => {
+                self.files.cache.look(ticket).stage = Stage::Fetched;
+                let folder = self.proxy_of(ticket).map(|proxy| Arc::clone(&proxy.folder));
+                let opening = self.open_below(ticket, folder);
+                debug_assert!(opening, "who fetches has a folder for it");
+            }
+            Fetched::Missing => self.found(ticket, Finding::Missing),
+            Fetched::Failed => self.not_fetched(ticket),
+        }
+    }
+
+    fn not_fetched(&mut self, ticket: u64) {
+        match self.files.cache.look(ticket).file.take() {
+            Some(stale) => self.opened(ticket, stale),
+            None => self.found(ticket, Finding::Unreachable),
+        }
+    }
+
+    pub(in crate::server) fn on_loaded(&mut self, ticket: u64, result: Result<Bytes, Errno>) {
+        let file = self.files.cache.look(ticket).file.take().expect("what is loaded is open");
+        self.adopt(ticket, file, result.ok());
+    }
+
+    fn adopt(&mut self, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
+        let Key { path, coding, .. } = &self.files.cache.look(ticket).key;
+        let kind = FileType::of(path.extension());
+        let entry = Entry::of_file(file, body, kind, *coding);
+        self.found(ticket, Finding::Entry(Rc::new(entry)));
+    }
+
+    fn found(&mut self, ticket: u64, finding: Finding) {
+        let now = self.engine.now();
+        for sock in self.files.cache.found(ticket, finding, now) {
+            self.with(sock, Self::client_ask_again);
+        }
+    }
+}
+
+/// Whether an open failed because there is no such file, or none that is ours to give.
+fn is_absence(error: Errno) -> bool {
+    let absent = [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::NXIO, Errno::NAMETOOLONG];
+    let forbidden = [Errno::XDEV, Errno::LOOP, Errno::ACCESS, Errno::PERM];
+    absent.contains(&error) || forbidden.contains(&error)
+}
+
+/// Whether a client takes a coding (RFC 9110, 12.5.3): it is named, and not with a weight of nothing.
+fn accepts(request: &Request, coding: Coding) -> bool {
+    request.headers.values("accept-encoding").flat_map(|value| value.split(|byte| *byte == b',')).any(
+        |item| {
+            let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding.token().as_bytes()));
+            let refused = parts.any(|weight| {
+                let weight = weight.strip_prefix(b"q=").or_else(|| weight.strip_prefix(b"Q="));
+                weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+            });
+            named && !refused
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::request::{RequestLimits, RequestReader};
+
+    #[test]
+    fn codings_that_are_taken() {
+        let taken = |value: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {value}\r\n\r\n");
+            let request =
+                RequestReader::new(RequestLimits::new(4096)).push(text.as_bytes()).unwrap().unwrap();
+            Coding::EVERY.map(|coding| accepts(&request, coding))
+        };
+        assert_eq!(taken("gzip, deflate, br"), [true, true]);
+        assert_eq!(taken("GZIP;q=0.5"), [false, true]);
+        assert_eq!(taken("br;q=0, gzip;q=0.000"), [false, false]);
+        assert_eq!(taken("br;q=0.001,identity"), [true, false]);
+        assert_eq!(taken("bro, x-gzip"), [false, false]);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a role serves: its folder, and what of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::Audience;
+use super::library::Library;
+use super::proxy::Proxy;
+use crate::protocol::http::RelPath;
+use crate::server::shared::Shared;
+use crate::uring::files::Folder;
+
+/// The folders of recordings; of an origin's data its web listener serves these alone.
+pub(super) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
+
+/// Files that a role serves.
+#[derive(Debug)]
+pub struct Site {
+    root: PathBuf,
+    /// The root, opened by the control thread; `None` while there is no such folder.
+    folder: ArcSwapOption<Folder>,
+    /// Whether this is an origin's: embedded pages come first, and of the folder only recordings are shown.
+    origin: bool,
+    /// Where files come from that are not there.
+    pub proxy: Option<Proxy>,
+    /// Who watches by playlists and segments.
+    pub audience: Audience,
+    /// The recordings in it.
+    pub(super) library: Library,
+}
+
+impl Site {
+    /// An origin's data.
+    pub(in crate::server) fn of_origin(root: PathBuf) -> Self {
+        Self {
+            root,
+            folder: ArcSwapOption::empty(),
+            origin: true,
+            proxy: None,
+            audience: Audience::default(),
+            library: Library::default(),
+        }
+    }
+
+    /// A file gateway's root: files there come before the embedded pages.
+    pub(in crate::server) fn of_gateway(root: PathBuf) -> Self {
+        Self { origin: false, ..Self::of_origin(root) }
+    }
+
+    /// Opens the folder, or opens it again where another one has taken its place.
+    ///
+    /// # Errors
+    /// What the system says; what was open stays.
+    pub(in crate::server) fn open(&self) -> std::io::Result<()> {
+        let found = Folder::open(&self.root);
+        match found {
+            Ok(folder) => {
+                let known = self.folder.load().as_ref().is_some_and(|known| known.is_same(&folder));
+                if !known {
+                    self.folder.store(Some(folder));
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn folder(&self) -> Option<Arc<Folder>> {
+        self.folder.load_full()
+    }
+
+    /// Whether embedded pages come before files.
+    pub(super) fn pages_first(&self) -> bool {
+        self.origin
+    }
+
+    /// Whether a path is one that is shown.
+    pub(super) fn shows(&self, path: &RelPath) -> bool {
+        !self.origin || RECORDINGS.contains(&path.first())
+    }
+}
+
+/// Opens the folders of all roles again where they were replaced or have come, and lists their recordings if
+/// somebody has asked for that. Blocks.
+pub fn refresh(shared: &Shared) {
+    for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
+        if let Err(error) = site.open() {
+            tracing::debug!(root = %site.root.display(), %error, "no such folder to serve");
+        }
+        site.library.refresh(&site.root);
+    }
+}
