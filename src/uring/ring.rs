@@ -409,7 +409,8 @@ impl Uring {
 
     fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
         self.in_process += usize::from(matches!(descriptor, Descriptor::Process(_)));
-        let state = SockState { descriptor, inflight: 0, closing: false, sending: false, waits: [None; WAITS] };
+        let state =
+            SockState { descriptor, inflight: 0, closing: false, sending: false, waits: [None; WAITS] };
         let (index, generation) = self.socks.insert(state);
         Sock { index, generation }
     }
