@@ -87,7 +87,7 @@ pub(super) struct Common {
     claimed: RefCell<HashSet<PathBuf>>,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
-    /// Takes that were moved away, by folder and id, and where they are now.
+    /// Takes that were moved away before they were finished, by folder and id, and where they are now.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
@@ -110,7 +110,11 @@ impl Common {
 
     /// Whether a take in this folder is being recorded or waits to be finished.
     pub(super) fn is_active(&self, dir: &Path) -> bool {
-        self.active.borrow().contains_key(dir)
+        self.actives(dir) > 0
+    }
+
+    fn actives(&self, dir: &Path) -> u32 {
+        self.active.borrow().get(dir).copied().unwrap_or(0)
     }
 
     /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
@@ -131,9 +135,9 @@ impl Common {
         self.wanted.borrow_mut().remove(dir);
     }
 
-    /// Where the take is that was in `dir`.
-    pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
-        self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
+    /// Where the take is that was in `dir`; a take moves once, and is asked for once.
+    pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
+        self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
     }
 }
 
@@ -163,7 +167,8 @@ impl<D: Disk> Setting<D> {
         let begun = take::begin(&self.disk, dir, &self.about).await;
         self.common.leave(dir);
         let Begun { first, moved } = begun?;
-        if let Some((id, place)) = moved {
+        // The new take is active here itself; another one waits to be finished.
+        if let Some((id, place)) = moved.filter(|_| self.common.actives(dir) > 1) {
             self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
         }
         let Numbers { sequence, discontinuities } = first;
