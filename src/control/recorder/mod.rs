@@ -17,6 +17,7 @@ mod playlist;
 mod retention;
 #[cfg(test)]
 mod sim;
+mod source;
 mod stats;
 mod tail;
 mod take;

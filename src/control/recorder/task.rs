@@ -12,6 +12,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::disk::Disk;
+use super::source::Complaint;
 use super::stats::Stats;
 use super::tail::{News, Tail};
 use super::take::{self, About, Begun, Numbers};
@@ -19,12 +20,11 @@ use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::Head;
-use crate::media::remux::RemuxError;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
 
 /// How often a log is looked at that had nothing new.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(250);
 /// How long a task that failed waits before it tries again.
 const RETRY: Duration = Duration::from_secs(2);
 /// A write that takes longer is worth a line in the log.
@@ -180,9 +180,9 @@ impl<D: Disk> Setting<D> {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Says once what is wrong with a stream's tags.
-    pub(super) fn complain(&self, kind: Kind, error: &RemuxError) {
-        warn!(stream = self.about.stream, kind = kind.name(), %error, "a tag is not recorded");
+    /// Says what is not recorded, and why.
+    pub(super) fn complain(&self, kind: Kind, error: &Complaint) {
+        warn!(stream = self.about.stream, kind = kind.name(), %error, "something is not recorded");
     }
 }
 
