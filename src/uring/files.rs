@@ -30,7 +30,7 @@ use super::ring::{Op, Target, Uring};
 use super::{Engine, Millis, SendError, Sock};
 
 /// The longest stretch of a file that one send takes.
-pub const FILE_SEND_MAX: u32 = 512 << 10;
+pub const FILE_SEND_MAX: u32 = 1 << 20;
 /// What a socket in the ring's table is given at once: this much is copied.
 const COPY_MAX: u32 = 64 << 10;
 /// Kernel threads that may block on a disk for a loop.
