@@ -247,6 +247,14 @@ fn cachestat(fd: BorrowedFd<'_>, from: u64, to: u64) -> Option<bool> {
     (result == 0).then(|| found.cached >= to.div_ceil(page) - from / page)
 }
 
+/// Bytes in a socket's send queue (`SIOCOUTQ`).
+pub(super) fn queued(socket: BorrowedFd<'_>) -> Option<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one `int`, which lives until it returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    u32::try_from(bytes).ok().filter(|_| result == 0)
+}
+
 /// A stretch of a file on its way to a socket.
 #[derive(Debug)]
 pub(super) struct FileSend {

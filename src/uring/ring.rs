@@ -732,6 +732,13 @@ impl Engine for Uring {
         });
     }
 
+    fn queued(&self, sock: Sock) -> Option<u32> {
+        match &self.socks.get(sock.index)?.descriptor {
+            Descriptor::Process(fd) => files::queued(fd.as_fd()),
+            Descriptor::Direct(..) => None,
+        }
+    }
+
     fn cold_reads(&self) -> u64 {
         self.cold_reads
     }
