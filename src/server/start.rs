@@ -134,7 +134,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
         addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
-        let patient = for_files(&config, config.limits.notsent_lowat);
+        let patient = for_files(&config);
         addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &patient)?);
         next_role += 1;
     }
@@ -146,8 +146,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     if role.has_file_gateway() {
         let listen = config.file_gateway.listen;
-        // What the kernel holds of a file are references: no need to keep it short for fear of lag or memory.
-        let patient = for_files(&config, config.limits.sndbuf);
+        let mut patient = for_files(&config);
+        // What the kernel holds of a file are references, and no viewer lags behind: it may take what it likes.
+        (patient.limits.sndbuf, patient.limits.notsent_lowat) = (0, usize::MAX);
         addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &patient)?);
     }
     let arena = Arena::new()?;
@@ -198,10 +199,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
 }
 
 /// The options of a listener whose clients may take nothing for as long as files may wait.
-fn for_files(config: &Config, notsent_lowat: usize) -> Config {
+fn for_files(config: &Config) -> Config {
     let mut config = config.clone();
     config.live.stall = config.live.stall.max(config.limits.send_time);
-    config.limits.notsent_lowat = notsent_lowat;
     config
 }
 
