@@ -111,8 +111,10 @@ function start() {
       liveSync: true, liveSyncMaxLatency: 1.6, liveSyncTargetLatency: 0.8, liveSyncPlaybackRate: 1.1 },
   );
   state.player = player;
-  player.on(mpegts.Events.ERROR, (kind, detail, info) => fail(player, kind, detail, info));
-  player.on(mpegts.Events.LOADING_COMPLETE, () => fail(player, "end"));
+  // Later, since mpegts.js does not bear to be destroyed while it tells of something.
+  const failed = (...why) => setTimeout(() => fail(player, ...why));
+  player.on(mpegts.Events.ERROR, failed);
+  player.on(mpegts.Events.LOADING_COMPLETE, () => failed("end"));
   player.on(mpegts.Events.STATISTICS_INFO, (info) => { state.rate = info.speed * 8192; });
   player.attachMediaElement(video);
   player.load();

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::shared::{Shared, Source};
+use super::counters::{Counter, FAREWELLS, RoleCounters};
+use super::shared::{RoleState, Shared, Source, UpstreamState};
 use crate::live::stream::Stream;
 use crate::media::codec;
 use crate::media::tag::TagKind;
@@ -13,6 +14,28 @@ struct Listing {
     version: &'static str,
     ports: Ports,
     streams: Vec<Entry>,
+    /// What each role of the process has done since its start.
+    roles: Vec<Sums>,
+    upstreams: Vec<UpstreamEntry>,
+}
+
+/// Counters of a role, summed over its loops.
+#[derive(Serialize)]
+struct Sums {
+    name: &'static str,
+    viewers: u64,
+    sources: u64,
+    connections: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    skips: u64,
+    cut: u64,
+}
+
+#[derive(Serialize)]
+struct UpstreamEntry {
+    url: String,
+    up: bool,
 }
 
 #[derive(Serialize)]
@@ -53,8 +76,41 @@ pub fn streams_json(shared: &Shared) -> String {
             gateway: port(shared.addresses.gateway),
         },
         streams: streams.iter().map(entry).collect(),
+        roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
+        upstreams: shared.roles.iter().flat_map(upstreams).collect(),
     };
     serde_json::to_string(&listing).expect("plain data")
+}
+
+fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
+    let sum = |pick: &dyn Fn(&RoleCounters) -> u64| -> u64 {
+        shared.counters.iter().map(|counters| pick(&counters[role])).sum()
+    };
+    let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
+    // Whoever is let go because the stream is over is not cut.
+    let cut = |name: &str| ["too-slow", "stalled"].contains(&name);
+    Sums {
+        name,
+        viewers: sum(&|own| all(&own.viewers)),
+        sources: sum(&|own| own.publishers.get() + own.pulls.get()),
+        connections: sum(&|own| own.connections.get()),
+        bytes_in: sum(&|own| own.bytes_in.get()),
+        bytes_out: sum(&|own| all(&own.bytes_out) + own.files.bytes.get()),
+        skips: sum(&|own| own.skips.get()),
+        cut: sum(&|own| {
+            let named = FAREWELLS.iter().zip(&own.farewells).filter(|(name, _)| cut(name));
+            named.map(|(_, counter)| counter.get()).sum()
+        }),
+    }
+}
+
+fn upstreams(role: &RoleState) -> Vec<UpstreamEntry> {
+    let Source::Upstreams(upstreams) = &role.source else { return Vec::new() };
+    let entry = |one: &UpstreamState| UpstreamEntry {
+        url: one.url.to_string(),
+        up: one.up.load(std::sync::atomic::Ordering::Relaxed),
+    };
+    upstreams.iter().map(entry).collect()
 }
 
 fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {

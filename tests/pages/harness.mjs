@@ -113,18 +113,21 @@ export class Browser {
     return browser;
   }
 
-  /** Opens `url`. `expected`: what may stand on the console, besides nothing at all. */
-  async page(url, { expected = /$^/, ...options } = {}) {
+  /** Opens `url`. `expected`: what may stand on the console; `others`: hosts that the page may talk to as well. */
+  async page(url, { expected = /$^/, others = [], ...options } = {}) {
     const context = await this.chromium.newContext(options);
     const page = await context.newPage();
     page.errors = [];
     const note = (text) => { if (!expected.test(text)) page.errors.push(text); };
     page.on("console", (message) => message.type() === "error" && note(`${message.text()} ${message.location().url}`));
     page.on("pageerror", (error) => note(String(error)));
-    page.on("request", (request) => {
-      const { host, protocol } = new URL(request.url());
-      if (host !== new URL(url).host && /^http|^ws/.test(protocol)) note(`asks elsewhere: ${request.url()}`);
-    });
+    const hosts = [new URL(url).host, ...others];
+    const check = (address) => {
+      const { host, protocol } = new URL(address);
+      if (/^http|^ws/.test(protocol) && !hosts.includes(host)) note(`asks elsewhere: ${address}`);
+    };
+    page.on("request", (request) => check(request.url()));
+    page.on("websocket", (socket) => check(socket.url()));
     await page.goto(url);
     return page;
   }

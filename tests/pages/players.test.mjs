@@ -69,6 +69,24 @@ for (const tracks of ["merge", "separate"]) {
   });
 }
 
+test("the status page counts, draws and links", async () => {
+  const page = await browser.page(server.url("status.html"));
+  const viewer = await browser.page(server.url("index.html?stream=live/one"));
+  await plays(viewer);
+  await until(page, "the stream is listed with its viewer", () => {
+    const cells = [...document.querySelectorAll("#streams tr[data-id='live/one'] td")].map((cell) => cell.textContent);
+    return cells[1] === "live" && cells[2] === "1" && cells[3] === "320×180" && /bit/.test(cells[5]);
+  });
+  await until(page, "what goes out is drawn", () => {
+    const points = document.querySelector("#roles polyline")?.getAttribute("points").split(" ") ?? [];
+    return points.length > 3 && new Set(points.map((point) => point.split(",")[1])).size > 1;
+  });
+  await page.click("#recordings a >> nth=0");
+  await plays(page, { seconds: 1, frames: 10 });
+  clean(page);
+  await Promise.all([page.context().close(), viewer.context().close()]);
+});
+
 test("after the stream: HLS, MP4, FLV and fMP4 play and seek", async (t) => {
   const before = await browser.page(server.url("mp4.html?stream=live/one"), { expected: /404/ });
   await until(before, "it says that there is no MP4 yet",

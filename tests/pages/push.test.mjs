@@ -1,0 +1,148 @@
+// The page that goes live: a fake camera and files, watched by another page and by ffprobe.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { Browser, Publisher, Server, api, makeClip, plays, scratch, until } from "./harness.mjs";
+
+let server;
+let browser;
+
+before(async () => {
+  [server, browser] = await Promise.all([Server.start(), Browser.start()]);
+});
+
+after(async () => {
+  await browser?.stop();
+  await server?.stop();
+});
+
+const clean = (page) => assert.deepEqual(page.errors, [], "nothing on the console");
+
+/** Opens the page with its settings made. The server's FLV port is another origin than the page's. */
+async function ready(key, { kind = "camera", file, ...choices } = {}) {
+  const page = await browser.page(server.url(`push.html?stream=${key}`), { others: [server.addresses.flv] });
+  await until(page, "the server's address is filled in", () => document.querySelector("#target").value);
+  await until(page, "it knows what the browser encodes", () => document.querySelectorAll("#video-codec option").length > 0);
+  await page.check(`[value=${kind}]`, { force: true });
+  for (const [id, value] of Object.entries(choices)) await page.selectOption(`#${id}`, value);
+  if (file) await page.setInputFiles("#file", file);
+  return page;
+}
+
+async function goLive(page) {
+  await page.click("#go");
+  await until(page, "it is on air", () => document.querySelector("#state").textContent === "on air"
+    && Number.parseInt(document.querySelector("#frames").textContent, 10) > 20);
+}
+
+/** Another page plays it, and ffprobe says what it is. */
+async function isWatched(key, codecs) {
+  const viewer = await browser.page(server.url(`index.html?stream=${key}`));
+  await plays(viewer, { seconds: 3, frames: 30 });
+  clean(viewer);
+  await viewer.context().close();
+  if (!codecs) return;
+  const said = spawnSync("ffprobe", ["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0",
+    `http://${server.addresses.flv}/${key}.flv`], { encoding: "utf8" });
+  assert.deepEqual(said.stdout.trim().split("\n").sort(), codecs, said.stderr);
+}
+
+test("a camera, as H.264 and AAC", async () => {
+  const page = await ready("live/camera", { size: "640x360", rate: "25", gop: "1" });
+  await goLive(page);
+  await isWatched("live/camera", ["aac", "h264"]);
+  const { streams } = await api(server, "api/v1/streams", ({ streams }) => streams.some((one) => one.width));
+  assert.deepEqual(streams.map(({ key, width, height }) => [key, width, height]), [["live/camera", 640, 360]]);
+  assert.equal(await page.textContent("#dropped"), "0");
+  await page.click("#stop");
+  await until(page, "it is off air", () => document.querySelector("#notice").textContent.includes("off air"));
+  await api(server, "api/v1/streams", ({ streams }) => !streams.some((one) => one.live));
+  const takes = ({ recordings }) => recordings.some((take) => take.key === "live/camera" && take.mp4 && take.hls);
+  await api(server, "api/v1/recordings", takes);
+  const replay = await browser.page(server.url("mp4.html?stream=live/camera"));
+  await plays(replay, { seconds: 1, frames: 20 });
+  clean(replay);
+  clean(page);
+});
+
+test("a camera, as AV1 and Opus by enhanced FLV", async () => {
+  const page = await ready("live/av1", { size: "640x360", rate: "15", "video-codec": "av1", "audio-codec": "opus" });
+  await goLive(page);
+  await isWatched("live/av1");
+  clean(page);
+  await page.context().close();
+});
+
+test("the screen", async () => {
+  const page = await ready("live/screen", { kind: "screen", size: "640x360", rate: "15", microphone: "none" });
+  await goLive(page);
+  await isWatched("live/screen");
+  clean(page);
+  await page.context().close();
+});
+
+test("a lost connection is made again, and the viewer sees it go on", async () => {
+  const page = await ready("live/again", { size: "640x360", rate: "15", gop: "1" });
+  const sockets = [];
+  await page.routeWebSocket(/again/, (socket) => {
+    socket.connectToServer();
+    sockets.push(socket);
+  });
+  await goLive(page);
+  const viewer = await browser.page(server.url("index.html?stream=live/again"));
+  await plays(viewer);
+  await sockets[0].close({ code: 3000, reason: "for a test" });
+  await until(page, "it is on air again", () => document.querySelector("#connects").textContent === "2"
+    && document.querySelector("#state").textContent === "on air");
+  await plays(viewer, { seconds: 3, frames: 30 });
+  clean(viewer);
+  clean(page);
+  await Promise.all([viewer.context().close(), page.context().close()]);
+});
+
+test("files, as they are", async (t) => {
+  const folder = scratch();
+  const frames = ["-tune", "film", "-preset", "fast", "-bf", "3"];
+  for (const [name, codecs, options, video] of [
+    ["clip.mp4", ["aac", "h264"], frames],
+    ["clip.flv", ["aac", "h264"], frames],
+    ["clip.mkv", ["h264", "mp3"], ["-c:a", "libmp3lame"]],
+  ]) {
+    await t.test(name, async () => {
+      const file = makeClip(join(folder, name), 6, options, video);
+      const key = `live/file-${name.replace(".", "-")}`;
+      const page = await ready(key, { kind: "file", file });
+      await page.check("#loop");
+      await goLive(page);
+      await isWatched(key, codecs);
+      await page.uncheck("#loop");
+      await until(page, "the file ends", () => document.querySelector("#notice").textContent.includes("over"));
+      assert.equal(await page.textContent("#dropped"), "0");
+      clean(page);
+      await page.context().close();
+    });
+  }
+});
+
+test("what cannot be sent is said", async () => {
+  const publisher = new Publisher(server, "live/taken");
+  await api(server, "api/v1/streams", ({ streams }) => streams.some((one) => one.key === "live/taken" && one.live));
+  const page = await ready("live/taken", { kind: "file" });
+  const says = (words) => until(page, `it says ${words}`,
+    (pattern) => new RegExp(pattern).test(document.querySelector("#notice").textContent), words);
+  await page.click("#go");
+  await says("Choose a file");
+  await page.setInputFiles("#file", { name: "a.mp4", mimeType: "video/mp4", buffer: Buffer.from("no film at all") });
+  await page.click("#go");
+  await says("neither MP4.*ffmpeg");
+  await page.setInputFiles("#file", makeClip(join(scratch(), "clip.flv"), 2));
+  await page.click("#go");
+  await says("refuses.*taken");
+  await page.fill("#key", "nothing");
+  await page.click("#go");
+  await says("not a stream name");
+  await publisher.stop();
+  clean(page);
+});
