@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # What static files cost: the file gateway beside nginx, alternately, in one run on one machine.
 #
-#   perf/files.sh                                   the whole table, about three minutes
-#   CASES="200K-1000" ROUNDS=3 DURATION=5 perf/files.sh
+#   perf/files.sh                                   the whole table, about four minutes
+#   CASES="200K-1000" ROUNDS=3 DURATION=5 COLD= TRICKLE= perf/files.sh
 #
-# A case is SIZE-CONNECTIONS, with "-new" for a connection each. Each server has core SERVER_CORE to itself,
+# A case is SIZE-CONNECTIONS, with "-new" for a connection each. COLD: hot requests while other clients read files that
+# are not in memory. TRICKLE: so many connections are held, each asks once in two seconds. Each server has core SERVER_CORE to itself,
 # wrk has LOAD_CORE. CPU is the server's user and system time while wrk runs; on loopback the receiver's TCP work
 # is part of it, for both alike. nginx has one worker with sendfile, tcp_nopush and open_file_cache, no access log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cases=${CASES:-20K-1 20K-100 20K-1000 20K-100-new 200K-1 200K-100 200K-1000 200K-100-new 1M-1 1M-100 1M-1000 1M-100-new 1G-1 1G-100}
+cold=${COLD-yes}
+trickle=${TRICKLE-18000}
 rounds=${ROUNDS:-1}
 duration=${DURATION:-4}
 server_core=${SERVER_CORE:-0}
@@ -115,7 +118,7 @@ measure() {
   stop
 }
 
-[[ -x $server ]] || cargo build --release
+[[ -x $server && -x $target/examples/trickle ]] || cargo build --release --bins --example trickle
 printf 'what\tcase\treq/s\tCPU-s/GB\tCPU-us/req\tp50 ms\tp99 ms\terrors\n'
 for case in $cases; do
   for _ in $(seq "$rounds"); do
@@ -137,3 +140,57 @@ for case in $cases; do
   printf '| %s | %s / %s | %.3f / %.3f | %s / %s | %.2f | %s, %s | %s, %s |\n' "$case" "$(o 3)" "$(n 3)" "$(o 4)" "$(n 4)" \
     "$(o 5)" "$(n 5)" "$(awk -v a="$(o 5)" -v b="$(n 5)" 'BEGIN { print a / b }')" "$(o 6)" "$(o 7)" "$(n 6)" "$(n 7)"
 done
+
+# Hot requests for 200K while two more clients read files that are not in memory; then the same without them.
+measure_cold() {
+  local what=$1 state=$2 report reader
+  if [[ $state == cold ]]; then
+    sync
+    for file in "$root"/cold-*; do dd of="$file" oflag=nocache conv=notrunc,fdatasync count=0 status=none; done
+  fi
+  "start_$what"
+  taskset -c "$load_core" wrk -t1 -c4 -d1s "http://$address/200K" >/dev/null
+  if [[ $state == cold ]]; then
+    for reader in 1 2; do
+      taskset -c "$load_core" bash -c "for i in \$(seq $reader 2 400); do exec 3<>/dev/tcp/${address/:/\/}
+        printf 'GET /cold-%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' \$i >&3; cat <&3 >/dev/null; done" &
+      running+=("$!")
+    done
+  fi
+  report=$(taskset -c "$load_core" wrk -t1 -c32 "-d${duration}s" --latency "http://$address/200K")
+  printf '| %s | %s | %s | %s | %s |\n' "$what" "$state" \
+    "$(awk '/50%/ { print $2 }' <<<"$report")" "$(awk '/99%/ { print $2 }' <<<"$report")" \
+    "$(awk '/^ +Latency +[0-9]/ { print $4 }' <<<"$report")"
+  stop
+}
+if [[ -n $cold ]]; then
+  for i in $(seq 400); do [[ -s $root/cold-$i ]] || head -c 2000000 /dev/urandom >"$root/cold-$i"; done
+  printf '\n| hot 200K, 32 connections | others read | p50 | p99 | max |\n|---|---|---|---|---|\n'
+  for what in ours nginx; do for state in nothing cold; do measure_cold "$what" "$state"; done; done
+fi
+
+# Connections that are held, by two generators: one alone has not enough descriptors.
+measure_trickle() {
+  local what=$1 half=$(($2 / 2)) rss before after
+  "start_$what"
+  rss=$(resident "$pid")
+  for half_number in 1 2; do
+    taskset -c "$load_core" "$target/examples/trickle" "$address" /20K "$half" 2000 6 2>"$out/trickle-$half_number" &
+    running+=("$!")
+  done
+  sleep 5
+  before=$(cpu_ticks "$pid")
+  sleep 2
+  after=$(cpu_ticks "$pid")
+  rss=$(($(resident "$pid") - rss))
+  wait "${running[-1]}" "${running[-2]}" || true
+  printf '| %s | %s | %s B | %s %% | %s / %s |\n' "$what" "$2" "$((rss * 1024 / $2))" "$(((after - before) * 100 / 2 / $(getconf CLK_TCK)))" \
+    "$(cat "$out/trickle-1")" "$(cat "$out/trickle-2")"
+  stop
+}
+if [[ -n $trickle ]]; then
+  printf '\n| connections held, each asks for 20K every 2 s | how many | RSS each | of a core | generators |\n|---|---|---|---|---|\n'
+  for what in ours nginx; do measure_trickle "$what" "$trickle"; done
+  # nginx gives up idle connections to keep a sixteenth free, and may not open more than 20,000 descriptors here.
+  measure_trickle ours 20000
+fi

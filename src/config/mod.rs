@@ -464,14 +464,19 @@ impl Origin {
 }
 
 impl Config {
-    /// The defaults of a role: the demo binds loopback only and needs no privilege.
+    /// The defaults of a role: the demo binds loopback only, needs no privilege and records into a temporary folder;
+    /// the all-in-one, whose file gateway is to have something to serve, records as well.
     pub fn for_role(role: Role) -> Self {
         let mut config = Self::default();
+        if let Role::Demo { .. } | Role::AllInOne = role {
+            config.origin.record = Record { flv: true, hls: true, fmp4: true };
+        }
         if let Role::Demo { .. } = role {
             config.origin.rtmp = (LOOPBACK, 1935).into();
             config.origin.flv = (LOOPBACK, 8501).into();
             config.origin.web = (LOOPBACK, 8088).into();
             config.flv_gateway.listen = (LOOPBACK, 8080).into();
+            config.origin.data = std::env::temp_dir().join(format!("uringcast-demo-{}", std::process::id()));
         }
         config
     }

@@ -134,7 +134,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
         addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
-        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &config)?);
+        let patient = for_files(&config, config.limits.notsent_lowat);
+        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &patient)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
@@ -145,7 +146,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     if role.has_file_gateway() {
         let listen = config.file_gateway.listen;
-        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &config)?);
+        // What the kernel holds of a file are references: no need to keep it short for fear of lag or memory.
+        let patient = for_files(&config, config.limits.sndbuf);
+        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &patient)?);
     }
     let arena = Arena::new()?;
     let mut roles = roles(&config, role, &arena);
@@ -192,6 +195,14 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
+}
+
+/// The options of a listener whose clients may take nothing for as long as files may wait.
+fn for_files(config: &Config, notsent_lowat: usize) -> Config {
+    let mut config = config.clone();
+    config.live.stall = config.live.stall.max(config.limits.send_time);
+    config.limits.notsent_lowat = notsent_lowat;
+    config
 }
 
 /// Opens the folders that are served and the one for fetched files. Only the file gateway alone has nothing to do

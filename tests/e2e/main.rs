@@ -17,6 +17,7 @@ mod files_proxy;
 mod harness;
 mod misuse;
 mod push;
+mod recording;
 mod relay;
 mod restart;
 mod upstream;

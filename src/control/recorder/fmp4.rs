@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, aside, replace};
 use super::hls::Source;
-use super::playlist::{self, LivePlaylist};
+use super::playlist::LivePlaylist;
 use super::task::{Kind, Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
-use crate::media::m3u8::{Head, Rendition, Segment, master};
+use crate::media::m3u8::{Rendition, Segment, master};
 use crate::media::mp4::fragment::{Fragmenter, Output, Piece};
 use crate::media::mp4::{init, supported};
 use crate::media::segmenter::{Opening, Segmenter};
@@ -100,21 +100,18 @@ impl<D: Disk> Fmp4<D> {
     }
 
     async fn begin_take(&mut self) -> io::Result<()> {
-        let earlier = self.setting.begin_take(&self.dir).await?;
+        let head = self.setting.begin_take(&self.dir).await?;
+        self.number = head.sequence;
         let disk = &self.setting.disk;
         for folder in [MERGE, SEPARATE] {
             disk.make_dir(&self.dir.join(folder)).await?;
         }
         let mut lanes = Vec::with_capacity(Output::EVERY.len());
         for output in Output::EVERY {
-            let head = playlist::next_head(&self.setting, earlier.as_deref(), &index(output)).await;
-            if output == Output::Merge {
-                self.number = head.sequence;
-            }
             let path = self.dir.join(index(output));
             let playlist = LivePlaylist::new(disk.clone(), path, head, self.setting.window);
             let (init, file, rate) = (None, None, Rate::default());
-            let discontinuity = head != Head { target: head.target, ..Head::default() };
+            let discontinuity = head.sequence > 0;
             lanes.push(Lane { output, playlist, init, inits: 0, file, discontinuity, rate });
         }
         self.lanes = lanes;

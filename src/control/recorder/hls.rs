@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::disk::{Disk, aside};
-use super::playlist::{self, LivePlaylist};
+use super::playlist::LivePlaylist;
 use super::task::{Kind, Setting, Task};
 use crate::live::log::{Headers, Start, wire_time};
 use crate::live::timeline::StreamTime;
@@ -155,8 +155,7 @@ impl<D: Disk> Hls<D> {
 
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
         if self.playlist.is_none() {
-            let earlier = self.setting.begin_take(&self.dir).await?;
-            let head = playlist::next_head(&self.setting, earlier.as_deref(), Path::new(INDEX)).await;
+            let head = self.setting.begin_take(&self.dir).await?;
             self.number = head.sequence;
             self.discontinuity = head.sequence > 0;
             let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));

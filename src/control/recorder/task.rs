@@ -14,10 +14,11 @@ use tracing::{info, warn};
 use super::disk::Disk;
 use super::stats::Stats;
 use super::tail::{News, Tail};
-use super::take::{self, About};
+use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
+use crate::media::m3u8::Head;
 use crate::media::remux::RemuxError;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
@@ -156,18 +157,21 @@ impl Drop for Active {
 }
 
 impl<D: Disk> Setting<D> {
-    /// Makes the folder of the take and moves an earlier one away; gives the place of that.
-    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+    /// Makes the folder of the take and moves an earlier one away; gives what its playlists begin with.
+    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Head> {
         self.common.want(dir).await;
-        let moved = take::begin(&self.disk, dir, &self.about).await;
+        let begun = take::begin(&self.disk, dir, &self.about).await;
         self.common.leave(dir);
-        let Some((id, place)) = moved? else { return Ok(None) };
-        self.common.moved.borrow_mut().insert((dir.to_owned(), id), place.clone());
-        Ok(Some(place))
+        let Begun { first, moved } = begun?;
+        if let Some((id, place)) = moved {
+            self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
+        }
+        let Numbers { sequence, discontinuities } = first;
+        Ok(Head { target: self.target_seconds(), sequence, discontinuities })
     }
 
     /// `EXT-X-TARGETDURATION` of a take without segments.
-    pub(super) fn target_seconds(&self) -> u32 {
+    fn target_seconds(&self) -> u32 {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
     }
 

@@ -59,7 +59,9 @@ impl Answer {
                 let head = head(304, date, keep, &[&entry.version_fields]);
                 return Self::of_page(304, head, keep);
             }
-            Verdict::Failed => return Self::of_error(412, "The file has changed.", &[], request, keep),
+            Verdict::Failed => {
+                return Self::of_error(412, "The file has changed.", &[("Date", date)], request, keep);
+            }
         }
         let asked = request.header("range");
         let asked = asked.filter(|_| conditional::range_holds(&request.headers, entry.validators()));
@@ -69,7 +71,7 @@ impl Answer {
             Range::Unsatisfiable => {
                 let range = format!("bytes */{}", entry.len);
                 let message = format!("The file has {} bytes.", entry.len);
-                Self::of_error(416, &message, &[("Content-Range", &range)], request, keep)
+                Self::of_error(416, &message, &[("Date", date), ("Content-Range", &range)], request, keep)
             }
         }
     }

@@ -294,10 +294,13 @@ impl<E: Engine> Worker<E> {
         };
         let keep = self.keeps(&request);
         let head_only = request.method == Method::Head;
-        let error =
-            |status, message| Answer::of_page(status, error_page(status, message, head_only, keep), keep);
+        let date = self.files.date.now();
+        let error = |status, message| {
+            let page = error_page_with(status, message, &[("Date", date)], head_only, keep);
+            Answer::of_page(status, page, keep)
+        };
         let answer = match found {
-            Found::Entry(entry) => Answer::of_entry(&request, &entry, self.files.date.now(), keep),
+            Found::Entry(entry) => Answer::of_entry(&request, &entry, date, keep),
             Found::Missing => error(404, "Nothing here. The live player is at /index.html."),
             Found::Later if looks < LOOKS_MAX => {
                 let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };

@@ -10,6 +10,7 @@
 //! Not covered: the real ring, races between threads (loops take turns here), and memory that cannot be had.
 
 mod check;
+mod client;
 mod engine;
 mod media;
 mod net;
@@ -26,6 +27,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use client::Client;
 use engine::SimEngine;
 use media::Library;
 use net::{Action, World};
@@ -49,6 +51,7 @@ enum Peer {
     Publisher(Box<Publisher>),
     Viewer(Box<Viewer>),
     Garbage(Garbage),
+    Client(Box<Client>),
 }
 
 impl Peer {
@@ -60,6 +63,7 @@ impl Peer {
                 format!("viewer {} at {} {manner:?} {stage:?} {end:?}", viewer.peer, viewer.port)
             }
             Self::Garbage(garbage) => format!("{garbage:?}"),
+            Self::Client(client) => format!("{client:?}"),
         }
     }
 
@@ -71,6 +75,7 @@ impl Peer {
                 viewer.ended.is_some() || matches!(viewer.manner, Manner::Stalls(_, Millis::MAX))
             }
             Self::Garbage(garbage) => garbage.done,
+            Self::Client(client) => client.done,
         }
     }
 }
@@ -142,6 +147,8 @@ impl Simulation {
             Peer::Viewer(viewer) => viewer.on_read(&mut world, &self.libraries),
             Peer::Garbage(garbage) if timer => garbage.on_timer(&mut world),
             Peer::Garbage(garbage) => garbage.on_read(&mut world),
+            Peer::Client(client) if timer => client.on_timer(&mut world),
+            Peer::Client(client) => client.on_read(&mut world),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::Reader;
+use super::client::{Client, ROOT};
 use super::engine::SimEngine;
 use super::media::{Library, Taste, Tracks};
 use super::net::{Action, World};
@@ -28,6 +29,8 @@ pub(super) const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
 /// The first gateway; the next one listens one further.
 const GATEWAY: u16 = 8080;
+/// The file gateway.
+const FILES: u16 = 8100;
 /// Nobody listens there.
 const NOWHERE: u16 = 9;
 
@@ -73,6 +76,9 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     }
     simulation.add_publishers();
     simulation.add_viewers(gateways);
+    if simulation.world.borrow_mut().rng.chance(400) {
+        simulation.add_file_gateway(&config);
+    }
     if troubled {
         let mut world = simulation.world.borrow_mut();
         for _ in 0..world.rng.size(0, 4) {
@@ -142,6 +148,27 @@ impl Simulation {
             doors.push((Door { role: roles.len() - 1, speaks: Speaks::Http }, GATEWAY + gateway - 1));
         }
         self.start(config, arena, roles, &doors);
+    }
+
+    /// A process that serves files, and its clients.
+    fn add_file_gateway(&mut self, config: &Config) {
+        let mut config = config.clone();
+        config.file_gateway.root = ROOT.into();
+        let arena = Arena::new().expect("memory");
+        let roles = roles(&config, Role::FileGateway, &arena);
+        for site in roles.iter().filter_map(|role| role.files.as_ref()) {
+            site.open().expect("this package has a folder");
+        }
+        self.start(config, arena, roles, &[(Door { role: 0, speaks: Speaks::Files }, FILES)]);
+        let world = Rc::clone(&self.world);
+        let mut world = world.borrow_mut();
+        for _ in 0..world.rng.size(1, 8) {
+            let peer = self.peers.len();
+            let client = Client::new(peer, FILES, &mut world.rng);
+            self.peers.push(Peer::Client(Box::new(client)));
+            let at = world.rng.range(0, self.calm);
+            world.at(at, Action::Timer(peer));
+        }
     }
 
     fn start(
