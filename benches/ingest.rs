@@ -92,11 +92,7 @@ fn steps() -> Vec<Step> {
         Step::over("ws_frames", frames, |wire| {
             let mut reader = FrameReader::new(u64::MAX);
             for piece in wire.chunks(PIECE) {
-                reader
-                    .push(piece, &mut |event| {
-                        let _ = black_box(event);
-                    })
-                    .unwrap();
+                reader.push(piece, &mut |event| _ = black_box(event)).unwrap();
             }
         }),
         Step { name: "rtmp_lane", bytes: encoded, run: Box::new(lane) },

@@ -195,6 +195,11 @@ fn check(stage: &Stage, file: &Path) {
     let is_flv = file.extension().unwrap() == "flv";
     // What is pushed; of an MP4, what the first way out gave, whose packets ffmpeg counts.
     let mut want = if is_flv { flv::read(&std::fs::read(file).unwrap()) } else { Vec::new() };
+    // A sequence header that says nothing new is left out.
+    let mut known = [0; 2];
+    want.retain(|tag| {
+        !tag.header || std::mem::replace(&mut known[usize::from(tag.kind == VIDEO)], tag.hash) != tag.hash
+    });
     let outs: Vec<_> = std::thread::scope(|scope| {
         let ways = ["rtmp", "http", "ws"].map(|way| scope.spawn(move || stage.run(file, way)));
         ways.into_iter().flat_map(|way| way.join().unwrap()).collect()
