@@ -50,6 +50,7 @@ stop() {
 trap stop EXIT
 
 start_ours() {
+  : >"$out/ours.log" # or the line of the last one is read
   taskset -c "$server_core" "$server" file-gateway --loops 1 --listen 127.0.0.1:0 --admin off --root "$root" \
     2>"$out/ours.log" &
   pid=$!

@@ -76,7 +76,7 @@ function showRoles(roles) {
   };
   fill(at("roles"), roles.map((role) => {
     const out = rate(role, "bytes_out");
-    const line = remember(`role ${role.name}`, out);
+    const line = before ? remember(`role ${role.name}`, out) : [];
     return { id: role.name, cells: [role.name, role.viewers, role.sources, role.connections,
       rateText(rate(role, "bytes_in")), rateText(out), { line }, role.skips, role.cut] };
   }));

@@ -72,6 +72,10 @@ impl Engine for Taker {
     fn release(&mut self, _: Region) {}
     fn open_file(&mut self, _: &Arc<Folder>, _: &str, _: u64) {}
     fn load_file(&mut self, _: &Rc<OpenFile>, _: u32, _: u64) {}
+    fn queued(&self, _: Sock) -> Option<u32> {
+        None
+    }
+
     fn cold_reads(&self) -> u64 {
         0
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::files::FILES_MAX;
@@ -133,7 +134,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
         addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
-        let patient = for_files(&config, config.limits.notsent_lowat);
+        let patient = for_files(&config);
         addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &patient)?);
         next_role += 1;
     }
@@ -145,8 +146,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     if role.has_file_gateway() {
         let listen = config.file_gateway.listen;
-        // What the kernel holds of a file are references: no need to keep it short for fear of lag or memory.
-        let patient = for_files(&config, config.limits.sndbuf);
+        let mut patient = for_files(&config);
+        // What the kernel holds of a file are references, and no viewer lags behind: it may take what it likes.
+        (patient.limits.sndbuf, patient.limits.notsent_lowat) = (0, usize::MAX);
         addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &patient)?);
     }
     let arena = Arena::new()?;
@@ -197,10 +199,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
 }
 
 /// The options of a listener whose clients may take nothing for as long as files may wait.
-fn for_files(config: &Config, notsent_lowat: usize) -> Config {
+fn for_files(config: &Config) -> Config {
     let mut config = config.clone();
     config.live.stall = config.live.stall.max(config.limits.send_time);
-    config.limits.notsent_lowat = notsent_lowat;
     config
 }
 
@@ -224,19 +225,26 @@ fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<()
     Ok(())
 }
 
-/// Looks up the addresses of all upstreams; those that fail keep what they had.
+/// Looks up the addresses of all servers that are connected to; those that fail keep what they had.
 pub fn resolve_upstreams(shared: &Shared) {
-    use std::net::ToSocketAddrs;
     for role in &shared.roles {
         let Source::Upstreams(upstreams) = &role.source else { continue };
-        for upstream in upstreams {
-            match (upstream.url.host.as_str(), upstream.url.port).to_socket_addrs() {
-                Ok(found) => upstream.addresses.store(Arc::new(found.collect())),
-                Err(error) => {
-                    tracing::warn!(upstream = %upstream.url, %error, "cannot look up an upstream");
-                }
-            }
-        }
+        upstreams.iter().for_each(|up| resolve(&up.url.host, up.url.port, &up.addresses));
+    }
+    let config = &shared.config;
+    for (forward, addresses) in config.forward.iter().zip(&shared.forwards) {
+        resolve(&forward.to.host, forward.to.port, addresses);
+    }
+    for (pull, addresses) in config.pull.iter().zip(&shared.pulls) {
+        resolve(&pull.from.host, pull.from.port, addresses);
+    }
+}
+
+fn resolve(host: &str, port: u16, addresses: &ArcSwap<Vec<SocketAddr>>) {
+    use std::net::ToSocketAddrs;
+    match (host, port).to_socket_addrs() {
+        Ok(found) => addresses.store(Arc::new(found.collect())),
+        Err(error) => tracing::warn!(host, port, %error, "cannot look up a server"),
     }
 }
 

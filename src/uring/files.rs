@@ -30,7 +30,7 @@ use super::ring::{Op, Target, Uring};
 use super::{Engine, Millis, SendError, Sock};
 
 /// The longest stretch of a file that one send takes.
-pub const FILE_SEND_MAX: u32 = 512 << 10;
+pub const FILE_SEND_MAX: u32 = 1 << 20;
 /// What a socket in the ring's table is given at once: this much is copied.
 const COPY_MAX: u32 = 64 << 10;
 /// Kernel threads that may block on a disk for a loop.
@@ -245,6 +245,14 @@ fn cachestat(fd: BorrowedFd<'_>, from: u64, to: u64) -> Option<bool> {
         libc::syscall(SYS_CACHESTAT, fd.as_raw_fd(), &raw const range, &raw mut found, 0 as libc::c_uint)
     };
     (result == 0).then(|| found.cached >= to.div_ceil(page) - from / page)
+}
+
+/// Bytes in a socket's send queue (`SIOCOUTQ`).
+pub(super) fn queued(socket: BorrowedFd<'_>) -> Option<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one `int`, which lives until it returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    u32::try_from(bytes).ok().filter(|_| result == 0)
 }
 
 /// A stretch of a file on its way to a socket.

@@ -221,6 +221,8 @@ pub trait Engine {
     fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64);
     /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
     fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
+    /// Bytes that the kernel holds for the peer, sent and not acknowledged or not sent at all; `None`: unknown.
+    fn queued(&self, sock: Sock) -> Option<u32>;
     /// Stretches of files that had to be read from a disk before they could be sent.
     fn cold_reads(&self) -> u64;
     /// Accepts again on a listener that rests.

@@ -84,6 +84,8 @@ pub struct Uring {
     direct_free: Vec<u32>,
     pub(super) scratch: Rc<Scratch>,
     pub(super) cold_reads: u64,
+    /// When completions were asked for while there were events.
+    looked: Millis,
 }
 
 #[derive(Debug)]
@@ -246,6 +248,7 @@ impl Uring {
             direct_free: (0..descriptors.direct).rev().collect(),
             scratch: Scratch::new()?,
             cold_reads: 0,
+            looked: 0,
         };
         engine.read_wake();
         Ok(engine)
@@ -758,6 +761,13 @@ impl Engine for Uring {
         });
     }
 
+    fn queued(&self, sock: Sock) -> Option<u32> {
+        match &self.socks.get(sock.index)?.descriptor {
+            Descriptor::Process(fd) => files::queued(fd.as_fd()),
+            Descriptor::Direct(..) => None,
+        }
+    }
+
     fn cold_reads(&self) -> u64 {
         self.cold_reads
     }
@@ -785,14 +795,17 @@ impl Engine for Uring {
         for sock in std::mem::take(&mut self.starved) {
             self.receive(sock);
         }
-        let millis = if self.events.is_empty() {
-            let now = self.now();
+        let now = self.now();
+        if self.events.is_empty() {
             // Without a deadline: long enough not to matter, short enough to bear a lost wake.
-            until.map_or(10_000, |until| until.saturating_sub(now))
+            let millis = until.map_or(10_000, |until| until.saturating_sub(now));
+            self.enter(Some(Duration::from_millis(millis)));
+        } else if std::mem::replace(&mut self.looked, now) == now {
+            self.enter(None);
         } else {
-            0 // a look at what has completed is due also where sends give events of their own all the time
-        };
-        self.enter(Some(Duration::from_millis(millis)));
+            // Sends from the loop give events all the time: what the kernel has must not wait for their end.
+            self.enter(Some(Duration::ZERO));
+        }
         self.reap();
     }
 

@@ -8,6 +8,7 @@
 
 mod badinput;
 mod chain;
+mod corpus;
 mod crowd;
 mod demo;
 mod files;
@@ -17,5 +18,6 @@ mod harness;
 mod misuse;
 mod push;
 mod recording;
+mod relay;
 mod restart;
 mod upstream;

@@ -24,7 +24,7 @@ use crate::media::segmenter::Lengths;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::Arena;
 
-const PICTURE: &str = "testsrc2=size=160x90:rate=25:duration=6";
+const PICTURE: &str = "testsrc2=size=160x92:rate=25:duration=6";
 const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=6";
 
 /// A clip: how ffmpeg makes it, and which containers can hold it besides FLV.

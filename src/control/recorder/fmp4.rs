@@ -4,15 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, aside, replace};
-use super::hls::Source;
 use super::playlist::LivePlaylist;
+use super::source::Source;
 use super::task::{Kind, Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::{Rendition, Segment, master};
 use crate::media::mp4::fragment::{Fragmenter, Output, Piece};
 use crate::media::mp4::{init, supported};
-use crate::media::segmenter::{Opening, Segmenter};
+use crate::media::segmenter::Opening;
 use crate::media::tag::TagRef;
 use crate::media::track::Tracks;
 
@@ -88,7 +88,7 @@ impl Rate {
 impl<D: Disk> Fmp4<D> {
     /// A take that will be in `dir`.
     pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
-        let source = Source::new(Segmenter::new(setting.lengths, supported));
+        let source = Source::new(setting.lengths, supported);
         let (muxer, tracks) = (Fragmenter::default(), Tracks::default());
         Self { setting, dir, source, muxer, lanes: Vec::new(), tracks, number: 0 }
     }

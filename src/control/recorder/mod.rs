@@ -17,6 +17,7 @@ mod playlist;
 mod retention;
 #[cfg(test)]
 mod sim;
+mod source;
 mod stats;
 mod tail;
 mod take;
@@ -281,7 +282,7 @@ impl Recorder {
                 let sync = self.config().recording.sync;
                 finish::finish(&Uring, job.kind, &job.dir, sync, &self.common).await
             }
-            Ok(_) => match self.common.place(&job.dir, &job.id) {
+            Ok(_) => match self.common.take_place(&job.dir, &job.id) {
                 Some(place) => {
                     job._active = self.common.activate(&place);
                     job.dir = place;

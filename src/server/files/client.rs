@@ -37,6 +37,8 @@ pub(in crate::server) struct Client {
     pub(super) record: Option<Box<Record>>,
     /// Bytes of a file that the last send was given.
     pub(super) offered: u32,
+    /// What the kernel held for it when it had taken nothing for long.
+    queued: Option<u32>,
     /// Who is connected, once somebody has asked.
     peer: Option<IpAddr>,
     /// Part of a head has come, and its time runs.
@@ -54,6 +56,7 @@ impl Client {
             answer: None,
             record: None,
             offered: 0,
+            queued: None,
             peer: None,
             begun: false,
             finished: false,
@@ -105,6 +108,12 @@ impl<E: Engine> Worker<E> {
     pub(in crate::server) fn client_deadline(&mut self, conn: &mut Conn) -> Fate {
         let Kind::Client(client) = &mut conn.kind else { unreachable!("asked by kind") };
         if client.answer.is_some() {
+            // The kernel may hold so much that it asks for more but seldom: what it holds tells more.
+            let queued = self.engine.queued(conn.sock);
+            if queued.is_some() && std::mem::replace(&mut client.queued, queued) != queued {
+                self.deadline(conn.sock, self.send_time());
+                return Fate::Keep;
+            }
             Fate::Close("it takes nothing of its answer".to_owned())
         } else if client.is_idle() {
             Fate::Close("no request came in time".to_owned())

@@ -84,6 +84,10 @@ impl Engine for SimEngine {
         self.world.borrow_mut().later(self.at, Event::Loaded { ticket, result });
     }
 
+    fn queued(&self, _sock: Sock) -> Option<u32> {
+        None
+    }
+
     fn cold_reads(&self) -> u64 {
         0
     }
