@@ -125,8 +125,9 @@ enum Sub {
     FileGateway(FileGatewayFlags),
     /// Publish a test picture as live/demo to an origin on loopback, for a first look.
     ///
-    /// Unless told otherwise it listens on 127.0.0.1 only: 1935 RTMP, 8501 FLV, 8088 pages, 8080 gateway;
-    /// and it reads no file but one that --config names.
+    /// Unless told otherwise it listens on 127.0.0.1 only: 1935 RTMP, 8501 FLV, 8088 pages, 8080 gateway; it
+    /// records into a temporary folder that goes when it ends (about 6 MB a minute; --record none does not), and
+    /// it reads no file but one that --config names.
     Demo {
         #[command(flatten)]
         origin: OriginFlags,
@@ -194,7 +195,7 @@ struct OriginFlags {
     /// Keep recordings under this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// Record every stream: "none" or some of "flv,hls,fmp4" [default: none].
+    /// Record every stream: "none" or some of "flv,hls,fmp4" [default: none; all in the all-in-one and the demo].
     #[arg(long, value_name = "KINDS", value_parser = checked(str::parse::<Record>))]
     record: Option<String>,
     #[command(flatten)]

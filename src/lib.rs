@@ -4,14 +4,14 @@
 //!
 //! | module | what lives there | may use |
 //! |---|---|---|
-//! | [`media`] | what a stream is made of: tags, FLV, AMF0 | – |
+//! | [`media`] | what a stream is made of: tags, codecs, FLV, TS, MP4, playlists | – |
 //! | [`memory`] | append-only memory, one writer and many readers | – |
 //! | [`protocol`] | how peers talk: RTMP, HTTP, WebSocket; sans-IO | `media` |
 //! | [`live`] | streams, their logs, cursors, the lag policy; no sockets, no clock | `media`, `memory` |
 //! | [`uring`] | the engine: rings, operations, buffers; knows no media | `memory` |
 //! | [`config`] | what can be set, read and checked once | – |
 //! | [`server`] | roles: the loops that wire the others together | all of the above |
-//! | [`control`] | the side thread: signals, admin HTTP, metrics | `server` and below |
+//! | [`control`] | the side thread: signals, admin HTTP, metrics, the recorder | `server` and below |
 //! | [`tools`] | what is no server: the load generator | `media`, `protocol` |
 //! | [`cli`] | the command line | `config`, `tools` |
 //!

@@ -1,6 +1,9 @@
 // The live player: a list of streams on one side, mpegts.js over HTTP-FLV or WS-FLV on the other.
 
-const REFRESH_MS = 2000;
+import { ahead, at, count, durationText, notice, play, rateText, readOut, setText } from "./lib/dom.js";
+import { markChosen, showList } from "./lib/list.js";
+import { KEY, KEY_HELP, follow } from "./lib/server.js";
+
 const READOUT_MS = 500;
 const START_TIMEOUT_MS = 12000;
 /** Farther than this behind the newest buffered frame, playback jumps … */
@@ -8,9 +11,7 @@ const BEHIND_MAX_S = 4;
 /** … to this far behind it. */
 const BEHIND_GOAL_S = 0.8;
 const RETRY_MS = [1000, 2000, 4000, 8000];
-const KEY = /^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)+$/;
 
-const at = (id) => document.getElementById(id);
 const video = at("video");
 const query = new URLSearchParams(location.search);
 
@@ -26,60 +27,24 @@ const state = {
 
 // ---- what the server says -------------------------------------------------------------------------------
 
-async function refresh() {
-  try {
-    const answer = await fetch("/api/v1/streams", { cache: "no-store", signal: AbortSignal.timeout(5000) });
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-    state.server = await answer.json();
-    showServer();
-  } catch (error) {
-    const why = error.name === "TimeoutError" ? "no answer within 5 s" : error.message;
-    at("server").textContent = `server not reachable (${why}); trying again. Is it running?`;
-    at("server").classList.add("bad");
-  }
-  setTimeout(refresh, document.hidden ? 5 * REFRESH_MS : REFRESH_MS);
-}
-
-function showServer() {
-  const { role, version, ports, streams = [] } = state.server;
+function showServer(server) {
+  state.server = server;
+  const { role, version, ports, streams = [] } = server;
   at("server").classList.remove("bad");
-  at("server").textContent = `${role ?? "server"} ${version ?? ""} · ${count(streams.length, "stream")}`;
+  setText(at("server"), `${role ?? "server"} ${version ?? ""} · ${count(streams.length, "stream")}`);
   at("gateway-box").hidden = !ports?.gateway;
-  showStreams(streams);
+  const items = streams.map((stream) => {
+    return { id: stream.key, name: stream.key, facts: describe(stream), live: stream.live !== false };
+  });
+  showList(at("streams"), items, state.key, (item) => choose(item.id));
   at("howto").hidden = streams.some((stream) => stream.live !== false);
   showHowTo(ports ?? {});
   if (!state.key && streams.length > 0) choose(streams[0].key);
 }
 
-function showStreams(streams) {
-  const list = at("streams");
-  const known = new Map([...list.children].map((item) => [item.dataset.key, item]));
-  for (const stream of streams) {
-    const item = known.get(stream.key) ?? newStreamItem(stream.key);
-    known.delete(stream.key);
-    const [button] = item.children;
-    const [dot, , facts] = button.children;
-    dot.classList.toggle("on", stream.live !== false);
-    setText(facts, describe(stream));
-    button.setAttribute("aria-current", String(stream.key === state.key));
-    if (!item.isConnected) list.append(item);
-  }
-  for (const gone of known.values()) gone.remove();
-}
-
-function newStreamItem(key) {
-  const item = document.createElement("li");
-  item.dataset.key = key;
-  const button = document.createElement("button");
-  button.type = "button";
-  const dot = document.createElement("span");
-  dot.className = "dot";
-  const name = document.createElement("b");
-  name.textContent = key;
-  button.append(dot, name, document.createElement("small"));
-  button.addEventListener("click", () => choose(key));
-  item.append(button);
-  return item;
+function showLost(why) {
+  at("server").classList.add("bad");
+  setText(at("server"), why);
 }
 
 function describe(stream) {
@@ -120,9 +85,7 @@ function choose(key) {
   const here = new URL(location.href);
   here.searchParams.set("stream", state.key);
   history.replaceState(null, "", here);
-  for (const item of at("streams").children) {
-    item.firstChild.setAttribute("aria-current", String(item.dataset.key === state.key));
-  }
+  markChosen(at("streams"), state.key);
   state.retry = 0;
   start();
 }
@@ -131,7 +94,7 @@ function start() {
   stop();
   if (!state.key) return;
   if (!KEY.test(state.key)) {
-    notice("This is not a stream name.", "Use app/name, for example live/demo: letters, digits, “.”, “_”, “-”.");
+    notice("This is not a stream name.", KEY_HELP);
     return;
   }
   if (!window.mpegts?.isSupported()) {
@@ -153,16 +116,10 @@ function start() {
   player.on(mpegts.Events.STATISTICS_INFO, (info) => { state.rate = info.speed * 8192; });
   player.attachMediaElement(video);
   player.load();
-  play();
+  play(video);
   state.timer = setTimeout(() => {
     notice("No picture yet.", `${url} is open but sends nothing to decode. Is ${state.key} being published?`);
   }, START_TIMEOUT_MS);
-}
-
-function play() {
-  video.play()?.catch((error) => {
-    if (error.name === "NotAllowedError") notice("The browser wants a click first.", "Press Play.");
-  });
 }
 
 function stop() {
@@ -200,29 +157,10 @@ function explain(kind, detail, info) {
   return ["The stream could not be decoded.", `${detail ?? ""} ${info?.msg ?? ""}`.trim() + "."];
 }
 
-/** Shows a message over the picture; without arguments, takes it away. */
-function notice(what, todo) {
-  const box = at("notice");
-  box.hidden = !what;
-  box.replaceChildren();
-  if (!what) return;
-  const strong = document.createElement("strong");
-  strong.textContent = what;
-  box.append(strong, todo ?? "");
-}
-
-/** Seconds between what is shown and the newest frame that has arrived; null while nothing has. */
-function behind() {
-  const ranges = video.buffered;
-  return ranges.length > 0 ? ranges.end(ranges.length - 1) - video.currentTime : null;
-}
-
 function watch() {
-  const late = behind();
-  const quality = video.getVideoPlaybackQuality?.();
-  setText(at("latency"), late == null ? "–" : `${late.toFixed(2)} s`);
-  setText(at("dropped"), quality ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : "–");
+  readOut(video);
   setText(at("speed"), state.rate == null ? "–" : rateText(state.rate));
+  const late = ahead(video);
   if (!state.player || late == null) return;
   const inBuffer = video.currentTime >= video.buffered.start(video.buffered.length - 1);
   if (!video.paused && (late > BEHIND_MAX_S || !inBuffer)) {
@@ -230,26 +168,6 @@ function watch() {
     state.jumps += 1;
     setText(at("jumps"), String(state.jumps));
   }
-}
-
-// ---- small things ---------------------------------------------------------------------------------------
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function count(n, noun) {
-  return `${n} ${noun}${n === 1 ? "" : "s"}`;
-}
-
-function rateText(bits) {
-  return bits >= 1e6 ? `${(bits / 1e6).toFixed(2)} Mbit/s` : `${Math.round(bits / 1e3)} kbit/s`;
-}
-
-function durationText(ms) {
-  const total = Math.floor(ms / 1000);
-  const parts = [Math.floor(total / 3600), Math.floor(total / 60) % 60, total % 60];
-  return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }
 
 function showMute() {
@@ -275,15 +193,13 @@ video.addEventListener("playing", () => {
 video.addEventListener("waiting", () => state.player && setText(at("state"), "buffering"));
 video.addEventListener("pause", () => state.player && setText(at("state"), "paused"));
 
-if (mpegtsLoaded()) mpegts.LoggingControl.enableAll = false;
+if (window.mpegts) {
+  mpegts.LoggingControl.enableAll = false;
+} else {
+  notice("The player script is missing.", "Reload the page; if that does not help, check /vendor/mpegts.js.");
+}
 at("key").value = state.key;
 showMute();
 setInterval(watch, READOUT_MS);
-refresh();
+follow(["/api/v1/streams"], showServer, showLost);
 if (state.key) start();
-
-function mpegtsLoaded() {
-  if (window.mpegts) return true;
-  notice("The player script is missing.", "Reload the page; if that does not help, check /vendor/mpegts.js.");
-  return false;
-}

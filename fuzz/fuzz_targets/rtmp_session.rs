@@ -18,7 +18,8 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (usize, bool) {
             match event {
                 Event::Publish { .. } => session.accept_publish(),
                 Event::Media(tag) => media += tag.encoded_len(),
-                Event::Play { .. } | Event::Unpublish => {}
+                Event::Play { .. } => session.accept_play(),
+                _ => {}
             }
         }
         session.take_output();

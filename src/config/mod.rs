@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{AccessFormat, Hook, LogFormat, Record, SendPath, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, Remote, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -103,6 +103,42 @@ pub struct Config {
     pub live: Live,
     /// Bounds of connections, in every role.
     pub limits: Limits,
+    /// Streams of the origin that are published to other servers as well.
+    pub forward: Vec<Forward>,
+    /// Streams that the origin fetches from other servers.
+    pub pull: Vec<Pull>,
+}
+
+/// A stream, or all of an app, that is published to another server as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// `app/name`, or `app/*` for all of an app.
+    pub stream: String,
+    /// Where to; `{app}` and `{name}` in the path stand for the stream's.
+    pub to: Remote,
+}
+
+impl Forward {
+    /// The path on the other server, if it takes that stream.
+    pub fn path_for(&self, key: &str) -> Option<String> {
+        let (app, name) = key.rsplit_once('/')?;
+        let takes = match self.stream.strip_suffix("/*") {
+            Some(pattern) => pattern == app,
+            None => self.stream == key,
+        };
+        takes.then(|| self.to.path.replace("{app}", app).replace("{name}", name))
+    }
+}
+
+/// A stream that is fetched from another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pull {
+    /// Its name here, `app/name`.
+    pub stream: String,
+    /// Where from.
+    pub from: Remote,
 }
 
 /// Settings of the origin.
@@ -315,6 +351,8 @@ impl Default for Config {
             recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
+            forward: Vec::new(),
+            pull: Vec::new(),
         }
     }
 }
@@ -426,14 +464,19 @@ impl Origin {
 }
 
 impl Config {
-    /// The defaults of a role: the demo binds loopback only and needs no privilege.
+    /// The defaults of a role: the demo binds loopback only, needs no privilege and records into a temporary folder;
+    /// the all-in-one, whose file gateway is to have something to serve, records as well.
     pub fn for_role(role: Role) -> Self {
         let mut config = Self::default();
+        if let Role::Demo { .. } | Role::AllInOne = role {
+            config.origin.record = Record { flv: true, hls: true, fmp4: true };
+        }
         if let Role::Demo { .. } = role {
             config.origin.rtmp = (LOOPBACK, 1935).into();
             config.origin.flv = (LOOPBACK, 8501).into();
             config.origin.web = (LOOPBACK, 8088).into();
             config.flv_gateway.listen = (LOOPBACK, 8080).into();
+            config.origin.data = std::env::temp_dir().join(format!("uringcast-demo-{}", std::process::id()));
         }
         config
     }

@@ -41,6 +41,16 @@ pub enum UnitError {
         /// The part that is wrong.
         why: &'static str,
     },
+    /// Not the URL of a stream on another server.
+    #[error(
+        "{text:?} is not the URL of a stream ({why}): write \"rtmp://host/app/name\" or \"http://host:8501/app/name.flv\""
+    )]
+    Remote {
+        /// What was written.
+        text: String,
+        /// The part that is wrong.
+        why: &'static str,
+    },
     /// Not a kind of recording.
     #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
     Record {
@@ -177,6 +187,72 @@ impl FromStr for Upstream {
             return Err(wrong("the prefix holds a character that must not be there"));
         }
         Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+    }
+}
+
+/// A stream on another server, to forward to or to pull from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// RTMP, otherwise HTTP-FLV.
+    pub rtmp: bool,
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The TCP port, 1935 or 80 where the URL has none.
+    pub port: u16,
+    /// Host and port as they stand in the URL.
+    pub authority: String,
+    /// `/app/name`, with a query if there is one.
+    pub path: String,
+}
+
+impl Remote {
+    /// App, `tcUrl` and name, as RTMP wants them, of a path: its last part is the name.
+    pub fn rtmp_parts(&self, path: &str) -> (String, String, String) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let (app, name) = path.trim_matches('/').rsplit_once('/').unwrap_or_default();
+        let name = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
+        (app.to_owned(), format!("rtmp://{}/{app}", self.authority), name)
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.rtmp { "rtmp" } else { "http" };
+        // A query may hold a token, which is for nobody's eyes.
+        let path = self.path.split('?').next().unwrap_or_default();
+        write!(f, "{scheme}://{}{path}", self.authority)
+    }
+}
+
+impl FromStr for Remote {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = |why| UnitError::Remote { text: text.to_owned(), why };
+        let (rtmp, rest) = match (text.strip_prefix("rtmp://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return Err(wrong("only rtmp:// and http:// are spoken")),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').ok_or_else(|| wrong("it names no stream"))?);
+        if authority.contains('@') {
+            return Err(wrong("user names and passwords are not sent"));
+        }
+        let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
+        let port = match port {
+            None if rtmp => 1935,
+            None => 80,
+            Some(digits) => digits.parse().map_err(|_| wrong("the port is not 1-65535"))?,
+        };
+        let name = path.split('?').next().unwrap_or_default();
+        if name.trim_matches('/').split('/').filter(|part| !part.is_empty()).count() < 2 {
+            return Err(wrong("it names no stream"));
+        }
+        if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err(wrong("it holds a character that must not be there"));
+        }
+        let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
+        Ok(Self { rtmp, host, port, authority, path })
     }
 }
 
@@ -465,6 +541,19 @@ macro_rules! by_text {
 }
 
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
+impl Serialize for Remote {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let scheme = if self.rtmp { "rtmp" } else { "http" };
+        s.collect_str(&format_args!("{scheme}://{}{}", self.authority, self.path))
+    }
+}
+
+impl<'de> Deserialize<'de> for Remote {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(Written("a URL as \"rtmp://host/app/name\"", str::parse))
+    }
+}
+
 by_text!(Hook, "an http:// URL or a command");
 by_text!(LogFormat, "\"text\" or \"json\"");
 by_text!(AccessFormat, "\"combined\" or \"json\"");
@@ -528,6 +617,24 @@ mod tests {
             "http://a\r\nb",
         ] {
             assert!(matches!(text.parse::<Upstream>(), Err(UnitError::Upstream { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn remotes() {
+        let remote: Remote = "rtmp://h/a/b/{name}?token=x".parse().unwrap();
+        assert_eq!(
+            (remote.rtmp, remote.port, remote.to_string().as_str()),
+            (true, 1935, "rtmp://h/a/b/{name}")
+        );
+        let parts = remote.rtmp_parts("/a/b/c?token=x");
+        assert_eq!(parts, ("a/b".into(), "rtmp://h/a/b".into(), "c?token=x".into()));
+        let remote: Remote = "http://[::1]:8501/live/x.flv".parse().unwrap();
+        assert_eq!((remote.host.as_str(), remote.port, remote.path.as_str()), ("::1", 8501, "/live/x.flv"));
+        for text in
+            ["rtmp://h", "rtmp://h/live", "ws://h/a/b", "rtmp://u:p@h/a/b", "rtmp:///a/b", "http://h:x/a/b"]
+        {
+            assert!(matches!(text.parse::<Remote>(), Err(UnitError::Remote { .. })), "{text}");
         }
     }
 

@@ -212,7 +212,7 @@ impl Lane {
         // The first picture's viewers get the sound before it as well.
         match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
             Some(leading) => {
-                self.mark_leading(leading);
+                self.mark_leading(leading, time);
                 if self.writer.is_far_from_start(time) {
                     self.mark(self.writer.head(), time, true);
                 }
@@ -243,7 +243,7 @@ impl Lane {
             let (at, headers) = (self.writer.head(), self.own_headers());
             let leading = self.leading.take().unwrap_or(Leading { at, time, headers });
             if alone || wanted {
-                self.mark_leading(leading);
+                self.mark_leading(leading, time);
             } else {
                 self.leading = Some(leading);
             }
@@ -273,22 +273,23 @@ impl Lane {
         }
     }
 
-    fn mark_leading(&mut self, leading: Leading) {
+    /// Marks where the sound began that has waited up to `time` for a picture.
+    fn mark_leading(&mut self, leading: Leading, time: StreamTime) {
         self.settled = true;
-        let announced = self.announced(leading.time);
+        let announced = self.announced(time);
         self.writer.mark_start(leading.at, leading.time, true, leading.headers, announced);
     }
 
     /// The tracks that a viewer who starts at `time` is to expect: players that are told of too few miss one,
-    /// players that are told of too many wait for it in vain. So a promise holds for a while only.
+    /// players that are told of too many wait for it in vain. So a promise (of the metadata, or a sequence
+    /// header without a frame) holds for a while only.
     fn announced(&self, time: StreamTime) -> Tracks {
-        let audio = self.tracks.audio || self.sent.contains(&TagKind::Audio);
         let before = if self.settled { Tracks::default() } else { self.before };
         let fresh = self.since.is_none_or(|since| time.saturating_sub(since) < ANNOUNCED_PATIENCE);
-        let promised = if fresh { self.promised } else { Tracks::default() };
+        let promised = |promise, kind| fresh && (promise || self.sent.contains(&kind));
         Tracks {
-            video: self.tracks.video || before.video || promised.video,
-            audio: audio || before.audio || promised.audio,
+            video: self.tracks.video || before.video || promised(self.promised.video, TagKind::Video),
+            audio: self.tracks.audio || before.audio || promised(self.promised.audio, TagKind::Audio),
         }
     }
 

@@ -275,6 +275,49 @@ fn a_promised_track_is_announced_for_a_while() {
     assert_eq!(starts.back().unwrap().tracks, Tracks { video: false, audio: true });
 }
 
+/// A wrong bit in the FLV header makes players wait for what never comes.
+#[test]
+fn a_sequence_header_without_frames_is_no_track() {
+    let mut writer = writer();
+    push(&mut writer, &[avc(), aac(), key(0), inter(40)]);
+    let tracks = |writer: &StreamWriter, at: usize| {
+        let starts = &writer.stream().log(Selection::All).unwrap().index().starts;
+        starts[at].tracks
+    };
+    assert_eq!(tracks(&writer, 0), Tracks { video: true, audio: true }, "it may be late");
+    push(&mut writer, &[key(3000)]);
+    assert_eq!(tracks(&writer, 1), Tracks { video: true, audio: false });
+    // Sound that has waited for a picture in vain starts without one.
+    let mut writer = self::writer();
+    push(&mut writer, &[promising(), avc(), aac()]);
+    for n in 0..160 {
+        push(&mut writer, &[sound(n * 20)]);
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!((index.starts[0].time, index.starts[0].tracks), (0, Tracks { video: false, audio: true }));
+}
+
+/// What is known by FourCC starts, is kept and is skipped to like anything else.
+#[test]
+fn enhanced_streams_start_at_their_keyframes() {
+    let head = tag(TagKind::Video, 0, b"\x90hvc1\x01");
+    let opus = tag(TagKind::Audio, 0, b"\x90OpusHead");
+    let key = |timestamp| tag(TagKind::Video, timestamp, b"\x91hvc1\0\0\0abc");
+    let inter = |timestamp| tag(TagKind::Video, timestamp, b"\xa3hvc1abc");
+    let sound = |timestamp| tag(TagKind::Audio, timestamp, b"\x91Opusabc");
+    // Multitrack: track 0 of many; ModEx: a nanosecond offset in front. Both are relayed as they are.
+    let multi = tag(TagKind::Video, 120, b"\x96\x01hvc1\0\0\0abc");
+    let modex = tag(TagKind::Video, 160, b"\x97\x02\0\0\0\x01hvc1\0\0\0abc");
+    let mut writer = writer();
+    push(&mut writer, &[head.clone(), opus.clone(), inter(0), key(40), sound(45), inter(80), multi, modex]);
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!(index.starts.iter().map(|start| start.time).collect::<Vec<_>>(), [40, 120, 160]);
+    let headers = &index.starts[0].headers;
+    assert_eq!((headers.video.as_ref(), headers.audio.as_ref()), (Some(&head.body), Some(&opus.body)));
+    assert_eq!(writer.dropped, 1);
+    assert_eq!(content(&writer, Selection::All).len(), 7, "both headers and five frames");
+}
+
 #[test]
 fn what_the_next_publisher_lacks_is_not_announced() {
     let mut writer = writer();

@@ -165,6 +165,26 @@ mod tests {
         assert_eq!(line.map(Video, 21_000), 21_000);
     }
 
+    /// Both clocks over sixty days: a wrap of 32 bits, each with a jump of its own making behind it.
+    #[test]
+    fn sixty_days_of_sound_and_pictures() {
+        const DAY: u32 = 24 * 3600 * 1000;
+        let mut line = Timeline::default();
+        let (mut raw, mut last) = (u32::MAX - DAY, None::<(StreamTime, StreamTime)>);
+        for n in 0..60 * 24 * 360 {
+            let jumps = n % 100_000 == 99_999;
+            raw = raw.wrapping_add(if jumps { 2 * DAY } else { 10_000 });
+            let (video, audio) = (line.map(Video, raw), line.map(Audio, raw.wrapping_sub(7)));
+            if let Some((last_video, last_audio)) = last {
+                let step = if jumps { JOIN_STEP } else { 10_000 };
+                assert_eq!(video - last_video, step, "at {raw}");
+                assert!(audio > last_audio && (video - audio).abs() <= 7 + JOIN_STEP);
+            }
+            last = Some((video, audio));
+        }
+        assert!(line.now() > 59 * StreamTime::from(DAY));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 

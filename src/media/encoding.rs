@@ -7,8 +7,8 @@
 
 use super::tag::{TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 
-/// The chunk size that a player must have been told.
-pub const RTMP_CHUNK: usize = 64 << 10;
+/// The chunk size that a player must have been told; nginx and old servers refuse 65,536 and more.
+pub const RTMP_CHUNK: usize = 60_000;
 /// The message stream that a player must play on.
 pub const RTMP_STREAM: u32 = 1;
 

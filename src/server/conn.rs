@@ -1,6 +1,7 @@
 //! A connection: what it is at present, and what waits to be sent to it.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Buf, Bytes};
 
@@ -9,6 +10,7 @@ use super::files::Client;
 use super::play::Play;
 use super::publish::Publisher;
 use super::pull::PullId;
+use super::relay::RelayId;
 use super::rtmp::RtmpPeer;
 use crate::protocol::http::request::RequestReader;
 use crate::protocol::ws;
@@ -55,6 +57,8 @@ pub(super) enum Kind {
     Viewer(ViewerId, Box<Watching>),
     /// Our pull from an upstream.
     Pull(PullId),
+    /// Our connection to another server, unless it has become a viewer.
+    Relay(RelayId),
     /// Has its answer; we wait for it to hang up, so that it can read what we said.
     Leaving,
 }
@@ -68,6 +72,8 @@ pub(super) struct Watching {
     pub(super) frames: Option<ws::FrameReader>,
     /// Bytes that it sent although it should only read.
     pub(super) noise: usize,
+    /// It is a forward of ours.
+    pub(super) relay: Option<RelayId>,
 }
 
 /// What becomes of a connection after a handler.
@@ -79,6 +85,15 @@ pub(super) enum Fate {
     Close(String),
     /// It is closed because the peer broke its protocol.
     Refuse(String),
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("it stays"),
+            Self::Close(reason) | Self::Refuse(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// The most that may wait for a peer that does not read.

@@ -31,6 +31,7 @@ mod pages;
 mod play;
 mod publish;
 mod pull;
+mod relay;
 mod request;
 mod rtmp;
 pub mod shared;

@@ -110,7 +110,7 @@ impl<E: Engine> Worker<E> {
         let is_websocket = matches!(play.via, Via::WebSocket(_));
         let frames = is_websocket.then(|| ws::FrameReader::new(WS_MESSAGE_MAX));
         self.deadline(sock, play_time_left(&play, self.engine.now()));
-        conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0 }));
+        conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0, relay: None }));
         self.fanout.welcome(&mut self.engine, id, &self.counters);
         if stream.has_ended() {
             // It ended before this loop was listed: no message will come.
@@ -152,7 +152,7 @@ impl<E: Engine> Worker<E> {
 
     /// All that was said before has been sent: a request that was waiting for that goes on.
     pub(super) fn play_on(&mut self, conn: &mut Conn) -> Fate {
-        let Kind::Waiting(play) = &conn.kind else { return Fate::Keep };
+        let Kind::Waiting(play) = &conn.kind else { return self.relay_on(conn) };
         let play = Play { since: self.engine.now(), ..play.as_ref().clone() };
         self.play(conn, play)
     }
@@ -175,6 +175,9 @@ impl<E: Engine> Worker<E> {
         let Kind::Viewer(_, watching) = &conn.kind else { unreachable!("asked by kind") };
         let play = watching.play.clone();
         self.counters[role].farewell(farewell);
+        if let Some(relay) = watching.relay {
+            return self.forward_let_go(conn, id, relay, farewell);
+        }
         match farewell {
             Farewell::NeverBegan(status) => {
                 conn.rtmp.iter_mut().for_each(|peer| peer.was_not_greeted());
@@ -236,6 +239,9 @@ impl<E: Engine> Worker<E> {
     pub(super) fn viewer_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
         let Kind::Viewer(id, watching) = &mut conn.kind else { unreachable!("asked by kind") };
         let id = *id;
+        if let Some(relay) = watching.relay {
+            return self.relay_received(conn, relay, data);
+        }
         let Watching { frames, noise, .. } = &mut **watching;
         let Some(frames) = frames else {
             *noise += data.len();

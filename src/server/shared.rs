@@ -162,6 +162,10 @@ pub struct Shared {
     pub posts: Vec<Postbox<Message>>,
     /// Where it listens.
     pub addresses: Addresses,
+    /// Addresses of [`Config::forward`]'s servers, looked up by the control thread; empty without an origin.
+    pub forwards: Vec<ArcSwap<Vec<SocketAddr>>>,
+    /// The same of [`Config::pull`]'s.
+    pub pulls: Vec<ArcSwap<Vec<SocketAddr>>>,
     /// When the process started; all clocks count from here.
     pub started: Instant,
     /// Per loop, when it swept last: a loop that stops beating hangs.
@@ -184,7 +188,12 @@ impl Shared {
         started: Instant,
     ) -> Self {
         let counters = posts.iter().map(|_| roles.iter().map(|role| counters_of(role.name)).collect());
+        let origin = roles.first().is_some_and(|role| matches!(role.source, Source::Publishers));
+        let unknown =
+            |count: usize| (0..if origin { count } else { 0 }).map(|_| ArcSwap::default()).collect();
         Self {
+            forwards: unknown(config.forward.len()),
+            pulls: unknown(config.pull.len()),
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::files::FILES_MAX;
@@ -224,19 +225,26 @@ fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<()
     Ok(())
 }
 
-/// Looks up the addresses of all upstreams; those that fail keep what they had.
+/// Looks up the addresses of all servers that are connected to; those that fail keep what they had.
 pub fn resolve_upstreams(shared: &Shared) {
-    use std::net::ToSocketAddrs;
     for role in &shared.roles {
         let Source::Upstreams(upstreams) = &role.source else { continue };
-        for upstream in upstreams {
-            match (upstream.url.host.as_str(), upstream.url.port).to_socket_addrs() {
-                Ok(found) => upstream.addresses.store(Arc::new(found.collect())),
-                Err(error) => {
-                    tracing::warn!(upstream = %upstream.url, %error, "cannot look up an upstream");
-                }
-            }
-        }
+        upstreams.iter().for_each(|up| resolve(&up.url.host, up.url.port, &up.addresses));
+    }
+    let config = &shared.config;
+    for (forward, addresses) in config.forward.iter().zip(&shared.forwards) {
+        resolve(&forward.to.host, forward.to.port, addresses);
+    }
+    for (pull, addresses) in config.pull.iter().zip(&shared.pulls) {
+        resolve(&pull.from.host, pull.from.port, addresses);
+    }
+}
+
+fn resolve(host: &str, port: u16, addresses: &ArcSwap<Vec<SocketAddr>>) {
+    use std::net::ToSocketAddrs;
+    match (host, port).to_socket_addrs() {
+        Ok(found) => addresses.store(Arc::new(found.collect())),
+        Err(error) => tracing::warn!(host, port, %error, "cannot look up a server"),
     }
 }
 

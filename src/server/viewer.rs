@@ -8,6 +8,7 @@ use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
 use crate::media::encoding::Encoding;
 use crate::media::flv::FileHeader;
+use crate::protocol::http::chunked::{CHUNK_HEAD_MAX, chunk_head};
 use crate::protocol::http::response::Head;
 use crate::protocol::ws;
 use crate::uring::{FRAME_HEAD_MAX, FrameHead, Millis, Sock};
@@ -19,6 +20,8 @@ pub(super) enum Framing {
     Plain,
     /// WS-FLV: in binary messages.
     WebSocket,
+    /// The body of a POST of our own, in chunks: each begins with the line end of the one before it.
+    Chunked,
     /// RTMP: its log holds chunks; control messages stand between whole tags.
     Rtmp,
 }
@@ -27,7 +30,7 @@ impl Framing {
     /// How the log is written that it is cut from.
     pub(super) const fn encoding(self) -> Encoding {
         match self {
-            Self::Plain | Self::WebSocket => Encoding::Flv,
+            Self::Plain | Self::WebSocket | Self::Chunked => Encoding::Flv,
             Self::Rtmp => Encoding::Rtmp,
         }
     }
@@ -35,16 +38,36 @@ impl Framing {
     /// The protocol's name in metrics and logs.
     pub(super) const fn protocol(self) -> Protocol {
         match self {
-            Self::Plain => Protocol::HttpFlv,
+            Self::Plain | Self::Chunked => Protocol::HttpFlv,
             Self::WebSocket => Protocol::WsFlv,
             Self::Rtmp => Protocol::Rtmp,
+        }
+    }
+
+    /// What stands in front of so many bytes.
+    fn frame_head(self, len: usize) -> FrameHead {
+        match self {
+            Self::Plain | Self::Rtmp => FrameHead::default(),
+            Self::WebSocket => {
+                let mut head = [0; FRAME_HEAD_MAX];
+                let head_len = ws::frame_header(ws::Opcode::Binary, len, &mut head);
+                FrameHead::new(&head[..head_len])
+            }
+            // At most ten bytes: runs are far below 16 MiB.
+            Self::Chunked => {
+                let mut head = [0; CHUNK_HEAD_MAX];
+                let head_len = chunk_head(len, &mut head);
+                let mut framed = [b'\r', b'\n', 0, 0, 0, 0, 0, 0, 0, 0];
+                framed[2..2 + head_len].copy_from_slice(&head[..head_len]);
+                FrameHead::new(&framed[..2 + head_len])
+            }
         }
     }
 
     /// The close frame of a WebSocket, or nothing.
     pub(super) fn goodbye(self, code: u16, reason: &str) -> Bytes {
         match self {
-            Self::Plain | Self::Rtmp => Bytes::new(),
+            Self::Plain | Self::Chunked | Self::Rtmp => Bytes::new(),
             Self::WebSocket => ws::close_frame(code, reason).into(),
         }
     }
@@ -233,13 +256,11 @@ impl Viewer {
                 self.message_end = to;
                 return cut;
             }
-            Framing::WebSocket if self.cursor.at() < self.message_end => return self.message_end,
-            Framing::WebSocket => {}
+            _ if self.cursor.at() < self.message_end => return self.message_end,
+            _ => {}
         }
         let to = cut;
-        let mut head = [0; FRAME_HEAD_MAX];
-        let len = ws::frame_header(ws::Opcode::Binary, run_len(self.cursor.at(), to), &mut head);
-        self.frame = FrameHead::new(&head[..len]);
+        self.frame = self.framing.frame_head(run_len(self.cursor.at(), to));
         self.message_end = to;
         self.cursor.commit(to);
         to
@@ -259,10 +280,11 @@ impl Viewer {
         if let Some(headers) = headers {
             headers.write_to(time, self.framing.encoding(), &mut bytes);
         }
-        if self.framing == Framing::WebSocket && !bytes.is_empty() {
-            let mut head = [0; FRAME_HEAD_MAX];
-            let len = ws::frame_header(ws::Opcode::Binary, bytes.len(), &mut head);
-            bytes.splice(0..0, head[..len].iter().copied());
+        if !bytes.is_empty() {
+            let head = self.framing.frame_head(bytes.len());
+            // Nothing stands before the first chunk.
+            let skip = if self.framing == Framing::Chunked && file_header.is_some() { 2 } else { 0 };
+            bytes.splice(0..0, head.as_slice()[skip..].iter().copied());
         }
         bytes.into()
     }

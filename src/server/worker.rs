@@ -16,6 +16,7 @@ use super::files::{Client, Files};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::pull::Pulls;
+use super::relay::Relays;
 use super::rtmp::RtmpPeer;
 use super::shared::{Message, Phase, RoleState, Shared, millis};
 use super::viewer::Farewell;
@@ -75,6 +76,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) fanout: Fanout,
     pace: Pace,
     pub(super) pulls: Pulls,
+    pub(super) relays: Relays,
     pub(super) files: Files,
     /// Connections that wait for a stream, by role and key.
     pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
@@ -115,6 +117,7 @@ impl<E: Engine> Worker<E> {
             fanout: Fanout::new(SLICE),
             pace,
             pulls: Pulls::default(),
+            relays: Relays::default(),
             files,
             waiting: HashMap::new(),
             paused: Vec::new(),
@@ -215,7 +218,10 @@ impl<E: Engine> Worker<E> {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::News(stream) => self.fanout.news(stream, self.engine.now()),
-            Message::Published { role, stream } => self.on_published(role, &stream),
+            Message::Published { role, stream } => {
+                self.on_published(role, &stream);
+                self.forward(role, &stream);
+            }
             Message::Ended { stream, status } => {
                 self.fanout.stream_ended(stream.id, status, self.engine.now());
                 self.paused_stream_ended(&stream.key);
@@ -332,7 +338,11 @@ impl<E: Engine> Worker<E> {
                 self.unpublish(role, *publisher);
             }
             Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
-            Kind::Viewer(id, _) => self.viewer_left(role, id),
+            Kind::Viewer(id, watching) => {
+                self.viewer_left(role, id);
+                watching.relay.into_iter().for_each(|relay| self.relay_lost(relay, &fate.to_string()));
+            }
+            Kind::Relay(id) => self.relay_closed(id, sock, &fate.to_string()),
             Kind::Pull(id) => self.pull_closed(id),
             Kind::Client(mut client) => self.client_closed(role, &mut client),
             Kind::Request(_) | Kind::Leaving => {}
@@ -371,7 +381,8 @@ impl<E: Engine> Worker<E> {
     fn on_connected(&mut self, conn: &mut Conn, result: Result<(), rustix::io::Errno>) -> Fate {
         match conn.kind {
             Kind::Pull(id) => self.pull_connected(conn, id, result),
-            _ => unreachable!("only pulls connect"),
+            Kind::Relay(id) => self.relay_connected(conn, id, result),
+            _ => unreachable!("only pulls and relays connect"),
         }
     }
 
@@ -383,6 +394,10 @@ impl<E: Engine> Worker<E> {
             Kind::Viewer(..) | Kind::Waiting(_) if conn.rtmp.is_some() => self.rtmp_received(conn, data),
             Kind::Viewer(..) => self.viewer_received(conn, data),
             Kind::Pull(id) => self.pull_received(*id, data),
+            Kind::Relay(id) => {
+                let id = *id;
+                self.relay_received(conn, id, data)
+            }
             Kind::Waiting(_) | Kind::Leaving => Fate::Keep,
         }
     }
@@ -492,6 +507,7 @@ impl<E: Engine> Worker<E> {
             self.fanout.sweep(now);
         }
         self.sweep_pulls(now);
+        self.sweep_relays(now);
         self.sweep_files();
         if self.index == 0 {
             self.expire_streams(now);
@@ -516,7 +532,7 @@ impl<E: Engine> Worker<E> {
             Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
             Kind::Viewer(..) => self.viewer_deadline(conn),
             Kind::Client(_) => self.client_deadline(conn),
-            Kind::Pull(_) => Fate::Keep,
+            Kind::Pull(_) | Kind::Relay(_) => Fate::Keep,
         }
     }
 

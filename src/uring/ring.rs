@@ -107,6 +107,8 @@ pub(super) struct SockState {
     inflight: u16,
     pub(super) closing: bool,
     pub(super) sending: bool,
+    /// Places of the operations that wait for the peer, which a close cancels.
+    waits: [Option<u32>; WAITS],
 }
 
 #[derive(Debug)]
@@ -182,6 +184,21 @@ pub(super) enum Op {
     },
 }
 
+/// Operations of a socket that may wait for its peer at a time: one that brings bytes or the connection, and a
+/// poll.
+const WAITS: usize = 2;
+
+impl Op {
+    /// The socket whose peer it waits for, and which of its waits it is.
+    fn wait(&self) -> Option<(Sock, usize)> {
+        match self {
+            Self::Receive { sock } | Self::Connect { sock, .. } => Some((*sock, 0)),
+            Self::Poll { sock } => Some((*sock, 1)),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Uring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Uring")
@@ -249,7 +266,7 @@ impl Uring {
     }
 
     /// Puts an operation and what it owns into the table and its entry into the queue.
-    fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) {
+    fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) -> u32 {
         let (place, _) = self.inflight.insert(op);
         let entry = build(self.inflight.get(place).expect("just put in")).user_data(u64::from(place));
         loop {
@@ -257,7 +274,7 @@ impl Uring {
             // region that counts it, or to the receive pool) and stays until its last completion was taken
             // in `complete`; a cancelled operation completes too.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
-                return;
+                return place;
             }
             self.enter(None);
             self.reap();
@@ -310,7 +327,11 @@ impl Uring {
             }
             return;
         }
-        match self.inflight.remove(place).expect("each operation ends once") {
+        let op = self.inflight.remove(place).expect("each operation ends once");
+        if let Some((sock, wait)) = op.wait() {
+            self.state(sock).expect("a socket stays until its last operation ended").waits[wait] = None;
+        }
+        match op {
             Op::Accept { listener } => self.accept_ended(listener, result),
             Op::Receive { sock } => self.receive_ended(sock, result, flags),
             Op::Connect { sock, .. } => self.connected(sock, result),
@@ -391,7 +412,8 @@ impl Uring {
 
     fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
         self.in_process += usize::from(matches!(descriptor, Descriptor::Process(_)));
-        let state = SockState { descriptor, inflight: 0, closing: false, sending: false };
+        let state =
+            SockState { descriptor, inflight: 0, closing: false, sending: false, waits: [None; WAITS] };
         let (index, generation) = self.socks.insert(state);
         Sock { index, generation }
     }
@@ -413,7 +435,11 @@ impl Uring {
         };
         state.inflight += 1;
         let target = state.target();
-        self.submit(op, |op| build(op, target));
+        let wait = op.wait();
+        let place = self.submit(op, |op| build(op, target));
+        if let Some((_, wait)) = wait {
+            self.state(sock).expect("it has an operation under way").waits[wait] = Some(place);
+        }
     }
 
     /// Counts an operation's end; `true` if the socket's user wants to hear of it.
@@ -673,9 +699,13 @@ impl Engine for Uring {
     }
 
     fn close(&mut self, sock: Sock) {
-        if self.ring.submission().is_full() {
-            // Room is made before the descriptor is looked up: what completes meanwhile may be its last
-            // operation, and the cancel below would name whatever has got its number since.
+        let room = {
+            let queue = self.ring.submission();
+            queue.capacity() - queue.len()
+        };
+        if room < WAITS {
+            // Room is made before the operations are looked up: what completes meanwhile may be among them,
+            // and the cancel below would name whatever has got its place since.
             self.enter(None);
             self.reap();
         }
@@ -687,11 +717,10 @@ impl Engine for Uring {
             self.give_up(sock);
             return;
         }
-        let cancel = match state.target() {
-            Target::Process(fd) => CancelBuilder::fd(fd),
-            Target::Direct(fixed) => CancelBuilder::fd(fixed),
-        };
-        self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(cancel.all()).build());
+        // By name, not by descriptor: for the latter the kernel looks at every operation of the ring.
+        for place in state.waits.into_iter().flatten() {
+            self.submit(Op::Cancel, |_| opcode::AsyncCancel::new(u64::from(place)).build());
+        }
     }
 
     fn peer(&self, sock: Sock) -> Option<SocketAddr> {

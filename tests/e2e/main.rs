@@ -8,6 +8,7 @@
 
 mod badinput;
 mod chain;
+mod corpus;
 mod crowd;
 mod demo;
 mod files;
@@ -16,5 +17,7 @@ mod files_proxy;
 mod harness;
 mod misuse;
 mod push;
+mod recording;
+mod relay;
 mod restart;
 mod upstream;

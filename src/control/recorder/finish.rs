@@ -100,15 +100,17 @@ pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Foun
     while let Some((dir, depth)) = waiting.pop() {
         let entries = listed(disk, &dir).await?;
         if entries.iter().any(|entry| entry.name == ABOUT) {
-            let Some(about) = take::found(disk, &dir).await? else { continue };
+            let about = take::found(disk, &dir).await?.unwrap_or_default();
             let mut unfinished = false;
             for folder in folders(&dir) {
                 unfinished |= listed(disk, &folder).await?.iter().any(|entry| is_unfinished(&entry.name));
             }
-            found.push(Found { dir: dir.clone(), id: about.id, unfinished });
+            if about.next.is_none() {
+                found.push(Found { dir: dir.clone(), id: about.id, unfinished });
+            }
         }
         if depth < DEPTH_MAX {
-            let below = entries.into_iter().filter(|entry| entry.is_dir);
+            let below = entries.into_iter().filter(|entry| entry.is_dir && !entry.name.ends_with(ASIDE));
             waiting.extend(below.map(|entry| (dir.join(entry.name), depth + 1)));
         }
     }

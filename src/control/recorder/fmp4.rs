@@ -4,15 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, aside, replace};
-use super::hls::Source;
-use super::playlist::{self, LivePlaylist};
+use super::playlist::LivePlaylist;
+use super::source::Source;
 use super::task::{Kind, Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
-use crate::media::m3u8::{Head, Rendition, Segment, master};
+use crate::media::m3u8::{Rendition, Segment, master};
 use crate::media::mp4::fragment::{Fragmenter, Output, Piece};
 use crate::media::mp4::{init, supported};
-use crate::media::segmenter::{Opening, Segmenter};
+use crate::media::segmenter::Opening;
 use crate::media::tag::TagRef;
 use crate::media::track::Tracks;
 
@@ -88,7 +88,7 @@ impl Rate {
 impl<D: Disk> Fmp4<D> {
     /// A take that will be in `dir`.
     pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
-        let source = Source::new(Segmenter::new(setting.lengths, supported));
+        let source = Source::new(setting.lengths, supported);
         let (muxer, tracks) = (Fragmenter::default(), Tracks::default());
         Self { setting, dir, source, muxer, lanes: Vec::new(), tracks, number: 0 }
     }
@@ -100,21 +100,18 @@ impl<D: Disk> Fmp4<D> {
     }
 
     async fn begin_take(&mut self) -> io::Result<()> {
-        let earlier = self.setting.begin_take(&self.dir).await?;
+        let head = self.setting.begin_take(&self.dir).await?;
+        self.number = head.sequence;
         let disk = &self.setting.disk;
         for folder in [MERGE, SEPARATE] {
             disk.make_dir(&self.dir.join(folder)).await?;
         }
         let mut lanes = Vec::with_capacity(Output::EVERY.len());
         for output in Output::EVERY {
-            let head = playlist::next_head(&self.setting, earlier.as_deref(), &index(output)).await;
-            if output == Output::Merge {
-                self.number = head.sequence;
-            }
             let path = self.dir.join(index(output));
             let playlist = LivePlaylist::new(disk.clone(), path, head, self.setting.window);
             let (init, file, rate) = (None, None, Rate::default());
-            let discontinuity = head != Head { target: head.target, ..Head::default() };
+            let discontinuity = head.sequence > 0;
             lanes.push(Lane { output, playlist, init, inits: 0, file, discontinuity, rate });
         }
         self.lanes = lanes;

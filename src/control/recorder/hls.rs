@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::disk::{Disk, aside};
-use super::playlist::{self, LivePlaylist};
+use super::playlist::LivePlaylist;
+use super::source::Source;
 use super::task::{Kind, Setting, Task};
-use crate::live::log::{Headers, Start, wire_time};
+use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::Segment;
-use crate::media::remux::{RemuxError, Remuxer, Sample};
-use crate::media::segmenter::{Muxer, Opening, Segmenter};
+use crate::media::remux::Sample;
+use crate::media::segmenter::{Muxer, Opening};
 use crate::media::tag::TagRef;
 use crate::media::ts::{self, TsMuxer};
 
@@ -32,63 +33,6 @@ pub(super) struct Hls<D: Disk> {
     number: u64,
     file: Option<(D::File, u64)>,
     discontinuity: bool,
-}
-
-/// Tags in, samples to a muxer in segments: the front of the HLS and of the fMP4 task.
-#[derive(Debug)]
-pub(super) struct Source {
-    remuxer: Remuxer,
-    segmenter: Segmenter,
-    /// The last thing that was wrong with a tag, which is logged once.
-    last_error: Option<RemuxError>,
-}
-
-impl Source {
-    pub(super) fn new(segmenter: Segmenter) -> Self {
-        Self { remuxer: Remuxer::default(), segmenter, last_error: None }
-    }
-
-    /// Goes on at a start: its headers hold.
-    pub(super) fn begin(&mut self, start: &Start, gap: bool, muxer: &mut impl Muxer) {
-        if gap {
-            self.segmenter.gap(muxer);
-        }
-        self.headers(&start.headers, start.time);
-    }
-
-    fn headers(&mut self, headers: &Headers, time: StreamTime) {
-        for (kind, body) in headers.bodies() {
-            let _ = self.remuxer.push(&TagRef { kind, timestamp: wire_time(time), body }, time);
-        }
-    }
-
-    /// Takes a tag. `Some`: something is wrong with it that has not been told yet.
-    pub(super) fn tag(
-        &mut self,
-        tag: &TagRef<'_>,
-        time: StreamTime,
-        muxer: &mut impl Muxer,
-    ) -> Option<RemuxError> {
-        match self.remuxer.push(tag, time) {
-            Ok(Some(sample)) => self.segmenter.push(self.remuxer.tracks(), &sample, muxer),
-            Ok(None) => {}
-            Err(error) => {
-                let told = self.last_error.replace(error);
-                return (told != Some(error)).then_some(error);
-            }
-        }
-        None
-    }
-
-    /// The stream is over.
-    pub(super) fn end(&mut self, muxer: &mut impl Muxer) {
-        self.segmenter.end(muxer);
-    }
-
-    /// What is under way is lost.
-    pub(super) fn reset(&mut self) {
-        self.segmenter.reset();
-    }
 }
 
 /// The transport stream muxer, with what it wrote by segment.
@@ -144,7 +88,7 @@ impl Muxer for TsSegments {
 impl<D: Disk> Hls<D> {
     /// A take that will be in `dir`.
     pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
-        let source = Source::new(Segmenter::new(setting.lengths, ts::supported));
+        let source = Source::new(setting.lengths, ts::supported);
         let muxer = TsSegments::default();
         Self { setting, dir, source, muxer, playlist: None, number: 0, file: None, discontinuity: false }
     }
@@ -155,8 +99,7 @@ impl<D: Disk> Hls<D> {
 
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
         if self.playlist.is_none() {
-            let earlier = self.setting.begin_take(&self.dir).await?;
-            let head = playlist::next_head(&self.setting, earlier.as_deref(), Path::new(INDEX)).await;
+            let head = self.setting.begin_take(&self.dir).await?;
             self.number = head.sequence;
             self.discontinuity = head.sequence > 0;
             let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));

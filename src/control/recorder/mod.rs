@@ -4,6 +4,8 @@
 //! to three tasks; each has its own cursor and fails by itself. What a take leaves to do at its end is the same
 //! work that mends one after a crash ([`finish`]).
 
+#[cfg(test)]
+mod corpus;
 mod disk;
 mod finish;
 mod flv;
@@ -15,6 +17,7 @@ mod playlist;
 mod retention;
 #[cfg(test)]
 mod sim;
+mod source;
 mod stats;
 mod tail;
 mod take;
@@ -24,6 +27,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +37,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::Control;
-use crate::config::{Config, Hook, Record};
+use crate::config::{Config, Hook, Record, Role};
 use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
 use crate::protocol::http::date::format_stamp;
@@ -70,6 +74,8 @@ pub(super) struct Recorder {
     told: Option<mpsc::UnboundedSender<(Finished, Rc<()>)>>,
     /// Held by each task and job that is under way.
     busy: Rc<()>,
+    /// The data folder is the demo's own and goes with it.
+    temporary: bool,
 }
 
 /// A take whose end is to be finished.
@@ -92,6 +98,12 @@ impl Recorder {
         if !own.record.is_any() && !own.record_apps.values().any(|record| record.is_any()) {
             return None;
         }
+        let temporary = matches!(control.role, Role::Demo { .. })
+            && own.data == Config::for_role(control.role).origin.data;
+        if temporary && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data) {
+            warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
+            return None;
+        }
         let (jobs, queue) = mpsc::unbounded_channel();
         let told = match shared.config.recording.hook.clone() {
             Hook::Nobody => None,
@@ -101,7 +113,8 @@ impl Recorder {
                 Some(told)
             }
         };
-        let recorder = Rc::new(Self { shared, common: Rc::default(), jobs, told, busy: Rc::new(()) });
+        let busy = Rc::new(());
+        let recorder = Rc::new(Self { shared, common: Rc::default(), jobs, told, busy, temporary });
         tokio_uring::spawn(Rc::clone(&recorder).work(queue));
         tokio_uring::spawn(Rc::clone(&recorder).watch());
         tokio_uring::spawn(Rc::clone(&recorder).keep());
@@ -111,6 +124,10 @@ impl Recorder {
     /// Ends all recordings and waits until they are closed, but not for ever.
     pub(super) async fn stop(&self) {
         self.common.stopping.set(true);
+        if self.temporary {
+            let _ = Uring.remove_dir(&self.config().origin.data).await;
+            return;
+        }
         let closed = async {
             while Rc::strong_count(&self.busy) > 1 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -172,7 +189,8 @@ impl Recorder {
         let Record { flv, hls, fmp4 } = self.config().origin.record_of(app);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
-        let about = About { stream: key.to_owned(), began: format_stamp(now.as_secs()), id };
+        let about =
+            About { stream: key.to_owned(), began: format_stamp(now.as_secs()), id, ..About::default() };
         let dir = |kind| self.root(kind).join(key);
         if flv {
             let setting = self.setting(Kind::Flv, about.clone());
@@ -264,7 +282,7 @@ impl Recorder {
                 let sync = self.config().recording.sync;
                 finish::finish(&Uring, job.kind, &job.dir, sync, &self.common).await
             }
-            Ok(_) => match self.common.place(&job.dir, &job.id) {
+            Ok(_) => match self.common.take_place(&job.dir, &job.id) {
                 Some(place) => {
                     job._active = self.common.activate(&place);
                     job.dir = place;

@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, read_all, replace};
-use super::task::Setting;
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
 /// The end of a journal's name.
@@ -84,17 +83,6 @@ pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Pl
         }
     }
     Ok(None)
-}
-
-/// The head of a new take's playlist: its numbers go on behind those of the earlier take, so that a player that
-/// has been there sees none again.
-pub(super) async fn next_head<D: Disk>(setting: &Setting<D>, earlier: Option<&Path>, index: &Path) -> Head {
-    let before = match earlier {
-        Some(earlier) => load(&setting.disk, &earlier.join(index)).await.unwrap_or_default(),
-        None => None,
-    };
-    let head = before.map(|playlist| playlist.next_head()).unwrap_or_default();
-    Head { target: setting.target_seconds(), ..head }
 }
 
 /// Makes the replay of what the journal tells. `false`: there is no journal.

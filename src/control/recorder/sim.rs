@@ -185,6 +185,10 @@ impl Disk for Sim {
         if !self.0.folders.borrow().contains(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let is_inside = |path: &PathBuf| path.starts_with(to) && path != to;
+        if self.0.names.borrow().keys().any(is_inside) || self.0.folders.borrow().iter().any(is_inside) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         let moved = |path: &Path| path.strip_prefix(from).map_or(path.to_owned(), |rest| to.join(rest));
         let names = self.0.names.take().into_iter().map(|(path, inode)| (moved(&path), inode)).collect();
         self.0.names.replace(names);

@@ -1,15 +1,18 @@
 //! The folder of a take, and what becomes of the take before it.
 //!
 //! The newest take of `app/name` is in `{kind}/app/name`. When another begins, the one before is renamed to
-//! `{kind}/app/name@{when it began}`: `@` is in no stream's name, so the two never meet.
+//! `{kind}/app/name@{when it began}`: `@` is in no stream's name, so the two never meet. Numbers of segments go on
+//! from take to take, even when the takes before were removed.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, Entry, read_all, replace};
-use super::fmp4::{MERGE, SEPARATE};
+use super::disk::{ASIDE, Disk, Entry, read_all, replace};
+use super::fmp4::{self, MERGE, SEPARATE};
+use super::{hls, playlist};
+use crate::media::mp4::fragment::Output;
 
 /// The file that says when a take began. A folder without it is nobody's take.
 pub(super) const ABOUT: &str = "take.json";
@@ -18,7 +21,8 @@ const ABOUT_MAX: usize = 4096;
 const SAME_SECOND_MAX: u32 = 1000;
 
 /// What [`ABOUT`] holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct About {
     /// The stream's name.
     pub(super) stream: String,
@@ -26,25 +30,87 @@ pub(super) struct About {
     pub(super) began: String,
     /// Of no other take.
     pub(super) id: String,
+    /// What its playlists begin with.
+    pub(super) first: Numbers,
+    /// The take was removed, and the next one begins with these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<Numbers>,
 }
 
-/// A take that was moved away: its id, and where it is.
-pub(super) type Moved = (String, PathBuf);
+/// Numbers that only rise, whatever take it is: the files' names are cached, and players keep count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Numbers {
+    /// Of a segment.
+    pub(super) sequence: u64,
+    /// Discontinuities so far.
+    pub(super) discontinuities: u64,
+}
 
-/// Makes the folder of a take; an earlier take that is there is moved away first.
-pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About) -> io::Result<Option<Moved>> {
-    let moved = match found(disk, dir).await? {
+/// A take that has its folder.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// What its playlists begin with.
+    pub(super) first: Numbers,
+    /// The id and the new place of the take that was there.
+    pub(super) moved: Option<(String, PathBuf)>,
+}
+
+/// Makes the folder of a take; an earlier take that is there is moved away. The new folder is made aside, so that a
+/// disk that is full changes nothing.
+pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About) -> io::Result<Begun> {
+    let fresh = beside(dir, ASIDE);
+    let earlier = found(disk, dir).await?;
+    let first = match &earlier {
         // An attempt that failed halfway.
-        Some(own) if own.id == about.id => None,
-        Some(earlier) => {
-            let place = move_away(disk, dir, &earlier.began).await?;
-            Some((earlier.id, place))
-        }
-        None => None,
+        Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
+        Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
+        Some(_) => numbers_behind(disk, dir).await?,
+        None => found(disk, &fresh).await?.unwrap_or_default().first,
     };
-    disk.make_dir(dir).await?;
-    replace(disk, &dir.join(ABOUT), serde_json::to_vec(about)?, false).await?;
-    Ok(moved)
+    let about = serde_json::to_vec(&About { first, ..about.clone() })?;
+    disk.make_dir(&fresh).await?;
+    replace(disk, &fresh.join(ABOUT), about.clone(), false).await?;
+    let mut moved = None;
+    if let Some(earlier) = earlier.filter(|earlier| earlier.next.is_none()) {
+        let place = move_away(disk, dir, &earlier.began).await?;
+        moved = Some((earlier.id, place));
+    }
+    if disk.rename(&fresh, dir).await.is_err() {
+        // Something stays in the folder: other streams', or what a removed take has left.
+        disk.make_dir(dir).await?;
+        replace(disk, &dir.join(ABOUT), about, false).await?;
+        disk.remove_dir(&fresh).await?;
+    }
+    Ok(Begun { first, moved })
+}
+
+/// A folder's path with something behind the `@` that no stream's name has.
+fn beside(dir: &Path, what: &str) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push("@");
+    name.push(what);
+    name.into()
+}
+
+/// What comes behind the segments of the take in `dir`.
+async fn numbers_behind<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
+    let mut numbers = Numbers::default();
+    let indexes = Output::EVERY.map(fmp4::index).into_iter().chain([hls::INDEX.into()]);
+    for index in indexes {
+        let Some(playlist) = playlist::load(disk, &dir.join(index)).await? else { continue };
+        let head = playlist.next_head();
+        // A number that failed is in no playlist, but it is used.
+        let last = playlist.segments.last().and_then(|segment| number_of(&segment.uri));
+        let behind = last.map_or(0, |last| last.saturating_add(1));
+        numbers.sequence = numbers.sequence.max(head.sequence).max(behind);
+        numbers.discontinuities = numbers.discontinuities.max(head.discontinuities);
+    }
+    Ok(numbers)
+}
+
+/// The number in `segment_7.ts`.
+fn number_of(uri: &str) -> Option<u64> {
+    uri.rsplit_once('.')?.0.rsplit_once('_')?.1.parse().ok()
 }
 
 /// What is known of the take in `dir`; `None`: there is none.
@@ -55,8 +121,7 @@ pub(super) async fn found<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ab
         }
         read => read?,
     };
-    let unknown = || About { stream: String::new(), began: String::new(), id: String::new() };
-    let mut about = serde_json::from_slice::<About>(&bytes).unwrap_or_else(|_| unknown());
+    let mut about = serde_json::from_slice::<About>(&bytes).unwrap_or_default();
     // Whatever stands there, it becomes part of a path.
     if about.began.len() != 16 || !about.began.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         "unknown".clone_into(&mut about.began);
@@ -66,13 +131,8 @@ pub(super) async fn found<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ab
 
 async fn move_away<D: Disk>(disk: &D, dir: &Path, began: &str) -> io::Result<PathBuf> {
     for count in 1..=SAME_SECOND_MAX {
-        let mut name = dir.as_os_str().to_owned();
-        name.push("@");
-        name.push(began);
-        if count > 1 {
-            name.push(format!("-{count}"));
-        }
-        let place = PathBuf::from(name);
+        let suffix = if count == 1 { String::new() } else { format!("-{count}") };
+        let place = beside(dir, &format!("{began}{suffix}"));
         match disk.list(&place).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 move_to(disk, dir, &place).await?;
@@ -95,10 +155,22 @@ async fn move_to<D: Disk>(disk: &D, dir: &Path, place: &Path) -> io::Result<()> 
     Ok(())
 }
 
-/// Removes a take, but not other streams' folders inside.
+/// Removes a take, but not other streams' folders inside. Of a stream's newest take its numbers stay.
 pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
-    let Some(own) = own_among_others(disk, dir).await? else { return disk.remove_dir(dir).await };
-    for name in own {
+    let newest = !dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
+    let own = own_among_others(disk, dir).await?;
+    if own.is_none() && !newest {
+        return disk.remove_dir(dir).await;
+    }
+    if newest && let Some(about) = found(disk, dir).await? {
+        let next = Some(numbers_behind(disk, dir).await?);
+        replace(disk, &dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
+    }
+    let names = match own {
+        Some(own) => own,
+        None => disk.list(dir).await?.into_iter().map(|entry| entry.name).collect(),
+    };
+    for name in names.into_iter().filter(|name| !(newest && name == ABOUT)) {
         let path = dir.join(&name);
         if [MERGE, SEPARATE].contains(&name.as_str()) {
             disk.remove_dir(&path).await?;

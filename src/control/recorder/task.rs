@@ -12,18 +12,19 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::disk::Disk;
+use super::source::Complaint;
 use super::stats::Stats;
 use super::tail::{News, Tail};
-use super::take::{self, About};
+use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
-use crate::media::remux::RemuxError;
+use crate::media::m3u8::Head;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
 
 /// How often a log is looked at that had nothing new.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(250);
 /// How long a task that failed waits before it tries again.
 const RETRY: Duration = Duration::from_secs(2);
 /// A write that takes longer is worth a line in the log.
@@ -86,7 +87,7 @@ pub(super) struct Common {
     claimed: RefCell<HashSet<PathBuf>>,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
-    /// Takes that were moved away, by folder and id, and where they are now.
+    /// Takes that were moved away before they were finished, by folder and id, and where they are now.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
@@ -109,7 +110,11 @@ impl Common {
 
     /// Whether a take in this folder is being recorded or waits to be finished.
     pub(super) fn is_active(&self, dir: &Path) -> bool {
-        self.active.borrow().contains_key(dir)
+        self.actives(dir) > 0
+    }
+
+    fn actives(&self, dir: &Path) -> u32 {
+        self.active.borrow().get(dir).copied().unwrap_or(0)
     }
 
     /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
@@ -130,9 +135,9 @@ impl Common {
         self.wanted.borrow_mut().remove(dir);
     }
 
-    /// Where the take is that was in `dir`.
-    pub(super) fn place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
-        self.moved.borrow().get(&(dir.to_owned(), id.to_owned())).cloned()
+    /// Where the take is that was in `dir`; a take moves once, and is asked for once.
+    pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
+        self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
     }
 }
 
@@ -156,24 +161,28 @@ impl Drop for Active {
 }
 
 impl<D: Disk> Setting<D> {
-    /// Makes the folder of the take and moves an earlier one away; gives the place of that.
-    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+    /// Makes the folder of the take and moves an earlier one away; gives what its playlists begin with.
+    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Head> {
         self.common.want(dir).await;
-        let moved = take::begin(&self.disk, dir, &self.about).await;
+        let begun = take::begin(&self.disk, dir, &self.about).await;
         self.common.leave(dir);
-        let Some((id, place)) = moved? else { return Ok(None) };
-        self.common.moved.borrow_mut().insert((dir.to_owned(), id), place.clone());
-        Ok(Some(place))
+        let Begun { first, moved } = begun?;
+        // The new take is active here itself; another one waits to be finished.
+        if let Some((id, place)) = moved.filter(|_| self.common.actives(dir) > 1) {
+            self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
+        }
+        let Numbers { sequence, discontinuities } = first;
+        Ok(Head { target: self.target_seconds(), sequence, discontinuities })
     }
 
     /// `EXT-X-TARGETDURATION` of a take without segments.
-    pub(super) fn target_seconds(&self) -> u32 {
+    fn target_seconds(&self) -> u32 {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Says once what is wrong with a stream's tags.
-    pub(super) fn complain(&self, kind: Kind, error: &RemuxError) {
-        warn!(stream = self.about.stream, kind = kind.name(), %error, "a tag is not recorded");
+    /// Says what is not recorded, and why.
+    pub(super) fn complain(&self, kind: Kind, error: &Complaint) {
+        warn!(stream = self.about.stream, kind = kind.name(), %error, "something is not recorded");
     }
 }
 

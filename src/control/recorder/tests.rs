@@ -90,7 +90,12 @@ impl Publisher {
 fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim> {
     Setting {
         disk: disk.clone(),
-        about: About { stream: "live/x".into(), began: "20261121T091545Z".into(), id: id.into() },
+        about: About {
+            stream: "live/x".into(),
+            began: "20261121T091545Z".into(),
+            id: id.into(),
+            ..About::default()
+        },
         lengths: Lengths { target: 2_000, longest: 16_000 },
         window: 3,
         sync: true,
@@ -336,6 +341,10 @@ fn killed_at_any_step_a_take_is_mended_and_the_next_one_leaves_it_alone() {
             runtime().block_on(one_take(kind, &disk, 3, "b"));
             runtime().block_on(mend(&disk, kind, &Common::default()));
             assert_eq!(play(kind, &disk.files(), &base).pictures, 75, "{kind:?} {step}");
+            if kind != Kind::Flv {
+                let (before, first) = (played.segments as u64, first_number(kind, &disk.files()));
+                assert!(first >= before && first <= before + 1, "{kind:?} {step}: {before} {first}");
+            }
             let earlier = play(kind, &disk.files(), &format!("{base}@20261121T091545Z"));
             assert_eq!(earlier, played, "{kind:?} {step}");
             if !died {
@@ -343,6 +352,31 @@ fn killed_at_any_step_a_take_is_mended_and_the_next_one_leaves_it_alone() {
                 break;
             }
         }
+    }
+}
+
+/// The media sequence of a kind's playlist.
+fn first_number(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let name = if kind == Kind::Hls { "index.m3u8" } else { "output_merge/index.m3u8" };
+    let text = &files[&format!("{}/{name}", dir(kind).display())];
+    Playlist::parse(&String::from_utf8_lossy(text)).head.sequence
+}
+
+#[test]
+fn numbers_go_on_when_the_takes_before_were_removed() {
+    for kind in [Kind::Hls, Kind::Fmp4] {
+        let disk = Sim::default();
+        runtime().block_on(async {
+            one_take(kind, &disk, SECONDS, "a").await;
+            mend(&disk, kind, &Common::default()).await;
+            super::take::remove(&disk, &dir(kind)).await.unwrap();
+            assert_eq!(disk.files().len(), 1, "only the numbers stay");
+            assert!(takes(&disk, Path::new("/data")).await.unwrap().is_empty());
+            one_take(kind, &disk, 3, "b").await;
+            mend(&disk, kind, &Common::default()).await;
+        });
+        assert_eq!(first_number(kind, &disk.files()), 4, "{kind:?}");
+        assert_eq!(play(kind, &disk.files(), dir(kind).to_str().unwrap()).pictures, 75);
     }
 }
 

@@ -15,10 +15,9 @@ use super::handshake::ClientHandshake;
 use super::link::{Link, WINDOW};
 use super::message::{Control, Message, kind};
 use crate::media::amf0::Value;
+use crate::media::encoding::RTMP_CHUNK;
 use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
 
-/// The chunk size of what we send; nginx and old servers refuse 65,536 and more.
-const CHUNK_OUT: u32 = 60_000;
 /// What a server may send in one message.
 const MESSAGE_MAX: u32 = 64 * 1024;
 const AUDIO_CSID: u32 = 4;
@@ -83,7 +82,7 @@ impl Caller {
 
     fn connect(&mut self) {
         self.link.send(&Control::WindowAckSize { size: WINDOW }.message());
-        self.link.send_chunk_size(CHUNK_OUT);
+        self.link.send_chunk_size(u32::try_from(RTMP_CHUNK).expect("a chunk size"));
         let mut properties = vec![
             ("app", self.app.as_str().into()),
             ("type", "nonprivate".into()),
@@ -141,6 +140,14 @@ impl PublishSession {
     /// True from the server's consent on, until the session is over.
     pub fn is_publishing(&self) -> bool {
         matches!(self.state, State::Publishing(_))
+    }
+
+    /// The message stream that the server gave us, from then on until the session is over.
+    pub fn stream_id(&self) -> Option<u32> {
+        match self.state {
+            State::Publish(stream_id) | State::Publishing(stream_id) => Some(stream_id),
+            _ => None,
+        }
     }
 
     /// Appends a tag to the output. `onMetaData` goes out behind `@setDataFrame`.

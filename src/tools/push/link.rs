@@ -193,13 +193,18 @@ impl Link {
         }
     }
 
-    /// Whether the server has confirmed the end; RTMP knows no such thing.
+    /// Whether the server has confirmed the end; over RTMP it hangs up.
     pub(super) fn is_confirmed(&self) -> bool {
         match &self.kind {
-            Kind::Rtmp(_) => true,
+            Kind::Rtmp(_) => false,
             Kind::Http(answer) => answer.reader.state() == State::Finished,
             Kind::Ws { closed, .. } => *closed,
         }
+    }
+
+    /// Whether the end is not confirmed by words.
+    pub(super) fn ends_silently(&self) -> bool {
+        matches!(self.kind, Kind::Rtmp(_))
     }
 
     /// Bytes for the server.

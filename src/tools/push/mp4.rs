@@ -27,6 +27,8 @@ use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
 const PIECE_MAX: u64 = 1 << 30;
 /// Tags that are read ahead for the first sample of each track.
 const AHEAD_MAX: usize = 1000;
+/// Tags among which they are put in order of time.
+const REORDER: usize = 32;
 /// Bytes of a box's header in front of a configuration record.
 const BOX_HEADER: usize = 8;
 /// MPEG-1 and MPEG-2 audio layer 3 in `esds` (ISO/IEC 14496-1, table 5).
@@ -128,8 +130,9 @@ impl Mp4 {
     }
 
     pub(super) fn next_tag(&mut self) -> Result<Option<Tag>, SourceError> {
-        while self.ahead.is_empty() {
-            let Some(found) = self.next_sample()? else { return Ok(None) };
+        // Edit lists shift tracks against each other: what comes later may belong in front.
+        while self.ahead.len() < REORDER {
+            let Some(found) = self.next_sample()? else { break };
             self.take(found)?;
         }
         Ok(self.ahead.pop_front())
@@ -198,7 +201,7 @@ impl Mp4 {
             }
             track.codec = codec;
             if let Some(header) = track.codec.as_ref().and_then(|codec| codec.header.clone()) {
-                self.ahead.push_back(Tag { kind, timestamp, body: header.into() });
+                put(&mut self.ahead, Tag { kind, timestamp, body: header.into() });
             }
         }
         let Some(codec) = &track.codec else { return Ok(()) };
@@ -213,7 +216,7 @@ impl Mp4 {
         }
         body.resize(front + found.len, 0);
         self.file.read_exact_at(&mut body[front..], found.at)?;
-        self.ahead.push_back(Tag { kind, timestamp, body: Bytes::from(body) });
+        put(&mut self.ahead, Tag { kind, timestamp, body: Bytes::from(body) });
         Ok(())
     }
 
@@ -386,6 +389,12 @@ fn edit_shift(moov: &MoovBox, track: u32, timescale: i64) -> i64 {
         shift += pause / i64::from(moov.mvhd_box.timescale.get());
     }
     shift
+}
+
+/// Puts a tag behind those that are not later.
+fn put(tags: &mut VecDeque<Tag>, tag: Tag) {
+    let later = tags.iter().rev().take_while(|other| other.timestamp > tag.timestamp).count();
+    tags.insert(tags.len() - later, tag);
 }
 
 fn floor_div(number: i64, by: i64) -> i64 {

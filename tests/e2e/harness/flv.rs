@@ -21,6 +21,8 @@ pub(crate) struct Brief {
     pub(crate) hash: u64,
     pub(crate) header: bool,
     pub(crate) key: bool,
+    /// A codec without a sequence header.
+    pub(crate) headless: bool,
 }
 
 impl Brief {
@@ -28,13 +30,18 @@ impl Brief {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         let [first, second] = [body.first().copied().unwrap_or(0), body.get(1).copied().unwrap_or(0xff)];
+        // By FourCC (Enhanced RTMP) the packet type stands in the first byte: 0 begins a sequence.
+        let by_four_cc = if kind == VIDEO { first & 0x80 != 0 } else { first >> 4 == 9 };
         let header = match kind {
+            VIDEO | AUDIO if by_four_cc => first & 0x0f == 0,
             VIDEO => first & 0x0f == 7 && second == 0,
             AUDIO => first >> 4 == 10 && second == 0,
             _ => false,
         };
-        let key = kind == VIDEO && !header && first >> 4 == 1 && second == 1;
-        Self { kind, time, len: body.len(), hash: hasher.finish(), header, key }
+        let coded = if by_four_cc { [1, 3].contains(&(first & 0x0f)) } else { second == 1 };
+        let key = kind == VIDEO && !header && (first >> 4) & 7 == 1 && coded;
+        let headless = kind == AUDIO && first >> 4 == 2; // MP3
+        Self { kind, time, len: body.len(), hash: hasher.finish(), header, key, headless }
     }
 
     /// A coded picture: neither configuration nor the end-of-sequence marker.
@@ -100,7 +107,7 @@ impl Chain {
         self.newest[mine] = Some(tag.time);
         if tag.header {
             self.had_header[mine] = true;
-        } else if tag.len > 5 && !self.had_header[mine] {
+        } else if tag.len > 5 && !self.had_header[mine] && !tag.headless {
             return Err("media before its sequence header".into());
         }
         if tag.is_picture() && !self.had_key {
@@ -111,6 +118,33 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// The tags of a whole file, whatever their order and times.
+pub(crate) fn read(bytes: &[u8]) -> Vec<Brief> {
+    let (mut at, mut tags) = (FILE_HEADER + TRAILER, Vec::new());
+    while let Some((brief, len)) = tag(&bytes[at..]).unwrap() {
+        tags.push(brief);
+        at += len;
+    }
+    tags
+}
+
+/// Copies a file's tags behind each other with `shift` added to their times, their headers in front; `first`:
+/// with the file's own header.
+pub(crate) fn shifted(bytes: &[u8], shift: u32, first: bool) -> Vec<u8> {
+    let mut out = bytes[..if first { FILE_HEADER + TRAILER } else { 0 }].to_vec();
+    let mut at = FILE_HEADER + TRAILER;
+    while let Some((brief, len)) = tag(&bytes[at..]).unwrap() {
+        let mut copy = bytes[at..at + len].to_vec();
+        if brief.kind != SCRIPT {
+            let [t3, t2, t1, t0] = brief.time.wrapping_add(shift).to_be_bytes();
+            copy[4..8].copy_from_slice(&[t2, t1, t0, t3]);
+        }
+        out.extend(copy);
+        at += len;
+    }
+    out
 }
 
 fn file_header(bytes: &[u8]) -> Result<u8, String> {

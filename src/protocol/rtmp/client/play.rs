@@ -174,8 +174,8 @@ mod tests {
             let tags = [
                 (TagKind::Script, 0, Bytes::from_static(b"\x02\x00\x0aonMetaData\x05")),
                 (TagKind::Video, 0xff_fffe, Bytes::from(vec![0x17; 200_000])),
-                (TagKind::Video, 0xff_ffff, Bytes::from(vec![0xc6; 65_536])),
-                (TagKind::Audio, 0x0100_0000, Bytes::from(vec![0xc4; 65_537])),
+                (TagKind::Video, 0xff_ffff, Bytes::from(vec![0xc6; 60_000])),
+                (TagKind::Audio, 0x0100_0000, Bytes::from(vec![0xc4; 60_001])),
                 (TagKind::Video, u32::MAX, Bytes::from(vec![0xff; 150_000])),
             ]
             .map(|(kind, timestamp, body)| Tag { kind, timestamp, body });

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Other shapes of load than many viewers of one stream by HTTP-FLV, each a row:
+#
+#   http, ws        5,000 viewers by HTTP-FLV and by WebSocket-FLV, alternately
+#   loops-1, -2     5,000 viewers on one loop and on two, each with all cores (the generator's among them)
+#   streams         1,000 streams with 20 viewers each; what comes in is part of the cost
+#   storm           20,000 viewers that come within 6 seconds
+#   idle            5,000 streams that were published and are silent: % of a core
+#
+#   SHAPES="http ws" perf/shapes.sh
+#
+# More that can be set is in perf/lib.sh.
+. "$(dirname "$0")/lib.sh"
+
+shapes=${SHAPES:-http ws loops-1 loops-2 streams storm idle}
+file=$(clip 1000)
+flush=${FLUSH:-350ms}
+
+shape() {
+  case $1 in
+    http | ws)
+      start_origin "$server_core" --loops 1 --flush "$flush"
+      start_publisher "$file"
+      measure "$1" server 5000 --ramp 6 "$1://$flv/live/perf.flv"
+      ;;
+    loops-*)
+      start_origin "$server_core,$load_core" --loops "${1#loops-}" --flush "$flush"
+      start_publisher "$file"
+      measure "$1" server 5000 --ramp 6 "http://$flv/live/perf.flv"
+      ;;
+    streams)
+      start_origin "$server_core" --loops 1 --flush "$flush"
+      start_publisher "$file" --streams 1000 --prefix s
+      measure "$1" server 20000 --ramp 20 --streams 1000 --sample-check 20 "http://$flv/live/s{}.flv"
+      ;;
+    storm)
+      start_origin "$server_core" --loops 1 --flush "$flush"
+      start_publisher "$file"
+      measure "$1" server 20000 --ramp 6 "http://$flv/live/perf.flv"
+      ;;
+    idle)
+      export URINGCAST_ORIGIN__SILENCE=10m
+      start_origin "$server_core" --loops 1 --flush "$flush"
+      unset URINGCAST_ORIGIN__SILENCE
+      start_publisher "$file" --streams 5000 --prefix s --idle
+      local before after
+      before=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
+      sleep "$duration"
+      after=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
+      awk -v t="$((after - before))" -v s="$duration" -v hz="$(getconf CLK_TCK)" \
+        'BEGIN { printf "idle\tserver\t0\t0\t0\t0\t0\t0\t%.2f\t0\t100\tok\n", 100 * t / hz / s }' | tee -a "$results" >&2
+      ;;
+  esac
+  stop
+}
+
+for _ in $(seq "$rounds"); do
+  for one in $shapes; do shape "$one"; done
+done
+
+heading
+echo "| shape | CPU-s per GB | % of a core | latency p50 / p99 | first keyframe p50 / p99 | failed runs |"
+echo "|---|---|---|---|---|---|"
+for one in $shapes; do
+  printf '| %s | %s | %s | %s / %s ms | %s / %s ms | %s |\n' "$one" "$(numbers "$one" server 3 | spread %.2f)" \
+    "$(numbers "$one" server 9 | spread %.1f)" \
+    "$(numbers "$one" server 7 | median %.0f)" "$(numbers "$one" server 8 | median %.0f)" \
+    "$(numbers "$one" server 5 | median %.1f)" "$(numbers "$one" server 6 | median %.0f)" "$(failures "$one")"
+done

@@ -1,0 +1,220 @@
+//! What a stream leaves behind: HLS, fMP4 and FLV, while it is live, after it, after a crash, and on a full disk.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::ffmpeg::{make_clip, packets, publish};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
+
+const KEY: &str = "live/stream";
+const ANY: &str = "127.0.0.1:0";
+/// Seconds of a clip.
+const LENGTH: u32 = 9;
+
+/// An origin that records everything into `data`, with short segments and a short gap.
+fn origin(home: &Path, data: &Path, more: &str) -> Server {
+    let config = home.join("recording.toml");
+    let text = format!("[recording]\nsegment = '2s'\nwindow = 3\nmin_free = 0\n{more}");
+    std::fs::write(&config, text).unwrap();
+    let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+    let listen = ["--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--config", config];
+    let recording = ["--data", data, "--record", "flv,hls,fmp4", "--gap", "500ms"];
+    Server::start(home, &[&["origin"], &listen[..], &recording[..]].concat())
+}
+
+/// The files of a finished take.
+fn outputs(data: &Path, name: &str) -> [PathBuf; 4] {
+    let merge = data.join(format!("mp4/live/{name}/output_merge"));
+    [
+        data.join(format!("hls/live/{name}/index.m3u8")),
+        merge.join("index.m3u8"),
+        merge.join("stream_full.mp4"),
+        data.join(format!("flv/live/{name}/index.flv")),
+    ]
+}
+
+/// Waits until a take is finished: nothing of it is under way any more.
+fn wait_finished(data: &Path, name: &str) {
+    until(&format!("{name} to be finished"), || {
+        let outputs = outputs(data, name);
+        let journals = outputs.iter().filter(|path| {
+            let mut journal = path.as_os_str().to_owned();
+            journal.push(".journal");
+            Path::new(&journal).exists()
+        });
+        (outputs.iter().all(|path| path.exists()) && journals.count() == 0).then_some(())
+    });
+}
+
+/// Pictures and sounds of a file, all of which must decode without a complaint.
+fn counts(file: &Path) -> (usize, usize) {
+    let decoded = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-f", "null", "-"])
+        .output()
+        .unwrap();
+    let complaints = String::from_utf8_lossy(&decoded.stderr);
+    assert!(decoded.status.success() && complaints.is_empty(), "{}: {complaints}", file.display());
+    let packets = packets(file);
+    let count = |kind| packets.get(kind).map_or(0, Vec::len);
+    (count("video"), count("audio"))
+}
+
+/// A playlist's line that begins with `tag`, as a number.
+fn number(text: &str, tag: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(tag));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn a_stream_is_live_as_hls_and_leaves_everything_behind() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("recording");
+    let data = scratch.path("data");
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, LENGTH, "320x180");
+    let told = scratch.path("told");
+    let hook = format!("hook = 'cat >> {}; echo >> {0}'\n", told.display());
+    let origin = origin(&scratch.path(""), &data, &hook);
+    let mut publisher = publish(&clip, &origin.rtmp(KEY), false);
+
+    // While it is live the playlist slides and its number only rises.
+    let (mut last, mut over) = (0, false);
+    let live = outputs(&data, "stream")[0].clone();
+    until("the live playlist to slide and end", || {
+        let text = std::fs::read_to_string(&live).ok()?;
+        let sequence = number(&text, "#EXT-X-MEDIA-SEQUENCE:");
+        let whole = text.contains("PLAYLIST-TYPE:VOD");
+        assert!(sequence >= last || whole, "the media sequence went back from {last}:\n{text}");
+        assert!(!whole || over, "the replay came before live players could read that it is over");
+        over |= text.contains("#EXT-X-ENDLIST");
+        last = sequence;
+        (over && sequence >= 1).then_some(())
+    });
+    assert!(publisher.wait());
+    wait_finished(&data, "stream");
+
+    let want = counts(&clip);
+    for output in outputs(&data, "stream") {
+        assert_eq!(counts(&output), want, "{}", output.display());
+    }
+    for (track, want) in [("video", (want.0, 0)), ("audio", (0, want.1)), ("index", want)] {
+        let playlist = data.join(format!("mp4/live/stream/output_separate/{track}.m3u8"));
+        assert_eq!(counts(&playlist), want, "{track}");
+    }
+    let (answer, body) = http(origin.addr("web"), "GET", "/mp4/live/stream/output_merge/stream_full.mp4", "");
+    assert_eq!((answer.status, &body[4..8]), (200, &b"ftyp"[..]));
+    let told = until("the hook", || {
+        let text = std::fs::read_to_string(&told).ok()?;
+        ["index.flv", "hls/live/stream/index.m3u8", "stream_full.mp4"]
+            .iter()
+            .all(|file| text.contains(file))
+            .then_some(text)
+    });
+    assert!(told.lines().all(|line| line.is_empty() || line.contains("\"event\":\"recorded\"")), "{told}");
+    let (_, metrics) = http(origin.addr("admin"), "GET", "/metrics", "");
+    assert!(String::from_utf8_lossy(&metrics).contains("uringcast_recorded_bytes_total{kind=\"hls\"}"));
+}
+
+#[test]
+fn a_crash_costs_the_segment_under_way_and_the_next_take_leaves_it_alone() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("recording-crash");
+    let data = scratch.path("data");
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, LENGTH, "320x180");
+    let mut crashed = origin(&scratch.path(""), &data, "");
+    let publisher = publish(&clip, &crashed.rtmp(KEY), true);
+    until("three segments", || {
+        data.join("mp4/live/stream/output_merge/segment_2.m4s").exists().then_some(())
+    });
+    crashed.guard.kill();
+    drop(publisher);
+
+    let origin = origin(&scratch.path(""), &data, "");
+    wait_finished(&data, "stream");
+    // Two segments at least are in the playlist before the third one's file has its name.
+    let finished = outputs(&data, "stream").map(|output| counts(&output));
+    assert!(finished.iter().all(|(pictures, sounds)| *pictures >= 100 && *sounds >= 150), "{finished:?}");
+
+    let mut publisher = publish(&clip, &origin.rtmp(KEY), false);
+    assert!(publisher.wait());
+    let earlier = until("the earlier take to have moved", || {
+        let mut names =
+            std::fs::read_dir(data.join("hls/live")).unwrap().map(|name| name.unwrap().file_name());
+        let name = names.find(|name| name.to_str().unwrap().starts_with("stream@"))?;
+        Some(name.into_string().unwrap())
+    });
+    wait_finished(&data, "stream");
+    assert_eq!(outputs(&data, &earlier).map(|output| counts(&output)), finished);
+    let want = counts(&clip);
+    for output in outputs(&data, "stream") {
+        assert_eq!(counts(&output), want, "{}", output.display());
+    }
+    let sequence = |name: &str| {
+        let text = std::fs::read_to_string(&outputs(&data, name)[0]).unwrap();
+        (number(&text, "#EXT-X-MEDIA-SEQUENCE:"), text.matches("#EXTINF").count() as u64)
+    };
+    let (first, count) = sequence(&earlier);
+    assert_eq!(sequence("stream").0, first + count, "numbers go on");
+}
+
+/// A small disk, if this machine lets us make one; prints the reason if not.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: no right to mount a small disk");
+            return None;
+        }
+        Some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_recording_and_no_viewer_notices() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("recording-full");
+    let Some(disk) = SmallDisk::mount(scratch.path("disk"), "16m") else { return };
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, 30, "320x180");
+    let ballast = disk.0.join("ballast");
+    let mut origin = origin(&scratch.path(""), &disk.0.join("data"), "");
+    let publisher = publish(&clip, &origin.rtmp(KEY), true);
+    let watch = Watch::start(origin.addr("flv"), "/live/stream.flv", Flavor::Http);
+    until("the first segment", || disk.0.join("data/hls/live/stream/segment_0.ts").exists().then_some(()));
+    let _ = std::fs::write(&ballast, vec![0; 32 << 20]);
+    for kind in ["flv", "hls", "fmp4"] {
+        origin.wait_log(&format!("kind=\"{kind}\" error=No space left"));
+    }
+    let mark = watch.count();
+    watch.wait_pictures_after(mark);
+    watch.assert_well();
+    std::fs::remove_file(&ballast).unwrap();
+    for kind in ["flv", "hls", "fmp4"] {
+        let again = |line: &String| line.contains("goes on stream") && line.contains(kind);
+        until(&format!("{kind} to go on"), || origin.guard.log().iter().any(again).then_some(()));
+    }
+    let mark = watch.count();
+    until("more of the stream", || (watch.count() > mark + 200).then_some(()));
+    watch.assert_well();
+    let (_, metrics) = http(origin.addr("admin"), "GET", "/metrics", "");
+    assert!(String::from_utf8_lossy(&metrics).contains("uringcast_recording_failures_total"));
+    drop(publisher);
+    wait_finished(&disk.0.join("data"), "stream");
+    for output in outputs(&disk.0.join("data"), "stream") {
+        assert!(counts(&output).0 > 50, "{}", output.display());
+    }
+    origin.assert_up();
+}

@@ -1,0 +1,185 @@
+// A server of the project, publishers and a browser for the tests of the pages.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const PROGRAM = process.env.URINGCAST ?? new URL("../../target/debug/uringcast", import.meta.url).pathname;
+const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const PATIENCE_MS = 30_000;
+
+export function scratch() {
+  return mkdtempSync(join(tmpdir(), "uringcast-pages-"));
+}
+
+const ended = (child) => child.exitCode !== null || child.signalCode !== null;
+
+async function stop(child, signal) {
+  if (ended(child)) return;
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  child.kill(signal);
+  const timer = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
+  await exit;
+  clearTimeout(timer);
+}
+
+/** Waits that would only make the tests longer. */
+const SHORT = {
+  URINGCAST_RECORDING__SEGMENT: "1s",
+  URINGCAST_ORIGIN__WAIT: "1s",
+  URINGCAST_ORIGIN__GAP: "4s",
+  URINGCAST_LOOPS: "1",
+};
+
+/** A server in a process of its own, with all kinds of recordings and short segments. */
+export class Server {
+  static async start(args = []) {
+    const data = scratch();
+    const any = "127.0.0.1:0";
+    const all = ["origin", "--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--data", data,
+      "--record", "flv,hls,fmp4", ...args];
+    const env = { ...process.env, ...SHORT };
+    const child = spawn(PROGRAM, all, { env, stdio: ["ignore", "ignore", "pipe"] });
+    const server = new Server();
+    Object.assign(server, { child, data, log: [] });
+    server.addresses = await new Promise((resolve, reject) => {
+      createInterface({ input: child.stderr }).on("line", (line) => {
+        server.log.push(line);
+        const ready = /\bready role=(.*)$/.exec(line);
+        if (ready) resolve(Object.fromEntries(ready[1].split(" ").map((pair) => pair.split("="))));
+      });
+      child.once("error", reject);
+      child.once("exit", () => reject(new Error(`the server ended:\n${server.log.join("\n")}`)));
+    });
+    return server;
+  }
+
+  url(page, address = this.addresses.web) {
+    return `http://${address}/${page}`;
+  }
+
+  rtmp(key) {
+    return `rtmp://${this.addresses.rtmp}/${key}`;
+  }
+
+  async stop() {
+    await stop(this.child, "SIGINT");
+    rmSync(this.data, { recursive: true, force: true });
+  }
+}
+
+const PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"];
+const SOUND = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"];
+const H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
+const CODECS = ["-g", "25", "-b:v", "300k", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "48k"];
+
+/** ffmpeg, publishing a test picture by RTMP until it is stopped. */
+export class Publisher {
+  constructor(server, key) {
+    const args = ["-hide_banner", "-loglevel", "error", "-re", ...PICTURE, "-re", ...SOUND, ...H264,
+      ...CODECS, "-f", "flv", server.rtmp(key)];
+    this.child = spawn("ffmpeg", args, { stdio: ["ignore", "ignore", "inherit"] });
+  }
+
+  stop() {
+    return stop(this.child, "SIGTERM");
+  }
+}
+
+/** A file of some seconds of the test picture, made by ffmpeg; `video`: its encoder. */
+export function makeClip(file, seconds, options = [], video = H264) {
+  const args = ["-hide_banner", "-loglevel", "error", "-y", ...PICTURE, ...SOUND, ...video, ...CODECS, ...options,
+    "-t", String(seconds), file];
+  const made = spawnSync("ffmpeg", args, { stdio: "inherit" });
+  assert.equal(made.status, 0, "ffmpeg makes a clip");
+  return file;
+}
+
+/** A browser; `page(…)` gives pages that note every error. */
+export class Browser {
+  static async start() {
+    const browser = new Browser();
+    browser.chromium = await chromium.launch({
+      executablePath: BROWSER,
+      args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream", "--auto-select-desktop-capture-source=Entire screen"],
+    });
+    return browser;
+  }
+
+  /** Opens `url`. `expected`: what may stand on the console, besides nothing at all. */
+  async page(url, { expected = /$^/, ...options } = {}) {
+    const context = await this.chromium.newContext(options);
+    const page = await context.newPage();
+    page.errors = [];
+    const note = (text) => { if (!expected.test(text)) page.errors.push(text); };
+    page.on("console", (message) => message.type() === "error" && note(`${message.text()} ${message.location().url}`));
+    page.on("pageerror", (error) => note(String(error)));
+    page.on("request", (request) => {
+      const { host, protocol } = new URL(request.url());
+      if (host !== new URL(url).host && /^http|^ws/.test(protocol)) note(`asks elsewhere: ${request.url()}`);
+    });
+    await page.goto(url);
+    return page;
+  }
+
+  stop() {
+    return this.chromium.close();
+  }
+}
+
+/** Waits until `check` gives something in the page, and returns that. */
+export async function until(page, what, check, argument) {
+  try {
+    const handle = await page.waitForFunction(check, argument, { timeout: PATIENCE_MS, polling: 100 });
+    return await handle.jsonValue();
+  } catch (error) {
+    const seen = await page.evaluate(() => document.body.innerText).catch(() => "nothing");
+    throw new Error(`${what}: ${error.message}\nThe page says:\n${seen}\nErrors: ${page.errors.join("\n")}`);
+  }
+}
+
+/** Waits until the page's player has gone on by `seconds` and has decoded `frames` more. */
+export async function plays(page, { seconds = 2, frames = 30 } = {}) {
+  await until(page, "it begins to play", () => {
+    const video = document.querySelector("video");
+    return video.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
+  });
+  const facts = () => page.evaluate(() => {
+    const video = document.querySelector("video");
+    return { time: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames };
+  });
+  const from = await facts();
+  await until(page, "it goes on", ({ time, count }) => {
+    const video = document.querySelector("video");
+    return video.currentTime >= time && video.getVideoPlaybackQuality().totalVideoFrames >= count;
+  }, { time: from.time + seconds, count: from.frames + frames });
+  return facts();
+}
+
+/** Moves the page's player to `time` and waits until it plays there. */
+export async function seeks(page, time) {
+  await page.evaluate((goal) => { document.querySelector("video").currentTime = goal; }, time);
+  await until(page, `it plays at ${time} s`, (goal) => {
+    const video = document.querySelector("video");
+    return !video.seeking && video.currentTime > goal + 0.3 && video.currentTime < goal + 5 && video.readyState >= 2;
+  }, time);
+}
+
+/** What the server's API says, once `check` holds of it. */
+export async function api(server, path, check, address) {
+  const until = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await fetch(server.url(path, address));
+    const said = await answer.json();
+    if (check(said)) return said;
+    assert.ok(Date.now() < until, `${path} goes on saying ${JSON.stringify(said)}`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}

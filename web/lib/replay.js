@@ -1,0 +1,100 @@
+// What the pages that play recordings have in common: the list, the address line, the readout.
+
+import { at, bytesText, count, notice, readOut, setText } from "./dom.js";
+import { markChosen, showList } from "./list.js";
+import { KEY, KEY_HELP, follow, pathOf, takeText } from "./server.js";
+
+const READOUT_MS = 500;
+/** `app/name`, and the take behind an `@`. */
+const PATH = /^([^@]+)(?:@([A-Za-z0-9-]+))?$/;
+
+/**
+ * Runs a page that plays recordings.
+ *
+ * `has(take)`: whether there is something of a take for this page. `facts(take)`: words for the list.
+ * `start(path, take)`: plays; `path` is `app/name` or `app/name@take`, `take` what the server said of it, if it did.
+ * `stop()`: undoes that. `address(path)`: what other players open.
+ */
+export function run({ has, facts, start, stop, address }) {
+  const video = at("video");
+  const list = at("recordings");
+  const query = new URLSearchParams(location.search);
+  let path = query.get("stream") ?? "";
+  let takes = [];
+  let live = new Set();
+
+  function choose(wanted) {
+    stop();
+    path = wanted.trim().replace(/^\/+|\/+$/g, "");
+    at("key").value = path;
+    const here = new URL(location.href);
+    here.searchParams.set("stream", path);
+    history.replaceState(null, "", here);
+    markChosen(list, path);
+    setText(at("elsewhere"), "–");
+    if (!path) return;
+    const [, key, take] = PATH.exec(path) ?? [];
+    if (!KEY.test(key ?? "")) {
+      notice("This is not a stream name.", KEY_HELP);
+      return;
+    }
+    notice();
+    const url = new URL(address(path), location.href).href;
+    setText(at("elsewhere"), `ffplay ${url}\nvlc ${url}`);
+    if (at("download")) at("download").href = url;
+    start(path, takes.find((one) => pathOf(one) === path) ?? { key, take }, live.has(path));
+  }
+
+  function found(server, library) {
+    const before = live;
+    live = new Set((server.streams ?? []).filter((stream) => stream.live).map((stream) => stream.key));
+    takes = (library.recordings ?? []).filter(has);
+    at("server").classList.remove("bad");
+    setText(at("server"), `${server.role ?? "server"} ${server.version ?? ""} · ${count(takes.length, "recording")}`);
+    const items = takes.map((take) => {
+      const id = pathOf(take);
+      const when = take.take ? takeText(take.take) : new Date(take.modified * 1000).toLocaleString();
+      const words = live.has(id) ? ["live now", facts(take)] : [when, facts(take)];
+      return { id, name: take.key, facts: words.filter(Boolean).join(" · "), live: live.has(id) };
+    });
+    showList(list, items, path, (item) => choose(item.id));
+    at("nothing").hidden = items.length > 0;
+    at("partly").hidden = library.complete !== false;
+    if (!path && items.length > 0) choose(items[0].id);
+    if (live.has(path) && !before.has(path) && video.ended) notice(`${path} is live again.`, "Press Play.");
+  }
+
+  function lost(why) {
+    at("server").classList.add("bad");
+    setText(at("server"), why);
+  }
+
+  at("controls").addEventListener("submit", (event) => {
+    event.preventDefault();
+    choose(at("key").value);
+  });
+  for (const [event, state] of [["playing", "playing"], ["waiting", "buffering"], ["pause", "paused"],
+    ["seeking", "seeking"], ["ended", "ended"]]) {
+    video.addEventListener(event, () => setText(at("state"), state));
+  }
+  video.addEventListener("playing", () => notice());
+  setInterval(() => readOut(video), READOUT_MS);
+  at("key").value = path;
+  follow(["/api/v1/streams", "/api/v1/recordings"], found, lost);
+  if (path) choose(path);
+  return { isLive: (key) => live.has(key), again: () => choose(path) };
+}
+
+/** Why a file cannot be had: asked of the server, since players only say that it failed. */
+export async function explainMissing(url, words) {
+  try {
+    const answer = await fetch(url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (answer.status === 404) return words.missing;
+    if (!answer.ok) return [`The server answered ${answer.status}.`, "Try again; if it stays, look at its log."];
+    return words.broken;
+  } catch {
+    return ["The server does not answer.", "Check that it runs and that its port is open."];
+  }
+}
+
+export const sizeText = (bytes) => (bytes == null ? "" : bytesText(bytes));

@@ -1,0 +1,237 @@
+// A player for fragmented MP4 by Media Source Extensions: one SourceBuffer and one loader per playlist.
+
+import { mimeOf, parsePlaylist } from "./fmp4.js";
+
+/** Media beyond this is not fetched yet, and this much behind is kept, in seconds. */
+const AHEAD_S = 20;
+const BEHIND_S = 30;
+/** Segments that a live player starts with: as many as the first playlist names at its end. */
+const LIVE_SEGMENTS = 3;
+const POLL_MS = 1000;
+/** A playlist that does not grow for so long is over for us, though nobody said so. */
+const STALE_MS = 20_000;
+/** Holes of a replay up to this are jumped over, in seconds; of a live stream, all of them. */
+const HOLE_S = 2;
+
+/** Why a file could not be had. */
+export class HttpError extends Error {
+  constructor(url, status) {
+    super(`${url}: ${status}`);
+    this.status = status;
+  }
+}
+
+export class CodecError extends Error {}
+
+async function get(url, signal) {
+  const answer = await fetch(url, { signal, cache: "no-cache" });
+  if (!answer.ok) throw new HttpError(url, answer.status);
+  return answer;
+}
+
+/** One playlist and what is appended of it. */
+class Track {
+  constructor(player, url) {
+    Object.assign(this, { player, url, list: null, buffer: null, map: null, mime: null, next: null, grown: 0 });
+  }
+
+  async refresh() {
+    const before = this.list?.segments.at(-1)?.number;
+    this.list = parsePlaylist(await (await get(this.url, this.player.signal)).text());
+    if (this.list.segments.at(-1)?.number !== before) this.grown = performance.now();
+  }
+
+  /** Over: the playlist says so, or it has not grown for long. */
+  get ended() {
+    return this.list.ended || performance.now() - this.grown > STALE_MS;
+  }
+
+  /** The segment to begin with: the first one of a replay, one near the end of what is live. */
+  begin() {
+    const { segments, ended } = this.list;
+    this.next = (ended ? segments[0] : segments.at(-LIVE_SEGMENTS) ?? segments[0])?.number ?? null;
+  }
+
+  /** The segment that holds `time`, by the lengths that the playlist gives, counted from where it begins. */
+  at(time) {
+    let end = this.player.origin ?? 0;
+    const { segments } = this.list;
+    return segments.find((segment) => (end += segment.duration) > time) ?? segments.at(-1);
+  }
+
+  /** Seconds that are buffered from `time` on. */
+  bufferedFrom(time) {
+    const ranges = this.buffer?.buffered;
+    for (let i = 0; i < (ranges?.length ?? 0); i += 1) {
+      if (ranges.start(i) <= time + 0.1 && ranges.end(i) > time) return ranges.end(i) - time;
+    }
+    return 0;
+  }
+
+  /** Appends the next segment, if there is one and room for it. Says whether it did. */
+  async step() {
+    const { video, signal } = this.player;
+    const first = this.list.segments[0];
+    if (!first) return false;
+    if (this.next < first.number) this.next = first.number; // it has slid out of the playlist
+    const segment = this.list.segments[this.next - first.number];
+    if (!segment || this.bufferedFrom(video.currentTime) > AHEAD_S) return false;
+    const { generation } = this.player;
+    if (segment.map !== this.map) await this.open(segment.map);
+    const bytes = await (await get(new URL(segment.uri, this.url), signal)).arrayBuffer();
+    if (generation !== this.player.generation) return true; // somebody has sought meanwhile
+    await this.append(bytes);
+    this.next = segment.number + 1;
+    await this.tidy();
+    return true;
+  }
+
+  /** Takes an init segment; the codecs are read from it. */
+  async open(map) {
+    const init = await (await get(new URL(map, this.url), this.player.signal)).arrayBuffer();
+    const mime = mimeOf(init);
+    if (!mime || !MediaSource.isTypeSupported(mime)) throw new CodecError(mime ?? "no track");
+    if (!this.buffer) this.buffer = this.player.source.addSourceBuffer(mime);
+    else if (mime !== this.mime) this.buffer.changeType(mime);
+    this.mime = mime;
+    // All SourceBuffers must be there before the first of them is filled.
+    await this.player.opened();
+    await this.append(init);
+    this.map = map;
+  }
+
+  async append(bytes) {
+    await this.update(() => this.buffer.appendBuffer(bytes));
+  }
+
+  async update(start) {
+    const { buffer } = this;
+    await new Promise((resolve, reject) => {
+      // After an error comes an `updateend` as well: the first of them counts.
+      const heard = new AbortController();
+      const on = (event, act) => buffer.addEventListener(event, () => {
+        heard.abort();
+        act();
+      }, { signal: heard.signal });
+      on("error", () => reject(new Error("the browser refused a segment")));
+      on("updateend", resolve);
+      start();
+    });
+  }
+
+  /** Gives back memory of what was played long ago. */
+  async tidy() {
+    const until = this.player.video.currentTime - BEHIND_S;
+    if (this.buffer.buffered.length > 0 && this.buffer.buffered.start(0) < until - BEHIND_S) {
+      await this.update(() => this.buffer.remove(0, until));
+    }
+  }
+}
+
+/** Plays the playlist at `url`, which may be a master playlist, in `video` until `stop()`. */
+export class SegmentPlayer {
+  constructor(video, url, events) {
+    Object.assign(this, { video, events, source: new MediaSource(), tracks: [], generation: 0, origin: null });
+    this.controller = new AbortController();
+    this.signal = this.controller.signal;
+    this.object = URL.createObjectURL(this.source);
+    video.src = this.object;
+    video.addEventListener("seeking", () => this.seek(), { signal: this.signal });
+    this.run(new URL(url, location.href)).catch((error) => {
+      if (!this.signal.aborted) this.events.failed(error);
+    });
+  }
+
+  stop() {
+    this.controller.abort();
+    URL.revokeObjectURL(this.object);
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  async run(url) {
+    if (this.source.readyState !== "open") {
+      await new Promise((resolve) => this.source.addEventListener("sourceopen", resolve, { once: true }));
+    }
+    const list = parsePlaylist(await (await get(url, this.signal)).text());
+    const urls = list.renditions?.map((uri) => new URL(uri, url)) ?? [url];
+    this.tracks = urls.map((one) => new Track(this, one));
+    await Promise.all(this.tracks.map((track) => track.refresh()));
+    this.tracks.forEach((track) => track.begin());
+    this.live = !this.tracks[0].list.ended;
+    this.events.mode(this.live ? "live" : "replay");
+    this.all = Promise.withResolvers?.() ?? deferred();
+    await Promise.all(this.tracks.map((track) => this.feed(track)));
+  }
+
+  /** Resolves when each track has its SourceBuffer. */
+  opened() {
+    if (this.tracks.every((track) => track.buffer)) {
+      this.events.codecs(this.tracks.map((track) => /"(.*)"/.exec(track.mime)[1]).join(" + "));
+      this.all.resolve();
+    }
+    return this.all.promise;
+  }
+
+  async feed(track) {
+    let polled = performance.now();
+    while (!this.signal.aborted) {
+      const stepped = await track.step();
+      if (stepped) this.settle();
+      this.jump();
+      if (this.tracks.every((one) => one.ended && one.next > (one.list.segments.at(-1)?.number ?? -1))) this.end();
+      if (!stepped) await new Promise((resolve) => setTimeout(resolve, POLL_MS / 4));
+      if (!track.list.ended && performance.now() - polled > POLL_MS) {
+        polled = performance.now();
+        await track.refresh();
+        if (track.ended && this.live) this.events.mode("ended");
+      }
+    }
+  }
+
+  /** After the first segments: where they begin is where playback begins, and a replay's length is known. */
+  settle() {
+    if (this.origin !== null || !this.tracks.every((track) => track.buffer?.buffered.length > 0)) return;
+    this.origin = Math.max(...this.tracks.map((track) => track.buffer.buffered.start(0)));
+    if (!this.live) {
+      const total = (track) => track.list.segments.reduce((sum, segment) => sum + segment.duration, 0);
+      this.source.duration = this.origin + Math.max(...this.tracks.map(total));
+    }
+    if (this.video.currentTime < this.origin) this.video.currentTime = this.origin;
+    this.events.ready();
+  }
+
+  /** Somebody has sought: what is there is kept, what is fetched next lies there. */
+  seek() {
+    if (this.origin === null || this.live) return;
+    const time = this.video.currentTime;
+    if (this.tracks.every((track) => track.bufferedFrom(time) > 1)) return;
+    this.generation += 1;
+    for (const track of this.tracks) track.next = track.at(time).number;
+  }
+
+  /** Playback that stands before a hole is taken over it. */
+  jump() {
+    const { video } = this;
+    const ranges = video.buffered;
+    if (this.origin === null || video.seeking || video.readyState > 2) return;
+    for (let i = 0; i < ranges.length; i += 1) {
+      const hole = ranges.start(i) - video.currentTime;
+      if (hole > 0 && (this.live || hole < HOLE_S)) {
+        video.currentTime = ranges.start(i) + 0.01;
+        return;
+      }
+    }
+  }
+
+  end() {
+    const busy = this.tracks.some((track) => track.buffer?.updating);
+    if (this.source.readyState === "open" && !busy) this.source.endOfStream();
+  }
+}
+
+function deferred() {
+  const one = {};
+  one.promise = new Promise((resolve) => { one.resolve = resolve; });
+  return one;
+}
