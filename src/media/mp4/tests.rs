@@ -198,3 +198,59 @@ proptest! {
         let _ = merger.finish();
     }
 }
+
+/// Any tags: what the muxers write of them is whole packets, and what the merge reads.
+fn mux_anything(data: &[u8]) {
+    use crate::media::remux::Remuxer;
+    use crate::media::segmenter::{Lengths, Segmenter};
+    use crate::media::tag::{TagKind, TagRef};
+    use crate::media::ts::{self, TsMuxer};
+    const LENGTHS: Lengths = Lengths { target: 1000, longest: 8000 };
+    let mut remuxer = Remuxer::default();
+    let mut segmenters = (Segmenter::new(LENGTHS, ts::supported), Segmenter::new(LENGTHS, supported));
+    let (mut packets, mut fragmenter) = (TsMuxer::default(), Fragmenter::default());
+    let headers: [(TagKind, &[u8]); 2] = [
+        (TagKind::Video, &[&[0x17, 0, 0, 0, 0], h264::tests::AVCC].concat()),
+        (TagKind::Audio, &[0xaf, 0, 0x12, 0x10]),
+    ];
+    for (kind, body) in headers {
+        let _ = remuxer.push(&TagRef { kind, timestamp: 0, body }, 0);
+    }
+    let mut time = 0;
+    for piece in data.chunks(24) {
+        let [first, step, body @ ..] = piece else { continue };
+        let kind = if first % 2 == 0 { TagKind::Video } else { TagKind::Audio };
+        let classic: &[u8] = if kind == TagKind::Video { &[0x17, 1] } else { &[0xaf, 1] };
+        let wrapped = [if first & 0x40 == 0 { classic } else { &[] }, body].concat();
+        time += i64::from(*step) * 8;
+        if let Ok(Some(sample)) = remuxer.push(&TagRef { kind, timestamp: 0, body: &wrapped }, time) {
+            segmenters.0.push(remuxer.tracks(), &sample, &mut packets);
+            segmenters.1.push(remuxer.tracks(), &sample, &mut fragmenter);
+        }
+    }
+    segmenters.0.end(&mut packets);
+    segmenters.1.end(&mut fragmenter);
+    assert!(packets.out.chunks(ts::PACKET).all(|packet| packet.len() == ts::PACKET && packet[0] == 0x47));
+    let mut merger = Merger::default();
+    for piece in &fragmenter.pieces {
+        match piece {
+            Piece::Open(opening) => {
+                merger.init(&init(&Output::Merge.pick(&opening.tracks).unwrap())).unwrap()
+            }
+            Piece::Bytes([bytes, ..]) => {
+                for (moof, mdat) in fragments(bytes) {
+                    merger.fragment(moof, mdat.len() as u64).unwrap();
+                }
+            }
+            Piece::Close { .. } => {}
+        }
+    }
+    merger.finish();
+}
+
+proptest! {
+    #[test]
+    fn any_tags_are_muxed(data in prop::collection::vec(any::<u8>(), 0..2000)) {
+        mux_anything(&data);
+    }
+}
