@@ -1,8 +1,9 @@
 //! The stress tool: holds many viewers of one stream, checks what they get, says what it cost the server.
 //!
-//! One thread, one epoll, and one process unless the limit on open files is too low for that ([`fleet`]). Every viewer's tag chain is checked up to its first keyframe; from there on only the
-//! *sampled* viewers are followed tag by tag, the others' bytes are counted and thrown away in the kernel
-//! (`MSG_TRUNC`), so that the tool does not need more of the machine than the server.
+//! One thread, one epoll, and one process unless the limit on open files is too low for that. Every viewer's tag
+//! chain is checked up to its first keyframe; from there on only the *sampled* viewers are followed tag by tag, the
+//! others' bytes are counted and thrown away in the kernel (`MSG_TRUNC`), so that the tool does not need more of the
+//! machine than the server.
 //!
 //! It deliberately does not answer WebSocket pings of unsampled viewers: it never sees them.
 
