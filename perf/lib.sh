@@ -25,7 +25,7 @@ for tool in ffmpeg taskset; do
   command -v "$tool" >/dev/null || { echo "measuring needs $tool" >&2; exit 1; }
 done
 ulimit -n "$(ulimit -Hn)"
-cargo build --release --quiet --bins --examples
+[[ -n ${NO_BUILD:-} ]] || cargo build --release --quiet --bins --examples
 
 # The publisher must be on time however busy the generator beside it is.
 first=()
