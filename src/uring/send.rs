@@ -7,12 +7,12 @@
 //! | zero-copy | `SEND_ZC` from registered memory: the network card reads our pages | large sends, where the path really is so: loopback and veth copy all the same, and dearer |
 //! | pages | `sendfile(2)` from the memfd: the socket refers to our pages, which never change | large sends on loopback |
 
-use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 
-use super::ring::{Op, RegionState, Target, Uring};
+use super::ring::{Op, Target, Uring};
 use super::{Event, FrameHead, Region, SendError, Sock};
 
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -124,23 +124,19 @@ impl Uring {
 
     /// Sends by reference to the memfd's pages, now; `false` where that cannot be done.
     fn send_pages(&mut self, sock: Sock, region: Region, from: u32, len: u32) -> bool {
-        let Some(&mut RegionState { ref segment, .. }) = self.regions.get_mut(region.0) else { return false };
-        let (memfd, offset) = segment.file();
-        let (memfd, mut offset) = (memfd.as_raw_fd(), (offset + u64::from(from)).cast_signed());
-        let Some(state) = self.state(sock) else { return false };
-        let Target::Process(fd) = state.target() else { return false };
-        // SAFETY: plain descriptors of ours, and `offset` lives on this stack. The pages that the socket
-        // refers to afterwards belong to the kernel's page cache of the memfd; their bytes never change.
-        let result = unsafe { libc::sendfile(fd.0, memfd, &raw mut offset, len as usize) };
-        state.sending = false;
-        let result = match u32::try_from(result) {
-            Ok(taken @ 1..) => Ok(taken),
-            Ok(0) => Err(SendError::Full),
-            Err(_) => match Errno::from_io_error(&std::io::Error::last_os_error()) {
-                Some(Errno::AGAIN) => Err(SendError::Full),
-                error => Err(SendError::Broken(error.unwrap_or(Errno::IO))),
-            },
+        let Some(Target::Process(to)) = self.state(sock).map(|state| state.target()) else { return false };
+        let segment = &self.regions.get(region.0).expect("a region is sent from while it is held").segment;
+        let (memfd, start) = segment.file();
+        let mut offset = start + u64::from(from);
+        // SAFETY: the socket's own descriptor, which the table keeps open beyond this call.
+        let to = unsafe { BorrowedFd::borrow_raw(to.0) };
+        // The pages that the socket refers to from here on are the memfd's; their bytes never change.
+        let result = match rustix::fs::sendfile(to, memfd, Some(&mut offset), len as usize) {
+            Ok(0) | Err(Errno::AGAIN) => Err(SendError::Full),
+            Ok(taken) => Ok(u32::try_from(taken).expect("no more than was asked for")),
+            Err(error) => Err(SendError::Broken(error)),
         };
+        self.state(sock).expect("as found above").sending = false;
         self.events.push_back(Event::Sent { sock, result });
         true
     }
