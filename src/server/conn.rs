@@ -69,7 +69,7 @@ pub(super) struct Watching {
     /// What it asked for.
     pub(super) play: Play,
     /// Reads its control frames.
-    pub(super) frames: Option<ws::FrameReader>,
+    pub(super) frames: Option<Box<ws::FrameReader>>,
     /// Bytes that it sent although it should only read.
     pub(super) noise: usize,
     /// It is a forward of ours.

@@ -108,7 +108,7 @@ impl<E: Engine> Worker<E> {
         let id = self.fanout.join(self.index, stream, (role, policy), sock, wish);
         self.counters[role].viewers[protocol as usize].add(1);
         let is_websocket = matches!(play.via, Via::WebSocket(_));
-        let frames = is_websocket.then(|| ws::FrameReader::new(WS_MESSAGE_MAX));
+        let frames = is_websocket.then(|| Box::new(ws::FrameReader::new(WS_MESSAGE_MAX)));
         self.deadline(sock, play_time_left(&play, self.engine.now()));
         conn.kind = Kind::Viewer(id, Box::new(Watching { play, frames, noise: 0, relay: None }));
         self.fanout.welcome(&mut self.engine, id, &self.counters);

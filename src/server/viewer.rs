@@ -234,6 +234,9 @@ impl Viewer {
     /// The peer's socket took `bytes` of its own bytes.
     pub(super) fn own_sent(&mut self, bytes: u32) {
         self.own.advance(bytes as usize);
+        if self.own.is_empty() {
+            self.own = Bytes::new(); // an empty rest would keep the memory
+        }
     }
 
     /// The peer's socket took `bytes` of the message's header and the log.

@@ -28,6 +28,10 @@ pub struct StressArgs {
     /// Viewers whose every tag is checked
     #[arg(long, default_value_t = 20, value_name = "K")]
     pub sample_check: usize,
+    /// Milliseconds between two looks at the sockets; 0: as soon as bytes come, which makes a server on the same
+    /// machine pay for waking this tool up
+    #[arg(long, default_value_t = 2, value_name = "MS")]
+    pub read_every: u64,
     /// Processes that share the work; 0: as many as the limit on open files makes necessary
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub processes: usize,
@@ -59,6 +63,8 @@ pub struct Options {
     pub ramp: Duration,
     /// The time that is measured.
     pub duration: Duration,
+    /// The distance of looks at the sockets.
+    pub read_every: Duration,
     /// Viewers whose every tag is checked, the first ones to arrive; at least one.
     pub sampled: usize,
     /// Number of the first viewer, when others belong to other processes.
@@ -95,6 +101,7 @@ impl StressArgs {
             viewers,
             ramp: Duration::from_secs_f64(self.ramp),
             duration: Duration::from_secs_f64(self.duration),
+            read_every: Duration::from_millis(self.read_every),
             sampled: self.sample_check.div_ceil(parts).clamp(1, viewers.max(1)),
             first: from,
         })
