@@ -2,34 +2,24 @@
 # What static files cost: the file gateway beside nginx, alternately, in one run on one machine.
 #
 #   perf/files.sh                                   the whole table, about four minutes
-#   CASES="200K-1000" ROUNDS=3 DURATION=5 COLD= TRICKLE= perf/files.sh
+#   CASES="200K-1000" ROUNDS=3 DURATION=5 COLD= HELD= perf/files.sh
 #
 # A case is SIZE-CONNECTIONS, with "-new" for a connection each. COLD: hot requests while other clients read files that
-# are not in memory. TRICKLE: so many connections are held, each asks once in two seconds. Each server has core SERVER_CORE to itself,
-# wrk has LOAD_CORE. CPU is the server's user and system time while wrk runs; on loopback the receiver's TCP work
-# is part of it, for both alike. nginx has one worker with sendfile, tcp_nopush and open_file_cache, no access log.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+# are not in memory. HELD: so many connections are held, each asks once in two seconds. wrk asks for the cases, the
+# stress tool holds connections. nginx has one worker with sendfile, tcp_nopush and open_file_cache, no access log.
+# More that can be set is in perf/lib.sh.
+ROUNDS=${ROUNDS:-1} DURATION=${DURATION:-4} OUT=${OUT:-target/perf-files}
+. "$(dirname "$0")/lib.sh"
 
 cases=${CASES:-20K-1 20K-100 20K-1000 20K-100-new 200K-1 200K-100 200K-1000 200K-100-new 1M-1 1M-100 1M-1000 1M-100-new 1G-1 1G-100}
 cold=${COLD-yes}
-trickle=${TRICKLE-18000}
-rounds=${ROUNDS:-1}
-duration=${DURATION:-4}
-server_core=${SERVER_CORE:-0}
-load_core=${LOAD_CORE:-1}
-out=${OUT:-target/perf-files}
-target=${CARGO_TARGET_DIR:-target}/release
-server=${SERVER:-$target/uringcast}
+held=${HELD-18000}
 root=$PWD/$out/root
 
-for tool in nginx wrk taskset; do
+for tool in nginx wrk; do
   command -v "$tool" >/dev/null || { echo "perf/files.sh needs $tool: apt-get install nginx-light wrk" >&2; exit 1; }
 done
-ulimit -n "$(ulimit -Hn)"
 mkdir -p "$root"
-results=$out/results.tsv
-: >"$results"
 
 make() { # make NAME BYTES: a file of bytes that do not repeat, in memory afterwards.
   [[ -s $root/$1 ]] || head -c "$2" /dev/urandom >"$root/$1"
@@ -40,29 +30,9 @@ make 200K 200000
 make 1M 1000000
 [[ $cases == *1G* ]] && make 1G 1000000000
 
-running=()
-stop() {
-  local pid
-  for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${running[@]}"; do wait "$pid" 2>/dev/null || true; done
-  running=()
-}
-trap stop EXIT
-
 start_ours() {
-  : >"$out/ours.log" # or the line of the last one is read
-  taskset -c "$server_core" "$server" file-gateway --loops 1 --listen 127.0.0.1:0 --admin off --root "$root" \
-    2>"$out/ours.log" &
-  pid=$!
-  running+=("$pid")
-  for _ in $(seq 100); do
-    address=$(sed -n 's/^ready .*listen=\([^ ]*\).*/\1/p' "$out/ours.log")
-    [[ -n $address ]] && return
-    sleep 0.05
-  done
-  echo "no ready line:" >&2
-  cat "$out/ours.log" >&2
-  exit 1
+  launch "$server_core" "$out/ours.log" "$server" file-gateway --loops 1 --listen 127.0.0.1:0 --admin off --root "$root"
+  address=$(ready "$out/ours.log" listen)
 }
 
 start_nginx() {
@@ -80,9 +50,7 @@ http {
   server { listen $address reuseport backlog=65535; root $root; }
 }
 END
-  taskset -c "$server_core" nginx -c "$dir/nginx.conf" 2>>"$out/nginx.log" &
-  pid=$!
-  running+=("$pid")
+  launch "$server_core" "$out/nginx.log" nginx -c "$dir/nginx.conf"
   for _ in $(seq 100); do
     (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
     sleep 0.05
@@ -93,10 +61,9 @@ END
 }
 
 cpu_ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
-resident() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }
 
-# measure WHAT CASE: one run, one line of results.
-measure() {
+# measure_case WHAT CASE: one run, one line of results.
+measure_case() {
   local what=$1 case=$2 size connections new report before after header=()
   IFS=- read -r size connections new <<<"$case"
   [[ $new == new ]] && header=(-H "Connection: close")
@@ -114,32 +81,28 @@ measure() {
     / requests in / { n = $1; read = bytes($5) }
     /Requests\/sec/ { rate = $2 } /Socket errors/ { errors = $0 } /Non-2xx/ { errors = errors $0 }
     END { cpu = ticks / hz
-      printf "%s\t%s\t%.0f\t%.4f\t%.2f\t%.2f\t%.2f\t%s\n", what, case, rate, cpu / (read / 1e9), cpu / n * 1e6, p50, p99,
+      printf "%s\t%s\t%.0f\t%.4f\t%.2f\t%.2f\t%.2f\t%s\n", case, what, rate, cpu / (read / 1e9), cpu / n * 1e6, p50, p99,
         errors == "" ? "none" : errors }' <<<"$report" | tee -a "$results"
   stop
 }
 
-[[ -x $server && -x $target/examples/trickle ]] || cargo build --release --bins --example trickle
-printf 'what\tcase\treq/s\tCPU-s/GB\tCPU-us/req\tp50 ms\tp99 ms\terrors\n'
+printf 'case\twhat\treq/s\tCPU-s/GB\tCPU-us/req\tp50 ms\tp99 ms\terrors\n'
 for case in $cases; do
   for _ in $(seq "$rounds"); do
-    measure ours "$case"
-    measure nginx "$case"
+    measure_case ours "$case"
+    measure_case nginx "$case"
   done
 done
 
-# median WHAT CASE COLUMN, over the rounds.
-median() {
-  awk -F'\t' -v w="$1" -v k="$2" -v c="$3" '$1 == w && $2 == k { print $c }' "$results" | sort -g |
-    awk '{ v[NR] = $1 } END { m = int((NR + 1) / 2); print NR % 2 ? v[m] : (v[m] + v[m + 1]) / 2 }'
-}
-printf '\n| file, connections | req/s ours / nginx | CPU-s per GB ours / nginx | CPU-µs per request ours / nginx | ratio | p50, p99 ms ours | nginx |\n'
+heading
+printf '| file, connections | req/s ours / nginx | CPU-s per GB ours / nginx | CPU-µs per request ours / nginx | ratio | p50, p99 ms ours | nginx |\n'
 printf '|---|---|---|---|---|---|---|\n'
 for case in $cases; do
-  o() { median ours "$case" "$1"; }
-  n() { median nginx "$case" "$1"; }
-  printf '| %s | %s / %s | %.3f / %.3f | %s / %s | %.2f | %s, %s | %s, %s |\n' "$case" "$(o 3)" "$(n 3)" "$(o 4)" "$(n 4)" \
-    "$(o 5)" "$(n 5)" "$(awk -v a="$(o 5)" -v b="$(n 5)" 'BEGIN { print a / b }')" "$(o 6)" "$(o 7)" "$(n 6)" "$(n 7)"
+  o() { numbers "$case" ours "$1" | median "$2"; }
+  n() { numbers "$case" nginx "$1" | median "$2"; }
+  printf '| %s | %s / %s | %s / %s | %s / %s | %s | %s, %s | %s, %s |\n' "$case" \
+    "$(o 3 %.0f)" "$(n 3 %.0f)" "$(o 4 %.3f)" "$(n 4 %.3f)" "$(o 5 %.1f)" "$(n 5 %.1f)" \
+    "$(ratios "$case" ours nginx 5 | spread %.2f)" "$(o 6 %.1f)" "$(o 7 %.1f)" "$(n 6 %.1f)" "$(n 7 %.1f)"
 done
 
 # Hot requests for 200K while two more clients read files that are not in memory; then the same without them.
@@ -170,28 +133,21 @@ if [[ -n $cold ]]; then
   for what in ours nginx; do for state in nothing cold; do measure_cold "$what" "$state"; done; done
 fi
 
-# Connections that are held, by two generators: one alone has not enough descriptors.
-measure_trickle() {
-  local what=$1 half=$(($2 / 2)) rss before after
+# Connections that are held.
+measure_held() {
+  local what=$1 n=$2 json
   "start_$what"
-  rss=$(resident "$pid")
-  for half_number in 1 2; do
-    taskset -c "$load_core" "$target/examples/trickle" "$address" /20K "$half" 2000 6 2>"$out/trickle-$half_number" &
-    running+=("$!")
-  done
-  sleep 5
-  before=$(cpu_ticks "$pid")
-  sleep 2
-  after=$(cpu_ticks "$pid")
-  rss=$(($(resident "$pid") - rss))
-  wait "${running[-1]}" "${running[-2]}" || true
-  printf '| %s | %s | %s B | %s %% | %s / %s |\n' "$what" "$2" "$((rss * 1024 / $2))" "$(((after - before) * 100 / 2 / $(getconf CLK_TCK)))" \
-    "$(cat "$out/trickle-1")" "$(cat "$out/trickle-2")"
+  json=$(taskset -c "$load_core" "$target/uringcast" stress --quiet --json --viewers "$n" --ramp 4 --duration 6 \
+    --ask-every 2 --server-pid "$pid" "http://$address/20K") || true
+  printf '| %s | %s | %s | %s | %s B | %s %% | %s | %s / %s |\n' "$what" "$n" "$(field connected "$json")" \
+    "$(field failed "$json")" "$(field own_bytes_per_viewer "$json" | median %.0f)" \
+    "$(field cpu_percent "$json" | median %.0f)" "$(field per_second "$json" | median %.0f)" \
+    "$(part ms p50 "$json" | median %.1f)" "$(part ms p99 "$json" | median %.1f)"
   stop
 }
-if [[ -n $trickle ]]; then
-  printf '\n| connections held, each asks for 20K every 2 s | how many | RSS each | of a core | generators |\n|---|---|---|---|---|\n'
-  for what in ours nginx; do measure_trickle "$what" "$trickle"; done
+if [[ -n $held ]]; then
+  printf '\n| connections held, each asks for 20K every 2 s | how many | answered | failed | memory each | of a core | answers/s | p50 / p99 ms |\n|---|---|---|---|---|---|---|---|\n'
+  for what in ours nginx; do measure_held "$what" "$held"; done
   # nginx gives up idle connections to keep a sixteenth free, and may not open more than 20,000 descriptors here.
-  measure_trickle ours 20000
+  measure_held ours 20000
 fi

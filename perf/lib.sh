@@ -5,7 +5,8 @@
 #   SERVER=…                 another build of the server, to hold against this one
 #
 # CPU is the server's user and system time while all viewers are there; on loopback the receiver's TCP work is part
-# of it, for the server and for the raw sender alike. The generator reads as soon as bytes come.
+# of it, for the server and for the raw sender alike. The generator looks at its sockets every 2 ms: sleeping on them,
+# it would have to be woken for each send, which is the sender's work on loopback and nobody's on a network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -68,36 +69,36 @@ ready() {
   return 1
 }
 
-# start_origin CORES [FLAG…]: sets pid, rtmp and flv.
-start_origin() {
-  local cores=$1 log=$out/server.log
-  shift
-  taskset -c "$cores" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
-    --record none "$@" >/dev/null 2>"$log" &
+# launch CORES LOG COMMAND…: starts it in the background with an empty log; sets pid.
+launch() {
+  : >"$2" # now, or the ready line of an earlier one is read
+  taskset -c "$1" "${@:3}" >/dev/null 2>>"$2" &
   pid=$!
   running+=("$pid")
-  rtmp=$(ready "$log" rtmp)
-  flv=$(ready "$log" flv)
+}
+
+# start_origin CORES [FLAG…]: sets pid, rtmp and flv.
+start_origin() {
+  launch "$1" "$out/server.log" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
+    --record none "${@:2}"
+  rtmp=$(ready "$out/server.log" rtmp)
+  flv=$(ready "$out/server.log" flv)
 }
 
 # start_publisher FILE [FLAG…]: publishes to the origin and waits for a group of pictures to be there.
 start_publisher() {
-  local log=$out/publisher.log publisher
-  "${first[@]}" taskset -c "$load_core" "$target/examples/publisher" "$1" "$rtmp" "${@:2}" >/dev/null 2>"$log" &
-  publisher=$!
-  running+=("$publisher")
+  local server_pid=$pid log=$out/publisher.log
+  launch "$load_core" "$log" "${first[@]}" "$target/examples/publisher" "$1" "$rtmp" "${@:2}"
   ready "$log" streams >/dev/null
   sleep 3
-  kill -0 "$publisher" 2>/dev/null || { echo "the publisher ended:" >&2; cat "$log" >&2; exit 1; }
+  kill -0 "$pid" 2>/dev/null || { echo "the publisher ended:" >&2; cat "$log" >&2; exit 1; }
+  pid=$server_pid
 }
 
 # start_raw FILE [FLAG…]: the baseline in the server's place: sets pid and flv.
 start_raw() {
-  local log=$out/baseline.log
-  taskset -c "$server_core" "$target/examples/raw_sender" "$@" >/dev/null 2>"$log" &
-  pid=$!
-  running+=("$pid")
-  flv=$(ready "$log" listen)
+  launch "$server_core" "$out/baseline.log" "$target/examples/raw_sender" "$@"
+  flv=$(ready "$out/baseline.log" listen)
   sleep 3
 }
 
@@ -131,7 +132,8 @@ spread() {
 median() { spread "$1" | cut -d' ' -f1; }
 
 # Ratios are taken round by round: neighbours in time, so that a busy minute hits both.
-ratios() { paste <(numbers "$1" "$2" 3) <(numbers "$1" "$3" 3) | awk '$2 > 0 { print $1 / $2 }'; }
+# ratios ROW WHAT OTHER [COLUMN]
+ratios() { paste <(numbers "$1" "$2" "${4:-3}") <(numbers "$1" "$3" "${4:-3}") | awk '$2 > 0 { print $1 / $2 }'; }
 
 failures() {
   awk -F'\t' -v r="$1" '$1 == r && $12 != "ok" { n[$2]++ } END {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Other shapes of load than many viewers of one stream by HTTP-FLV, each a row:
 #
-#   http, ws        5,000 viewers by HTTP-FLV and by WebSocket-FLV, alternately
+#   http, ws, rtmp  5,000 viewers by HTTP-FLV, by WebSocket-FLV and by RTMP, alternately
 #   loops-1, -2     5,000 viewers on one loop and on two, each with all cores (the generator's among them)
 #   streams         1,000 streams with 20 viewers each; what comes in is part of the cost
 #   storm           20,000 viewers that come within 6 seconds
@@ -12,7 +12,7 @@
 # More that can be set is in perf/lib.sh.
 . "$(dirname "$0")/lib.sh"
 
-shapes=${SHAPES:-http ws loops-1 loops-2 streams storm idle}
+shapes=${SHAPES:-http ws rtmp loops-1 loops-2 streams storm idle}
 file=$(clip 1000)
 flush=${FLUSH:-350ms}
 
@@ -22,6 +22,11 @@ shape() {
       start_origin "$server_core" --loops 1 --flush "$flush"
       start_publisher "$file"
       measure "$1" server 5000 --ramp 6 "$1://$flv/live/perf.flv"
+      ;;
+    rtmp)
+      start_origin "$server_core" --loops 1 --flush "$flush"
+      start_publisher "$file"
+      measure "$1" server 5000 --ramp 6 "rtmp://$rtmp/live/perf"
       ;;
     loops-*)
       start_origin "$server_core,$load_core" --loops "${1#loops-}" --flush "$flush"

@@ -20,4 +20,5 @@ mod push;
 mod recording;
 mod relay;
 mod restart;
+mod stress;
 mod upstream;

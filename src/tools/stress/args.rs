@@ -9,10 +9,13 @@ use super::StressError;
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StressArgs {
-    /// What to play: `http://HOST:PORT/app/name.flv` or `ws://…`; several share the viewers. `{}` in one
-    /// stands for the numbers from 0 to --streams
+    /// What to play: `http://HOST:PORT/app/name.flv`, `ws://…`, `rtmp://…`, an HLS playlist (`….m3u8`) or any
+    /// other file; several share the viewers. `{}` in one stands for the numbers from 0 to --streams
     #[arg(required = true)]
     pub urls: Vec<String>,
+    /// How the URLs are played, where they do not say it
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<Protocol>,
     /// Viewers to hold
     #[arg(long, short = 'n', value_name = "N")]
     pub viewers: usize,
@@ -28,6 +31,9 @@ pub struct StressArgs {
     /// Viewers whose every tag is checked
     #[arg(long, default_value_t = 20, value_name = "K")]
     pub sample_check: usize,
+    /// Seconds from one request of a viewer for a file to its next; 0: as soon as it has the file
+    #[arg(long, default_value_t = 0.0, value_name = "SECS", value_parser = seconds)]
+    pub ask_every: f64,
     /// Milliseconds between two looks at the sockets; 0: as soon as bytes come, which makes a server on the same
     /// machine pay for waking this tool up
     #[arg(long, default_value_t = 2, value_name = "MS")]
@@ -63,6 +69,8 @@ pub struct Options {
     pub ramp: Duration,
     /// The time that is measured.
     pub duration: Duration,
+    /// The distance of a viewer's requests for a file.
+    pub ask_every: Duration,
     /// The distance of looks at the sockets.
     pub read_every: Duration,
     /// Viewers whose every tag is checked, the first ones to arrive; at least one.
@@ -80,8 +88,40 @@ pub struct Target {
     pub host: String,
     /// Path and query.
     pub path: String,
-    /// WS-FLV, not HTTP-FLV.
-    pub websocket: bool,
+    /// How it is played.
+    pub protocol: Protocol,
+}
+
+/// How something is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// Live, over HTTP
+    HttpFlv,
+    /// Live, over a WebSocket
+    WsFlv,
+    /// Live, over RTMP
+    Rtmp,
+    /// A playlist and its segments, as a player fetches them
+    Hls,
+    /// A file, again and again
+    File,
+}
+
+impl Protocol {
+    /// Whether the server sends as the publisher does; else viewers ask.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::HttpFlv | Self::WsFlv | Self::Rtmp)
+    }
+
+    /// What a URL's path says.
+    fn of_path(path: &str) -> Self {
+        let file = path.split('?').next().unwrap_or_default();
+        match file.rsplit_once('.') {
+            Some((_, "flv")) => Self::HttpFlv,
+            Some((_, "m3u8")) => Self::Hls,
+            _ => Self::File,
+        }
+    }
 }
 
 /// Streams that a URL may count.
@@ -101,6 +141,7 @@ impl StressArgs {
             viewers,
             ramp: Duration::from_secs_f64(self.ramp),
             duration: Duration::from_secs_f64(self.duration),
+            ask_every: Duration::from_secs_f64(self.ask_every),
             read_every: Duration::from_millis(self.read_every),
             sampled: self.sample_check.div_ceil(parts).clamp(1, viewers.max(1)),
             first: from,
@@ -111,7 +152,8 @@ impl StressArgs {
         let mut targets = Vec::new();
         for url in &self.urls {
             let count = if url.contains("{}") { self.streams.min(STREAMS_MAX) } else { 1 };
-            let first = Target::resolve(&url.replace("{}", "0"))?;
+            let mut first = Target::resolve(&url.replace("{}", "0"))?;
+            first.protocol = self.protocol.unwrap_or(first.protocol);
             targets.extend((0..count).map(|number| {
                 let path = first.path_of(url).replace("{}", &number.to_string());
                 Target { path, ..first.clone() }
@@ -128,17 +170,19 @@ impl Target {
     /// [`StressError::Url`].
     pub fn resolve(url: &str) -> Result<Self, StressError> {
         let wrong = |reason| StressError::Url { url: url.to_owned(), reason };
-        let (websocket, rest) = match (url.strip_prefix("http://"), url.strip_prefix("ws://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err(wrong("begins with neither http:// nor ws://")),
-        };
+        let (scheme, rest) = url.split_once("://").ok_or(wrong("has no scheme"))?;
         let (host, path) = rest.split_at(rest.find('/').ok_or(wrong("has no path"))?);
+        let (protocol, port) = match scheme {
+            "http" => (Protocol::of_path(path), 80),
+            "ws" => (Protocol::WsFlv, 80),
+            "rtmp" => (Protocol::Rtmp, 1935),
+            _ => return Err(wrong("begins with none of http://, ws:// and rtmp://")),
+        };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let mut found = with_port.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
         let addr = found.next().ok_or(wrong("the host has no address"))?;
-        Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), websocket })
+        Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), protocol })
     }
 
     /// The path of another URL on the same host.
@@ -147,9 +191,9 @@ impl Target {
         rest.find('/').map_or_else(String::new, |at| rest[at..].to_owned())
     }
 
-    /// The request's head.
-    pub(super) fn request(&self) -> String {
-        let upgrade = if self.websocket {
+    /// The request for `path` on this host.
+    pub(super) fn request(&self, path: &str) -> String {
+        let upgrade = if self.protocol == Protocol::WsFlv {
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         } else {
@@ -157,8 +201,8 @@ impl Target {
         };
         let version = env!("CARGO_PKG_VERSION");
         format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: uringcast-stress/{version}\r\n{upgrade}\r\n",
-            self.path, self.host
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: uringcast-stress/{version}\r\n{upgrade}\r\n",
+            self.host
         )
     }
 }
@@ -193,12 +237,17 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let target = Target::resolve("ws://127.0.0.1:8501/live/a.flv?x=1").unwrap();
-        assert_eq!(target.addr, "127.0.0.1:8501".parse().unwrap());
-        assert_eq!((target.path.as_str(), target.websocket), ("/live/a.flv?x=1", true));
-        let target = Target::resolve("http://127.0.0.1/live/a.flv").unwrap();
-        assert_eq!((target.addr.port(), target.websocket), (80, false));
-        for wrong in ["rtmp://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
+        for (url, port, path, protocol) in [
+            ("ws://127.0.0.1:8501/live/a.flv?x=1", 8501, "/live/a.flv?x=1", Protocol::WsFlv),
+            ("http://127.0.0.1/live/a.flv?x=1", 80, "/live/a.flv?x=1", Protocol::HttpFlv),
+            ("rtmp://127.0.0.1/live/a", 1935, "/live/a", Protocol::Rtmp),
+            ("http://127.0.0.1:80/hls/live/a/index.m3u8", 80, "/hls/live/a/index.m3u8", Protocol::Hls),
+            ("http://127.0.0.1/", 80, "/", Protocol::File),
+        ] {
+            let target = Target::resolve(url).unwrap();
+            assert_eq!((target.addr.port(), target.path.as_str(), target.protocol), (port, path, protocol));
+        }
+        for wrong in ["https://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
             assert!(matches!(Target::resolve(wrong), Err(StressError::Url { .. })), "{wrong}");
         }
     }

@@ -1,5 +1,7 @@
 //! The viewers of one process: arrive over the ramp, settle, are measured, are counted.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
@@ -11,7 +13,8 @@ use rustix::time::Timespec;
 use super::findings::{Findings, Sample};
 use super::procfs::usage;
 use super::report::{SHARE_MIN, SLACK_SECONDS};
-use super::viewer::{Fault, Viewer};
+use super::session::{Fault, Progress, Session};
+use super::viewer::{State, Viewer};
 use super::{Options, StressError};
 
 const EVENTS: usize = 1024;
@@ -38,7 +41,6 @@ pub(super) trait Observer {
 pub(super) struct Crowd<'a> {
     options: &'a Options,
     observer: &'a mut dyn Observer,
-    requests: Vec<String>,
     poll: OwnedFd,
     events: Vec<Event>,
     scratch: Vec<u8>,
@@ -48,6 +50,8 @@ pub(super) struct Crowd<'a> {
     sampled_at: Instant,
     measuring: bool,
     viewers: Vec<Viewer>,
+    /// Who wants to be asked again, and when.
+    wakes: BinaryHeap<Reverse<(u64, usize)>>,
     refused: Vec<Fault>,
     waiting: usize,
     lost: usize,
@@ -56,6 +60,7 @@ pub(super) struct Crowd<'a> {
     reads: u64,
     read_bytes: u64,
     latency: Vec<u64>,
+    answers: Vec<u64>,
 }
 
 impl<'a> Crowd<'a> {
@@ -64,7 +69,6 @@ impl<'a> Crowd<'a> {
         Ok(Self {
             options,
             observer,
-            requests: options.targets.iter().map(super::Target::request).collect(),
             poll,
             events: Vec::with_capacity(EVENTS),
             scratch: vec![0; SCRATCH],
@@ -73,6 +77,7 @@ impl<'a> Crowd<'a> {
             sampled_at: Instant::now(),
             measuring: false,
             viewers: Vec::with_capacity(options.viewers),
+            wakes: BinaryHeap::new(),
             refused: Vec::new(),
             waiting: 0,
             lost: 0,
@@ -80,6 +85,7 @@ impl<'a> Crowd<'a> {
             reads: 0,
             read_bytes: 0,
             latency: Vec::new(),
+            answers: Vec::new(),
         })
     }
 
@@ -89,11 +95,7 @@ impl<'a> Crowd<'a> {
             self.turn()?;
         }
         (self.measuring, self.reads, self.read_bytes) = (true, 0, 0);
-        for viewer in &mut self.viewers {
-            viewer.bytes_at_start = viewer.bytes;
-            viewer.media_at_start = viewer.sample().and_then(|(time, _)| time);
-            viewer.stalls = 0;
-        }
+        self.viewers.iter_mut().for_each(Viewer::open_books);
         let (start, own) = (Instant::now(), own_cpu());
         while start.elapsed() < self.options.duration {
             self.turn()?;
@@ -141,20 +143,29 @@ impl<'a> Crowd<'a> {
         let sampled = number < self.options.sampled;
         let number = self.options.first + number;
         let target = number % self.options.targets.len();
-        match Viewer::connect(number, target, self.options.targets[target].addr, sampled, self.now()) {
+        let to = &self.options.targets[target];
+        let session = Session::new(to, sampled, self.options);
+        match Viewer::connect(number, (target, to), (session, sampled), self.now()) {
             Ok(viewer) => {
-                let data = EventData::new_u64(self.viewers.len() as u64);
-                epoll::add(&self.poll, &viewer, data, EventFlags::OUT).map_err(os("epoll_ctl"))?;
                 self.viewers.push(viewer);
                 self.waiting += 1;
+                self.watch_connect(self.viewers.len() - 1)
             }
-            Err(fault) => self.refused.push(fault),
+            Err(fault) => {
+                self.refused.push(fault);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    fn watch_connect(&self, index: usize) -> Result<(), StressError> {
+        let data = EventData::new_u64(index as u64);
+        epoll::add(&self.poll, &self.viewers[index], data, EventFlags::OUT).map_err(os("epoll_ctl"))
     }
 
     /// Waits a little and serves what is ready.
     fn turn(&mut self) -> Result<(), StressError> {
+        self.wake()?;
         if self.options.read_every.is_zero() {
             self.serve_ready(&TICK)?;
         } else {
@@ -204,67 +215,123 @@ impl<'a> Crowd<'a> {
     fn serve(&mut self, index: usize) -> Result<(), StressError> {
         let now = self.now();
         let viewer = &mut self.viewers[index];
-        let had_media = viewer.first_byte.is_some();
-        let result = if viewer.has_asked() {
-            viewer.receive(&mut self.scratch, now)
-        } else {
-            let data = EventData::new_u64(index as u64);
-            let asked = viewer.ask(self.requests[viewer.target].as_bytes());
-            epoll::modify(&self.poll, &*viewer, data, EventFlags::IN).map_err(os("epoll_ctl"))?;
-            asked.map(|()| 0)
-        };
-        let is_first_media = !had_media && viewer.first_byte.is_some();
-        match result {
-            Ok(len) => {
-                self.reads += u64::from(len > 0);
-                self.read_bytes += len as u64;
-                self.total_bytes += len as u64;
-                let mut stamps = viewer.take_stamps().peekable();
-                // What came before is a burst of old media.
-                if stamps.peek().is_some() {
-                    let arrived = micros_since_1970();
-                    let measuring = self.measuring;
-                    let ages = stamps.map(|sent| arrived.saturating_sub(sent)).filter(|_| measuring);
-                    self.latency.extend(ages);
-                }
-            }
-            Err(fault) => {
-                viewer.fault = Some(fault);
-                self.lost += usize::from(had_media || is_first_media);
-                epoll::delete(&self.poll, &*viewer).map_err(os("epoll_ctl"))?;
-            }
+        let target = &self.options.targets[viewer.target];
+        if viewer.state == State::Open {
+            let result = viewer.receive(target, &mut self.scratch, now);
+            return self.note(index, result);
         }
-        if is_first_media || (!had_media && viewer.fault.is_some()) {
-            self.waiting -= 1;
-            self.lost += usize::from(!is_first_media);
+        let data = EventData::new_u64(index as u64);
+        let result = viewer.speak(target, now).map(|progress| (0, progress));
+        epoll::modify(&self.poll, &*viewer, data, EventFlags::IN).map_err(os("epoll_ctl"))?;
+        self.note(index, result)
+    }
+
+    /// Those whose time has come go on.
+    fn wake(&mut self) -> Result<(), StressError> {
+        let now = self.now();
+        while let Some(&Reverse((_, index))) = self.wakes.peek().filter(|Reverse((at, _))| *at <= now) {
+            self.wakes.pop();
+            let viewer = &mut self.viewers[index];
+            let target = &self.options.targets[viewer.target];
+            let result = match viewer.state {
+                State::Failed(_) | State::Connecting => continue,
+                State::Open => viewer.speak(target, now),
+                State::Away => match viewer.connect_again(target) {
+                    Ok(()) => {
+                        self.watch_connect(index)?;
+                        continue;
+                    }
+                    Err(fault) => Err(fault),
+                },
+            };
+            self.note(index, result.map(|progress| (0, progress)))?;
         }
         Ok(())
+    }
+
+    /// Notes what a viewer got and what became of it.
+    fn note(&mut self, index: usize, result: Result<(usize, Progress), Fault>) -> Result<(), StressError> {
+        let had_media = self.viewers[index].has_arrived;
+        let has_media = self.viewers[index].first_byte.is_some();
+        self.viewers[index].has_arrived = has_media;
+        self.waiting -= usize::from(has_media && !had_media);
+        let state = match result {
+            Ok((len, progress)) => {
+                self.count(index, len, &progress);
+                if !progress.closes {
+                    return Ok(());
+                }
+                State::Away
+            }
+            Err(fault) => {
+                self.lost += 1;
+                self.waiting -= usize::from(!has_media);
+                State::Failed(fault)
+            }
+        };
+        let viewer = &mut self.viewers[index];
+        if matches!(viewer.state, State::Open | State::Connecting) {
+            epoll::delete(&self.poll, &*viewer).map_err(os("epoll_ctl"))?;
+        }
+        viewer.state = state;
+        Ok(())
+    }
+
+    fn count(&mut self, index: usize, len: usize, progress: &Progress) {
+        self.reads += u64::from(len > 0);
+        self.read_bytes += len as u64;
+        self.total_bytes += len as u64;
+        self.wakes.extend(progress.wake.map(|at| Reverse((at, index))));
+        self.answers.extend(progress.answered.filter(|_| self.measuring));
+        let mut stamps = self.viewers[index].take_stamps().peekable();
+        // What came before the measured time is a burst of old media.
+        if stamps.peek().is_some() {
+            let arrived = micros_since_1970();
+            let measuring = self.measuring;
+            self.latency.extend(stamps.map(|sent| arrived.saturating_sub(sent)).filter(|_| measuring));
+        }
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The most that any viewer of each stream got: what the others should have got.
-    fn references(&self) -> Vec<u64> {
-        let mut best = vec![0; self.options.targets.len()];
-        for viewer in &self.viewers {
-            best[viewer.target] = viewer.measured().max(best[viewer.target]);
+    /// What each stream's viewers should have got: what was published in the measured time, as a sampled viewer
+    /// shows; where none is, what the best viewer got. Nothing for what is asked for.
+    fn references(&mut self, seconds: f64) -> Vec<f64> {
+        let mut references = vec![(0.0, None); self.options.targets.len()];
+        for viewer in &mut self.viewers {
+            let got = viewer.measured() as f64;
+            let (best, published) = &mut references[viewer.target];
+            *best = got.max(*best);
+            if let Some(millis @ 1..) = viewer.advanced() {
+                // Whoever lags or catches up gets less or more of it, in the same proportion of bytes to time.
+                published.get_or_insert(got * 1e3 / f64::from(millis) * seconds);
+            }
         }
-        best
+        let targets = self.options.targets.iter();
+        references
+            .into_iter()
+            .zip(targets)
+            .map(
+                |((best, published), target)| {
+                    if target.protocol.is_live() { published.unwrap_or(best) } else { 0.0 }
+                },
+            )
+            .collect()
     }
 
-    fn findings(&self, seconds: f64) -> Findings {
-        let references = self.references();
+    fn findings(&mut self, seconds: f64) -> Findings {
+        let references = self.references(seconds);
         let media_rate = self.media_rate(seconds);
-        let is_on_time = super::report::is_on_time(media_rate, seconds);
-        let slack = |reference: u64| reference as f64 / seconds.max(SLACK_SECONDS) * SLACK_SECONDS;
-        let reference_bytes = references.iter().copied().max().unwrap_or(0);
+        let slack = |reference: f64| reference / seconds.max(SLACK_SECONDS) * SLACK_SECONDS;
+        let reference = references.iter().copied().fold(0.0, f64::max);
         let mut found = Findings {
             viewers: self.options.viewers,
             seconds,
-            reference_bytes,
-            slack_bytes: whole(slack(reference_bytes)),
+            live: self.options.targets.iter().any(|target| target.protocol.is_live()),
+            reference_bytes: whole(reference),
+            slack_bytes: whole(slack(reference)),
             sampled: self.options.sampled,
             media_rate,
             failed: self.refused.len(),
@@ -272,30 +339,32 @@ impl<'a> Crowd<'a> {
             read_bytes: self.read_bytes,
             first_byte: self.viewers.iter().filter_map(|viewer| viewer.first_byte).collect(),
             first_keyframe: self.viewers.iter().filter_map(|viewer| viewer.first_keyframe).collect(),
-            latency: self.latency.clone(),
+            latency: std::mem::take(&mut self.latency),
+            answers: std::mem::take(&mut self.answers),
             worst_percent: if self.refused.is_empty() { 100.0 } else { 0.0 },
-            owed: self.refused.len() as f64 * reference_bytes as f64,
+            owed: self.refused.len() as f64 * reference,
             ..Findings::default()
         };
         self.refused.iter().for_each(|fault| *found.reasons.entry(fault.to_string()).or_default() += 1);
-        for viewer in &self.viewers {
-            let (got, reference) = (viewer.measured(), references[viewer.target]);
-            // When even the best viewer fell behind real time, all are owed more than it got.
-            let owed = reference as f64 / if is_on_time { 1.0 } else { media_rate };
+        for viewer in &mut self.viewers {
+            let (got, owed) = (viewer.measured(), references[viewer.target]);
             found.connected += usize::from(viewer.first_byte.is_some());
             found.bytes += got;
-            found.served += got.min(reference);
+            found.served += (got as f64).min(owed);
             found.owed += owed;
             found.stalls += u64::from(viewer.stalls);
-            found.sampled_tags += viewer.sample().map_or(0, |(_, tags)| tags);
-            found.worst_percent =
-                found.worst_percent.min(if owed > 0.0 { 100.0 * got as f64 / owed } else { 0.0 });
-            let reason = match viewer.fault {
-                Some(fault) => fault.to_string(),
-                None if viewer.first_byte.is_none() => "no media came".to_owned(),
-                None => {
-                    let need = reference as f64 * SHARE_MIN - slack(reference);
-                    found.starved += usize::from((got as f64) < need);
+            found.sampled_tags += viewer.tags();
+            let is_live = self.options.targets[viewer.target].protocol.is_live();
+            if is_live {
+                let share = if owed > 0.0 { 100.0 * got as f64 / owed } else { 0.0 };
+                found.worst_percent = found.worst_percent.min(share);
+            }
+            let reason = match &viewer.state {
+                State::Failed(fault) => fault.to_string(),
+                _ if viewer.first_byte.is_none() => "no media came".to_owned(),
+                _ => {
+                    let is_short = (got as f64) < owed * SHARE_MIN - slack(owed);
+                    found.starved += usize::from(if is_live { is_short } else { viewer.stalls > 0 });
                     continue;
                 }
             };
@@ -306,12 +375,9 @@ impl<'a> Crowd<'a> {
     }
 
     /// Media seconds per second, of the sampled viewer that advanced most.
-    fn media_rate(&self, seconds: f64) -> f64 {
-        let advanced = self.viewers.iter().filter_map(|viewer| {
-            let (newest, _) = viewer.sample()?;
-            Some(newest?.wrapping_sub(viewer.media_at_start?))
-        });
-        f64::from(advanced.max().unwrap_or(0)) / 1e3 / seconds
+    fn media_rate(&mut self, seconds: f64) -> f64 {
+        let advanced = self.viewers.iter_mut().filter_map(Viewer::advanced).max();
+        f64::from(advanced.unwrap_or(0)) / 1e3 / seconds
     }
 }
 

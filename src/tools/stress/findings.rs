@@ -15,12 +15,14 @@ pub(super) struct Findings {
     pub(super) stalls: u64,
     pub(super) seconds: f64,
     pub(super) bytes: u64,
-    /// Bytes of the best viewer.
+    /// Something live was played.
+    pub(super) live: bool,
+    /// Bytes that a viewer should have got.
     pub(super) reference_bytes: u64,
     /// What a viewer may lag at the end.
     pub(super) slack_bytes: u64,
     /// Bytes that viewers got of those that they should have got.
-    pub(super) served: u64,
+    pub(super) served: f64,
     pub(super) owed: f64,
     pub(super) worst_percent: f64,
     pub(super) sampled: usize,
@@ -30,6 +32,8 @@ pub(super) struct Findings {
     pub(super) first_keyframe: Vec<u64>,
     /// From the publisher's stamp to the arrival, of sampled viewers.
     pub(super) latency: Vec<u64>,
+    /// From a request to the end of its answer.
+    pub(super) answers: Vec<u64>,
     pub(super) reads: u64,
     pub(super) read_bytes: u64,
     pub(super) own_cpu_seconds: f64,
@@ -74,6 +78,7 @@ impl Findings {
         self.first_byte.extend(other.first_byte);
         self.first_keyframe.extend(other.first_keyframe);
         self.latency.extend(other.latency);
+        self.answers.extend(other.answers);
         self.reads += other.reads;
         self.read_bytes += other.read_bytes;
         self.own_cpu_seconds += other.own_cpu_seconds;

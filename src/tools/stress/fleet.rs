@@ -153,6 +153,7 @@ impl Fleet {
             ("--ramp", args.ramp.to_string()),
             ("--duration", args.duration.to_string()),
             ("--sample-check", args.sample_check.to_string()),
+            ("--ask-every", args.ask_every.to_string()),
             ("--read-every", args.read_every.to_string()),
             ("--processes", parts.to_string()),
             ("--part", part.to_string()),

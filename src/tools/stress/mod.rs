@@ -1,9 +1,10 @@
-//! The stress tool: holds many viewers of one stream, checks what they get, says what it cost the server.
+//! The stress tool: holds many viewers, checks what they get, says what it cost the server.
 //!
-//! One thread, one epoll, and one process unless the limit on open files is too low for that. Every viewer's tag
-//! chain is checked up to its first keyframe; from there on only the *sampled* viewers are followed tag by tag, the
-//! others' bytes are counted and thrown away in the kernel (`MSG_TRUNC`), so that the tool does not need more of the
-//! machine than the server.
+//! One thread, one epoll, and one process unless the limit on open files is too low for that. A live viewer's tag
+//! chain is checked up to its first keyframe, and playlists and heads of answers always; beyond that only the
+//! *sampled* viewers' bytes are looked at, the others' are counted and thrown away in the kernel (`MSG_TRUNC`), so
+//! that the tool does not need more of the machine than the server. Sockets are looked at every two milliseconds
+//! and nobody sleeps on them in between: on one machine, waking the tool up would be the server's work.
 //!
 //! It deliberately does not answer WebSocket pings of unsampled viewers: it never sees them.
 
@@ -17,9 +18,10 @@ mod html;
 mod monitor;
 mod procfs;
 mod report;
+mod session;
 mod viewer;
 
-pub use args::{Options, StressArgs, Target};
+pub use args::{Options, Protocol, StressArgs, Target};
 pub use chain::ChainError;
 use monitor::Monitor;
 pub use report::{Percentiles, Report, ServerCost};

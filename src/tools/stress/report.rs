@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::findings::Findings;
 
-/// A viewer needs this share of what the best viewer of its stream got.
+/// A live viewer needs this share of what was published.
 pub(super) const SHARE_MIN: f64 = 0.99;
 /// Share of a second that a viewer may lag at the end: the server's flush interval is in it.
 pub(super) const SLACK_SECONDS: f64 = 0.5;
@@ -24,20 +24,21 @@ pub struct Report {
     pub failed: usize,
     /// The reasons and how often each was met.
     pub reasons: BTreeMap<String, usize>,
-    /// Viewers that stayed but got less than 99 % of the bytes of their stream's best viewer.
+    /// Live viewers that stayed but got less than 99 % of what was published, and HLS viewers that ran dry.
     pub starved: usize,
-    /// Stalls of more than 2 s, of all viewers.
+    /// Stalls of more than 2 s, and of HLS viewers those of any length, of all viewers.
     pub stalls: u64,
+    /// Something live was played.
+    pub live: bool,
     /// Length of the measured time.
     pub seconds: f64,
     /// Bytes all viewers got in it.
     pub bytes: u64,
-    /// Those as a share of what they should have got, in percent: of what their stream's best viewer got, or, when
-    /// even that one fell behind real time, would have got in time.
+    /// Those as a share of what was published for live viewers, in percent.
     pub served_percent: f64,
     /// The worst viewer's share, in percent.
     pub worst_percent: f64,
-    /// Bytes of the best viewer.
+    /// What was published for one live viewer.
     pub reference_bytes: u64,
     /// What a viewer may lag at the end without being called starved: half a second of the stream.
     pub slack_bytes: u64,
@@ -49,16 +50,29 @@ pub struct Report {
     pub media_rate: f64,
     /// Milliseconds from connecting to the first byte of the body.
     pub first_byte_ms: Percentiles,
-    /// Milliseconds from connecting to the end of the first keyframe.
+    /// Milliseconds from connecting to the end of the first keyframe, segment or file.
     pub first_keyframe_ms: Percentiles,
     /// Milliseconds from the publisher's stamp to the arrival, of sampled viewers; zeros without stamps.
     pub latency_ms: Percentiles,
+    /// Requests of HLS and file viewers, if there are any.
+    pub requests: Option<Requests>,
     /// What it cost the server, when its process is known.
     pub server: Option<ServerCost>,
     /// This tool's own share of a core, in percent.
     pub own_cpu_percent: f64,
     /// Mean bytes of a receive call: how often the tool reads changes what the server pays.
     pub bytes_per_read: u64,
+}
+
+/// What was asked for and answered in the measured time.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Requests {
+    /// Whole answers.
+    pub count: usize,
+    /// Those in a second.
+    pub per_second: f64,
+    /// Milliseconds from a request to the end of its answer.
+    pub ms: Percentiles,
 }
 
 /// A distribution in three numbers.
@@ -94,12 +108,13 @@ pub struct ServerCost {
 impl Report {
     /// Every viewer came, stayed, and got what it should.
     pub fn passed(&self) -> bool {
+        let is_on_time = self.reference_bytes > 0 && is_on_time(self.media_rate, self.seconds);
         self.viewers > 0
             && self.connected == self.viewers
             && self.failed == 0
             && self.starved == 0
-            && self.reference_bytes > 0
-            && is_on_time(self.media_rate, self.seconds)
+            && (is_on_time || !self.live)
+            && (self.requests.is_some() || self.live)
     }
 
     pub(super) fn new(found: &Findings, server: Option<ServerCost>) -> Self {
@@ -111,9 +126,10 @@ impl Report {
             reasons: found.reasons.clone(),
             starved: found.starved,
             stalls: found.stalls,
+            live: found.live,
             seconds: found.seconds,
             bytes: found.bytes,
-            served_percent: if found.owed > 0.0 { 100.0 * found.served as f64 / found.owed } else { 0.0 },
+            served_percent: if found.owed > 0.0 { 100.0 * found.served / found.owed } else { 0.0 },
             worst_percent: found.worst_percent,
             reference_bytes: found.reference_bytes,
             slack_bytes: found.slack_bytes,
@@ -123,6 +139,11 @@ impl Report {
             first_byte_ms: percentiles(&found.first_byte),
             first_keyframe_ms: percentiles(&found.first_keyframe),
             latency_ms: percentiles(&found.latency),
+            requests: (!found.answers.is_empty()).then(|| Requests {
+                count: found.answers.len(),
+                per_second: found.answers.len() as f64 / found.seconds.max(1e-3),
+                ms: percentiles(&found.answers),
+            }),
             server,
             own_cpu_percent: 100.0 * found.own_cpu_seconds / found.seconds.max(1e-3),
             bytes_per_read: found.read_bytes / found.reads.max(1),
@@ -155,25 +176,24 @@ impl fmt::Display for Report {
         for (reason, count) in &self.reasons {
             writeln!(f, "  {count:>6} × {reason}")?;
         }
-        writeln!(
-            f,
-            "bytes            {:.3} GB in {:.1} s: {:.2} % served, worst viewer {:.2} %, {} starved, {} stalls > 2 s",
-            self.bytes as f64 / 1e9,
-            self.seconds,
-            self.served_percent,
-            self.worst_percent,
-            self.starved,
-            self.stalls
-        )?;
-        writeln!(
-            f,
-            "checked          {} tags of {} viewers whole, media rate {:.3}",
-            self.sampled_tags, self.sampled, self.media_rate
-        )?;
-        let line =
-            |name, p: &Percentiles| format!("{name} p50 {:.1} p99 {:.1} max {:.1} ms", p.p50, p.p99, p.max);
+        writeln!(f, "bytes            {:.3} GB in {:.1} s", self.bytes as f64 / 1e9, self.seconds)?;
+        if self.live {
+            writeln!(
+                f,
+                "live             {:.2} % served, worst viewer {:.2} %, media rate {:.3}, {} tags of {} viewers checked",
+                self.served_percent, self.worst_percent, self.media_rate, self.sampled_tags, self.sampled
+            )?;
+        }
+        writeln!(f, "short            {} starved, {} stalls", self.starved, self.stalls)?;
+        let line = |name: &str, p: &Percentiles| {
+            format!("{name} p50 {:.1} p99 {:.1} max {:.1} ms", p.p50, p.p99, p.max)
+        };
         writeln!(f, "{}", line("first byte      ", &self.first_byte_ms))?;
         writeln!(f, "{}", line("first keyframe  ", &self.first_keyframe_ms))?;
+        if let Some(requests) = &self.requests {
+            let name = format!("requests         {:.0} a second,", requests.per_second);
+            writeln!(f, "{}", line(&name, &requests.ms))?;
+        }
         if self.latency_ms.max > 0.0 {
             writeln!(f, "{}", line("latency         ", &self.latency_ms))?;
         }
