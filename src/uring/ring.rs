@@ -697,6 +697,14 @@ impl Engine for Uring {
     }
 
     fn shutdown_write(&mut self, sock: Sock) {
+        let Some(state) = self.state(sock) else { return };
+        debug_assert!(!state.sending, "all is sent before the goodbye");
+        if let Descriptor::Process(fd) = &state.descriptor {
+            // By a call of our own: on the ring a shutdown always goes to a thread of the kernel's, which costs more
+            // than all the rest of a short connection. A peer that is gone already needs none.
+            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+            return;
+        }
         self.begin(sock, Op::Shutdown { sock }, |_, target| {
             target.with(
                 |fd| opcode::Shutdown::new(fd, libc::SHUT_WR).build(),
