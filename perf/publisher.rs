@@ -35,6 +35,9 @@ struct Args {
     /// Send headers and one keyframe, then nothing: streams that are there and idle
     #[arg(long)]
     idle: bool,
+    /// Seconds until it begins; says that it is ready at once
+    #[arg(long, default_value_t = 0, value_name = "SECS")]
+    after: u64,
 }
 
 struct Publisher {
@@ -49,6 +52,10 @@ struct Publisher {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let (headers, frames, length) = read(&std::fs::read(&args.file)?)?;
+    if args.after > 0 {
+        eprintln!("ready role=publisher streams={}", args.streams);
+        std::thread::sleep(Duration::from_secs(args.after));
+    }
     let mut publishers = Vec::with_capacity(args.streams);
     for number in 0..args.streams {
         let name = if args.streams == 1 { args.prefix.clone() } else { format!("{}{number}", args.prefix) };
@@ -59,15 +66,21 @@ fn main() -> anyhow::Result<()> {
         headers.iter().for_each(|tag| publisher.session.write_tag(tag));
         publisher.flush()?;
     }
+    if args.idle {
+        for publisher in &mut publishers {
+            publisher.write_due(&frames, length, publisher.phase)?;
+        }
+    }
     eprintln!("ready role=publisher streams={}", args.streams);
     let began = Instant::now();
     loop {
+        if args.idle {
+            std::thread::park();
+            continue;
+        }
         let now = began.elapsed();
         for publisher in &mut publishers {
             publisher.write_due(&frames, length, now)?;
-        }
-        if args.idle && now > Duration::from_secs(1) {
-            std::thread::sleep(Duration::from_secs(3600));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -3,8 +3,10 @@
 #
 #   http, ws, rtmp  5,000 viewers by HTTP-FLV, by WebSocket-FLV and by RTMP, alternately
 #   loops-1, -2     5,000 viewers on one loop and on two, each with all cores (the generator's among them)
-#   streams         1,000 streams with 20 viewers each; what comes in is part of the cost
+#   streams-100     100 streams of 1 Mbps with 20 viewers each; what comes in is part of the cost
+#   streams-1000    1,000 streams of 200 kbps with 20 viewers each
 #   storm           20,000 viewers that come within 6 seconds
+#   restart         20,000 viewers that are there before the publisher, as after a restart: all begin at once
 #   idle            5,000 streams that were published and are silent: % of a core
 #
 #   SHAPES="http ws" perf/shapes.sh
@@ -12,7 +14,7 @@
 # More that can be set is in perf/lib.sh.
 . "$(dirname "$0")/lib.sh"
 
-shapes=${SHAPES:-http ws rtmp loops-1 loops-2 streams storm idle}
+shapes=${SHAPES:-http ws rtmp loops-1 loops-2 streams-100 streams-1000 storm restart idle}
 file=$(clip 1000)
 flush=${FLUSH:-350ms}
 
@@ -33,14 +35,22 @@ shape() {
       start_publisher "$file"
       measure "$1" server 5000 --ramp 6 "http://$flv/live/perf.flv"
       ;;
-    streams)
+    streams-*)
+      local streams=${1#streams-} low
+      low=$(clip "$((streams > 100 ? 200 : 1000))")
       start_origin "$server_core" --loops 1 --flush "$flush"
-      start_publisher "$file" --streams 1000 --prefix s
-      measure "$1" server 20000 --ramp 20 --streams 1000 --sample-check 20 "http://$flv/live/s{}.flv"
+      start_publisher "$low" --streams "$streams" --prefix s
+      measure "$1" server "$((20 * streams))" --ramp "$((streams / 50))" --streams "$streams" \
+        "http://$flv/live/s{}.flv"
       ;;
     storm)
       start_origin "$server_core" --loops 1 --flush "$flush"
       start_publisher "$file"
+      measure "$1" server 20000 --ramp 6 "http://$flv/live/perf.flv"
+      ;;
+    restart)
+      start_origin "$server_core" --loops 1 --flush "$flush" --wait 30s
+      start_publisher "$file" --after 8
       measure "$1" server 20000 --ramp 6 "http://$flv/live/perf.flv"
       ;;
     idle)
