@@ -19,8 +19,9 @@ use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
 use crate::memory::Arena;
 use crate::uring::mailbox::{EventFd, Mailbox, Wake, mailbox};
-use crate::uring::ring::{Descriptors, Uring};
+use crate::uring::ring::Uring;
 use crate::uring::send::SendPath;
+use crate::uring::sockets::Descriptors;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;

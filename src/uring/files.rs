@@ -26,7 +26,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::SendFlags;
 
-use super::ring::{Op, Target, Uring};
+use super::ring::{Op, Uring};
+use super::sockets::Target;
 use super::{Engine, Millis, SendError, Sock};
 
 /// The longest stretch of a file that one send takes.

@@ -27,9 +27,11 @@ mod buffers;
 pub mod files;
 pub mod mailbox;
 pub mod probe;
+mod regions;
 pub mod ring;
 pub mod send;
 mod slab;
+pub mod sockets;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,8 @@ use std::os::fd::BorrowedFd;
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 
-use super::ring::{Op, Target, Uring};
+use super::ring::{Op, Uring};
+use super::sockets::Target;
 use super::{Event, FrameHead, Region, SendError, Sock};
 
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

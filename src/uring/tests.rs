@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::mailbox::{EventFd, Wake};
-use super::ring::{Descriptors, Uring};
+use super::ring::Uring;
 use super::send::SendPath;
+use super::sockets::Descriptors;
 use super::*;
 use crate::memory::Arena;
 

@@ -1,0 +1,67 @@
+//! Memory that may be sent from: held while it is needed, registered where the ring has room for it.
+
+use std::sync::Arc;
+
+use super::Region;
+use super::ring::Uring;
+use crate::memory::Segment;
+
+#[derive(Debug)]
+pub(super) struct RegionState {
+    pub(super) segment: Arc<Segment>,
+    pub(super) fixed: Option<u16>,
+    pub(super) inflight: u32,
+    released: bool,
+}
+
+impl Uring {
+    pub(super) fn hold_region(&mut self, segment: &Arc<Segment>) -> Region {
+        let fixed = self.fixed_free.pop().filter(|slot| self.register(*slot, segment));
+        let segment = Arc::clone(segment);
+        let (place, _) = self.regions.insert(RegionState { segment, fixed, inflight: 0, released: false });
+        Region(place)
+    }
+
+    pub(super) fn release_region(&mut self, region: Region) {
+        let state = self.regions.get_mut(region.0).expect("a region is released once");
+        state.released = true;
+        if state.inflight == 0 {
+            self.forget_region(region);
+        }
+    }
+
+    pub(super) fn region_done(&mut self, region: Region) {
+        let state = self.regions.get_mut(region.0).expect("a region stays while sends use it");
+        state.inflight -= 1;
+        if state.inflight == 0 && state.released {
+            self.forget_region(region);
+        }
+    }
+
+    fn forget_region(&mut self, region: Region) {
+        let state = self.regions.remove(region.0).expect("a region is forgotten once");
+        if let Some(slot) = state.fixed {
+            let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+            // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
+            let updated =
+                unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[empty], None) };
+            if updated.is_ok() {
+                self.fixed_free.push(slot);
+            }
+        }
+    }
+
+    /// Registers a segment's memory in a free slot.
+    fn register(&mut self, slot: u16, segment: &Segment) -> bool {
+        let base = segment.base().as_ptr().cast();
+        let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
+        // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
+        // is emptied in `forget_region`, or until the ring is gone.
+        let registered =
+            unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[vector], None) };
+        if registered.is_err() {
+            self.fixed_free.clear(); // no more memory may be locked: plain sends from here on
+        }
+        registered.is_ok()
+    }
+}
