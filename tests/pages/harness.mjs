@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -35,14 +36,14 @@ const SHORT = {
   URINGCAST_LOOPS: "1",
 };
 
-/** A server in a process of its own, with all kinds of recordings and short segments. */
+/** A server in a process of its own, with all kinds of recordings and short segments; `more`: of its environment. */
 export class Server {
-  static async start(args = []) {
+  static async start(args = [], more = {}) {
     const data = scratch();
     const any = "127.0.0.1:0";
     const all = ["origin", "--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--data", data,
       "--record", "flv,hls,fmp4", ...args];
-    const env = { ...process.env, ...SHORT };
+    const env = { ...process.env, ...SHORT, ...more };
     const child = spawn(PROGRAM, all, { env, stdio: ["ignore", "ignore", "pipe"] });
     const server = new Server();
     Object.assign(server, { child, data, log: [] });
@@ -97,6 +98,38 @@ export function makeClip(file, seconds, options = [], video = H264) {
   const made = spawnSync("ffmpeg", args, { stdio: "inherit" });
   assert.equal(made.status, 0, "ffmpeg makes a clip");
   return file;
+}
+
+/** A way to `address` on which the network can stand still: nothing more is taken from whoever connects. */
+export class Network {
+  static async start(address) {
+    const network = new Network();
+    const [host, port] = address.split(":");
+    network.sockets = new Set();
+    network.listener = createServer((near) => {
+      const far = connect(Number(port), host);
+      for (const [from, to] of [[near, far], [far, near]]) {
+        network.sockets.add(from);
+        from.on("error", () => to.destroy());
+        from.on("close", () => {
+          network.sockets.delete(from);
+          to.destroy();
+        });
+      }
+      near.pipe(far);
+      far.pipe(near);
+      network.stand = () => near.unpipe(far).pause();
+      network.go = () => near.pipe(far);
+    });
+    await new Promise((resolve) => network.listener.listen(0, "127.0.0.1", resolve));
+    network.address = `127.0.0.1:${network.listener.address().port}`;
+    return network;
+  }
+
+  stop() {
+    this.listener.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
 }
 
 /** A browser; `page(…)` gives pages that note every error. */
