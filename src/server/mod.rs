@@ -12,7 +12,7 @@
 //! | `play` | from a request to a viewer, and back when there is no stream |
 //! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
 //! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
-//! | `roster` | who watches, and letting one go, for an operator |
+//! | `roster` | who watches, and who is to go, for operators |
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |

@@ -1,7 +1,7 @@
 // What operators have on the status page of the admin listener: who watches, and buttons that end one of them or a
 // publisher. The token is kept in this page only.
 
-import { at, bytesText, count, create, durationText, setText } from "../lib/dom.js";
+import { at, bytesText, create, durationText, setText } from "../lib/dom.js";
 import { fill } from "../lib/table.js";
 
 const REFRESH_MS = 2000;
@@ -21,8 +21,8 @@ const SECTION = `
     </form>
     <div class="scroll"><table>
       <thead><tr>
-        <th scope="col">Address</th><th scope="col">Stream</th><th scope="col">Protocol</th><th scope="col">Role</th>
-        <th scope="col">For</th><th scope="col">Behind</th><th scope="col">Kick</th>
+        <th scope="col">Kick</th><th scope="col">Address</th><th scope="col">Stream</th><th scope="col">Protocol</th>
+        <th scope="col">Role</th><th scope="col">For</th><th scope="col">Behind</th>
       </tr></thead>
       <tbody id="viewers"></tbody>
     </table></div>
@@ -81,8 +81,8 @@ function show({ total, viewers }) {
       label: `Kick ${viewer.peer} off ${viewer.stream}`,
       press: () => end(`Kick ${viewer.peer} off ${viewer.stream}? It may come back.`, `viewers/${viewer.id}`),
     };
-    return { id: viewer.id, cells: [viewer.peer, viewer.stream, viewer.protocol, viewer.role,
-      durationText(viewer.seconds * 1000), behind, kick] };
+    return { id: viewer.id, cells: [kick, viewer.peer, viewer.stream, viewer.protocol, viewer.role,
+      durationText(viewer.seconds * 1000), behind] };
   }));
   const first = total > viewers.length ? `; the first ${viewers.length} are listed` : "";
   setText(at("viewers-title"), `Viewers: ${total}${first}`);
