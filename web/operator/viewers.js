@@ -84,7 +84,7 @@ function show({ total, viewers }) {
     return { id: viewer.id, cells: [kick, viewer.peer, viewer.stream, viewer.protocol, viewer.role,
       durationText(viewer.seconds * 1000), behind] };
   }));
-  const first = total > viewers.length ? `; the first ${viewers.length} are listed` : "";
+  const first = total > viewers.length ? `; ${viewers.length} of them are listed` : "";
   setText(at("viewers-title"), `Viewers: ${total}${first}`);
 }
 

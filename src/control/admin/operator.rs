@@ -22,7 +22,7 @@ const LIMIT: usize = 200;
 struct Listing {
     /// How many there are, listed or not.
     total: usize,
-    /// Those who came first.
+    /// Some of them, those first who came first.
     viewers: Vec<Entry>,
 }
 
