@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,13 +36,29 @@ const SHORT = {
   URINGCAST_LOOPS: "1",
 };
 
-/** A server in a process of its own, with all kinds of recordings and short segments; `more`: of its environment. */
+const ANY = "127.0.0.1:0";
+
+/** A server in a process of its own. */
 export class Server {
-  static async start(args = [], more = {}) {
+  /** An origin, with all kinds of recordings and short segments; `more`: of its environment. */
+  static start(args = [], more = {}) {
     const data = scratch();
-    const any = "127.0.0.1:0";
-    const all = ["origin", "--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--data", data,
+    const all = ["origin", "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--data", data,
       "--record", "flv,hls,fmp4", ...args];
+    return Server.run(all, more, data);
+  }
+
+  /** A file gateway that has nothing of its own. */
+  static fileGateway(origin) {
+    const data = scratch();
+    const [root, cache] = ["root", "cache"].map((name) => join(data, name));
+    mkdirSync(root);
+    const all = ["file-gateway", "--listen", ANY, "--admin", ANY, "--root", root, "--cache", cache,
+      "--upstream", `http://${origin.addresses.web}`];
+    return Server.run(all, {}, data);
+  }
+
+  static async run(all, more, data) {
     const env = { ...process.env, ...SHORT, ...more };
     const child = spawn(PROGRAM, all, { env, stdio: ["ignore", "ignore", "pipe"] });
     const server = new Server();

@@ -27,6 +27,7 @@ export function run({ has, facts, start, stop, address }) {
   let takes = [];
   let live = new Set();
   let watchesLive = false; // what is played was live when it began
+  let knowsStreams = true; // a file gateway knows files only
 
   function choose(wanted) {
     stop();
@@ -53,6 +54,7 @@ export function run({ has, facts, start, stop, address }) {
 
   function found(server, library) {
     const before = live;
+    knowsStreams = server.role !== "file-gateway";
     live = new Set((server.streams ?? []).filter((stream) => stream.live).map((stream) => stream.key));
     takes = (library.recordings ?? []).filter(has);
     at("server").classList.remove("bad");
@@ -75,15 +77,12 @@ export function run({ has, facts, start, stop, address }) {
   async function goOn() {
     if (!video.ended) {
       const stands = !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-      if (stands && !live.has(path)) notice(`${path} has lost its publisher.`, "It goes on here when that comes back.");
+      if (stands && knowsStreams && !live.has(path)) notice(`${path} has lost its publisher.`, "It goes on here when that comes back.");
       return;
     }
-    if (!live.has(path)) {
-      notice(`${path} has ended.`, "It goes on here when its publisher comes back.");
-      return;
-    }
-    notice(`${path} is live again.`, "It goes on here with its first segment, which takes some seconds.");
-    if (!takes.some((take) => pathOf(take) === path)) return;
+    if (live.has(path)) notice(`${path} is live again.`, "It goes on here with its first segment, which takes some seconds.");
+    else notice(`${path} has ended.`, "It goes on here when its publisher comes back.");
+    if (knowsStreams && !(live.has(path) && takes.some((take) => pathOf(take) === path))) return;
     const wanted = path;
     const growing = await isGrowing(address(path)).catch(() => false);
     if (growing && video.ended && path === wanted) choose(path);
