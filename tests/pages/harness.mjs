@@ -201,7 +201,8 @@ export async function until(page, what, check, argument) {
 export async function plays(page, { seconds = 2, frames = 30 } = {}) {
   await until(page, "it begins to play", () => {
     const video = document.querySelector("video");
-    return video.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
+    // A page that has just been opened may not have built it yet.
+    return video?.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
   });
   const facts = () => page.evaluate(() => {
     const video = document.querySelector("video");

@@ -77,11 +77,14 @@ export function run({ has, facts, start, stop, address }) {
   async function goOn() {
     if (!video.ended) {
       const stands = !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-      if (stands && knowsStreams && !live.has(path)) notice(`${path} has lost its publisher.`, "It goes on here when that comes back.");
+      const lacks = knowsStreams && !live.has(path);
+      if (stands && lacks) notice(`${path} has lost its publisher.`, "It goes on here when that comes back.");
       return;
     }
-    if (live.has(path)) notice(`${path} is live again.`, "It goes on here with its first segment, which takes some seconds.");
-    else notice(`${path} has ended.`, "It goes on here when its publisher comes back.");
+    const [what, next] = live.has(path)
+      ? ["is live again", "with its first segment, which takes some seconds"]
+      : ["has ended", "when its publisher comes back"];
+    notice(`${path} ${what}.`, `It goes on here ${next}.`);
     if (knowsStreams && !(live.has(path) && takes.some((take) => pathOf(take) === path))) return;
     const wanted = path;
     const growing = await isGrowing(address(path)).catch(() => false);
