@@ -1,6 +1,7 @@
 // The live player: a list of streams on one side, mpegts.js over HTTP-FLV or WS-FLV on the other.
 
 import { ahead, at, count, durationText, notice, play, rateText, readOut, setText } from "./lib/dom.js";
+import { header } from "./lib/frame.js";
 import { markChosen, showList } from "./lib/list.js";
 import { KEY, KEY_HELP, follow } from "./lib/server.js";
 
@@ -12,6 +13,7 @@ const BEHIND_MAX_S = 4;
 const BEHIND_GOAL_S = 0.8;
 const RETRY_MS = [1000, 2000, 4000, 8000];
 
+header();
 const video = at("video");
 const query = new URLSearchParams(location.search);
 

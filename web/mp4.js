@@ -1,8 +1,15 @@
 // The MP4 that a take is merged into when it ends, in the browser's own player.
 
 import { at, notice, play, setText } from "./lib/dom.js";
+import { DOWNLOAD, playerFrame } from "./lib/frame.js";
 import { explainMissing, run, sizeText } from "./lib/replay.js";
 
+playerFrame({
+  noun: "Recording",
+  title: "Merged MP4 files",
+  nothing: "No MP4 yet. It is made when a stream ends, if the server records fMP4.",
+  download: DOWNLOAD,
+});
 const video = at("video");
 
 function address(path) {

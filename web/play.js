@@ -1,10 +1,18 @@
 // HLS: live as it is recorded, and the replay after. hls.js where it runs, the browser's own player elsewhere.
 
 import { at, notice, play, setText } from "./lib/dom.js";
+import { playerFrame } from "./lib/frame.js";
 import { run } from "./lib/replay.js";
 
 const RETRY_MS = 4000;
 
+playerFrame({
+  noun: "Stream",
+  title: "HLS, live and replay",
+  nothing: "Nothing is recorded as HLS. A stream that is published while the server records HLS appears here after " +
+    "its first segment, some seconds in.",
+  readout: [["kind", "Mode"]],
+});
 const video = at("video");
 let hls = null;
 let timer = 0;
@@ -30,8 +38,14 @@ function start(path) {
   player.on(Hls.Events.ERROR, (_, data) => {
     if (player === hls && data.fatal) fail(path, data);
   });
-  player.on(Hls.Events.LEVEL_LOADED, (_, data) => {
-    setText(at("kind"), data.details.live ? "live" : "replay");
+  let newest = null;
+  player.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
+    if (player !== hls) return;
+    if (details.live) page.watchesLive();
+    setText(at("kind"), details.live ? "live" : newest === null ? "replay" : "ended");
+    // Nothing is left of what was named before: another take, whose time begins anew.
+    if (newest !== null && details.startSN > newest) setTimeout(() => player === hls && page.again());
+    newest = details.endSN;
   });
   player.loadSource(url);
   player.attachMedia(video);

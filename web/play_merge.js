@@ -1,11 +1,24 @@
 // fMP4 by Media Source Extensions: both tracks in one file, or each in its own.
 
 import { at, notice, play, setText } from "./lib/dom.js";
+import { playerFrame } from "./lib/frame.js";
 import { run } from "./lib/replay.js";
-import { CodecError, HttpError, SegmentPlayer } from "./lib/segments.js";
+import { CodecError, HttpError, SegmentPlayer, TakeError } from "./lib/segments.js";
 
 const RETRY_MS = 4000;
 
+playerFrame({
+  noun: "Stream",
+  title: "fMP4, live and replay",
+  nothing: "Nothing is recorded as fMP4. A stream that is published while the server records fMP4 appears here after " +
+    "its first segment, some seconds in.",
+  controls: `<fieldset>
+      <legend>Tracks</legend>
+      <label><input type="radio" name="tracks" value="merge" checked><span>mixed</span></label>
+      <label><input type="radio" name="tracks" value="separate"><span>separate</span></label>
+    </fieldset>`,
+  readout: [["kind", "Mode"], ["codecs", "Codecs"]],
+});
 const video = at("video");
 const query = new URLSearchParams(location.search);
 let player = null;
@@ -21,7 +34,10 @@ function start(path) {
     return;
   }
   player = new SegmentPlayer(video, address(path), {
-    mode: (mode) => setText(at("kind"), mode),
+    mode: (mode) => {
+      setText(at("kind"), mode);
+      if (mode === "live") page.watchesLive();
+    },
     codecs: (codecs) => setText(at("codecs"), codecs),
     ready: () => play(video),
     failed: (error) => fail(path, error),
@@ -37,6 +53,10 @@ function stop() {
 }
 
 function fail(path, error) {
+  if (error instanceof TakeError) {
+    page.again();
+    return;
+  }
   setText(at("state"), "waiting");
   if (error instanceof CodecError) {
     notice("This browser cannot decode the stream's codecs.", `They are ${error.message}. Publish H.264 with AAC.`);

@@ -1,6 +1,7 @@
 // Going live from the browser: camera, screen or a file, as FLV over a WebSocket.
 
 import { at, bytesText, create, durationText, notice, rateText, setText } from "./lib/dom.js";
+import { header } from "./lib/frame.js";
 import { KEY, KEY_HELP, follow } from "./lib/server.js";
 import { Capture, encoders, open as openCapture } from "./push/capture.js";
 import { FileError, FilePush, open as openFile } from "./push/file.js";
@@ -9,6 +10,7 @@ import { PushLink } from "./push/link.js";
 const READOUT_MS = 500;
 const AUDIO_BITRATE = 128_000;
 
+header();
 const form = at("controls");
 const video = at("video");
 const query = new URLSearchParams(location.search);

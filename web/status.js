@@ -1,16 +1,16 @@
-// An operator's view: what runs, how much goes through it, what was recorded. It reads, and changes nothing.
+// What runs, how much goes through it, what was recorded. It reads, and changes nothing. On the admin listener there
+// is more, which that alone has.
 
-import { at, bytesText, create, durationText, rateText, setText } from "./lib/dom.js";
+import { at, bytesText, durationText, rateText, setText } from "./lib/dom.js";
+import { header, leadTo } from "./lib/frame.js";
 import { follow, pathOf, takeText } from "./lib/server.js";
-
-/** Points of a line: at one every two seconds, five minutes. */
-const POINTS = 150;
-const WIDTH = 150;
-const HEIGHT = 28;
-const SVG = "http://www.w3.org/2000/svg";
+import { POINTS, fill } from "./lib/table.js";
 
 const history = new Map(); // id -> values
 let last = null; // { at, roles } of the last answer
+let operator = null; // what the admin listener has more
+let base = ""; // where the other pages are; null: nowhere
+let settled = false; // it is known what there is here
 
 /** Remembers a value; gives all that are remembered of that line. */
 function remember(id, value) {
@@ -19,52 +19,6 @@ function remember(id, value) {
   if (values.length > POINTS) values.shift();
   history.set(id, values);
   return values;
-}
-
-/** Fills a table: `rows` as `{ id, cells }`, a cell being a text, an element, or `{ line }`. Rows keep their place. */
-function fill(body, rows) {
-  const known = new Map([...body.rows].map((row) => [row.dataset.id, row]));
-  rows.forEach(({ id, cells }, index) => {
-    const row = known.get(id) ?? create("tr");
-    known.delete(id);
-    row.dataset.id = id;
-    cells.forEach((content, column) => fillCell(row.cells[column] ?? row.appendChild(create("td")), content));
-    if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
-  });
-  for (const gone of known.values()) gone.remove();
-}
-
-function fillCell(cell, content) {
-  if (content?.line) draw(cell, content.line);
-  else if (content?.href) link(cell, content);
-  else setText(cell, String(content));
-}
-
-function link(cell, { href, text }) {
-  if (!cell.querySelector("a")) cell.replaceChildren(create("a"));
-  const anchor = cell.firstChild;
-  if (anchor.getAttribute("href") !== href) anchor.href = href;
-  setText(anchor, text);
-}
-
-/** A line of the values, from nothing to their greatest. */
-function draw(cell, values) {
-  let svg = cell.querySelector("svg");
-  if (!svg) {
-    svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-    svg.setAttribute("role", "img");
-    svg.classList.add("spark");
-    svg.append(document.createElementNS(SVG, "polyline"));
-    cell.append(svg);
-  }
-  const top = Math.max(...values, 1);
-  const point = (value, index) => {
-    const x = WIDTH - ((values.length - 1 - index) * WIDTH) / (POINTS - 1);
-    return `${x.toFixed(1)},${(HEIGHT - 1 - (value / top) * (HEIGHT - 2)).toFixed(1)}`;
-  };
-  svg.firstChild.setAttribute("points", values.map(point).join(" "));
-  svg.setAttribute("aria-label", `at most ${rateText(top)}`);
 }
 
 function showRoles(roles) {
@@ -87,10 +41,12 @@ function showStreams(streams) {
   fill(at("streams"), streams.map((stream) => {
     const size = stream.width ? `${stream.width}×${stream.height}` : "–";
     const line = remember(`stream ${stream.key}`, stream.bitrate);
-    const watch = { href: `index.html?stream=${encodeURIComponent(stream.key)}`, text: stream.key };
+    const page = `${base}index.html?stream=${encodeURIComponent(stream.key)}`;
+    const watch = base === null ? stream.key : { href: page, text: stream.key };
+    const more = operator ? [operator.publisherCell(stream)] : [];
     return { id: stream.key, cells: [watch, stream.live ? "live" : "waits for its publisher", stream.viewers, size,
       [stream.video, stream.audio].filter(Boolean).join(" + ") || "–", rateText(stream.bitrate), { line },
-      durationText(stream.uptime_ms)] };
+      durationText(stream.uptime_ms), ...more] };
   }));
   at("no-streams").hidden = streams.length > 0;
 }
@@ -109,18 +65,36 @@ function showRecordings(recordings) {
   at("no-recordings").hidden = recordings.length > 0;
 }
 
-function found(server, library) {
+function found(server) {
   const { role, version, roles = [], streams = [], upstreams = [] } = server;
   at("server").classList.remove("bad");
   setText(at("server"), `${role ?? "server"} ${version ?? ""}`);
+  if (!settled) settle(server);
   showRoles(roles);
   showStreams(streams);
   at("upstreams-box").hidden = upstreams.length === 0;
   fill(at("upstreams"), upstreams.map(({ url, up }) => ({ id: url, cells: [url, up ? "answers" : "does not answer"] })));
-  showRecordings(library.recordings ?? []);
 }
 
-follow(["/api/v1/streams", "/api/v1/recordings"], found, (why) => {
+/** The admin listener has viewers and no other pages; everybody else's has recordings. */
+async function settle({ operator: access, ports }) {
+  settled = true;
+  if (!access) {
+    at("recordings-box").hidden = false;
+    follow(["/api/v1/recordings"], (library) => showRecordings(library.recordings ?? []), lost);
+    return;
+  }
+  base = ports?.web ? `${location.protocol}//${location.hostname}:${ports.web}/` : null;
+  leadTo(base);
+  const viewers = await import("./operator/viewers.js");
+  viewers.start(access);
+  operator = viewers;
+}
+
+function lost(why) {
   at("server").classList.add("bad");
   setText(at("server"), why);
-});
+}
+
+header("status.html");
+follow(["/api/v1/streams"], found, lost);

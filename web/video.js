@@ -1,8 +1,16 @@
 // The FLV recording as a file, by mpegts.js: it seeks by the keyframe index that the recorder writes at the end.
 
 import { at, notice, play, setText } from "./lib/dom.js";
+import { DOWNLOAD, playerFrame } from "./lib/frame.js";
 import { explainMissing, run, sizeText } from "./lib/replay.js";
 
+playerFrame({
+  noun: "Recording",
+  title: "FLV recordings",
+  nothing: "No FLV recording yet. It is written while a stream is published, if the server records FLV.",
+  hint: '<p id="hint" class="hint" hidden></p>',
+  download: DOWNLOAD,
+});
 const video = at("video");
 let player = null;
 

@@ -157,6 +157,16 @@ fn errors_name_the_variable_or_the_flag() {
 }
 
 #[test]
+fn a_token_that_is_refused_is_not_repeated() {
+    for value in ["too-short", "1234567890123456789"] {
+        let sources = environment(Sources::default(), &[("URINGCAST_ADMIN_TOKEN", value)]);
+        let error = sources.load(Role::Origin).unwrap_err().to_string();
+        assert!(error.starts_with("environment variable URINGCAST_ADMIN_TOKEN: admin_token: "), "{error}");
+        assert!(!error.contains(value), "{error}");
+    }
+}
+
+#[test]
 fn the_file_may_be_named_by_the_environment() {
     let sources = environment(Sources::default(), &[(ENV_FILE, "/a.toml")]);
     assert_eq!((sources.file, sources.environment.len()), (Some("/a.toml".into()), 0));

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{AccessFormat, Hook, LogFormat, Record, Remote, SendPath, Upstream};
+pub use units::{AccessFormat, Hook, LogFormat, Record, Remote, Secret, SendPath, Upstream};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -82,6 +82,9 @@ pub struct Config {
     /// Whether `admin` was written by the user. If not, a role that finds the address taken goes without.
     #[serde(skip)]
     pub admin_explicit: bool,
+    /// What operators show to see viewers and to end them; empty: whoever reaches the admin listener may, if that
+    /// is on a loopback address.
+    pub admin_token: Secret,
     /// A filter as tracing's `EnvFilter` reads it.
     pub log: String,
     /// How log lines look.
@@ -341,6 +344,7 @@ impl Default for Config {
             loops: 0,
             admin: Some((LOOPBACK, 9935).into()),
             admin_explicit: false,
+            admin_token: Secret::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             drain: SECOND * 10,

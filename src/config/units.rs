@@ -69,6 +69,9 @@ pub enum UnitError {
         /// What was written.
         text: String,
     },
+    /// Not fit to be a secret; it is not repeated.
+    #[error("what is written is no token: write at least 16 letters, digits and signs, not digits alone")]
+    Secret,
     /// Not a log format.
     #[error("{text:?} is not a log format: write \"text\" or \"json\"")]
     LogFormat {
@@ -438,6 +441,55 @@ impl fmt::Display for AccessFormat {
     }
 }
 
+/// A token that whoever shows it is believed for; empty: there is none. Never in logs, nor in errors.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// The shortest one, in bytes.
+const SECRET_MIN: usize = 16;
+
+impl Secret {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `shown` is it. How long that takes says nothing of where they differ.
+    pub fn is(&self, shown: &str) -> bool {
+        let differ = self.0.bytes().zip(shown.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
+        !self.is_empty() && self.0.len() == shown.len() && std::hint::black_box(differ) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { "…" })
+    }
+}
+
+impl FromStr for Secret {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        // Digits alone were a number on their way here, and what was in front of them is lost.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let good = text.len() >= SECRET_MIN && text.bytes().all(|byte| byte.is_ascii_graphic()) && !digits;
+        if good || text.is_empty() { Ok(Self(text.to_owned())) } else { Err(UnitError::Secret) }
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written("a token in quotes", str::parse))
+    }
+}
+
 /// Reads text, a bare number or a list of text (joined by commas) and hands it to one of the parsers.
 struct Written<T>(&'static str, fn(&str) -> Result<T, UnitError>);
 
@@ -635,6 +687,22 @@ mod tests {
             ["rtmp://h", "rtmp://h/live", "ws://h/a/b", "rtmp://u:p@h/a/b", "rtmp:///a/b", "http://h:x/a/b"]
         {
             assert!(matches!(text.parse::<Remote>(), Err(UnitError::Remote { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_and_never_told() {
+        let secret: Secret = "correct-horse-battery".parse().unwrap();
+        assert!(secret.is("correct-horse-battery"));
+        for wrong in ["", "correct-horse-batterz", "correct-horse", "correct-horse-battery-"] {
+            assert!(!secret.is(wrong), "{wrong}");
+        }
+        assert!(!Secret::default().is(""), "none is not an empty one");
+        assert_eq!(format!("{secret:?} {:?}", Secret::default()), "… none");
+        for text in ["short", "0123456789012345678", "has a blank in its middle", "fünfzehn-zeichen-und-mehr"]
+        {
+            let error = text.parse::<Secret>().unwrap_err().to_string();
+            assert!(!error.contains(text), "{error}");
         }
     }
 

@@ -1,18 +1,23 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/api/v1/streams`. Loopback by default.
+//! The admin listener: metrics, health, the API and the status page. Loopback by default.
+
+mod guard;
+mod operator;
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_uring::net::{TcpListener, TcpStream};
 use tracing::warn;
 
 use super::Control;
-use crate::protocol::http::error_page;
+use crate::protocol::http::BodyLength;
 use crate::protocol::http::request::{Method, Request, RequestLimits, RequestReader};
 use crate::protocol::http::response::Head;
 use crate::server::shared::{Phase, Shared};
-use crate::server::streams_json;
+use crate::server::{operator_page, streams_json};
+use guard::{Denied, Guard};
 
 const READ: usize = 8 << 10;
 const HEAD_MAX: usize = 16 << 10;
@@ -23,20 +28,27 @@ const IDLE: Duration = Duration::from_secs(30);
 /// A loop that has not swept for so long hangs.
 const HANGING: u64 = 10_000;
 
-const METHODS: &str = "GET, HEAD";
+/// What the status page may do here: only its own, and in nobody's frame, where clicks could be led to it.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
+     form-action 'self'; frame-ancestors 'none'";
 
 /// Accepts and answers, for ever.
 pub(super) async fn serve(listener: std::net::TcpListener, control: Rc<Control>) {
+    let token = control.server.shared.config.admin_token.clone();
+    let guard = match listener.local_addr() {
+        Ok(address) => Rc::new(Guard::new(token, address.ip())),
+        Err(error) => return warn!(%error, "no admin listener"),
+    };
     let listener = TcpListener::from_std(listener);
     let busy = Rc::new(());
     loop {
         match listener.accept().await {
             Ok((stream, _)) if Rc::strong_count(&busy) <= CONNECTIONS_MAX => {
-                let (control, busy) = (Rc::clone(&control), Rc::clone(&busy));
+                let (control, guard, busy) = (Rc::clone(&control), Rc::clone(&guard), Rc::clone(&busy));
                 tokio_uring::spawn(async move {
                     let _busy = busy;
                     // A read under way cannot be taken back: shutting the socket down ends it.
-                    talk(&stream, &control).await;
+                    talk(&stream, &control, &guard).await;
                     let _ = stream.shutdown(std::net::Shutdown::Both);
                 });
             }
@@ -50,7 +62,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, control: Rc<Control>)
 }
 
 /// Answers the requests of one connection.
-async fn talk(stream: &TcpStream, control: &Control) {
+async fn talk(stream: &TcpStream, control: &Control, guard: &Guard) {
     let mut reader = RequestReader::new(RequestLimits::new(HEAD_MAX));
     let mut buffer = vec![0; READ];
     loop {
@@ -61,7 +73,11 @@ async fn talk(stream: &TcpStream, control: &Control) {
         loop {
             let (page, stays) = match reader.push(std::mem::take(&mut bytes)) {
                 Ok(None) => break,
-                Ok(Some(request)) => (answer(&request, control), request.keep_alive()),
+                Ok(Some(request)) => {
+                    let bodiless = matches!(request.body_length(), BodyLength::None | BodyLength::Length(0));
+                    let stays = request.keep_alive() && bodiless;
+                    (answer(&request, control, guard).await.encode(&request, stays), stays)
+                }
                 Err(error) => (error.page(), false),
             };
             if stream.write_all(page).await.0.is_err() || !stays {
@@ -83,47 +99,122 @@ async fn read(stream: &TcpStream, buffer: Vec<u8>) -> (std::io::Result<usize>, V
     }
 }
 
-fn answer(request: &Request, control: &Control) -> Vec<u8> {
-    if let Err(error) = request.allow(&[Method::Get, Method::Head], METHODS) {
-        return error.page();
-    }
+/// What is asked for.
+enum Resource<'a> {
+    /// What everybody may read.
+    Open(Reply),
+    /// The list of viewers.
+    Viewers,
+    Viewer(&'a str),
+    Stream(&'a str),
+}
+
+async fn answer(request: &Request, control: &Control, guard: &Guard) -> Reply {
     let shared = &control.server.shared;
-    match request.path.as_str() {
+    let resource = find(request, control, guard);
+    let (methods, allowed): (&[Method], _) = match resource {
+        Resource::Open(_) | Resource::Viewers => (&[Method::Get, Method::Head], "GET, HEAD"),
+        Resource::Viewer(_) | Resource::Stream(_) => (&[Method::Delete], "DELETE"),
+    };
+    if !methods.contains(&request.method) {
+        return operator::said(405, &format!("Allowed here: {allowed}.")).field("Allow", allowed);
+    }
+    let is_open = matches!(resource, Resource::Open(_));
+    if let Err(denied) = guard.check(request)
+        && !is_open
+    {
+        let reply = operator::said(denied.status(), &denied.to_string());
+        return if denied == Denied::Token { reply.field("WWW-Authenticate", "Bearer") } else { reply };
+    }
+    match resource {
+        Resource::Open(reply) => reply,
+        Resource::Viewers => operator::list(shared, request).await,
+        Resource::Viewer(id) => operator::kick(shared, id).await,
+        Resource::Stream(name) => operator::kick_publisher(shared, name).await,
+    }
+}
+
+fn find<'a>(request: &'a Request, control: &Control, guard: &Guard) -> Resource<'a> {
+    let shared = &control.server.shared;
+    if let Some(id) = request.path.strip_prefix("/api/v1/viewers/") {
+        return Resource::Viewer(id);
+    }
+    if let Some(name) = request.path.strip_prefix("/api/v1/streams/") {
+        return Resource::Stream(name);
+    }
+    Resource::Open(match request.path.as_str() {
         "/metrics" => {
-            let page = control.metrics.render(shared);
-            reply(request, 200, "text/plain; version=0.0.4; charset=utf-8", &page)
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            Reply::new(200, kind, control.metrics.render(shared)).for_all()
         }
         "/livez" => match hanging_loop(shared) {
-            None => reply(request, 200, TEXT, "ok\n"),
-            Some(index) => reply(request, 503, TEXT, &format!("loop {index} hangs\n")),
+            None => Reply::new(200, TEXT, "ok\n").for_all(),
+            Some(index) => Reply::new(503, TEXT, format!("loop {index} hangs\n")).for_all(),
         },
         "/readyz" => match shared.phase() {
-            Phase::Ready => reply(request, 200, TEXT, "ready\n"),
-            Phase::Starting => reply(request, 503, TEXT, "starting\n"),
-            Phase::Draining => reply(request, 503, TEXT, "draining\n"),
+            Phase::Ready => Reply::new(200, TEXT, "ready\n").for_all(),
+            Phase::Starting => Reply::new(503, TEXT, "starting\n").for_all(),
+            Phase::Draining => Reply::new(503, TEXT, "draining\n").for_all(),
         },
-        "/api/v1/streams" => reply(request, 200, "application/json", &streams_json(shared)),
-        _ => {
-            let message = "There are /metrics, /livez, /readyz and /api/v1/streams.";
-            error_page(404, message, request.method == Method::Head, request.keep_alive())
+        "/api/v1/streams" => {
+            let json = streams_json(shared, Some(guard.access.name()));
+            Reply::new(200, "application/json", json).for_all()
         }
-    }
+        "/api/v1/viewers" => return Resource::Viewers,
+        path => match operator_page(path) {
+            Some((kind, body)) => Reply::new(200, kind, body).field("Content-Security-Policy", POLICY),
+            None => operator::said(
+                404,
+                "There are /status.html, /metrics, /livez, /readyz, /api/v1/streams and /api/v1/viewers.",
+            ),
+        },
+    })
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-fn reply(request: &Request, status: u16, kind: &str, body: &str) -> Vec<u8> {
-    let mut page = Head::new(status)
-        .header("Content-Type", kind)
-        .header("Content-Length", body.len())
-        .header("Cache-Control", "no-store")
-        .cors()
-        .connection(request.keep_alive())
-        .encode();
-    if request.method != Method::Head {
-        page.extend_from_slice(body.as_bytes());
+/// An answer before it is written.
+struct Reply {
+    status: u16,
+    kind: &'static str,
+    body: Bytes,
+    field: Option<(&'static str, &'static str)>,
+    /// Pages of any site may read it.
+    for_all: bool,
+}
+
+impl Reply {
+    fn new(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, kind, body: body.into(), field: None, for_all: false }
     }
-    page
+
+    fn field(self, name: &'static str, value: &'static str) -> Self {
+        Self { field: Some((name, value)), ..self }
+    }
+
+    fn for_all(self) -> Self {
+        Self { for_all: true, ..self }
+    }
+
+    fn encode(self, request: &Request, stays: bool) -> Vec<u8> {
+        let mut head = Head::new(self.status)
+            .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff");
+        if self.status != 204 {
+            head = head.header("Content-Type", self.kind).header("Content-Length", self.body.len());
+        }
+        if let Some((name, value)) = self.field {
+            head = head.header(name, value);
+        }
+        if self.for_all {
+            head = head.cors();
+        }
+        let mut page = head.connection(stays).encode();
+        if request.method != Method::Head {
+            page.extend_from_slice(&self.body);
+        }
+        page
+    }
 }
 
 /// A loop that has not swept for long, if there is one.

@@ -17,6 +17,9 @@ struct Listing {
     /// What each role of the process has done since its start.
     roles: Vec<Sums>,
     upstreams: Vec<UpstreamEntry>,
+    /// What operators have to show, where there is something for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<&'static str>,
 }
 
 /// Counters of a role, summed over its loops.
@@ -43,6 +46,7 @@ struct Ports {
     rtmp: Option<u16>,
     flv: Option<u16>,
     gateway: Option<u16>,
+    web: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -59,8 +63,9 @@ struct Entry {
     uptime_ms: u64,
 }
 
-/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls.
-pub fn streams_json(shared: &Shared) -> String {
+/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls. `operator`: what operators
+/// have to show on this listener.
+pub fn streams_json(shared: &Shared, operator: Option<&'static str>) -> String {
     let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
     let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
     let now = shared.now();
@@ -74,10 +79,12 @@ pub fn streams_json(shared: &Shared) -> String {
             rtmp: port(shared.addresses.rtmp),
             flv: port(shared.addresses.flv),
             gateway: port(shared.addresses.gateway),
+            web: port(shared.addresses.web.or(shared.addresses.files)),
         },
         streams: streams.iter().map(entry).collect(),
         roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
         upstreams: shared.roles.iter().flat_map(upstreams).collect(),
+        operator,
     };
     serde_json::to_string(&listing).expect("plain data")
 }

@@ -28,7 +28,8 @@ impl Counter {
 }
 
 /// Why peers are turned away or let go, for metrics.
-pub const FAREWELLS: [&str; 6] = ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began"];
+pub const FAREWELLS: [&str; 7] =
+    ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began", "kicked"];
 
 /// What one loop counts for one role.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use super::view::{Policy, View, pump, took};
 use super::viewer::{Farewell, Framing, NO_SPAN, State, Viewer, Wish};
 use super::walk::Walk;
 use crate::live::cursor::{Cursor, StartAt};
+use crate::live::key::StreamKey;
 use crate::live::stream::{Choice, Stream};
 use crate::uring::{Engine, FrameHead, Millis, SendError, Sock};
 
@@ -74,7 +75,7 @@ impl Fanout {
             member: u32::try_from(view.members.len()).expect("fewer than 2^32 viewers"),
             state: State::Idle,
             framing: wish.framing,
-            last_words: false,
+            last_words: None,
             head_only: wish.head_only,
             started: false,
             passed_over: false,
@@ -248,7 +249,7 @@ impl Fanout {
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
-        if viewer.last_words {
+        if viewer.last_words.is_some() {
             return;
         }
         if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
@@ -258,12 +259,39 @@ impl Fanout {
             return; // it asks and does not read the answers
         }
         viewer.say(bytes);
-        viewer.last_words = last;
+        viewer.last_words = last.then_some(Farewell::Refused);
         if viewer.state == State::Idle
             && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
         {
             dismiss(&mut self.leaving, id, viewer, farewell);
         }
+    }
+
+    /// Lets a viewer go behind the tag, or the message, that it is in.
+    pub(super) fn kick<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
+        let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
+        viewer.last_words = Some(Farewell::Kicked);
+        if viewer.state == State::Idle
+            && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
+        {
+            dismiss(&mut self.leaving, id, viewer, farewell);
+        }
+    }
+
+    /// Whether a viewer is to go because an operator wants it.
+    pub(super) fn is_kicked(&self, id: ViewerId) -> bool {
+        self.viewer(id).is_some_and(|viewer| viewer.last_words == Some(Farewell::Kicked))
+    }
+
+    /// The views of the stream of that name, or all.
+    pub(super) fn views(&self, key: Option<&StreamKey>) -> impl Iterator<Item = &View> {
+        self.views.iter().flatten().filter(move |view| key.is_none_or(|key| view.stream.key == *key))
+    }
+
+    /// The viewers of a view.
+    pub(super) fn members(&self, view: &View) -> impl Iterator<Item = &Viewer> {
+        view.members.iter().filter_map(|id| self.viewer(*id))
     }
 
     /// Finds the viewers whose sockets have been full for too long.
@@ -293,6 +321,11 @@ impl Fanout {
     /// Whether a viewer has had nothing yet and has nothing under way, not even a goodbye.
     pub(super) fn is_waiting(&self, id: ViewerId) -> bool {
         self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
+    }
+
+    /// Whether a viewer has had no byte of its stream.
+    pub(super) fn is_fresh(&self, id: ViewerId) -> bool {
+        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh())
     }
 
     /// What a viewer watches.

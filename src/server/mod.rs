@@ -12,6 +12,7 @@
 //! | `play` | from a request to a viewer, and back when there is no stream |
 //! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
 //! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
+//! | `roster` | who watches, and who is to go, for operators |
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |
@@ -33,6 +34,7 @@ mod publish;
 mod pull;
 mod relay;
 mod request;
+pub mod roster;
 mod rtmp;
 pub mod shared;
 #[cfg(test)]
@@ -44,4 +46,5 @@ mod walk;
 mod worker;
 
 pub use api::streams_json;
+pub use pages::find_operator as operator_page;
 pub use viewer::Protocol;

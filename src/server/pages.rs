@@ -19,12 +19,29 @@ pub(super) const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-uns
 #[exclude = "*.sh"]
 struct Web;
 
+/// What is not for everybody: the part of the status page that operators see.
+const OPERATOR: &str = "operator/";
+
 /// The file at `path`: its type and its bytes.
 pub(super) fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
-    let name = match path.strip_prefix('/')? {
-        "" => "index.html",
-        name => name,
-    };
+    match path.strip_prefix('/')? {
+        "" => get("index.html"),
+        name if name.starts_with(OPERATOR) => None,
+        name => get(name),
+    }
+}
+
+/// The file at `path` of the admin listener, which has the status page, and with it what operators see.
+pub fn find_operator(path: &str) -> Option<(&'static str, &'static [u8])> {
+    match path.strip_prefix('/')? {
+        "" => get("status.html"),
+        name @ ("status.html" | "status.js" | "style.css") => get(name),
+        name if name.starts_with("lib/") || name.starts_with(OPERATOR) => get(name),
+        _ => None,
+    }
+}
+
+fn get(name: &str) -> Option<(&'static str, &'static [u8])> {
     let Cow::Borrowed(bytes) = Web::get(name)?.data else { unreachable!("embedded in every profile") };
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     Some((FileType::of(extension).media_type, bytes))
@@ -53,5 +70,18 @@ mod tests {
         for path in ["/demo/clip.flv", "/demo/make.sh", "/vendor/refresh.sh", "/vendor/README.md"] {
             assert_eq!(find(path), None, "{path} is no page");
         }
+    }
+
+    #[test]
+    fn operators_have_the_status_page_and_others_nothing_of_it_that_ends_anybody() {
+        for path in ["/", "/status.html", "/status.js", "/style.css", "/lib/dom.js", "/operator/viewers.js"] {
+            assert!(find_operator(path).is_some(), "{path}");
+        }
+        for path in
+            ["/index.html", "/push.html", "/vendor/hls.js", "/demo/clip.flv", "/operator/", "/lib/../x"]
+        {
+            assert_eq!(find_operator(path), None, "{path}");
+        }
+        assert_eq!(find("/operator/viewers.js"), None);
     }
 }

@@ -23,6 +23,10 @@ const NOISE_MAX: usize = 64 << 10;
 /// A WebSocket viewer has nothing to say but control frames and short texts.
 const WS_MESSAGE_MAX: u64 = 64 << 10;
 
+/// What viewers are told at the end, where their protocol has words for it.
+pub(super) const STREAM_ENDED: &str = "The stream has ended.";
+const KICKED: &str = "An operator has ended this.";
+
 /// A request for a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Play {
@@ -193,13 +197,20 @@ impl<E: Engine> Worker<E> {
                 self.viewer_left(role, id);
                 self.rtmp_let_go(conn, &stream, choice)
             }
-            Farewell::StreamEnded | Farewell::Refused => {
-                let bytes = match &mut conn.rtmp {
-                    Some(peer) => peer.goodbye(),
-                    None if farewell == Farewell::StreamEnded => {
+            Farewell::StreamEnded | Farewell::Refused | Farewell::Kicked => {
+                let bytes = match (&mut conn.rtmp, farewell) {
+                    (Some(peer), Farewell::Kicked) => peer.goodbye(KICKED),
+                    (Some(peer), _) => peer.goodbye(STREAM_ENDED),
+                    (None, Farewell::StreamEnded) => {
                         play.framing().goodbye(ws::code::NORMAL, "the stream has ended")
                     }
-                    None => Bytes::new(),
+                    (None, Farewell::Kicked) if self.fanout.is_fresh(id) && matches!(play.via, Via::Http) => {
+                        error_page(403, KICKED, play.head_only, false).into()
+                    }
+                    (None, Farewell::Kicked) => {
+                        play.framing().goodbye(ws::code::POLICY, &farewell.to_string())
+                    }
+                    (None, _) => Bytes::new(),
                 };
                 self.viewer_left(role, id);
                 conn.kind = Kind::Waiting(Box::new(play));
@@ -220,6 +231,11 @@ impl<E: Engine> Worker<E> {
     pub(super) fn viewer_deadline(&mut self, conn: &mut Conn) -> Fate {
         let Kind::Viewer(id, watching) = &conn.kind else { unreachable!("asked by kind") };
         let (id, play) = (*id, watching.play.clone());
+        if self.fanout.is_kicked(id) {
+            // It does not even take the rest of its tag.
+            self.counters[conn.role].farewell(Farewell::Kicked);
+            return Fate::Close(Farewell::Kicked.to_string());
+        }
         if !self.fanout.is_waiting(id) {
             return Fate::Keep;
         }

@@ -170,17 +170,26 @@ impl<E: Engine> Worker<E> {
 
     /// Another publisher takes a stream over: who writes it here is told so.
     pub(super) fn on_give_up(&mut self, stream: u64) {
+        self.take_from_publisher(stream, 409, "another publisher has taken the stream over");
+    }
+
+    /// An operator wants a stream's publisher gone; whether it is one of this loop.
+    pub(super) fn on_kick_publisher(&mut self, stream: u64) -> bool {
+        self.take_from_publisher(stream, 403, "an operator has ended it")
+    }
+
+    fn take_from_publisher(&mut self, stream: u64, status: u16, reason: &str) -> bool {
         let owns = |conn: &&Conn| match &conn.kind {
             Kind::Publisher(publisher) => publisher.writer.as_ref().is_some_and(|w| w.stream().id == stream),
             _ => false,
         };
-        let Some(sock) = self.conns.iter().flatten().find(owns).map(|conn| conn.sock) else { return };
+        let Some(sock) = self.conns.iter().flatten().find(owns).map(|conn| conn.sock) else { return false };
         self.with(sock, |worker, conn| {
-            const REASON: &str = "another publisher has taken the stream over";
-            worker.end_publish(conn.role, publisher_of(conn), REASON);
-            let goodbye = goodbye(conn, REASON);
+            worker.end_publish(conn.role, publisher_of(conn), reason);
+            let goodbye = goodbye(conn, status, reason);
             worker.say_last(conn, goodbye)
         });
+        true
     }
 
     /// Takes the stream away from its publisher; whoever watches stays for the role's gap.
@@ -205,7 +214,8 @@ impl<E: Engine> Worker<E> {
         let (role, sock, publisher) = (conn.role, conn.sock, publisher_of(conn));
         if publisher.writer.is_none() {
             const REASON: &str = "it did not publish in time";
-            let goodbye = goodbye(conn, REASON);
+            let status = if publisher_of(conn).wish.is_some() { 409 } else { 408 };
+            let goodbye = goodbye(conn, status, REASON);
             self.refused(role, sock, "", REASON);
             self.counters[role].bad_peers.add(1);
             return self.say_last(conn, goodbye);
@@ -221,7 +231,7 @@ impl<E: Engine> Worker<E> {
 }
 
 /// The last words to a publisher whose time is over, through no fault of its bytes.
-fn goodbye(conn: &mut Conn, reason: &str) -> bytes::Bytes {
+fn goodbye(conn: &mut Conn, status: u16, reason: &str) -> bytes::Bytes {
     if let Some(peer) = &mut conn.rtmp {
         peer.session.end_publish(reason);
         return peer.session.take_output().unwrap_or_default();
@@ -229,6 +239,6 @@ fn goodbye(conn: &mut Conn, reason: &str) -> bytes::Bytes {
     let publisher = publisher_of(conn);
     match &publisher.ingest {
         Ingest::Flv(push) if push.is_websocket() => flv::close(crate::protocol::ws::code::POLICY, reason),
-        _ => flv::page(if publisher.wish.is_some() { 409 } else { 408 }, reason),
+        _ => flv::page(status, reason),
     }
 }

@@ -95,7 +95,7 @@ impl<E: Engine> Worker<E> {
 
     fn page(&self, request: &Request) -> Bytes {
         let (kind, body) = if request.path == "/api/v1/streams" {
-            ("application/json", Bytes::from(api::streams_json(&self.shared)))
+            ("application/json", Bytes::from(api::streams_json(&self.shared, None)))
         } else if let Some((kind, body)) = pages::find(&request.path) {
             (kind, Bytes::from_static(body))
         } else {

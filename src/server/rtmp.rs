@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::conn::{Conn, Fate, Kind};
-use super::play::{Play, Via};
+use super::play::{Play, STREAM_ENDED, Via};
 use super::publish::Publisher;
 use super::shared::Phase;
 use super::worker::Worker;
@@ -80,16 +80,16 @@ impl RtmpPeer {
         self.play.as_ref().is_some_and(|play| play.after.is_some())
     }
 
-    /// What a viewer is told when its stream is over.
-    pub(super) fn goodbye(&mut self) -> Bytes {
-        self.session.end_play("The stream has ended.");
+    /// What a viewer is told when it is over, and why.
+    pub(super) fn goodbye(&mut self, why: &str) -> Bytes {
+        self.session.end_play(why);
         self.session.take_output().unwrap_or_default()
     }
 
     /// What a viewer is told whose stream is not there, or not any more.
     pub(super) fn refusal(&mut self, text: &str) -> Bytes {
         if self.has_watched() {
-            return self.goodbye();
+            return self.goodbye(STREAM_ENDED);
         }
         self.session.refuse_play(Refusal::NotFound, text);
         self.session.take_output().unwrap_or_default()
@@ -237,7 +237,7 @@ impl<E: Engine> Worker<E> {
         self.rtmp_rest(conn);
         let peer = rtmp_of(conn);
         if peer.play.is_some() && !peer.fresh && stream.has_ended() {
-            let goodbye = peer.goodbye();
+            let goodbye = peer.goodbye(STREAM_ENDED);
             return self.say_last(conn, goodbye);
         }
         // It goes on behind what it may have seen: its time must not step back.
@@ -271,7 +271,7 @@ impl<E: Engine> Worker<E> {
                     pauses_on = true;
                     return Fate::Keep;
                 }
-                let goodbye = peer.goodbye();
+                let goodbye = peer.goodbye(STREAM_ENDED);
                 worker.say_last(conn, goodbye)
             });
             if pauses_on {

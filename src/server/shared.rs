@@ -1,16 +1,19 @@
 //! What all loops of a process share: roles, their directories, and the way to each other.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use super::counters::RoleCounters;
 use super::files::Site;
 use super::files::proxy::Fetched;
 use super::files::writer::LogQueue;
+use super::roster;
 use super::view::Policy;
 use crate::config::{self, Config, Role, Upstream};
 use crate::live::cursor::LagLimits;
@@ -20,8 +23,8 @@ use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
 use crate::protocol::http::RelPath;
-use crate::uring::Millis;
 use crate::uring::mailbox::Postbox;
+use crate::uring::{Millis, Sock};
 
 /// What loops tell each other.
 #[derive(Debug)]
@@ -60,6 +63,12 @@ pub enum Message {
         /// The stream.
         stream: Arc<Stream>,
     },
+    /// An operator asks who watches.
+    Viewers(roster::Query, oneshot::Sender<roster::Roll>),
+    /// An operator wants a viewer gone.
+    Kick(Sock, oneshot::Sender<roster::Kick>),
+    /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
+    KickPublisher(u64, oneshot::Sender<bool>),
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
     /// End now.
@@ -168,6 +177,8 @@ pub struct Shared {
     pub pulls: Vec<ArcSwap<Vec<SocketAddr>>>,
     /// When the process started; all clocks count from here.
     pub started: Instant,
+    /// Tells this run of the program from others, in names that are given out.
+    pub(super) run: u32,
     /// Per loop, when it swept last: a loop that stops beating hangs.
     pub beats: Vec<AtomicU64>,
     /// Per loop, the milliseconds that no window is shorter than at present.
@@ -203,6 +214,7 @@ impl Shared {
             posts,
             addresses,
             started,
+            run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }

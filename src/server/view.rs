@@ -86,6 +86,12 @@ impl View {
         self.index.starts.is_empty()
     }
 
+    /// Bytes between a viewer and the newest tag; `None` for one that has not begun.
+    pub(super) fn behind(&self, viewer: &Viewer) -> Option<u64> {
+        let log = self.log.as_ref().filter(|_| !viewer.cursor.is_fresh())?;
+        Some(log.head().saturating_sub(viewer.cursor.at()))
+    }
+
     /// Gives back what it holds; nobody stands in it any more.
     pub(super) fn end<E: Engine>(self, engine: &mut E) {
         for held in self.held {
@@ -222,13 +228,14 @@ pub(super) fn pump<E: Engine>(
     // A step either sends, ends, or is a beginning, which a send or an end follows.
     for _ in 0..4 {
         let started = !viewer.cursor.is_fresh();
-        if !viewer.own.is_empty() && (started || viewer.last_words) && viewer.at_message_boundary() {
+        if !viewer.own.is_empty() && (started || viewer.last_words.is_some()) && viewer.at_message_boundary()
+        {
             viewer.state = State::SendingOwn;
             engine.send(viewer.sock, Payload::Bytes(viewer.own.clone()));
             return Ok(());
         }
-        if viewer.last_words && viewer.at_message_boundary() {
-            return Err(Farewell::Refused);
+        if let Some(farewell) = viewer.last_words.filter(|_| viewer.at_message_boundary()) {
+            return Err(farewell);
         }
         let place = if started { view.stand(engine, viewer) } else { None };
         let held = place.map(|place| &view.held[place].span);
@@ -255,13 +262,14 @@ pub(super) fn pump<E: Engine>(
 
 /// A viewer was put somewhere: at its start or behind a skip.
 fn begin(view: &View, viewer: &mut Viewer, started: bool, beginning: &Beginning, counters: &RoleCounters) {
+    viewer.message_end = viewer.cursor.at();
     let file_header =
         (!started).then_some(FileHeader { audio: beginning.tracks.audio, video: beginning.tracks.video });
     if !started && viewer.framing == Framing::Plain {
         viewer.say(flv_head(&view.stream).into());
     }
     if viewer.head_only {
-        viewer.last_words = true;
+        viewer.last_words = Some(Farewell::Refused);
         return;
     }
     let opening = viewer.opening(file_header, beginning.headers.as_deref(), beginning.time);

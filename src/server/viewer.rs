@@ -136,6 +136,9 @@ pub(super) enum Farewell {
     /// It has had its last words.
     #[error("it has been answered")]
     Refused,
+    /// An operator wants it gone.
+    #[error("an operator has ended it")]
+    Kicked,
 }
 
 impl Farewell {
@@ -148,6 +151,7 @@ impl Farewell {
             Self::Stalled => "stalled",
             Self::Broken(_) => "broken",
             Self::Refused => "refused",
+            Self::Kicked => "kicked",
         }
     }
 }
@@ -176,8 +180,8 @@ pub(super) struct Viewer {
     pub(super) member: u32,
     pub(super) state: State,
     pub(super) framing: Framing,
-    /// Close once the bytes of its own are sent.
-    pub(super) last_words: bool,
+    /// Let it go for this once the bytes of its own are sent.
+    pub(super) last_words: Option<Farewell>,
     /// It wants the response head only.
     pub(super) head_only: bool,
     /// It has had its first picture.
@@ -186,7 +190,7 @@ pub(super) struct Viewer {
     pub(super) passed_over: bool,
     /// Header bytes of the present message that are still to be sent.
     pub(super) frame: FrameHead,
-    /// End of the present message in the log.
+    /// End of the present message in the log, or, where there are no messages, of the tags that it was given.
     pub(super) message_end: u64,
     /// Serial of the segment that it stands in; `u64::MAX`: none yet.
     pub(super) span: u64,
@@ -220,15 +224,14 @@ impl Viewer {
         self.own = if self.own.is_empty() { bytes } else { [&self.own[..], &bytes[..]].concat().into() };
     }
 
-    /// Whether bytes of its own may be put in now: not inside a message.
+    /// Whether bytes of its own may be put in now, or the connection end: not inside a message or a tag.
     pub(super) fn at_message_boundary(&self) -> bool {
-        self.frame.as_slice().is_empty()
-            && (self.framing == Framing::Plain || self.cursor.at() >= self.message_end)
+        self.frame.as_slice().is_empty() && self.cursor.at() >= self.message_end
     }
 
     /// Whether it has all that it was given and waits for the next walk.
     pub(super) fn is_served(&self) -> bool {
-        self.own.is_empty() && !self.last_words && !self.passed_over && self.cursor.is_at_goal()
+        self.own.is_empty() && self.last_words.is_none() && !self.passed_over && self.cursor.is_at_goal()
     }
 
     /// The peer's socket took `bytes` of its own bytes.
@@ -254,8 +257,7 @@ impl Viewer {
     pub(super) fn frame_run(&mut self, to: u64, most: u64) -> u64 {
         let cut = to.min(self.cursor.at() + most);
         match self.framing {
-            Framing::Plain => return cut,
-            Framing::Rtmp => {
+            Framing::Plain | Framing::Rtmp => {
                 self.message_end = to;
                 return cut;
             }

@@ -63,7 +63,7 @@ const SWEEP: Millis = 100;
 /// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
 const STALL_SWEEP: Millis = 1_000;
 /// How long a peer may take to read our last words and hang up.
-const LEAVE: Millis = 2_000;
+pub(super) const LEAVE: Millis = 2_000;
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 
@@ -229,6 +229,15 @@ impl<E: Engine> Worker<E> {
             Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
             Message::GiveUp(stream) => self.on_give_up(stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
+            Message::Viewers(query, reply) => {
+                let _ = reply.send(self.roll(&query));
+            }
+            Message::Kick(sock, reply) => {
+                let _ = reply.send(self.on_kick(sock));
+            }
+            Message::KickPublisher(stream, reply) => {
+                let _ = reply.send(self.on_kick_publisher(stream));
+            }
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
@@ -446,7 +455,7 @@ impl<E: Engine> Worker<E> {
         });
     }
 
-    fn conn(&self, sock: Sock) -> Option<&Conn> {
+    pub(super) fn conn(&self, sock: Sock) -> Option<&Conn> {
         self.conns.get(sock.index as usize)?.as_ref().filter(|conn| conn.sock == sock)
     }
 

@@ -16,6 +16,7 @@ mod files_life;
 mod files_proxy;
 mod harness;
 mod misuse;
+mod operator;
 mod push;
 mod recording;
 mod relay;

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -35,14 +36,30 @@ const SHORT = {
   URINGCAST_LOOPS: "1",
 };
 
-/** A server in a process of its own, with all kinds of recordings and short segments. */
+const ANY = "127.0.0.1:0";
+
+/** A server in a process of its own. */
 export class Server {
-  static async start(args = []) {
+  /** An origin, with all kinds of recordings and short segments; `more`: of its environment. */
+  static start(args = [], more = {}) {
     const data = scratch();
-    const any = "127.0.0.1:0";
-    const all = ["origin", "--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--data", data,
+    const all = ["origin", "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--data", data,
       "--record", "flv,hls,fmp4", ...args];
-    const env = { ...process.env, ...SHORT };
+    return Server.run(all, more, data);
+  }
+
+  /** A file gateway that has nothing of its own. */
+  static fileGateway(origin) {
+    const data = scratch();
+    const [root, cache] = ["root", "cache"].map((name) => join(data, name));
+    mkdirSync(root);
+    const all = ["file-gateway", "--listen", ANY, "--admin", ANY, "--root", root, "--cache", cache,
+      "--upstream", `http://${origin.addresses.web}`];
+    return Server.run(all, {}, data);
+  }
+
+  static async run(all, more, data) {
+    const env = { ...process.env, ...SHORT, ...more };
     const child = spawn(PROGRAM, all, { env, stdio: ["ignore", "ignore", "pipe"] });
     const server = new Server();
     Object.assign(server, { child, data, log: [] });
@@ -99,6 +116,38 @@ export function makeClip(file, seconds, options = [], video = H264) {
   return file;
 }
 
+/** A way to `address` on which the network can stand still: nothing more is taken from whoever connects. */
+export class Network {
+  static async start(address) {
+    const network = new Network();
+    const [host, port] = address.split(":");
+    network.sockets = new Set();
+    network.listener = createServer((near) => {
+      const far = connect(Number(port), host);
+      for (const [from, to] of [[near, far], [far, near]]) {
+        network.sockets.add(from);
+        from.on("error", () => to.destroy());
+        from.on("close", () => {
+          network.sockets.delete(from);
+          to.destroy();
+        });
+      }
+      near.pipe(far);
+      far.pipe(near);
+      network.stand = () => near.unpipe(far).pause();
+      network.go = () => near.pipe(far);
+    });
+    await new Promise((resolve) => network.listener.listen(0, "127.0.0.1", resolve));
+    network.address = `127.0.0.1:${network.listener.address().port}`;
+    return network;
+  }
+
+  stop() {
+    this.listener.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
 /** A browser; `page(…)` gives pages that note every error. */
 export class Browser {
   static async start() {
@@ -152,7 +201,8 @@ export async function until(page, what, check, argument) {
 export async function plays(page, { seconds = 2, frames = 30 } = {}) {
   await until(page, "it begins to play", () => {
     const video = document.querySelector("video");
-    return video.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
+    // A page that has just been opened may not have built it yet.
+    return video?.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
   });
   const facts = () => page.evaluate(() => {
     const video = document.querySelector("video");

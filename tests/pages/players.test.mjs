@@ -132,6 +132,22 @@ test("what is not there is said, with what to do", async () => {
   }
 });
 
+test("nothing jumps while a page is built", async () => {
+  for (const name of ["index", "play", "play_merge", "mp4", "video", "push", "status"]) {
+    const page = await browser.page(server.url(`${name}.html`), { expected: /404/ });
+    await page.waitForSelector("header nav [aria-current=page]");
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const shifted = await page.evaluate(() => new Promise((resolve) => {
+      let sum = 0;
+      const add = (list) => list.getEntries().forEach(({ value }) => { sum += value; });
+      new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+      setTimeout(() => resolve(sum), 200);
+    }));
+    assert.ok(shifted < 0.05, `${name}: ${shifted}`);
+    await page.context().close();
+  }
+});
+
 test("pages obey their policy and ask nobody else", async () => {
   const answer = await fetch(server.url("index.html"));
   assert.match(answer.headers.get("content-security-policy"), /default-src 'self'/);

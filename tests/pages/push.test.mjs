@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Browser, Publisher, Server, api, makeClip, plays, scratch, until } from "./harness.mjs";
+import { FlvReader, classify } from "../../web/push/flv.js";
+import { Browser, Network, Publisher, Server, api, makeClip, plays, scratch, until } from "./harness.mjs";
 
 let server;
 let browser;
@@ -21,13 +22,14 @@ after(async () => {
 const clean = (page) => assert.deepEqual(page.errors, [], "nothing on the console");
 
 /** Opens the page with its settings made. The server's FLV port is another origin than the page's. */
-async function ready(key, { kind = "camera", file, ...choices } = {}) {
-  const page = await browser.page(server.url(`push.html?stream=${key}`), { others: [server.addresses.flv] });
+async function ready(key, { kind = "camera", file, through = server.addresses.flv, ...choices } = {}) {
+  const page = await browser.page(server.url(`push.html?stream=${key}`), { others: [through] });
   await until(page, "the server's address is filled in", () => document.querySelector("#target").value);
   await until(page, "it knows what the browser encodes", () => document.querySelectorAll("#video-codec option").length > 0);
   await page.check(`[value=${kind}]`, { force: true });
   for (const [id, value] of Object.entries(choices)) await page.selectOption(`#${id}`, value);
   if (file) await page.setInputFiles("#file", file);
+  if (through !== server.addresses.flv) await page.fill("#target", `ws://${through}`);
   return page;
 }
 
@@ -100,6 +102,74 @@ test("a lost connection is made again, and the viewer sees it go on", async () =
   clean(viewer);
   clean(page);
   await Promise.all([viewer.context().close(), page.context().close()]);
+});
+
+/** Reads a stream as a viewer until `stop()`, which gives what came of it. */
+function watch(key) {
+  const ended = new AbortController();
+  const frames = [];
+  const read = (async () => {
+    const answer = await fetch(`http://${server.addresses.flv}/${key}.flv`, { signal: ended.signal });
+    const reader = new FlvReader();
+    for await (const bytes of answer.body) frames.push(...reader.push(bytes).map(classify));
+  })().catch((error) => assert.equal(error.name, "AbortError"));
+  return {
+    stop: async () => {
+      ended.abort();
+      await read;
+      return frames;
+    },
+  };
+}
+
+test("a network that stands still: pictures are left out until a keyframe, and counted", async () => {
+  const network = await Network.start(server.addresses.flv);
+  // Noise, which nobody can make small: the buffers on the way are full soon.
+  const noise = ["-vf", "noise=alls=100:allf=t", "-b:v", "16M"];
+  const file = makeClip(join(scratch(), "noise.flv"), 6, noise);
+  const page = await ready("live/lag", { kind: "file", file, through: network.address });
+  await page.check("#loop");
+  await goLive(page);
+  const viewer = watch("live/lag");
+  const number = (id) => page.textContent(`#${id}`).then((text) => Number.parseInt(text, 10));
+  assert.equal(await number("dropped"), 0);
+  network.stand();
+  await until(page, "pictures are left out", () => Number(document.querySelector("#dropped").textContent) > 10);
+  assert.match(await page.textContent("#unsent"), /MB$/, "and the statistics say what waits");
+  const waits = await number("frames");
+  const left = await number("dropped");
+  await until(page, "none is sent any more", (before) => Number(document.querySelector("#dropped").textContent)
+    > before + 25, left);
+  assert.ok(await number("frames") <= waits + 1, "while nothing moves");
+  network.go();
+  await until(page, "the network has caught up, and pictures go out", (before) => {
+    const frames = Number.parseInt(document.querySelector("#frames").textContent, 10);
+    return document.querySelector("#unsent").textContent.endsWith("kB") && frames > before + 50;
+  }, waits);
+  const dropped = await number("dropped");
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  assert.equal(await number("dropped"), dropped, "no more are left out");
+  assert.equal(await number("connects"), 1, "it is still the same connection");
+
+  const frames = (await viewer.stop()).filter(({ kind, config }) => kind === "video" && !config);
+  const jumps = frames.filter(({ time }, index) => index > 0 && time - frames[index - 1].time > 200);
+  assert.equal(jumps.length, 1, "one hole");
+  assert.ok(jumps[0].key, "with a keyframe behind it");
+  clean(page);
+  await page.context().close();
+  network.stop();
+});
+
+test("a page that an operator has kicked stays off air", async () => {
+  const page = await ready("live/kicked", { size: "640x360", rate: "15" });
+  await goLive(page);
+  const answer = await fetch(server.url("api/v1/streams/live/kicked", server.addresses.admin), { method: "DELETE" });
+  assert.equal(answer.status, 204);
+  await until(page, "it says so", () => /operator has ended it/.test(document.querySelector("#notice").textContent));
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  assert.equal(await page.textContent("#state"), "ended");
+  clean(page);
+  await page.context().close();
 });
 
 test("files, as they are", async (t) => {

@@ -16,6 +16,7 @@ export function create(name, className = "", text = "") {
 /** Shows a message over the picture; without arguments, takes it away. */
 export function notice(what, todo) {
   const box = at("notice");
+  if (!box.hidden && what && box.textContent === what + (todo ?? "")) return; // heard once is enough
   box.hidden = !what;
   box.replaceChildren();
   if (what) box.append(create("strong", "", what), todo ?? "");

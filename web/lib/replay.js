@@ -2,6 +2,7 @@
 
 import { at, bytesText, count, notice, readOut, setText } from "./dom.js";
 import { markChosen, showList } from "./list.js";
+import { isGrowing } from "./segments.js";
 import { KEY, KEY_HELP, follow, pathOf, takeText } from "./server.js";
 
 const READOUT_MS = 500;
@@ -14,6 +15,9 @@ const PATH = /^([^@]+)(?:@([A-Za-z0-9-]+))?$/;
  * `has(take)`: whether there is something of a take for this page. `facts(take)`: words for the list.
  * `start(path, take)`: plays; `path` is `app/name` or `app/name@take`, `take` what the server said of it, if it did.
  * `stop()`: undoes that. `address(path)`: what other players open.
+ *
+ * Gives `isLive(key)`, `again()`, which starts anew, and `watchesLive()`, by which the page says that what it plays
+ * is live: it goes on with the next take then.
  */
 export function run({ has, facts, start, stop, address }) {
   const video = at("video");
@@ -22,9 +26,12 @@ export function run({ has, facts, start, stop, address }) {
   let path = query.get("stream") ?? "";
   let takes = [];
   let live = new Set();
+  let watchesLive = false; // what is played was live when it began
+  let knowsStreams = true; // a file gateway knows files only
 
   function choose(wanted) {
     stop();
+    watchesLive = false;
     path = wanted.trim().replace(/^\/+|\/+$/g, "");
     at("key").value = path;
     const here = new URL(location.href);
@@ -47,6 +54,7 @@ export function run({ has, facts, start, stop, address }) {
 
   function found(server, library) {
     const before = live;
+    knowsStreams = server.role !== "file-gateway";
     live = new Set((server.streams ?? []).filter((stream) => stream.live).map((stream) => stream.key));
     takes = (library.recordings ?? []).filter(has);
     at("server").classList.remove("bad");
@@ -61,7 +69,26 @@ export function run({ has, facts, start, stop, address }) {
     at("nothing").hidden = items.length > 0;
     at("partly").hidden = library.complete !== false;
     if (!path && items.length > 0) choose(items[0].id);
-    if (live.has(path) && !before.has(path) && video.ended) notice(`${path} is live again.`, "Press Play.");
+    if (watchesLive) goOn();
+    else if (live.has(path) && !before.has(path) && video.ended) notice(`${path} is live again.`, "Press Play.");
+  }
+
+  /** A live stream whose publisher went: says what is waited for, and goes on with the next take when that is there. */
+  async function goOn() {
+    if (!video.ended) {
+      const stands = !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+      const lacks = knowsStreams && !live.has(path);
+      if (stands && lacks) notice(`${path} has lost its publisher.`, "It goes on here when that comes back.");
+      return;
+    }
+    const [what, next] = live.has(path)
+      ? ["is live again", "with its first segment, which takes some seconds"]
+      : ["has ended", "when its publisher comes back"];
+    notice(`${path} ${what}.`, `It goes on here ${next}.`);
+    if (knowsStreams && !(live.has(path) && takes.some((take) => pathOf(take) === path))) return;
+    const wanted = path;
+    const growing = await isGrowing(address(path)).catch(() => false);
+    if (growing && video.ended && path === wanted) choose(path);
   }
 
   function lost(why) {
@@ -78,11 +105,16 @@ export function run({ has, facts, start, stop, address }) {
     video.addEventListener(event, () => setText(at("state"), state));
   }
   video.addEventListener("playing", () => notice());
+  video.addEventListener("ended", () => watchesLive && goOn());
   setInterval(() => readOut(video), READOUT_MS);
   at("key").value = path;
   follow(["/api/v1/streams", "/api/v1/recordings"], found, lost);
   if (path) choose(path);
-  return { isLive: (key) => live.has(key), again: () => choose(path) };
+  return {
+    isLive: (key) => live.has(key),
+    again: () => choose(path),
+    watchesLive: () => { watchesLive = true; },
+  };
 }
 
 /** Why a file cannot be had: asked of the server, since players only say that it failed. */

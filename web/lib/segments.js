@@ -23,6 +23,15 @@ export class HttpError extends Error {
 
 export class CodecError extends Error {}
 
+/** The playlist names nothing any more of what it named before: another take, whose time begins anew. */
+export class TakeError extends Error {}
+
+/** Whether the playlist at `url`, which may be a master playlist, still grows. */
+export async function isGrowing(url) {
+  const list = parsePlaylist(await (await get(url)).text());
+  return list.renditions ? isGrowing(new URL(list.renditions[0], new URL(url, location.href))) : !list.ended;
+}
+
 async function get(url, signal) {
   const answer = await fetch(url, { signal, cache: "no-cache" });
   if (!answer.ok) throw new HttpError(url, answer.status);
@@ -38,6 +47,7 @@ class Track {
   async refresh() {
     const before = this.list?.segments.at(-1)?.number;
     this.list = parsePlaylist(await (await get(this.url, this.player.signal)).text());
+    if (this.list.segments[0]?.number > before) throw new TakeError();
     if (this.list.segments.at(-1)?.number !== before) this.grown = performance.now();
   }
 

@@ -10,6 +10,9 @@ const LAG_MIN = 256 << 10;
 /** … and beyond which sound is left out as well: so many times that. */
 const SOUND_TOO = 2;
 
+/** The server's reason when an operator has ended a stream: that is meant, and not to be undone by trying again. */
+const KICKED = "an operator has ended it";
+
 /** Seconds over which rates are counted. */
 const RATE_SECONDS = 4;
 
@@ -25,7 +28,8 @@ export class PushLink {
 
   /**
    * `tracks`: `{ video, audio }`, which there will be. `events.state(name, why)` hears `connecting`, `live`,
-   * `lost` (it tries again) and `refused` (it does not: the server would not have it the first time).
+   * `lost` (it tries again) and `refused` (it does not: the server would not have it the first time, or an operator
+   * does not want it any more).
    */
   constructor(url, tracks, events) {
     this.url = url;
@@ -51,7 +55,7 @@ export class PushLink {
     socket.onclose = (event) => {
       if (this.#closed || socket !== this.#socket) return;
       // Whoever is refused at the first try is told; later it may be our own old connection that has the name.
-      if (event.code === 1008 && this.stats.frames === 0) {
+      if (event.code === 1008 && (this.stats.frames === 0 || event.reason === KICKED)) {
         this.#closed = true;
         this.events.state("refused", event.reason);
         return;

@@ -199,7 +199,7 @@ impl<E: Engine> Worker<E> {
             return self.begin_answer(conn, Answer::of_page(413, page, false));
         }
         if request.path == "/api/v1/streams" {
-            let body = api::streams_json(&self.shared).into();
+            let body = api::streams_json(&self.shared, None).into();
             return self.answer_json(conn, &request, body);
         }
         if request.path == "/api/v1/recordings" {

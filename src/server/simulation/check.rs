@@ -143,7 +143,7 @@ impl Reader {
         self.stage = match (status, self.websocket) {
             (Some(200), false) if head.contains("video/x-flv") => Stage::FileHeader,
             (Some(101), true) if head.contains("Sec-WebSocket-Accept") => Stage::FileHeader,
-            (Some(status @ (404 | 502 | 503)), _) => Stage::Refused(status),
+            (Some(status @ (403 | 404 | 502 | 503)), _) => Stage::Refused(status),
             _ => return Err(format!("an odd answer: {head}")),
         };
         Ok(true)

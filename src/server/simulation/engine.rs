@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::net::World;
+use super::net::{EndId, World};
 use crate::memory::Segment;
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
@@ -18,6 +18,12 @@ use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 pub(super) struct SimEngine {
     pub(super) world: Rc<RefCell<World>>,
     pub(super) at: usize,
+}
+
+/// The address of a loop's peer, by the loop's end of the connection.
+pub(super) fn address_of(end: EndId) -> SocketAddr {
+    let port = u16::try_from(10_000 + end % 50_000).expect("in range");
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 impl Engine for SimEngine {
@@ -58,8 +64,7 @@ impl Engine for SimEngine {
 
     fn peer(&self, sock: Sock) -> Option<SocketAddr> {
         let end = self.world.borrow().end_of(self.at, sock)?;
-        let port = u16::try_from(10_000 + end % 50_000).expect("in range");
-        Some((Ipv4Addr::LOCALHOST, port).into())
+        Some(address_of(end))
     }
 
     fn hold(&mut self, segment: &Arc<Segment>) -> Region {

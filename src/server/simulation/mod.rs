@@ -14,6 +14,7 @@ mod client;
 mod engine;
 mod media;
 mod net;
+mod operator;
 mod publisher;
 mod rng;
 mod scenario;
@@ -31,6 +32,7 @@ use client::Client;
 use engine::SimEngine;
 use media::Library;
 use net::{Action, World};
+use operator::Operator;
 use publisher::Publisher;
 use viewer::{Garbage, Manner, Viewer};
 
@@ -52,6 +54,7 @@ enum Peer {
     Viewer(Box<Viewer>),
     Garbage(Garbage),
     Client(Box<Client>),
+    Operator(Operator),
 }
 
 impl Peer {
@@ -64,6 +67,7 @@ impl Peer {
             }
             Self::Garbage(garbage) => format!("{garbage:?}"),
             Self::Client(client) => format!("{client:?}"),
+            Self::Operator(operator) => format!("{operator:?}"),
         }
     }
 
@@ -76,6 +80,7 @@ impl Peer {
             }
             Self::Garbage(garbage) => garbage.done,
             Self::Client(client) => client.done,
+            Self::Operator(operator) => operator.is_done(),
         }
     }
 }
@@ -140,6 +145,11 @@ impl Simulation {
         let Some(action) = world.act(action) else { return };
         let (Action::Read(peer) | Action::Timer(peer)) = action else { unreachable!("done by the network") };
         let timer = matches!(action, Action::Timer(_));
+        if let Peer::Operator(operator) = &self.peers[peer] {
+            let target = operator.target;
+            drop(world);
+            return self.operate(peer, target);
+        }
         match &mut self.peers[peer] {
             Peer::Publisher(publisher) if timer => publisher.on_timer(&mut world, &mut self.libraries),
             Peer::Publisher(publisher) => publisher.on_read(&mut world, &mut self.libraries),
@@ -149,6 +159,21 @@ impl Simulation {
             Peer::Garbage(garbage) => garbage.on_read(&mut world),
             Peer::Client(client) if timer => client.on_timer(&mut world),
             Peer::Client(client) => client.on_read(&mut world),
+            Peer::Operator(_) => unreachable!("handled above"),
+        }
+    }
+
+    /// An operator's time has come; `target` is the viewer that it means.
+    fn operate(&mut self, peer: usize, target: usize) {
+        let mut world = self.world.borrow_mut();
+        let Peer::Viewer(viewer) = &self.peers[target] else { unreachable!("it means a viewer") };
+        let theirs = viewer.end.and_then(|end| world.ends[end].other);
+        let address = theirs.map(engine::address_of);
+        let Peer::Operator(operator) = &mut self.peers[peer] else { unreachable!("as the caller saw") };
+        if operator.on_timer(&mut world, &self.processes, address)
+            && let Peer::Viewer(viewer) = &mut self.peers[target]
+        {
+            viewer.kicked = true;
         }
     }
 

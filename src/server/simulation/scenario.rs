@@ -12,6 +12,7 @@ use super::client::{Client, ROOT};
 use super::engine::SimEngine;
 use super::media::{Library, Taste, Tracks};
 use super::net::{Action, World};
+use super::operator::Operator;
 use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
@@ -294,9 +295,16 @@ impl Simulation {
                 asked: 0,
                 ended: None,
                 pings: 0,
+                kicked: false,
             };
             self.peers.push(Peer::Viewer(Box::new(viewer)));
             world.at(at, Action::Timer(peer));
+            if world.rng.chance(150) {
+                let operator = self.peers.len();
+                self.peers.push(Peer::Operator(Operator::new(operator, peer)));
+                let at = at + world.rng.range(0, 6_000);
+                world.at(at, Action::Timer(operator));
+            }
         }
     }
 }

@@ -46,9 +46,14 @@ impl Simulation {
         judge_times(&viewers);
         let cuts = self.count(usize::MAX, |counters| {
             let farewells = FAREWELLS.iter().zip(&counters.farewells);
-            let cuts = farewells.filter(|(name, _)| matches!(**name, "too-slow" | "stalled" | "broken"));
+            let cuts =
+                farewells.filter(|(name, _)| matches!(**name, "too-slow" | "stalled" | "broken" | "kicked"));
             cuts.map(|(_, count)| count.get()).sum()
         });
+        let count = |name: &str| FAREWELLS.iter().position(|known| *known == name).expect("a name");
+        let kicks = self.count(usize::MAX, |counters| counters.farewells[count("kicked")].get());
+        let kicked = viewers.iter().filter(|viewer| viewer.kicked).count() as u64;
+        assert!(kicks <= kicked, "{kicks} left as kicked, {kicked} were");
         assert!(cut_inside <= cuts, "{cut_inside} viewers were left inside a tag, {cuts} were cut");
         self.judge_leftovers();
     }
@@ -92,6 +97,8 @@ impl Simulation {
         let found = compare(&viewer.reader, &frames, tracks, self.bounds(viewer.level), viewer.level);
         let (gaps, ends) = found.unwrap_or_else(|fault| panic!("viewer {}: {fault}", viewer.peer));
         assert!(viewer.reader.pongs <= viewer.pings, "as many pongs as pings");
+        let sent_off = viewer.reader.stage == Stage::Refused(403) || viewer.reader.close_code == Some(1008);
+        assert!(viewer.kicked || !sent_off, "viewer {} was sent off without need", viewer.peer);
         if viewer.manner == Manner::Fast {
             self.judge_fast(viewer, &frames, &gaps, ends);
         }
@@ -104,6 +111,9 @@ impl Simulation {
         let who = viewer.peer;
         let (how, at) = viewer.ended.expect("all have ended");
         assert_eq!(how, Ended::ByServer, "viewer {who} was not closed in peace");
+        if viewer.kicked {
+            return judge_kicked(viewer);
+        }
         if let Stage::Refused(status) = viewer.reader.stage {
             let (from, to) = (viewer.asked + 1_000, at.saturating_sub(1_000));
             let missed = |frame: &Frame| frame.key && (from..to).contains(&sessions[frame.session].began);
@@ -211,6 +221,19 @@ impl Simulation {
             assert_eq!(arena.mapped(), 0, "memory is still mapped");
         }
     }
+}
+
+/// A viewer that an operator has kicked, and that reads, is told so behind a whole tag.
+fn judge_kicked(viewer: &Viewer) {
+    let (who, reader) = (viewer.peer, &viewer.reader);
+    if matches!(reader.stage, Stage::Refused(_)) {
+        return;
+    }
+    assert!(reader.at_boundary(), "viewer {who} was kicked inside a tag");
+    // The stream may have ended at the same time.
+    let told = matches!(reader.close_code, Some(1008 | 1000));
+    assert!(!reader.websocket || told, "viewer {who} was kicked and told {:?}", reader.close_code);
+    assert!(reader.rtmp.is_none() || reader.was_ended, "viewer {who} was kicked and not told");
 }
 
 /// All viewers of an origin are told the same time of a tag.

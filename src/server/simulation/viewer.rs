@@ -50,6 +50,8 @@ pub(super) struct Viewer {
     pub(super) asked: Millis,
     pub(super) ended: Option<(Ended, Millis)>,
     pub(super) pings: usize,
+    /// An operator has kicked it.
+    pub(super) kicked: bool,
 }
 
 impl Viewer {

@@ -1,0 +1,181 @@
+//! Who may see viewers and end them: operators, and no page of somebody else in an operator's browser.
+//!
+//! A browser lets any page send requests to a loopback address. Three things keep such pages out: an `Origin` that is
+//! not our own is refused, no answer may be read from elsewhere (there is no CORS and no preflight), and a name that
+//! somebody has pointed at the loopback address is not listened to, unless the token is shown.
+
+use std::net::IpAddr;
+
+use crate::config::Secret;
+use crate::protocol::http::request::Request;
+
+/// What an operator has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing: who reaches the listener is an operator.
+    Open,
+    /// The token.
+    Token,
+    /// There is no token, and anybody may reach the listener.
+    Off,
+}
+
+impl Access {
+    /// As the status page is told.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Token => "token",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Decides for one listener.
+#[derive(Debug)]
+pub(super) struct Guard {
+    token: Secret,
+    pub(super) access: Access,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Denied {
+    /// A page of another origin sent it.
+    #[error("This is not for pages of other sites.")]
+    Foreign,
+    /// The host is named in a way that anybody can point here.
+    #[error(
+        "Ask by the address itself or as localhost, or set admin_token: other names may be somebody else's."
+    )]
+    Name,
+    /// The token is not there, or is another one.
+    #[error("Show the admin_token as \"Authorization: Bearer TOKEN\".")]
+    Token,
+    /// There is none to show.
+    #[error("Without admin_token this is answered on a loopback address only: set it, or move admin.")]
+    Off,
+}
+
+impl Denied {
+    pub(super) const fn status(self) -> u16 {
+        match self {
+            Self::Token => 401,
+            Self::Foreign | Self::Name | Self::Off => 403,
+        }
+    }
+}
+
+impl Guard {
+    /// For a listener at `address`.
+    pub(super) fn new(token: Secret, address: IpAddr) -> Self {
+        let access = match (token.is_empty(), address.is_loopback()) {
+            (false, _) => Access::Token,
+            (true, true) => Access::Open,
+            (true, false) => Access::Off,
+        };
+        Self { token, access }
+    }
+
+    /// Whether a request may have what is an operator's.
+    pub(super) fn check(&self, request: &Request) -> Result<(), Denied> {
+        let host = request.header("host").unwrap_or_default();
+        let own = |origin: &str| {
+            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
+        };
+        if request.header("origin").is_some_and(|origin| !own(origin)) {
+            return Err(Denied::Foreign);
+        }
+        let site = request.header("sec-fetch-site").unwrap_or("none");
+        if !matches!(site, "none" | "same-origin") {
+            return Err(Denied::Foreign);
+        }
+        let shown = || request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        match self.access {
+            Access::Off => Err(Denied::Off),
+            Access::Open if is_address(host) => Ok(()),
+            Access::Open => Err(Denied::Name),
+            Access::Token if shown().is_some_and(|token| self.token.is(token.trim())) => Ok(()),
+            Access::Token => Err(Denied::Token),
+        }
+    }
+}
+
+/// Whether a `Host` is an address or `localhost`, with or without a port: nobody else can own that.
+fn is_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::request::{RequestLimits, RequestReader};
+
+    const TOKEN: &str = "0123456789abcdef";
+    const LOOPBACK: &str = "127.0.0.1";
+
+    fn check(token: &str, address: &str, headers: &str) -> Result<(), Denied> {
+        let guard = Guard::new(token.parse().unwrap(), address.parse().unwrap());
+        let head = format!("DELETE /api/v1/viewers/x HTTP/1.1\r\n{headers}\r\n");
+        let mut reader = RequestReader::new(RequestLimits::new(4096));
+        guard.check(&reader.push(head.as_bytes()).unwrap().unwrap())
+    }
+
+    #[test]
+    fn on_loopback_who_reaches_it_may() {
+        for host in ["127.0.0.1:9935", "localhost:9935", "LocalHost", "[::1]:9935", "127.0.0.1"] {
+            assert_eq!(check("", LOOPBACK, &format!("Host: {host}\r\n")), Ok(()), "{host}");
+            let same = format!("Host: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
+            assert_eq!(check("", LOOPBACK, &same), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_others_may_not() {
+        let host = "Host: 127.0.0.1:9935\r\n";
+        for (token, header) in [
+            ("", "Origin: http://evil.example"),
+            ("", "Origin: null"),
+            ("", "Origin: http://127.0.0.1:8088"),
+            ("", "Origin: http://127.0.0.1:9935.evil.example"),
+            ("", "Sec-Fetch-Site: cross-site"),
+            ("", "Sec-Fetch-Site: same-site"),
+            (TOKEN, "Origin: http://evil.example\r\nAuthorization: Bearer 0123456789abcdef"),
+        ] {
+            assert_eq!(
+                check(token, LOOPBACK, &format!("{host}{header}\r\n")),
+                Err(Denied::Foreign),
+                "{header}"
+            );
+        }
+        // A name of theirs that they point at the loopback address: for the browser it is their own site.
+        for host in ["evil.example:9935", "localhost.evil.example", "127.0.0.1.evil.example", "0x7f.1:80", ""]
+        {
+            let own = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
+            assert_eq!(check("", LOOPBACK, &own), Err(Denied::Name), "{host}");
+            assert_eq!(check(TOKEN, LOOPBACK, &own), Err(Denied::Token), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_needed_where_there_is_one_and_off_loopback() {
+        let bearer = |token: &str| format!("Host: edge.example\r\nAuthorization: Bearer {token}\r\n");
+        for address in [LOOPBACK, "10.0.0.1", "0.0.0.0"] {
+            assert_eq!(check(TOKEN, address, &bearer(TOKEN)), Ok(()), "{address}");
+            for wrong in ["0123456789abcdee", "0123456789abcde", "0123456789abcdef0", ""] {
+                assert_eq!(check(TOKEN, address, &bearer(wrong)), Err(Denied::Token), "{wrong}");
+            }
+            assert_eq!(check(TOKEN, address, "Host: localhost\r\n"), Err(Denied::Token));
+        }
+        for address in ["10.0.0.1", "0.0.0.0", "::"] {
+            assert_eq!(check("", address, "Host: localhost\r\n"), Err(Denied::Off), "{address}");
+        }
+        assert_eq!(check("", "::1", "Host: [::1]\r\n"), Ok(()));
+    }
+}

@@ -1,0 +1,67 @@
+// A page that watches a live stream goes on with its next take by itself.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Browser, Publisher, Server, api, plays, until } from "./harness.mjs";
+
+const PAGES = ["play.html", "play_merge.html", "play_merge.html?tracks=separate"];
+
+let server;
+let gateway;
+let browser;
+let publisher;
+
+before(async () => {
+  [server, browser] = await Promise.all([Server.start([], { URINGCAST_ORIGIN__GAP: "1s" }), Browser.start()]);
+  gateway = await Server.fileGateway(server);
+});
+
+after(async () => {
+  await publisher?.stop();
+  await browser?.stop();
+  await gateway?.stop();
+  await server?.stop();
+});
+
+const says = (page, words) => until(page, `it says ${words}`,
+  (pattern) => new RegExp(pattern).test(document.querySelector("#notice").textContent), words);
+const takes = (count) => api(server, "api/v1/recordings", ({ recordings }) => {
+  const own = recordings.filter((take) => take.key === "live/take");
+  return own.length === count && own.some((take) => !take.take && take.hls && take.fmp4_merge && take.fmp4_separate);
+});
+
+test("the next take is played without a reload, and what is waited for is said", async (t) => {
+  publisher = new Publisher(server, "live/take");
+  await takes(1);
+  const watched = (name) => `${name}${name.includes("?") ? "&" : "?"}stream=live/take`;
+  const urls = [...PAGES.map((name) => server.url(watched(name))),
+    ...PAGES.map((name) => gateway.url(watched(name), gateway.addresses.listen))];
+  const pages = await Promise.all(urls.map(async (url) => {
+    const page = await browser.page(url,
+      // While the take is changed its files may be asked for where they are not any more.
+      { expected: /404/ });
+    // What is said may be said for a moment only; and a reload would forget it.
+    await page.evaluate(() => {
+      window.said = [];
+      const note = () => window.said.push(document.querySelector("#notice").textContent);
+      new MutationObserver(note).observe(document.querySelector("#notice"), { childList: true });
+    });
+    return page;
+  }));
+  await Promise.all(pages.map((page) => plays(page)));
+  await publisher.stop();
+  await Promise.all(pages.map((page) => says(page, "ended.*goes on here when its publisher comes back")));
+  publisher = new Publisher(server, "live/take");
+  for (const [index, page] of pages.entries()) {
+    await t.test(urls[index], async () => {
+      await plays(page, { seconds: 3, frames: 60 });
+      assert.equal(await page.textContent("#kind"), "live");
+      assert.equal(await page.isVisible("#notice"), false);
+      const said = await page.evaluate(() => window.said);
+      const words = index < PAGES.length ? /live again.*first segment/ : /goes on here/; // gateways know no streams
+      assert.ok(said.some((text) => words.test(text)), said.join("\n"));
+      assert.deepEqual(page.errors, [], "nothing on the console");
+    });
+  }
+  await takes(2);
+});
