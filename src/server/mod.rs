@@ -33,6 +33,7 @@ mod publish;
 mod pull;
 mod relay;
 mod request;
+mod retry;
 mod rtmp;
 pub mod shared;
 #[cfg(test)]
