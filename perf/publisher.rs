@@ -1,7 +1,9 @@
-//! Publishes one FLV file to many streams by RTMP, in a loop, in real time, with the time of day in the stream.
+//! Publishes one FLV file to many streams by RTMP, HTTP or WebSocket, in a loop, in real time, with the time of day
+//! in the stream.
 //!
 //! In front of each video frame it puts a data tag `onStamp` with the microseconds since 1970: what plays the
-//! stream on the same machine (`uringcast stress`) can tell how old a frame is when it arrives.
+//! stream on the same machine (`uringcast stress`) can tell how old a frame is when it arrives. With `--measure` it
+//! does not, but says what the server used for the bytes that it was sent.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,17 +11,22 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use uringcast::media::amf0;
-use uringcast::media::flv::{FlvItem, FlvReader};
+use uringcast::media::encoding::Encoding;
+use uringcast::media::flv::{FileHeader, FlvItem, FlvReader};
 use uringcast::media::tag::{Class, Tag, TagKind};
 use uringcast::protocol::rtmp::client::PublishSession;
+use uringcast::protocol::ws::{Opcode, client_frame};
 
 const BODY_MAX: u32 = 1 << 20;
 /// Streams do not all send at once: they are spread over a frame's time.
 const SPREAD: Duration = Duration::from_millis(40);
 
-/// Publishes a file to `rtmp://SERVER/live/PREFIX0` and so on.
+/// What `--measure` lets pass before it begins: logs have got their length by then.
+const WARM_UP: Duration = Duration::from_secs(15);
+
+/// Publishes a file to `live/PREFIX0` on a server, and so on.
 #[derive(Parser)]
 struct Args {
     /// The file
@@ -38,11 +45,37 @@ struct Args {
     /// Seconds until it begins; says that it is ready at once
     #[arg(long, default_value_t = 0, value_name = "SECS")]
     after: u64,
+    /// How
+    #[arg(long = "as", value_enum, default_value_t = Protocol::Rtmp)]
+    protocol: Protocol,
+    /// Say all that is said without waiting for answers: the server is `raw_receiver`
+    #[arg(long)]
+    deaf: bool,
+    /// Print what the server of this process id uses, once streams are under way, and end
+    #[arg(long, value_name = "PID")]
+    measure: Option<u32>,
+    /// Seconds that it is measured for
+    #[arg(long, default_value_t = 10.0)]
+    duration: f64,
+    /// Times real time
+    #[arg(long, default_value_t = 1)]
+    speed: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    Rtmp,
+    Http,
+    Ws,
 }
 
 struct Publisher {
     socket: TcpStream,
-    session: PublishSession,
+    protocol: Protocol,
+    /// What is due and not written yet.
+    out: Vec<u8>,
+    /// Bytes that were written.
+    written: u64,
     /// Behind everybody else, by so much.
     phase: Duration,
     next: usize,
@@ -60,19 +93,20 @@ fn main() -> anyhow::Result<()> {
     for number in 0..args.streams {
         let name = if args.streams == 1 { args.prefix.clone() } else { format!("{}{number}", args.prefix) };
         let phase = SPREAD * u32::try_from(number)? / u32::try_from(args.streams)?;
-        publishers.push(Publisher::connect(&args.server, &name, phase)?);
+        publishers.push(Publisher::connect(&args, &name, phase)?);
     }
     for publisher in &mut publishers {
-        headers.iter().for_each(|tag| publisher.session.write_tag(tag));
+        headers.iter().for_each(|tag| publisher.put(tag));
         publisher.flush()?;
     }
     if args.idle {
         for publisher in &mut publishers {
-            publisher.write_due(&frames, length, publisher.phase)?;
+            publisher.write_due(&frames, length, publisher.phase, false)?;
         }
     }
     eprintln!("ready role=publisher streams={}", args.streams);
     let began = Instant::now();
+    let mut measure = args.measure.map(|pid| Measure::new(pid, Duration::from_secs_f64(args.duration)));
     loop {
         if args.idle {
             std::thread::park();
@@ -80,10 +114,66 @@ fn main() -> anyhow::Result<()> {
         }
         let now = began.elapsed();
         for publisher in &mut publishers {
-            publisher.write_due(&frames, length, now)?;
+            publisher.write_due(&frames, length, now * args.speed, measure.is_none())?;
+        }
+        let late = began.elapsed() - now;
+        if let Some(measure) = &mut measure
+            && measure.is_over(now, late, publishers.iter().map(|publisher| publisher.written).sum())?
+        {
+            return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// What a server uses between two moments.
+struct Measure {
+    pid: u32,
+    duration: Duration,
+    /// When it began, the server's CPU-seconds and the bytes written by then.
+    from: Option<(Duration, f64, u64)>,
+    /// The longest that one round of writing took.
+    late: Duration,
+}
+
+impl Measure {
+    fn new(pid: u32, duration: Duration) -> Self {
+        Self { pid, duration, from: None, late: Duration::ZERO }
+    }
+
+    /// Prints the result when the time is over.
+    #[expect(clippy::print_stdout, reason = "that is what it is for")]
+    fn is_over(&mut self, now: Duration, late: Duration, written: u64) -> anyhow::Result<bool> {
+        let Some((since, cpu_before, before)) = self.from else {
+            if now >= WARM_UP {
+                self.from = Some((now, cpu_seconds(self.pid)?, written));
+            }
+            return Ok(false);
+        };
+        self.late = self.late.max(late);
+        let passed = now - since;
+        if passed < self.duration {
+            return Ok(false);
+        }
+        let (cpu, bytes) = (cpu_seconds(self.pid)? - cpu_before, (written - before) as f64);
+        println!(
+            "{{\"cpu_seconds_per_gb\":{:.4},\"cpu_percent\":{:.1},\"mbps\":{:.1},\"late_ms\":{}}}",
+            cpu * 1e9 / bytes,
+            100.0 * cpu / passed.as_secs_f64(),
+            bytes * 8e-6 / passed.as_secs_f64(),
+            self.late.as_millis(),
+        );
+        Ok(true)
+    }
+}
+
+/// User and system time of a process: fields 14 and 15 of proc_pid_stat(5).
+fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, behind_name) = stat.rsplit_once(')').context("a name in brackets")?;
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Headers, frames, and the milliseconds of a round.
@@ -110,29 +200,77 @@ fn stamp(timestamp: u32) -> Tag {
 }
 
 impl Publisher {
-    fn connect(server: &str, name: &str, phase: Duration) -> anyhow::Result<Self> {
+    fn connect(args: &Args, name: &str, phase: Duration) -> anyhow::Result<Self> {
+        let Args { server, protocol, .. } = args;
         let socket = TcpStream::connect(server)?;
         socket.set_nodelay(true)?;
-        let session = PublishSession::new("live", &format!("rtmp://{server}/live"), name);
-        let mut publisher = Self { socket, session, phase, next: 0, round: 0 };
-        let mut buffer = [0; 4096];
-        while !publisher.session.is_publishing() {
-            publisher.flush()?;
-            let len = publisher.socket.read(&mut buffer)?;
-            ensure!(len > 0, "the server hung up on live/{name}");
-            publisher.session.input(&buffer[..len])?;
+        let (protocol, out) = (*protocol, Vec::new());
+        let mut publisher = Self { socket, protocol, out, written: 0, phase, next: 0, round: 0 };
+        let host = format!("/live/{name} HTTP/1.1\r\nHost: {server}\r\n");
+        match protocol {
+            Protocol::Rtmp if args.deaf => {}
+            Protocol::Rtmp => publisher.ask_rtmp(server, name)?,
+            Protocol::Http => {
+                publisher.out = format!("POST {host}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+            }
+            Protocol::Ws => {
+                let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
+                let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+                publisher.out = format!("GET {host}{upgrade}{key}\r\n\r\n").into_bytes();
+                publisher.flush()?;
+                if !args.deaf {
+                    let len = publisher.socket.read(&mut [0; 4096])?;
+                    ensure!(len > 0, "the server hung up on live/{name}");
+                }
+            }
+        }
+        if !matches!(protocol, Protocol::Rtmp) {
+            publisher.put_flv(&FileHeader { audio: true, video: true }.encode());
         }
         Ok(publisher)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        while let Some(bytes) = self.session.take_output() {
-            self.socket.write_all(&bytes)?;
+    /// All up to the server's consent; from there on tags go out as [`Encoding::Rtmp`] has them.
+    fn ask_rtmp(&mut self, server: &str, name: &str) -> anyhow::Result<()> {
+        let mut session = PublishSession::new("live", &format!("rtmp://{server}/live"), name);
+        let mut buffer = [0; 4096];
+        while !session.is_publishing() {
+            session.take_output().into_iter().for_each(|bytes| self.out.extend_from_slice(&bytes));
+            self.flush()?;
+            let len = self.socket.read(&mut buffer)?;
+            ensure!(len > 0, "the server hung up on live/{name}");
+            session.input(&buffer[..len])?;
         }
         Ok(())
     }
 
-    fn write_due(&mut self, frames: &[Tag], length: u32, now: Duration) -> anyhow::Result<()> {
+    fn put(&mut self, tag: &Tag) {
+        if let Protocol::Rtmp = self.protocol {
+            return Encoding::Rtmp.write(tag, |piece| self.out.extend_from_slice(piece));
+        }
+        let mut bytes = Vec::with_capacity(tag.encoded_len());
+        tag.write_to(&mut bytes);
+        self.put_flv(&bytes);
+    }
+
+    /// A chunk of a body, or a message.
+    fn put_flv(&mut self, bytes: &[u8]) {
+        if let Protocol::Ws = self.protocol {
+            return client_frame(Opcode::Binary, bytes, [1, 2, 3, 4], &mut self.out);
+        }
+        self.out.extend(format!("{:x}\r\n", bytes.len()).into_bytes());
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.socket.write_all(&self.out)?;
+        self.written += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn write_due(&mut self, frames: &[Tag], length: u32, now: Duration, stamped: bool) -> anyhow::Result<()> {
         let Some(now) = now.checked_sub(self.phase) else { return Ok(()) };
         let now = u32::try_from(now.as_millis())?;
         loop {
@@ -141,10 +279,10 @@ impl Publisher {
             if timestamp > now {
                 return Ok(self.flush()?);
             }
-            if tag.kind == TagKind::Video {
-                self.session.write_tag(&stamp(timestamp));
+            if stamped && tag.kind == TagKind::Video {
+                self.put(&stamp(timestamp));
             }
-            self.session.write_tag(&Tag { timestamp, ..tag.clone() });
+            self.put(&Tag { timestamp, ..tag.clone() });
             self.next += 1;
             if self.next == frames.len() {
                 (self.next, self.round) = (0, self.round + 1);

@@ -110,6 +110,8 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
         Source::Publishers => {
             let publishers = sum(&|counters| &counters.publishers);
             gauge!("uringcast_publishers", "role" => name).set(float(publishers));
+            counter!("uringcast_relay_failures_total", "role" => name)
+                .absolute(sum(&|counters| &counters.reconnects));
         }
         Source::Nowhere => {}
         Source::Upstreams(upstreams) => {

@@ -49,7 +49,7 @@ pub struct RoleCounters {
     pub publishers: Counter,
     /// Pulls from an upstream now.
     pub pulls: Counter,
-    /// Pulls that had to connect again.
+    /// Pulls and relays that had to connect again.
     pub reconnects: Counter,
     /// Bytes received from publishers and upstreams.
     pub bytes_in: Counter,

@@ -34,6 +34,7 @@ mod publish;
 mod pull;
 mod relay;
 mod request;
+mod retry;
 pub mod roster;
 mod rtmp;
 pub mod shared;

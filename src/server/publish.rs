@@ -30,7 +30,8 @@ pub(super) struct Publisher {
     waits: bool,
     /// The stream it publishes.
     pub(super) writer: Option<Box<StreamWriter>>,
-    last_media: Millis,
+    /// When its last byte came: one tag may take long on a slow line.
+    heard: Millis,
 }
 
 /// How its tags are obtained.
@@ -73,7 +74,7 @@ impl Publisher {
     }
 
     fn new(ingest: Ingest, wish: Option<Wish>) -> Self {
-        Self { ingest, wish, waits: false, writer: None, last_media: 0 }
+        Self { ingest, wish, waits: false, writer: None, heard: 0 }
     }
 
     /// The stream it publishes.
@@ -99,9 +100,10 @@ impl<E: Engine> Worker<E> {
             return Fate::Keep; // it was told why it cannot go on
         }
         self.counters[conn.role].bytes_in.add(data.len() as u64);
-        let publisher = publisher_of(conn);
+        let (now, publisher) = (self.engine.now(), publisher_of(conn));
+        publisher.heard = now;
         if let Some(writer) = &publisher.writer {
-            writer.stream().heard(self.engine.now());
+            writer.stream().heard(now);
         }
         match publisher.ingest {
             Ingest::Rtmp => self.rtmp_received(conn, data),
@@ -121,7 +123,7 @@ impl<E: Engine> Worker<E> {
                 info!(role = name, peer, stream, agent, "publisher came");
                 writer.begin_session();
                 writer.stream().began(now);
-                publisher.last_media = now;
+                publisher.heard = now;
                 self.counters[role].publishers.add(1);
                 self.deadline(sock, self.role(role).silence);
                 let stream = Arc::clone(writer.stream());
@@ -221,9 +223,9 @@ impl<E: Engine> Worker<E> {
             return self.say_last(conn, goodbye);
         }
         let silence = self.role(role).silence;
-        let silent = self.engine.now().saturating_sub(publisher.last_media);
+        let silent = self.engine.now().saturating_sub(publisher.heard);
         if silent >= silence {
-            return Fate::Refuse(format!("it published nothing for {silent} ms"));
+            return Fate::Refuse(format!("it sent nothing for {silent} ms"));
         }
         self.deadline(sock, silence - silent);
         Fate::Keep

@@ -5,13 +5,13 @@
 //! is the one it knows, the cut leaves no trace. It ends when nobody watches, or when the upstream says that
 //! the stream is over.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
 use super::conn::{Conn, Fate, Kind};
+use super::retry::{self, ANSWER_HEAD_MAX, Backoff};
 use super::shared::{Message, Source, UpstreamState};
 use super::viewer::EPOCH_HEADER;
 use super::worker::Worker;
@@ -26,10 +26,8 @@ use crate::uring::{Engine, Millis, Sock};
 /// A pull's place in the loop's table.
 pub(super) type PullId = u32;
 
-const HEAD_MAX: usize = 16 << 10;
-/// The pause before the first retry, and the longest one.
-const RETRY: Millis = 100;
-const RETRY_MAX: Millis = 2_000;
+/// Somebody watches: it is tried often.
+const RETRY: Backoff = Backoff { first: 100, longest: 2_000 };
 /// How long a connection to an upstream may take.
 const CONNECT: Millis = 5_000;
 /// Names of its timeline that an upstream may give.
@@ -125,7 +123,8 @@ impl<E: Engine> Worker<E> {
         let pull = self.pulls.get(id).expect("a pull connects while it is there");
         let (role, upstream, failures) = (pull.role, pull.upstream, pull.failures);
         let upstreams = self.upstreams(role);
-        let address = choose(&upstreams[upstream].addresses.load(), failures as usize / upstreams.len());
+        let address =
+            retry::address(&upstreams[upstream].addresses.load(), failures as usize / upstreams.len());
         let Some(address) = address else {
             self.pull_failed(id, 502, "its name has no address yet");
             return;
@@ -135,7 +134,7 @@ impl<E: Engine> Worker<E> {
                 let pull = self.pulls.get(id).expect("as above");
                 pull.link = Some(Link {
                     sock,
-                    response: ResponseReader::new(HEAD_MAX),
+                    response: ResponseReader::new(ANSWER_HEAD_MAX),
                     flv: FlvReader::new(u32::try_from(TAG_BODY_MAX).expect("24 bits")),
                     begun: false,
                     last: now,
@@ -238,8 +237,7 @@ impl<E: Engine> Worker<E> {
         let Some(pull) = self.pulls.get(id) else { return };
         pull.link = None;
         pull.refusal = status;
-        let pause = RETRY.checked_shl(pull.failures).unwrap_or(RETRY_MAX).min(RETRY_MAX);
-        pull.next_try = now + pause;
+        pull.next_try = now + RETRY.pause(pull.failures);
         pull.failures += 1;
         let (role, upstream, first) = (pull.role, pull.upstream, pull.failures == 1);
         let key = pull.writer.stream().key.clone();
@@ -304,12 +302,6 @@ impl<E: Engine> Worker<E> {
     }
 }
 
-/// The address for a round of tries: a name may have some that do not answer, like `localhost` the one of
-/// IPv6.
-fn choose(addresses: &[SocketAddr], round: usize) -> Option<SocketAddr> {
-    addresses.get(round % addresses.len().max(1)).copied()
-}
-
 impl Pull {
     /// Whether waiting for the upstream makes no sense any more.
     fn is_over(&self, now: Millis, wait: Millis, gap: Millis) -> bool {
@@ -355,18 +347,5 @@ impl Pull {
             }
         }
         Ok(begins)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_round_tries_another_address() {
-        let addresses: Vec<SocketAddr> = ["[::1]:1", "127.0.0.1:1"].map(|text| text.parse().unwrap()).into();
-        let tried: Vec<_> = (0..3).map(|round| choose(&addresses, round).unwrap()).collect();
-        assert_eq!(tried, [addresses[0], addresses[1], addresses[0]]);
-        assert_eq!(choose(&[], 7), None);
     }
 }

@@ -5,7 +5,6 @@
 //! others do, RTMP chunks or FLV in the chunks of a POST. A fetched stream is written like a publisher's. Both
 //! connect again when they are lost, a forward for as long as its stream lives, a fetch for ever.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,8 @@ use tracing::{info, warn};
 use super::conn::{Conn, Fate, Kind, Watching};
 use super::fanout::ViewerId;
 use super::play::{Play, Via};
-use super::shared::Message;
+use super::retry::{self, ANSWER_HEAD_MAX, Backoff};
+use super::shared::{Message, Phase};
 use super::viewer::{Farewell, Framing, Wish};
 use super::worker::Worker;
 use crate::config::Remote;
@@ -33,10 +33,8 @@ use crate::uring::{Engine, Millis, Sock};
 /// A relay's place in the loop's table.
 pub(super) type RelayId = u32;
 
-const HEAD_MAX: usize = 16 << 10;
-/// The pause before a connection is made again, and the longest one.
-const RETRY: Millis = 500;
-const RETRY_MAX: Millis = 5_000;
+/// Another server, which nobody may be in a hurry to hear of.
+const RETRY: Backoff = Backoff { first: 500, longest: 5_000 };
 /// How long another server may take to let us in.
 const PATIENCE: Millis = 10_000;
 
@@ -105,7 +103,7 @@ impl Relay {
 
     /// The session with the other server, and its first words.
     fn speech(&self) -> (Speech, Bytes) {
-        let response = ResponseReader::new(HEAD_MAX);
+        let response = ResponseReader::new(ANSWER_HEAD_MAX);
         match (&self.what, self.remote.rtmp) {
             (What::Forward { path, .. }, true) => {
                 let (app, tc_url, name) = self.remote.rtmp_parts(path);
@@ -240,8 +238,9 @@ impl<E: Engine> Worker<E> {
     /// A stream is published: forwards it where the configuration says so.
     pub(super) fn forward(&mut self, role: usize, stream: &Arc<Stream>) {
         let shared = Arc::clone(&self.shared);
-        let loops = shared.posts.len() as u64;
-        if role != 0 || stream.id % loops != self.index as u64 {
+        // One loop of all, the same whenever it is published again.
+        let name: usize = stream.key.as_str().bytes().map(usize::from).sum();
+        if role != 0 || name % shared.posts.len() != self.index {
             return;
         }
         for (place, forward) in shared.config.forward.iter().enumerate().take(shared.forwards.len()) {
@@ -261,20 +260,18 @@ impl<E: Engine> Worker<E> {
         let shared = Arc::clone(&self.shared);
         let relay = self.relay(id).expect("it connects while it is there");
         let (role, failures) = (relay.role, relay.failures as usize);
-        let addresses: Arc<Vec<SocketAddr>> = match relay.what {
-            What::Forward { place, .. } => shared.forwards[place].load_full(),
-            What::Fetch { place, .. } => shared.pulls[place].load_full(),
+        let addresses = match relay.what {
+            What::Forward { place, .. } => &shared.forwards[place],
+            What::Fetch { place, .. } => &shared.pulls[place],
         };
-        let Some(address) = addresses.get(failures % addresses.len().max(1)) else {
+        let Some(address) = retry::address(&addresses.load(), failures) else {
             return self.relay_lost(id, "its name has no address yet");
         };
-        match self.engine.connect(*address) {
+        match self.engine.connect(address) {
             Ok(sock) => {
                 let relay = self.relay(id).expect("as above");
                 let (speech, hello) = relay.speech();
-                // Nobody has to answer before the body of a POST comes.
-                let ready = matches!(speech, Speech::Post(_));
-                relay.link = Some(Link { sock, speech, hello, ready, last: now });
+                relay.link = Some(Link { sock, speech, hello, ready: false, last: now });
                 self.add(Conn::new(sock, role, Kind::Relay(id)));
             }
             Err(error) => self.relay_lost(id, &error.to_string()),
@@ -292,6 +289,8 @@ impl<E: Engine> Worker<E> {
         }
         let Some(relay) = self.relay(id) else { return Fate::Close("the relay is over".to_owned()) };
         let link = relay.link.as_mut().expect("it has just connected");
+        // Nobody has to answer before the body of a POST comes.
+        link.ready = matches!(link.speech, Speech::Post(_));
         let hello = std::mem::take(&mut link.hello);
         self.say(conn, hello)
     }
@@ -430,16 +429,19 @@ impl<E: Engine> Worker<E> {
         let now = self.engine.now();
         let Some(relay) = self.relay(id) else { return };
         relay.link = None;
-        let pause = RETRY.checked_shl(relay.failures).unwrap_or(RETRY_MAX).min(RETRY_MAX);
-        relay.next_try = now + pause;
+        relay.next_try = now + RETRY.pause(relay.failures);
         relay.failures += 1;
         if relay.failures == 1 {
             let (stream, what) = relay.name();
             warn!(stream, what, remote = %relay.remote, reason, "relay lost");
         }
         let role = relay.role;
-        let What::Fetch { writer, .. } = &mut relay.what else { return };
-        if let Some(mut writer) = writer.take() {
+        let writer = match &mut relay.what {
+            What::Fetch { writer, .. } => writer.take(),
+            What::Forward { .. } => None,
+        };
+        self.counters[role].reconnects.add(1);
+        if let Some(mut writer) = writer {
             self.counters[role].publishers.sub(1);
             self.announce(&mut writer);
             let role = self.role(role);
@@ -451,6 +453,7 @@ impl<E: Engine> Worker<E> {
         if !self.relays.begun {
             self.begin_relays();
         }
+        let draining = self.shared.phase() == Phase::Draining;
         for place in 0..self.relays.relays.len() {
             let Some(relay) = &self.relays.relays[place] else { continue };
             let silence = self.role(relay.role).silence;
@@ -458,7 +461,7 @@ impl<E: Engine> Worker<E> {
             let is_fetch = matches!(relay.what, What::Fetch { .. });
             match &relay.link {
                 None if ended => self.relays.relays[place] = None,
-                None if now >= relay.next_try => {
+                None if now >= relay.next_try && !draining => {
                     self.connect_relay(RelayId::try_from(place).expect("a handful of relays"));
                 }
                 None => {}

@@ -11,10 +11,10 @@ use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, squeue};
 use rustix::mm::{MapFlags, ProtFlags};
 
-/// Bytes of a receive buffer.
-pub(super) const BUFFER_SIZE: usize = 8 << 10;
+/// Bytes of a receive buffer: most frames of 4 Mbps come in two.
+pub(super) const BUFFER_SIZE: usize = 16 << 10;
 /// Buffers of a loop; a power of two. When all are out, receives wait for one to come back.
-pub(super) const BUFFERS: u16 = 512;
+pub(super) const BUFFERS: u16 = 256;
 /// The group's number on the ring; there is one.
 pub(super) const GROUP: u16 = 0;
 

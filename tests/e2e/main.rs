@@ -8,6 +8,7 @@
 
 mod badinput;
 mod chain;
+mod clients;
 mod corpus;
 mod crowd;
 mod demo;

@@ -171,7 +171,6 @@ impl<E: Engine> Worker<E> {
                 Some(PushEvent::Begin) => self.flv_claim(conn)?,
                 Some(PushEvent::End) => return Err(Stop::Done),
                 Some(PushEvent::Tag(tag)) => {
-                    publisher.last_media = self.engine.now();
                     let writer = publisher.writer.as_mut().expect("tags come behind the beginning");
                     let failed = |error| Stop::Failed(format!("no memory for its stream: {error}"));
                     writer.push(&tag).map_err(failed)?;

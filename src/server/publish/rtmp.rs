@@ -44,9 +44,7 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(in crate::server) fn on_media(&mut self, conn: &mut Conn, tag: &Tag) -> Fate {
-        let publisher = publisher_of(conn);
-        publisher.last_media = self.engine.now();
-        let Some(writer) = &mut publisher.writer else { return Fate::Keep };
+        let Some(writer) = &mut publisher_of(conn).writer else { return Fate::Keep };
         match writer.push(tag) {
             Ok(()) => Fate::Keep,
             Err(error) => Fate::Close(format!("no memory for its stream: {error}")),

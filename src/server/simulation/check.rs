@@ -36,6 +36,8 @@ pub(super) struct Reader {
     /// It was told that the stream is over.
     pub(super) was_ended: bool,
     pub(super) selection: Selection,
+    /// What it watches comes by a relay, which begins with the newest group of pictures whenever it connects.
+    pub(super) may_repeat: bool,
     pub(super) stage: Stage,
     /// Bytes as they came, and, over WebSocket, those of the messages.
     raw: Vec<u8>,
@@ -64,6 +66,7 @@ impl Reader {
             rtmp: None,
             was_ended: false,
             selection,
+            may_repeat: false,
             stage: Stage::Head,
             raw: Vec::new(),
             flv: Vec::new(),
@@ -228,7 +231,11 @@ impl Reader {
         if let Some(last) = self.times[place].replace(tag.timestamp)
             && tag.timestamp.wrapping_sub(last).cast_signed() < 0
         {
-            return Err(format!("{:?} time falls from {last} to {}", tag.kind, tag.timestamp));
+            let (kind, class, seen) = (tag.kind, tag.class(), self.seen.last());
+            return Err(format!(
+                "{kind:?} time falls from {last} to {} at {class:?}, {seen:?}",
+                tag.timestamp
+            ));
         }
         let unwanted = match tag.kind {
             TagKind::Audio => self.selection == Selection::Video,
@@ -273,6 +280,7 @@ impl Reader {
         let Name { session, place, .. } = name;
         if let Some(last) = self.seen.last()
             && (session, place) <= (last.session, last.place)
+            && !self.may_repeat
         {
             return Err(format!("{name:?} after {last:?}"));
         }
@@ -318,7 +326,7 @@ impl Bounds {
     }
 }
 
-/// A hole in what a viewer saw: from the frame before it to the frame behind it.
+/// A hole in what a viewer saw, or a step back: from the frame before it to the frame behind it.
 pub(super) type Gap = (usize, usize);
 
 /// Compares what a viewer saw with the frames there were; gives its gaps and whether it saw the last frame
@@ -333,6 +341,8 @@ pub(super) fn compare(
     let mut gaps = Vec::new();
     let mut last: Option<usize> = None;
     let mut need_key = false;
+    // Behind a start without a keyframe a gateway drops what nobody can decode, and so does whom a relay leads to.
+    let dropped = |f: &Frame| level > 0 && f.kind == TagKind::Video && !f.key && bounds.exceeded(f);
     for seen in &reader.seen {
         let found = frames.binary_search_by_key(&(seen.session, seen.place), |f| (f.session, f.place));
         let Ok(at) = found else { return Err(format!("{seen:?} was never taken")) };
@@ -341,9 +351,7 @@ pub(super) fn compare(
         if last.is_none_or(|last| at != last + 1) {
             let mut undecodable = false;
             if let Some(last) = last {
-                // Behind a start without a keyframe a gateway drops what nobody can decode.
-                let dropped = |f: &Frame| f.kind == TagKind::Video && !f.key && bounds.exceeded(f);
-                if level > 0 && frames[last + 1..at].iter().all(dropped) {
+                if level > 0 && at > last && frames[last + 1..at].iter().all(dropped) {
                     undecodable = true;
                 } else {
                     gaps.push((last, at));
@@ -364,6 +372,10 @@ pub(super) fn compare(
         }
         last = Some(at);
     }
-    let ends = last.filter(|at| frames.get(at + 1).is_none_or(|next| next.session != frames[*at].session));
-    Ok((gaps, ends.map(|at| frames[at].session)))
+    let is_end = |at: &usize| {
+        let session = frames[*at].session;
+        let mut rest = frames[at + 1..].iter().take_while(|frame| frame.session == session);
+        rest.all(|frame| reader.may_repeat && dropped(frame))
+    };
+    Ok((gaps, last.filter(is_end).map(|at| frames[at].session)))
 }

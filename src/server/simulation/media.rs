@@ -30,6 +30,8 @@ pub(super) enum Tracks {
 pub(super) struct Library {
     pub(super) key: String,
     pub(super) tracks: Tracks,
+    /// Its publisher's line is so slow that a tag may take longer than a publisher may be silent.
+    pub(super) crawls: bool,
     pub(super) sessions: Vec<Session>,
     /// Versions of the headers: metadata, video, audio.
     pub(super) versions: [u32; 3],

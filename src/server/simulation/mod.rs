@@ -88,7 +88,7 @@ impl Peer {
 /// A run.
 struct Simulation {
     world: Rc<RefCell<World>>,
-    /// The processes: an origin, an origin and a gateway in one, gateways behind it.
+    /// The processes: an origin, an origin and a gateway in one, gateways behind it, an origin behind relays.
     processes: Vec<Arc<Shared>>,
     workers: Vec<Worker<SimEngine>>,
     /// A loop does not come to its turn before this.
@@ -100,6 +100,8 @@ struct Simulation {
     troubled: bool,
     /// Limits so wide that nobody who reads is made to skip.
     roomy: bool,
+    /// The level of those who watch the far origin's streams, if there is one.
+    far: Option<usize>,
 }
 
 impl Simulation {

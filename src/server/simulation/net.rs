@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::rng::Rng;
+use super::scenario::is_far;
 use crate::memory::Segment;
 use crate::uring::files::FILE_SEND_MAX;
 use crate::uring::mailbox::Wake;
@@ -206,6 +207,8 @@ pub(super) struct World {
     /// The loops' threads use all of their cores.
     pub(super) busy: bool,
     pub(super) out_cap: usize,
+    /// The line is slow from and to this loop and the ones behind it.
+    pub(super) slow_from: usize,
 }
 
 impl World {
@@ -220,6 +223,7 @@ impl World {
             troubled: false,
             busy: false,
             out_cap: 16 << 10,
+            slow_from: usize::MAX,
         }
     }
 
@@ -720,28 +724,34 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, at: usize, port: u16) -> Sock {
-        let delay = (0, self.rng.pick(&[0, 2, 20]));
-        let end = self.add_end(Owner::Nobody, port, Speed { delay, piece: 64 << 10 }, 64 << 10, 256 << 10);
+        let speed = self.speed_between_loops(at, port);
+        let end = self.add_end(Owner::Nobody, port, speed, 64 << 10, 256 << 10);
         let sock = self.add_sock(at, end);
         let late = if self.troubled && self.rng.chance(100) { 3_000 } else { 20 };
         self.within(0, late, Action::Connect(end));
         sock
     }
 
+    fn speed_between_loops(&mut self, at: usize, port: u16) -> Speed {
+        if self.slow_from < usize::MAX && (at >= self.slow_from || is_far(port)) {
+            return Speed { delay: (5, 40), piece: 4_000 };
+        }
+        Speed { delay: (0, self.rng.pick(&[0, 2, 20])), piece: 64 << 10 }
+    }
+
     fn complete_connect(&mut self, end: EndId) {
         if self.ends[end].closed {
             return;
         }
-        let Owner::Loop(_, sock) = self.ends[end].owner else { unreachable!("a loop's") };
+        let Owner::Loop(at, sock) = self.ends[end].owner else { unreachable!("a loop's") };
         let port = self.ends[end].port;
         let listened = |state: &LoopState| state.listeners.iter().any(|l| l.port == port && l.open);
         if !self.loops.iter().any(listened) || (self.troubled && self.rng.chance(200)) {
             self.complete(end, Event::Connected { sock, result: Err(Errno::CONNREFUSED) });
             return;
         }
-        let delay = (0, self.rng.pick(&[0, 2, 20]));
-        let out_cap = self.out_cap.max(64 << 10);
-        let other = self.add_end(Owner::Nobody, port, Speed { delay, piece: 64 << 10 }, out_cap, 64 << 10);
+        let (speed, out_cap) = (self.speed_between_loops(at, port), self.out_cap.max(64 << 10));
+        let other = self.add_end(Owner::Nobody, port, speed, out_cap, 64 << 10);
         self.ends[end].other = Some(other);
         self.ends[other].other = Some(end);
         self.complete(end, Event::Connected { sock, result: Ok(()) });

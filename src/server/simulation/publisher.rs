@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::media::{Library, Script, Session, Taste};
 use super::net::{EndId, Speed, World};
-use super::scenario::RTMP;
+use super::scenario::speaks_rtmp;
 use super::speech::Speech;
 use crate::media::tag::Tag;
 use crate::uring::Millis;
@@ -69,7 +69,7 @@ impl Publisher {
         let library = &mut libraries[self.key];
         let Some(link) = &mut self.link else {
             if !self.plans.is_empty() {
-                self.connect(world, &library.key);
+                self.connect(world, library);
             }
             return;
         };
@@ -102,13 +102,15 @@ impl Publisher {
         }
     }
 
-    fn connect(&mut self, world: &mut World, key: &str) {
+    fn connect(&mut self, world: &mut World, library: &Library) {
         let speed = Speed { delay: (0, 5), piece: 4_000 };
         let end = world.dial(self.peer, self.port, speed, 64 << 10);
-        // Fast enough for what it sends: one that falls silent inside a tag is closed.
-        let delay = (0, world.rng.pick(&[1, 5, 10]));
-        world.ends[end].speed = Speed { delay, piece: world.rng.pick(&[32 << 10, 64 << 10]) };
-        let mut session = Speech::new(self.port == RTMP, key, &mut world.rng);
+        world.ends[end].speed = if library.crawls {
+            Speed { delay: (0, 100), piece: 2_000 }
+        } else {
+            Speed { delay: (0, world.rng.pick(&[1, 5, 10])), piece: world.rng.pick(&[32 << 10, 64 << 10]) }
+        };
+        let mut session = Speech::new(speaks_rtmp(self.port), &library.key, &mut world.rng);
         let hello = session.take_output().expect("the handshake");
         let said = hello.len() as u64;
         world.say(end, hello);

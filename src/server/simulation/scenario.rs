@@ -17,7 +17,7 @@ use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Role, Upstream};
+use crate::config::{Config, Forward, Pull, Remote, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::fanout::{Fanout, SLICE};
@@ -26,19 +26,34 @@ use crate::server::worker::{Door, Room, Speaks, Worker};
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
-pub(super) const RTMP: u16 = 1935;
+const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
 /// The first gateway; the next one listens one further.
 const GATEWAY: u16 = 8080;
 /// The file gateway.
 const FILES: u16 = 8100;
+/// The far origin, whose streams come by relays.
+const FAR_RTMP: u16 = 1936;
+const FAR_FLV: u16 = 8502;
 /// Nobody listens there.
 const NOWHERE: u16 = 9;
 
+/// What may be published.
+const KEYS: [&str; 2] = ["a", "b"];
 /// How long a stream outlives its publisher, everywhere.
 const GAP: Millis = 4_000;
 /// How long a publisher may be silent.
 const SILENCE: Millis = 2_000;
+
+/// Whether RTMP is spoken there.
+pub(super) fn speaks_rtmp(port: u16) -> bool {
+    matches!(port, RTMP | FAR_RTMP)
+}
+
+/// Whether a connection leads to the far origin.
+pub(super) fn is_far(port: u16) -> bool {
+    matches!(port, FAR_RTMP | FAR_FLV)
+}
 
 /// Makes a run.
 pub(super) fn build(seed: u64, trace: bool) -> Simulation {
@@ -49,13 +64,17 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let calm = rng.range(3_000, 9_000);
     let gateways = rng.pick(&[0, 1, 1, 2]);
     let together = gateways > 0 && rng.chance(500);
-    let config = config(rng, roomy);
+    let mut config = config(rng, roomy);
+    let (forwards, pulls) = if rng.chance(400) { relays(rng) } else { (Vec::new(), Vec::new()) };
+    let far = !forwards.is_empty() || !pulls.is_empty();
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
     world.troubled = troubled;
     world.busy = world.rng.chance(300);
     world.log(|| {
         format!(
-            "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled} {:?}",
+            "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled}, forwards {:?}, pulls {:?} {:?}",
+            forwards.len(),
+            pulls.len(),
             config.live
         )
     });
@@ -69,11 +88,19 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
         calm,
         troubled,
         roomy,
+        far: far.then_some(usize::from(gateways) + 1),
     };
+    config.forward = forwards;
     for level in 0..=gateways {
         if !(level == 1 && together) {
             simulation.add_process(&config, level, level == 0 && together);
         }
+    }
+    if far {
+        config.forward.clear();
+        config.pull = pulls;
+        simulation.add_far_origin(config.clone());
+        config.pull.clear();
     }
     simulation.add_publishers();
     simulation.add_viewers(gateways);
@@ -114,6 +141,29 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config
 }
 
+/// What takes the streams of the origin to the far one: what is named there twice, by two ways, one of them has.
+fn relays(rng: &mut Rng) -> (Vec<Forward>, Vec<Pull>) {
+    let remote = |rtmp: bool, port: u16, path: &str| {
+        let (host, path) = ("127.0.0.1".to_owned(), path.to_owned());
+        Remote { rtmp, authority: format!("{host}:{port}"), host, port, path }
+    };
+    let (mut forwards, mut pulls) = (Vec::new(), Vec::new());
+    for _ in 0..rng.pick(&[1, 1, 2]) {
+        let rtmp = rng.chance(500);
+        if rng.chance(500) {
+            let to = remote(rtmp, if rtmp { FAR_RTMP } else { FAR_FLV }, "/live/{name}");
+            forwards.push(Forward { stream: "live/*".to_owned(), to });
+            continue;
+        }
+        let (port, ending) = if rtmp { (RTMP, "") } else { (FLV, ".flv") };
+        for key in KEYS {
+            let from = remote(rtmp, port, &format!("/live/{key}{ending}"));
+            pulls.push(Pull { stream: format!("live/{key}"), from });
+        }
+    }
+    (forwards, pulls)
+}
+
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -149,6 +199,20 @@ impl Simulation {
             doors.push((Door { role: roles.len() - 1, speaks: Speaks::Http }, GATEWAY + gateway - 1));
         }
         self.start(config, arena, roles, &doors);
+    }
+
+    /// A process that gets its streams by relays, over a slow line at times.
+    fn add_far_origin(&mut self, config: Config) {
+        let arena = Arena::new().expect("memory");
+        let roles = roles(&config, Role::Origin, &arena);
+        {
+            let mut world = self.world.borrow_mut();
+            if world.rng.chance(200) {
+                world.slow_from = world.loops.len();
+            }
+        }
+        let rtmp = (Door { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
+        self.start(config, arena, roles, &[rtmp, (Door { role: 0, speaks: Speaks::Http }, FAR_FLV)]);
     }
 
     /// A process that serves files, and its clients.
@@ -191,6 +255,9 @@ impl Simulation {
         }
         let shared = Shared::new(config, arena, roles, posts, Addresses::default(), Instant::now());
         let shared = Arc::new(shared);
+        let forwards = shared.forwards.iter().zip(shared.config.forward.iter().map(|forward| &forward.to));
+        let pulls = shared.pulls.iter().zip(shared.config.pull.iter().map(|pull| &pull.from));
+        forwards.chain(pulls).for_each(|(slot, remote)| slot.store(Arc::new(vec![local(remote.port)])));
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let room = Room { connections: usize::MAX, files: 4 };
@@ -208,11 +275,17 @@ impl Simulation {
         let world = Rc::clone(&self.world);
         let mut world = world.borrow_mut();
         let keys = world.rng.pick(&[1, 1, 2]);
-        for key in 0..keys {
+        for (key, name) in KEYS.iter().enumerate().take(keys) {
             let tracks =
                 world.rng.pick(&[Tracks::Both, Tracks::Both, Tracks::Both, Tracks::Audio, Tracks::Video]);
-            let name = ["a", "b"][key].to_owned();
-            self.libraries.push(Library { key: name, tracks, sessions: Vec::new(), versions: [0; 3] });
+            let (crawls, sessions) = (world.rng.chance(100), Vec::new());
+            self.libraries.push(Library {
+                key: (*name).to_owned(),
+                tracks,
+                crawls,
+                sessions,
+                versions: [0; 3],
+            });
             let taste = Taste {
                 gop: world.rng.pick(&[(3, 20), (20, 40), (25, 25), (20, 150)]),
                 inter: world.rng.pick(&[300, 2_000, 5_000]),
@@ -253,18 +326,23 @@ impl Simulation {
             let rng = &mut world.rng;
             let at = storm.unwrap_or_else(|| rng.range(0, self.calm + 4_000));
             let peer = self.peers.len();
-            let level = rng.range(0, u64::from(gateways));
-            let level = u16::try_from(level).expect("few");
-            let port = if level == 0 { FLV } else { GATEWAY + level - 1 };
+            let levels = self.far.unwrap_or(usize::from(gateways));
+            let level = rng.size(0, levels);
+            let far = self.far == Some(level);
+            let (rtmp_port, port) = match u16::try_from(level).expect("few") {
+                _ if far => (FAR_RTMP, FAR_FLV),
+                0 => (RTMP, FLV),
+                level => (RTMP, GATEWAY + level - 1),
+            };
             if rng.chance(100) {
-                let port = if rng.chance(500) { RTMP } else { port };
+                let port = if rng.chance(500) { rtmp_port } else { port };
                 let patient = rng.chance(500);
                 self.peers.push(Peer::Garbage(Garbage { peer, port, patient, end: None, done: false }));
                 world.at(at, Action::Timer(peer));
                 continue;
             }
-            let rtmp = level == 0 && rng.chance(300);
-            let port = if rtmp { RTMP } else { port };
+            let rtmp = (level == 0 || far) && rng.chance(300);
+            let port = if rtmp { rtmp_port } else { port };
             let websocket = !rtmp && rng.chance(400);
             let selection = rng.pick(&[
                 Selection::All,
@@ -282,15 +360,17 @@ impl Simulation {
                 8 => Manner::Stalls(from, Millis::MAX),
                 _ => Manner::Leaves(from),
             };
+            let mut reader = Reader::new(websocket, selection);
+            reader.may_repeat = far;
             let viewer = Viewer {
                 peer,
                 key: rng.size(0, self.libraries.len() - 1),
-                level: usize::from(level),
+                level,
                 port,
                 manner,
                 gop: rng.chance(800),
                 websocket,
-                reader: Reader::new(websocket, selection),
+                reader,
                 end: None,
                 asked: 0,
                 ended: None,

@@ -117,7 +117,8 @@ impl Simulation {
         if let Stage::Refused(status) = viewer.reader.stage {
             let (from, to) = (viewer.asked + 1_000, at.saturating_sub(1_000));
             let missed = |frame: &Frame| frame.key && (from..to).contains(&sessions[frame.session].began);
-            let missed = viewer.level == 0 && status == 404 && frames.iter().any(missed);
+            let in_time = viewer.level == 0 && !self.libraries[viewer.key].crawls;
+            let missed = in_time && status == 404 && frames.iter().any(missed);
             assert!(!missed, "viewer {who} was refused although somebody published");
             return;
         }
@@ -132,7 +133,7 @@ impl Simulation {
         if self.roomy && viewer.level == 0 {
             assert!(gaps.is_empty(), "viewer {who} has gaps {gaps:?} without need");
         }
-        if viewer.level == 0 {
+        if viewer.level == 0 && !self.libraries[viewer.key].crawls {
             self.judge_lateness(viewer, frames);
         }
         if viewer.reader.seen.is_empty() {
@@ -142,7 +143,12 @@ impl Simulation {
         // A skip of a gateway's own pull may land behind the last frame of a selection.
         let skipped = |level| self.count(level, |counters| counters.skips.get()) > 0;
         let whole = viewer.level == 0 || viewer.reader.selection == Selection::All || !skipped(viewer.level);
-        let certain = whole && (viewer.level == 0 || !self.troubled || last_seen + 1 == sessions.len());
+        // A relay that is lost late may not be there again before the end.
+        let certain = match viewer.level {
+            0 => whole,
+            level if self.far == Some(level) => whole && !self.troubled && !skipped(level),
+            _ => whole && (!self.troubled || last_seen + 1 == sessions.len()),
+        };
         let over =
             |session: usize| sessions[session].last || frames.last().is_some_and(|f| f.session == session);
         assert!(

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::check::{Reader, Stage};
 use super::media::Library;
 use super::net::{Action, EndId, Speed, World};
-use super::scenario::RTMP;
+use super::scenario::speaks_rtmp;
 use crate::live::stream::Selection;
 use crate::media::amf0::Value;
 use crate::protocol::rtmp::client::PlaySession;
@@ -94,7 +94,7 @@ impl Viewer {
         let end = world.dial(self.peer, self.port, speed, in_cap);
         self.end = Some(end);
         self.asked = world.now;
-        if self.port == RTMP {
+        if speaks_rtmp(self.port) {
             let option = match (self.reader.selection, self.gop) {
                 (Selection::Audio, _) => "?disableVideo=1",
                 (Selection::Video, _) => "?disableAudio",
