@@ -135,8 +135,9 @@ median() { spread "$1" | cut -d' ' -f1; }
 # ratios ROW WHAT OTHER [COLUMN]
 ratios() { paste <(numbers "$1" "$2" "${4:-3}") <(numbers "$1" "$3" "${4:-3}") | awk '$2 > 0 { print $1 / $2 }'; }
 
+# failures ROW [WHAT]: how many runs of whom failed.
 failures() {
-  awk -F'\t' -v r="$1" '$1 == r && $12 != "ok" { n[$2]++ } END {
+  awk -F"\t" -v r="$1" -v w="${2:-}" '$1 == r && (w == "" || $2 == w) && $12 != "ok" { n[$2]++ } END {
     for (w in n) { printf "%s%s %d", (s++ ? ", " : ""), w, n[w] }
     if (!s) printf "none" }' "$results"
 }
