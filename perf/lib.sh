@@ -68,12 +68,13 @@ ready() {
   return 1
 }
 
-# start_origin CORES [FLAG…]: sets pid, rtmp and flv.
+# start_origin CORES [FLAG…]: sets pid, rtmp and flv; what it records is in $record.
+record=none
 start_origin() {
   local cores=$1 log=$out/server.log
   shift
   taskset -c "$cores" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
-    --record none "$@" >/dev/null 2>"$log" &
+    --record "$record" "$@" >/dev/null 2>"$log" &
   pid=$!
   running+=("$pid")
   rtmp=$(ready "$log" rtmp)
