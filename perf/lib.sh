@@ -77,10 +77,11 @@ launch() {
   running+=("$pid")
 }
 
-# start_origin CORES [FLAG…]: sets pid, rtmp and flv.
+# start_origin CORES [FLAG…]: sets pid, rtmp and flv; what it records is in $record.
+record=none
 start_origin() {
   launch "$1" "$out/server.log" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
-    --record none "${@:2}"
+    --record "$record" "${@:2}"
   rtmp=$(ready "$out/server.log" rtmp)
   flv=$(ready "$out/server.log" flv)
 }
