@@ -333,7 +333,8 @@ impl Codec {
             SampleEntry::Flac(flac) => {
                 Some(Self::audio(b"fLaC", &[&b"fLaC"[..], boxed(&flac.dfla_box)?.get(4..)?].concat()))
             }
-            SampleEntry::Unknown(_) => None,
+            // Subtitles, and what nobody knows.
+            _ => None,
         }
     }
 

@@ -88,6 +88,29 @@ fn basic_headers_of_all_lengths() {
     assert_eq!(read(&[&long]), Ok(vec![message(70, 8, 5, &[9])]));
 }
 
+/// Chunk streams beyond 63 carry on as the others do: types 1, 2 and 3, and continuations.
+#[test]
+fn short_headers_on_long_chunk_streams() {
+    for csid in [64_u32, 319, 320, 65_599] {
+        let head = |kind: u8| match csid {
+            64..320 => vec![kind << 6, u8::try_from(csid - 64).unwrap()],
+            _ => [vec![kind << 6 | 1], u16::try_from(csid - 64).unwrap().to_le_bytes().to_vec()].concat(),
+        };
+        let payload = vec![7; 150];
+        let [first, rest] = [&payload[..128], &payload[128..]];
+        let mut bytes = [&head(0)[..], &[0, 0, 9, 0, 0, 150, 9, 1, 0, 0, 0], first, &head(3), rest].concat();
+        bytes.extend([&head(1)[..], &[0, 0, 40, 0, 0, 150, 9], first, &head(3), rest].concat());
+        bytes.extend([&head(2)[..], &[0, 0, 41], first, &head(3), rest].concat());
+        for _ in 0..10 {
+            bytes.extend([&head(3)[..], first, &head(3), rest].concat());
+        }
+        let times = [9, 49].into_iter().chain((0..11).map(|n| 90 + 41 * n));
+        let want: Vec<_> = times.map(|time| message(csid, 9, time, &payload)).collect();
+        assert_eq!(want.len(), 13);
+        assert_eq!(read_split_everywhere(&bytes), Ok(want), "{csid}");
+    }
+}
+
 #[test]
 fn short_headers_count_from_the_message_before() {
     let mut bytes = full(4, 1000, 2, 8);
