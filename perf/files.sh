@@ -36,7 +36,8 @@ start_ours() {
 }
 
 start_nginx() {
-  local port=$((20000 + RANDOM % 10000)) dir=$PWD/$out
+  local port dir=$PWD/$out
+  port=$(free_port)
   address=127.0.0.1:$port
   cat >"$out/nginx.conf" <<END
 daemon off; master_process off; worker_processes 1; pid $dir/nginx.pid; error_log $dir/nginx.log;
@@ -51,16 +52,8 @@ http {
 }
 END
   launch "$server_core" "$out/nginx.log" nginx -c "$dir/nginx.conf"
-  for _ in $(seq 100); do
-    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
-    sleep 0.05
-  done
-  echo "nginx does not listen:" >&2
-  cat "$out/nginx.log" >&2
-  exit 1
+  listening "$port" "$out/nginx.log"
 }
-
-cpu_ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
 
 # measure_case WHAT CASE: one run, one line of results.
 measure_case() {
@@ -69,18 +62,18 @@ measure_case() {
   [[ $new == new ]] && header=(-H "Connection: close")
   "start_$what"
   taskset -c "$load_core" wrk -t1 -c4 -d1s "http://$address/$size" >/dev/null
-  before=$(cpu_ticks "$pid")
+  before=$(cpu "$pid")
   report=$(taskset -c "$load_core" wrk -t1 "-c$connections" "-d${duration}s" --latency --timeout 30s \
     "${header[@]}" "http://$address/$size")
-  after=$(cpu_ticks "$pid")
-  awk -v what="$what" -v case="$case" -v ticks="$((after - before))" -v hz="$(getconf CLK_TCK)" '
+  after=$(cpu "$pid")
+  awk -v what="$what" -v case="$case" -v before="$before" -v after="$after" '
     function bytes(text) { f = 1; if (text ~ /KB/) f = 1024; if (text ~ /MB/) f = 1048576; if (text ~ /GB/) f = 1073741824
       if (text ~ /TB/) f = 1099511627776; return text * f }
     function ms(text) { return text ~ /us$/ ? text / 1000 : text ~ /ms$/ ? text + 0 : text * 1000 }
     /50%/ { p50 = ms($2) } /99%/ { p99 = ms($2) }
     / requests in / { n = $1; read = bytes($5) }
     /Requests\/sec/ { rate = $2 } /Socket errors/ { errors = $0 } /Non-2xx/ { errors = errors $0 }
-    END { cpu = ticks / hz
+    END { cpu = after - before
       printf "%s\t%s\t%.0f\t%.4f\t%.2f\t%.2f\t%.2f\t%s\n", case, what, rate, cpu / (read / 1e9), cpu / n * 1e6, p50, p99,
         errors == "" ? "none" : errors }' <<<"$report" | tee -a "$results"
   stop

@@ -26,11 +26,8 @@ receive() {
 }
 
 start_receiver() {
-  local log=$out/baseline.log
-  taskset -c "$server_core" "$target/examples/raw_receiver" >/dev/null 2>"$log" &
-  pid=$!
-  running+=("$pid")
-  raw=$(ready "$log" listen)
+  launch "$server_core" "$out/baseline.log" "$target/examples/raw_receiver"
+  raw=$(ready "$out/baseline.log" listen)
 }
 
 for n in $streams; do

@@ -69,6 +69,29 @@ ready() {
   return 1
 }
 
+# free_port: one that nobody listens on now.
+free_port() {
+  local port
+  for _ in $(seq 50); do
+    port=$((20000 + RANDOM % 10000))
+    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+
+# listening PORT LOG: waits until somebody does.
+listening() {
+  for _ in $(seq 100); do
+    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    sleep 0.05
+  done
+  echo "nobody listens on $1:" >&2
+  cat "$2" >&2
+  return 1
+}
+
+# cpu PID: seconds of user and system time that it has used.
+cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"; }
+
 # launch CORES LOG COMMAND…: starts it in the background with an empty log; sets pid.
 launch() {
   : >"$2" # now, or the ready line of an earlier one is read

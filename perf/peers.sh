@@ -14,26 +14,6 @@ flushes=${FLUSHES:-0ms 350ms}
 file=$(clip "${KBPS:-1000}")
 home=$PWD/$out/peers
 mkdir -p "$home"
-ulimit -n "$(ulimit -Hn)"
-
-# free_port: one that nobody listens on now.
-free_port() {
-  local port
-  for _ in $(seq 50); do
-    port=$((20000 + RANDOM % 10000))
-    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-}
-
-# listening PORT: waits until somebody does.
-listening() {
-  for _ in $(seq 100); do
-    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
-    sleep 0.1
-  done
-  echo "nobody listens on $1" >&2
-  return 1
-}
 
 start_uringcast() {
   start_origin "$server_core" --loops 1 --flush "$1"
@@ -54,7 +34,7 @@ vhost __defaultVhost__ {
 }
 END
   launch "$server_core" "$home/srs.log" "$SRS" -c "$home/srs.conf"
-  listening "$play"
+  listening "$play" "$home/srs.log"
   rtmp=127.0.0.1:$push url=http://127.0.0.1:$play/live/perf.flv
 }
 
@@ -72,7 +52,7 @@ http { access_log off; client_body_temp_path $home/b; proxy_temp_path $home/p; f
   server { listen 127.0.0.1:$play; location /live { flv_live on; chunked_transfer_encoding on; } } }
 END
   launch "$server_core" "$home/nginx.log" nginx -c "$home/nginx.conf"
-  listening "$play"
+  listening "$play" "$home/nginx-error.log"
   rtmp=127.0.0.1:$push url="http://127.0.0.1:$play/live?port=$push&app=live&stream=perf"
 }
 
@@ -102,7 +82,7 @@ enable_hls=0
 enable_mp4=0
 END
   launch "$server_core" "$home/zlm.log" "$ZLM" -c "$home/zlm.ini" -t 1 -l 3
-  listening "$play"
+  listening "$play" "$home/zlm.log"
   rtmp=127.0.0.1:$push url=http://127.0.0.1:$play/live/perf.live.flv
 }
 

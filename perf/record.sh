@@ -14,13 +14,12 @@
 cases=${STREAMS:-8x1000 3x20000}
 data=${DATA:-$out/recorded}
 
-cpu() { awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$pid/stat"; }
 memory() { awk '/^RssAnon/ { print $2 * 1024 }' "/proc/$pid/status"; }
 written() { awk '/^write_bytes/ { print $2 }' "/proc/$pid/io"; }
 recorded() { find "$data/flv" -name index.flv -printf '%s\n' 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
 
 # sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, of now.
-sample() { echo "$(cpu) $(memory) $(written) $(recorded)"; }
+sample() { echo "$(cpu "$pid") $(memory) $(written) $(recorded)"; }
 
 # take CASE WHAT: one run, one line of results: CPU-seconds a second, memory, bytes written, bytes recorded.
 take() {

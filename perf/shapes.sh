@@ -59,11 +59,11 @@ shape() {
       unset URINGCAST_ORIGIN__SILENCE
       start_publisher "$file" --streams 5000 --prefix s --idle
       local before after
-      before=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
+      before=$(cpu "$pid")
       sleep "$duration"
-      after=$(awk '{ print $14 + $15 }' "/proc/$pid/stat")
-      awk -v t="$((after - before))" -v s="$duration" -v hz="$(getconf CLK_TCK)" \
-        'BEGIN { printf "idle\tserver\t0\t0\t0\t0\t0\t0\t%.2f\t0\t100\tok\n", 100 * t / hz / s }' | tee -a "$results" >&2
+      after=$(cpu "$pid")
+      awk -v b="$before" -v a="$after" -v s="$duration" \
+        'BEGIN { printf "idle\tserver\t0\t0\t0\t0\t0\t0\t%.2f\t0\t100\tok\n", 100 * (a - b) / s }' | tee -a "$results" >&2
       ;;
   esac
   stop

@@ -119,9 +119,8 @@ async fn answer(request: &Request, control: &Control, guard: &Guard) -> Reply {
     if !methods.contains(&request.method) {
         return operator::said(405, &format!("Allowed here: {allowed}.")).field("Allow", allowed);
     }
-    let is_open = matches!(resource, Resource::Open(_));
-    if let Err(denied) = guard.check(request)
-        && !is_open
+    if !matches!(resource, Resource::Open(_))
+        && let Err(denied) = guard.check(request)
     {
         let reply = operator::said(denied.status(), &denied.to_string());
         return if denied == Denied::Token { reply.field("WWW-Authenticate", "Bearer") } else { reply };

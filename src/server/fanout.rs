@@ -227,12 +227,19 @@ impl Fanout {
     /// A viewer's full socket has room again.
     pub(super) fn writable<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
-        if !matches!(viewer.state, State::Blocked(_)) {
-            return;
+        if matches!(viewer.state, State::Blocked(_)) {
+            viewer.state = State::Idle;
+            self.serve(engine, id, counters);
         }
-        viewer.state = State::Idle;
-        if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
+    }
+
+    /// Gives a viewer that is idle its next send, if there is anything for it.
+    fn serve<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
+        let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
+        if viewer.state == State::Idle
+            && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
+        {
             dismiss(&mut self.leaving, id, viewer, farewell);
         }
     }
@@ -248,7 +255,6 @@ impl Fanout {
         counters: &[RoleCounters],
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
         if viewer.last_words.is_some() {
             return;
         }
@@ -260,23 +266,14 @@ impl Fanout {
         }
         viewer.say(bytes);
         viewer.last_words = last.then_some(Farewell::Refused);
-        if viewer.state == State::Idle
-            && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
-        {
-            dismiss(&mut self.leaving, id, viewer, farewell);
-        }
+        self.serve(engine, id, counters);
     }
 
     /// Lets a viewer go behind the tag, or the message, that it is in.
     pub(super) fn kick<E: Engine>(&mut self, engine: &mut E, id: ViewerId, counters: &[RoleCounters]) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
         viewer.last_words = Some(Farewell::Kicked);
-        if viewer.state == State::Idle
-            && let Err(farewell) = pump(engine, view, viewer, &counters[view.role])
-        {
-            dismiss(&mut self.leaving, id, viewer, farewell);
-        }
+        self.serve(engine, id, counters);
     }
 
     /// Whether a viewer is to go because an operator wants it.
@@ -359,9 +356,7 @@ impl Fanout {
         if view.is_blank() {
             view.refresh(engine);
         }
-        if let Err(farewell) = pump(engine, view, viewer, &counters[view.role]) {
-            dismiss(&mut self.leaving, id, viewer, farewell);
-        }
+        self.serve(engine, id, counters);
     }
 
     fn view(

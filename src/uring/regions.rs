@@ -42,9 +42,9 @@ impl Uring {
         let state = self.regions.remove(region.0).expect("a region is forgotten once");
         if let Some(slot) = state.fixed {
             let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+            let submitter = self.ring.submitter();
             // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
-            let updated =
-                unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[empty], None) };
+            let updated = unsafe { submitter.register_buffers_update(slot.into(), &[empty], None) };
             if updated.is_ok() {
                 self.fixed_free.push(slot);
             }
@@ -55,10 +55,10 @@ impl Uring {
     fn register(&mut self, slot: u16, segment: &Segment) -> bool {
         let base = segment.base().as_ptr().cast();
         let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
+        let submitter = self.ring.submitter();
         // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
         // is emptied in `forget_region`, or until the ring is gone.
-        let registered =
-            unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[vector], None) };
+        let registered = unsafe { submitter.register_buffers_update(slot.into(), &[vector], None) };
         if registered.is_err() {
             self.fixed_free.clear(); // no more memory may be locked: plain sends from here on
         }

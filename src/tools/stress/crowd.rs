@@ -217,7 +217,9 @@ impl<'a> Crowd<'a> {
         let viewer = &mut self.viewers[index];
         let target = &self.options.targets[viewer.target];
         if viewer.state == State::Open {
+            let had_media = viewer.first_byte.is_some();
             let result = viewer.receive(target, &mut self.scratch, now);
+            self.waiting -= usize::from(!had_media && viewer.first_byte.is_some());
             return self.note(index, result);
         }
         let data = EventData::new_u64(index as u64);
@@ -251,10 +253,6 @@ impl<'a> Crowd<'a> {
 
     /// Notes what a viewer got and what became of it.
     fn note(&mut self, index: usize, result: Result<(usize, Progress), Fault>) -> Result<(), StressError> {
-        let had_media = self.viewers[index].has_arrived;
-        let has_media = self.viewers[index].first_byte.is_some();
-        self.viewers[index].has_arrived = has_media;
-        self.waiting -= usize::from(has_media && !had_media);
         let state = match result {
             Ok((len, progress)) => {
                 self.count(index, len, &progress);
@@ -265,7 +263,7 @@ impl<'a> Crowd<'a> {
             }
             Err(fault) => {
                 self.lost += 1;
-                self.waiting -= usize::from(!has_media);
+                self.waiting -= usize::from(self.viewers[index].first_byte.is_none());
                 State::Failed(fault)
             }
         };

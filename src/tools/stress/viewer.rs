@@ -29,8 +29,6 @@ pub(super) struct Viewer {
     pub(super) target: usize,
     sampled: bool,
     pub(super) state: State,
-    /// Its first byte was counted.
-    pub(super) has_arrived: bool,
     session: Session,
     began: u64,
     last: u64,
@@ -69,7 +67,6 @@ impl Viewer {
             target: place,
             sampled,
             state: State::Connecting,
-            has_arrived: false,
             session,
             began: now,
             last: now,
