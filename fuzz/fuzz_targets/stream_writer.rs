@@ -8,11 +8,14 @@ use uringcast::live::stream::{Selection, StreamWriter};
 use uringcast::media::tag::{Tag, TagKind};
 use uringcast::memory::Arena;
 
+/// Enough to fill the log several times; each makes up to 10 KB.
+const COMMANDS_MAX: usize = 200;
+
 fuzz_target!(|data: &[u8]| {
     let retention = Retention { bytes: 1 << 16, frames: 200, gop_time: 5_000, history: 2_000 };
     let key = StreamKey::parse("live/x").expect("a good name");
     let mut writer = StreamWriter::new(1, key, 1, Arena::new().expect("a memfd"), retention);
-    for command in data.chunks(9) {
+    for command in data.chunks(9).take(COMMANDS_MAX) {
         let [what, step @ ..] = command else { break };
         match what % 16 {
             0 => writer.begin_session(),

@@ -60,6 +60,8 @@ pub fn write_head(head: &Head, kind: Kind, mapped: bool, out: &mut String) {
     }
 }
 
+/// Begins the line that names an init segment, up to its name.
+const MAP: &str = "#EXT-X-MAP:URI=\"";
 /// The line behind the last segment of a stream that is over.
 pub const END: &str = "#EXT-X-ENDLIST\n";
 
@@ -70,7 +72,7 @@ impl Segment {
             out.push_str("#EXT-X-DISCONTINUITY\n");
         }
         if let Some(map) = self.map.as_deref().filter(|map| Some(*map) != before) {
-            let _ = writeln!(out, "#EXT-X-MAP:URI=\"{map}\"");
+            let _ = writeln!(out, "{MAP}{map}\"");
         }
         let (seconds, millis) = (self.duration / 1000, self.duration % 1000);
         let _ = writeln!(out, "#EXTINF:{seconds}.{millis:03},\n{}", self.uri);
@@ -155,8 +157,8 @@ impl Playlist {
                 duration = parse_seconds(rest);
             } else if line == "#EXT-X-DISCONTINUITY" {
                 discontinuity = true;
-            } else if let Some(rest) = line.strip_prefix("#EXT-X-MAP:URI=\"") {
-                map = rest.strip_suffix('"').map(str::to_owned);
+            } else if let Some(uri) = line.strip_prefix(MAP).and_then(|rest| rest.strip_suffix('"')) {
+                map = Some(uri.to_owned());
             } else if let Some(target) = number("#EXT-X-TARGETDURATION:") {
                 playlist.head.target = u32::try_from(target).unwrap_or(u32::MAX);
             } else if let Some(sequence) = number("#EXT-X-MEDIA-SEQUENCE:") {
@@ -278,6 +280,16 @@ mod tests {
                 && text.contains("EXT-X-MAP")
                 && text.contains("EXTINF:4.009,\nsegment_9.m4s\n")
         );
+    }
+
+    #[test]
+    fn a_line_that_says_nothing_changes_nothing() {
+        let (good, torn) = (segment(1, false), "#EXT-X-MAP:URI=\"init.m\n#EXTINF:abc,\nx\n");
+        let mut text = String::new();
+        good.write(None, &mut text);
+        text.push_str(torn);
+        good.write(Some("init.mp4"), &mut text);
+        assert_eq!(Playlist::parse(&text).segments, [good.clone(), good]);
     }
 
     #[test]

@@ -35,6 +35,9 @@ const DELAY: i64 = 45_000;
 /// Frames of sound are gathered to as many bytes or ticks, for each PES packet costs a header and stuffing.
 const AUDIO_BYTES: usize = 2_800;
 const AUDIO_TICKS: i64 = 20_000;
+/// The clock is told at least so often, in ticks (13818-1, 2.7.2), except where the stream itself pauses for longer.
+const CLOCK_TICKS: i64 = 9_000;
+const PAUSE: i64 = 900_000;
 
 /// The tracks of a stream that a transport stream can carry.
 pub fn supported(tracks: &Tracks) -> Tracks {
@@ -60,6 +63,8 @@ pub struct TsMuxer {
     /// The stream's time, in milliseconds, that becomes [`BASE`].
     origin: Option<i64>,
     version: u8,
+    /// What the clock was when it was told last, in ticks.
+    clock: Option<i64>,
     sound: Option<Sound>,
     scratch: Vec<u8>,
     /// Frames that could not be written.
@@ -105,11 +110,28 @@ impl TsMuxer {
         if result.is_ok() {
             let dts = self.ticks(sample.dts);
             let pts = dts + i64::from(sample.cts) * TICKS;
-            let stamp = Stamp { pts, dts: Some(dts), clock: Some(dts - DELAY), random_access: sample.key };
+            let clock = self.tell_clock(PID_VIDEO, dts - DELAY);
+            let stamp = Stamp { pts, dts: Some(dts), clock, random_access: sample.key };
             self.packets.pes(PID_VIDEO, ID_VIDEO, stamp, &scratch, &mut self.out);
         }
         self.scratch = scratch;
         result
+    }
+
+    /// The clock `now`, for a packet that is about to be written; `None`: a later one was told already. Where it was
+    /// not told for too long, packets that tell nothing else come before it.
+    fn tell_clock(&mut self, pid: u16, now: i64) -> Option<i64> {
+        if let Some(mut last) = self.clock {
+            if now <= last {
+                return None;
+            }
+            while now - last < PAUSE && now - last > CLOCK_TICKS {
+                last += CLOCK_TICKS;
+                self.packets.clock(pid, last, &mut self.out);
+            }
+        }
+        self.clock = Some(now);
+        self.clock
     }
 
     fn sound(&mut self, sample: &Sample<'_>) {
@@ -121,9 +143,13 @@ impl TsMuxer {
         }
         let frame = if sound.frame == 0 { opus::duration(sample.data) } else { sound.frame };
         let time = base + sound.clock.stamp(sample.dts, frame) * 90_000 / sound.rate;
-        let full = sound.data.len() + sample.data.len() > AUDIO_BYTES || time - sound.first > AUDIO_TICKS;
+        let length = i64::from(frame) * 90_000 / sound.rate;
+        let untold = self.clock.is_none_or(|clock| clock < sound.first - DELAY);
+        let longest = if untold { CLOCK_TICKS } else { AUDIO_TICKS };
+        let full =
+            sound.data.len() + sample.data.len() > AUDIO_BYTES || time + length - sound.first > longest;
         // A gap needs a time of its own.
-        let gap = time - sound.last > 2 * i64::from(frame) * 90_000 / sound.rate;
+        let gap = time - sound.last > 2 * length;
         if !sound.data.is_empty() && (full || gap) {
             self.flush_sound();
         }
@@ -139,10 +165,17 @@ impl TsMuxer {
     }
 
     fn flush_sound(&mut self) {
-        let alone = self.tracks.video.is_none();
-        let Some(sound) = self.sound.as_mut().filter(|sound| !sound.data.is_empty()) else { return };
-        let clock = alone.then_some(sound.first - DELAY);
-        let stamp = Stamp { pts: sound.first, dts: None, clock, random_access: alone };
+        let waits = self.sound.as_ref().filter(|sound| !sound.data.is_empty());
+        let Some(pts) = waits.map(|sound| sound.first) else { return };
+        let (now, alone) = (pts - DELAY, self.tracks.video.is_none());
+        let clock = if alone { self.tell_clock(PID_AUDIO, now) } else { None };
+        // Pictures are rare: sound tells their clock.
+        if !alone && self.clock.is_some_and(|last| now - last > CLOCK_TICKS / 2) {
+            self.tell_clock(PID_VIDEO, now);
+            self.packets.clock(PID_VIDEO, now, &mut self.out);
+        }
+        let stamp = Stamp { pts, dts: None, clock, random_access: alone };
+        let Some(sound) = &mut self.sound else { return };
         self.packets.pes(PID_AUDIO, ID_AUDIO, stamp, &sound.data, &mut self.out);
         sound.data.clear();
     }
@@ -155,6 +188,7 @@ impl Muxer for TsMuxer {
             self.version = (self.version + 1) & 31;
             self.tracks = opening.tracks.clone();
             self.sound = self.tracks.audio.as_deref().map(Sound::new);
+            self.clock = None;
         }
         let streams = psi::streams(&self.tracks);
         self.packets.section(0, &psi::association(PID_MAP), &mut self.out);

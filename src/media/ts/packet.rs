@@ -46,7 +46,7 @@ impl Packets {
         out.reserve(pes.len().div_ceil(PAYLOAD - 1) * PACKET + PACKET);
         let mut rest = &pes[..];
         let mut adaptation = Vec::with_capacity(7);
-        put_adaptation(stamp, &mut adaptation);
+        put_adaptation(stamp.clock, stamp.random_access, &mut adaptation);
         let mut start = true;
         while !rest.is_empty() {
             let taken = self.packet(pid, start, &adaptation, rest, out);
@@ -55,6 +55,20 @@ impl Packets {
             start = false;
         }
         self.pes = pes;
+    }
+
+    /// Writes a packet that tells the program's clock and nothing else.
+    pub(super) fn clock(&mut self, pid: u16, clock: i64, out: &mut Vec<u8>) {
+        let end = out.len() + PACKET;
+        let mut header = self.header(pid, false, true);
+        // It has no payload, and is therefore not counted (13818-1, 2.4.3.3).
+        let counter = &mut self.counters[slot(pid)];
+        *counter = (*counter + 15) & 15;
+        header[3] = 0x20 | (*counter + 15) & 15;
+        out.extend_from_slice(&header);
+        out.push(u8::try_from(PAYLOAD - 1).expect("less than a packet"));
+        put_adaptation(Some(clock), false, out);
+        out.resize(end, 0xff);
     }
 
     /// One packet with as much of `payload` as fits; the rest of it is stuffed. `adaptation` is the field's
@@ -87,12 +101,7 @@ impl Packets {
 
     /// The four bytes in front of every packet (13818-1, 2.4.3.2); each has a payload.
     fn header(&mut self, pid: u16, start: bool, adaptation: bool) -> [u8; 4] {
-        let slot = match pid {
-            PID_VIDEO => 2,
-            PID_AUDIO => 3,
-            PID_MAP => 1,
-            _ => 0,
-        };
+        let slot = slot(pid);
         let counter = self.counters[slot];
         self.counters[slot] = (counter + 1) & 15;
         let [high, low] = pid.to_be_bytes();
@@ -100,14 +109,24 @@ impl Packets {
     }
 }
 
+/// Where packets of `pid` are counted.
+fn slot(pid: u16) -> usize {
+    match pid {
+        PID_VIDEO => 2,
+        PID_AUDIO => 3,
+        PID_MAP => 1,
+        _ => 0,
+    }
+}
+
 /// The adaptation field's flags and clock (13818-1, 2.4.3.4), without its length; nothing where it says nothing.
-fn put_adaptation(stamp: Stamp, out: &mut Vec<u8>) {
-    let flags = u8::from(stamp.random_access) << 6 | u8::from(stamp.clock.is_some()) << 4;
+fn put_adaptation(clock: Option<i64>, random_access: bool, out: &mut Vec<u8>) {
+    let flags = u8::from(random_access) << 6 | u8::from(clock.is_some()) << 4;
     if flags == 0 {
         return;
     }
     out.push(flags);
-    if let Some(clock) = stamp.clock {
+    if let Some(clock) = clock {
         // 33 bits of base, 6 reserved, 9 of extension.
         let base = clock.rem_euclid(1 << 33).cast_unsigned();
         let bytes = (base << 15 | 0x7e00).to_be_bytes();

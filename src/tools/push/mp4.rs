@@ -68,6 +68,14 @@ struct Track {
     codec: Option<Codec>,
 }
 
+impl Track {
+    /// A time in its own units as milliseconds. A file may claim any time; sums of these do not overflow.
+    fn millis(&self, units: i64) -> i64 {
+        let millis = (i128::from(units) * 1000).div_euclid(i128::from(self.timescale));
+        i64::try_from(millis).unwrap_or(i64::MAX * units.signum()).clamp(i64::MIN / 4, i64::MAX / 4)
+    }
+}
+
 /// How a track's samples are written.
 #[derive(Clone, Debug, PartialEq)]
 struct Codec {
@@ -162,13 +170,7 @@ impl Mp4 {
             let shift = edit_shift(&moov, id, timescale);
             self.tracks.push(Track { id, kind, timescale, shift, length, codec: None });
         }
-        self.lift = self
-            .tracks
-            .iter()
-            .map(|track| -floor_div(track.shift * 1000, track.timescale))
-            .max()
-            .unwrap_or(0)
-            .max(0);
+        self.lift = self.tracks.iter().map(|track| -track.millis(track.shift)).max().unwrap_or(0).max(0);
         self.ahead.clear();
         while self.tracks.iter().any(|track| track.codec.is_none()) && self.ahead.len() < AHEAD_MAX {
             let Some(found) = self.next_sample()? else { break };
@@ -187,9 +189,9 @@ impl Mp4 {
 
     fn take(&mut self, found: Found) -> Result<(), SourceError> {
         let Some(track) = self.tracks.iter_mut().find(|track| track.id == found.track) else { return Ok(()) };
-        let dts = floor_div((found.time + track.shift) * 1000, track.timescale) + self.lift;
-        let pts =
-            floor_div((found.time + found.composition + track.shift) * 1000, track.timescale) + self.lift;
+        let decoded = found.time.saturating_add(track.shift);
+        let dts = track.millis(decoded) + self.lift;
+        let pts = track.millis(decoded.saturating_add(found.composition)) + self.lift;
         let (kind, timestamp) = (track.kind, super::pace::low(dts.max(0)));
         if let Some(entry) = &found.entry {
             let codec = Codec::of(entry);
@@ -384,10 +386,10 @@ fn edit_shift(moov: &MoovBox, track: u32, timescale: i64) -> i64 {
     let mut shift = 0;
     for edit in edits.map_or(&[][..], |list| &list.entries) {
         if edit.media_time >= 0 {
-            return shift - edit.media_time;
+            return i64::saturating_sub(shift, edit.media_time);
         }
         let pause = i64::try_from(edit.edit_duration).unwrap_or(0).saturating_mul(timescale);
-        shift += pause / i64::from(moov.mvhd_box.timescale.get());
+        shift = shift.saturating_add(pause / i64::from(moov.mvhd_box.timescale.get()));
     }
     shift
 }
@@ -396,10 +398,6 @@ fn edit_shift(moov: &MoovBox, track: u32, timescale: i64) -> i64 {
 fn put(tags: &mut VecDeque<Tag>, tag: Tag) {
     let later = tags.iter().rev().take_while(|other| other.timestamp > tag.timestamp).count();
     tags.insert(tags.len() - later, tag);
-}
-
-fn floor_div(number: i64, by: i64) -> i64 {
-    number.div_euclid(by)
 }
 
 fn found(sample: Sample<'_>) -> Found {
@@ -438,6 +436,26 @@ mod tests {
         let config =
             DopsBox { output_channel_count: 2, pre_skip: 312, input_sample_rate: 48_000, output_gain: -256 };
         assert_eq!(opus_head(&config), b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\x00\xff\0");
+    }
+
+    #[test]
+    fn any_time_that_a_file_claims_is_a_number_of_milliseconds() {
+        let track = |timescale| Track {
+            id: 1,
+            kind: TagKind::Video,
+            timescale,
+            shift: i64::MIN,
+            length: 0,
+            codec: None,
+        };
+        assert_eq!(
+            [-1, 0, 45_000, 90_001].map(|units| track(90_000).millis(units)),
+            [-1, 0, 500, 1000],
+            "rounded down"
+        );
+        let far = track(1).millis(i64::MAX);
+        assert_eq!((far, track(1).millis(i64::MIN)), (i64::MAX / 4, i64::MIN / 4));
+        assert_eq!(track(i64::from(u32::MAX)).millis(i64::MAX), 2_147_483_648_499);
     }
 
     #[test]
