@@ -1,24 +1,13 @@
 //! Players and an encoder that are neither ours nor ffmpeg's: GStreamer and VLC, which decode what they get.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::flv::{self, Brief};
+use crate::harness::players::{available, pipeline, vlc};
 use crate::harness::process::Guard;
-use crate::harness::{Flavor, Scratch, Server, Watch, ffmpeg, need_ffmpeg};
-
-/// Whether `program` is there; prints why a test is skipped when it is not.
-fn available(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let found = found.is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing, and CI must have it");
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
+use crate::harness::{Flavor, Scratch, Server, Watch, need_ffmpeg};
 
 fn clip() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("web/demo/clip.flv")
@@ -32,11 +21,6 @@ fn show(scratch: &Scratch) -> (Server, Guard) {
     let push = Guard::spawn("push", &mut push);
     Watch::start(origin.addr("flv"), "/live/show.flv", Flavor::Http).wait_pictures_after(0);
     (origin, push)
-}
-
-fn pipeline(text: &str) -> Guard {
-    let mut command = Command::new("gst-launch-1.0");
-    Guard::spawn(text, command.arg("-q").args(text.split_whitespace()))
 }
 
 #[test]
@@ -89,24 +73,8 @@ fn vlc_plays() {
     for (name, url) in
         [("rtmp", origin.rtmp("live/show")), ("http", format!("http://{}/live/show.flv", origin.addr("flv")))]
     {
-        // VLC refuses to run as root.
-        let mut command = Command::new("timeout");
-        command.arg("30");
-        if rustix::process::geteuid().is_root() {
-            command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/tmp"]);
-        }
-        let written = scratch.path(&format!("{name}.ts"));
-        let output = command
-            .args(["cvlc", "--intf", "dummy", "--no-interact", "--play-and-exit", "--run-time", "3"])
-            .args(["--sout", "#std{access=file,mux=ts,dst=-}", &url, "vlc://quit"])
-            .stdin(Stdio::null())
-            .stdout(File::create(&written).unwrap())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        let packets = ffmpeg::packets(&written);
-        let count = |kind: &str| packets.get(kind).map_or(0, Vec::len);
-        assert!(count("video") > 25 && count("audio") > 25, "{name}: {} {}", count("video"), count("audio"));
+        let (pictures, sounds) = vlc(&scratch, &url, &["--run-time", "3"], "");
+        assert!(pictures > 25 && sounds > 25, "{name}: {pictures} {sounds}");
     }
     origin.assert_up();
 }

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod ffmpeg;
 pub(crate) mod flv;
 pub(crate) mod nginx;
+pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod watch;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::ffmpeg::{make_clip, packets, publish};
+use crate::harness::players::{available, pipeline, vlc};
 use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
 
 const KEY: &str = "live/stream";
@@ -115,6 +116,52 @@ fn a_stream_is_live_as_hls_and_leaves_everything_behind() {
     assert!(told.lines().all(|line| line.is_empty() || line.contains("\"event\":\"recorded\"")), "{told}");
     let (_, metrics) = http(origin.addr("admin"), "GET", "/metrics", "");
     assert!(String::from_utf8_lossy(&metrics).contains("uringcast_recorded_bytes_total{kind=\"hls\"}"));
+}
+
+#[test]
+fn vlc_and_gstreamer_play_what_was_recorded() {
+    need_ffmpeg!();
+    if !available("cvlc") || !available("gst-launch-1.0") {
+        return;
+    }
+    let scratch = Scratch::new("recording-players");
+    let data = scratch.path("data");
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, LENGTH, "320x180");
+    let mut origin = origin(&scratch.path(""), &data, "");
+    assert!(publish(&clip, &origin.rtmp(KEY), false).wait());
+    wait_finished(&data, "stream");
+    let (pictures, sounds) = counts(&clip);
+
+    let raw = scratch.path("raw");
+    let sources = [
+        ("/mp4/live/stream/output_merge/stream_full.mp4", "qtdemux"),
+        ("/flv/live/stream/index.flv", "flvdemux"),
+        ("/hls/live/stream/index.m3u8", "hlsdemux ! tsdemux"),
+    ];
+    for (path, demux) in sources {
+        let url = format!("http://{}{path}", origin.addr("web"));
+        let mut player = pipeline(&format!(
+            "souphttpsrc location={url} ! {demux} ! queue ! h264parse ! openh264dec ! filesink location={}",
+            raw.display()
+        ));
+        assert!(player.wait(), "{path}: {:?}", player.log());
+        let decoded = std::fs::metadata(&raw).unwrap().len() / (320 * 180 * 3 / 2);
+        assert_eq!(decoded, pictures as u64, "GStreamer: {path}");
+    }
+
+    let fragments = ("/mp4/live/stream/output_merge/index.m3u8", "");
+    for (path, _) in sources.into_iter().chain([fragments]) {
+        // What it decoded it encodes anew: some it drops, more on a busy machine, and its encoder keeps the last few.
+        let url = format!("http://{}{path}", origin.addr("web"));
+        let encode = "transcode{vcodec=mp2v,vb=800,acodec=mpga,ab=64,channels=1,samplerate=44100,threads=1}:";
+        let (seen, heard) = vlc(&scratch, &url, &[], encode);
+        assert!(seen > pictures * 8 / 10 && seen <= pictures + 1, "VLC: {path}: {seen} of {pictures}");
+        // Frames of AAC have 1024 samples, those of MP2 1152.
+        let wanted = sounds * 1024 / 1152;
+        assert!(heard > wanted * 8 / 10 && heard <= wanted + 2, "VLC: {path}: {heard} of {wanted}");
+    }
+    origin.assert_up();
 }
 
 #[test]
