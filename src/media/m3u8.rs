@@ -151,7 +151,7 @@ impl Playlist {
         let mut playlist = Self::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let (mut duration, mut discontinuity, mut map) = (None, false, None);
-        for line in whole.lines() {
+        for line in whole.split('\n').map(|line| line.trim_end_matches('\r')) {
             let number = |prefix: &str| line.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
             if let Some(rest) = line.strip_prefix("#EXTINF:") {
                 duration = parse_seconds(rest);

@@ -36,6 +36,8 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Renames a file or folder over what is there.
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, or makes a copy of it where the file system has no such thing.
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     async fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with all in it.
@@ -94,6 +96,19 @@ impl Disk for Uring {
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to).await
+    }
+
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let to = to.to_owned();
+        blocking(from, move |from| match std::fs::hard_link(from, &to) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+            {
+                std::fs::copy(from, &to).map(drop)
+            }
+            linked => linked,
+        })
+        .await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {

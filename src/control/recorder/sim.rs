@@ -197,6 +197,18 @@ impl Disk for Sim {
         Ok(())
     }
 
+    async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.whole_step().await;
+        let inode = self.inode(from)?;
+        match self.0.names.borrow_mut().entry(to.to_owned()) {
+            std::collections::btree_map::Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(inode);
+                Ok(())
+            }
+        }
+    }
+
     async fn remove(&self, path: &Path) -> io::Result<()> {
         self.whole_step().await;
         self.inode(path)?;

@@ -58,6 +58,8 @@ pub(super) struct Tail {
 enum State {
     Fresh,
     Running,
+    /// Running, up to the next start, which is then told.
+    Parting,
     /// What is between here and the newest start is given up.
     Lost,
 }
@@ -68,9 +70,16 @@ impl Tail {
         Self { log, at: 0, state: State::Fresh, time: 0 }
     }
 
+    /// Tells the next start that comes, though nothing is missing before it.
+    pub(super) fn part(&mut self) {
+        if self.state == State::Running {
+            self.state = State::Parting;
+        }
+    }
+
     /// Gives up what has not been read: goes on at the newest start.
     pub(super) fn give_up(&mut self) {
-        if self.state == State::Running {
+        if self.state != State::Fresh {
             self.state = State::Lost;
         }
     }
@@ -80,22 +89,27 @@ impl Tail {
         // In this order: a newer index than the head is fine, an older one is not.
         let head = self.log.head();
         let index = self.log.index();
-        if self.state == State::Running && self.at < index.tail() {
+        let reading = matches!(self.state, State::Running | State::Parting);
+        if reading && self.at < index.tail() {
             self.state = State::Lost;
         }
+        let parting = self.state == State::Parting;
+        let part = index.starts.iter().find(|start| parting && start.clean && start.at >= self.at);
         let start = match self.state {
-            State::Running => {
-                if self.at >= head {
+            State::Running | State::Parting if part.is_none_or(|part| part.at > self.at) => {
+                let end = part.map_or(head, |part| part.at.min(head));
+                if self.at >= end {
                     return News::Nothing;
                 }
                 let Some(span) = index.span_at(self.at) else { return News::Nothing };
                 let from = usize::try_from(self.at - span.start).unwrap_or(usize::MAX);
-                let room = usize::try_from(head - span.start).unwrap_or(usize::MAX);
+                let room = usize::try_from(end - span.start).unwrap_or(usize::MAX);
                 let bytes = span.segment.bytes();
                 let end = from + whole_tags(&bytes[from..bytes.len().min(room)]);
                 self.at += (end - from) as u64;
                 return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });
             }
+            State::Running | State::Parting => part.filter(|part| part.at < head),
             State::Fresh => index.starts.iter().find(|start| start.at < head),
             State::Lost => {
                 let newer = |clean| index.newest_start(head, clean).filter(|start| start.at >= self.at);
@@ -198,5 +212,26 @@ mod tests {
         assert!(matches!(tail.next(), News::Nothing), "there is no newer start");
         grow(&mut writer, 1010..1035);
         assert_eq!(read(&mut tail), ((1025..1035).map(|n| n * 40).collect(), 15 * 1015));
+    }
+
+    #[test]
+    fn a_reader_that_wants_to_part_is_told_the_next_start_and_misses_nothing() {
+        let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
+        let mut tail = Tail::new(Arc::clone(writer.log()));
+        grow(&mut writer, 0..30);
+        assert_eq!(read(&mut tail).0.len(), 30);
+        tail.part();
+        grow(&mut writer, 30..120);
+        let mut told = Vec::new();
+        loop {
+            match tail.next() {
+                News::Nothing => break,
+                News::Start { start, skipped } => told.push((start.time, skipped)),
+                News::Tags(piece) => told.extend(piece.tags().map(|tag| (tail.time_of(&tag), 0))),
+            }
+        }
+        let tags = (30..120).map(|n| (n * 40, 0));
+        let want: Vec<_> = tags.clone().take(20).chain([(2_000, 0)]).chain(tags.skip(20)).collect();
+        assert_eq!(told, want, "the start stands once more in front of its tag");
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shiguredo_mp4::boxes::{DopsBox, MoovBox, SampleEntry};
+use shiguredo_mp4::boxes::{DopsBox, MoovBox, SampleEntry, StblBox};
 use shiguredo_mp4::demux::{
     DemuxError, Fmp4FileDemuxer, Input, Mp4FileDemuxer, Mp4FileKind, Mp4FileKindDetector, RequiredInput,
     Sample,
@@ -261,9 +261,14 @@ impl Mp4 {
             if &kind == b"moov" {
                 let size = usize::try_from(size.min(PIECE_MAX)).unwrap_or(usize::MAX);
                 let data = read(&self.file, self.len, RequiredInput { position: at, size: Some(size) })?;
-                return MoovBox::decode(&data)
-                    .map(|(moov, _)| moov)
-                    .map_err(|error| SourceError::Mp4(error.to_string()));
+                let (moov, _) =
+                    MoovBox::decode(&data).map_err(|error| SourceError::Mp4(error.to_string()))?;
+                if !moov.trak_boxes.iter().all(|trak| are_countable(&trak.mdia_box.minf_box.stbl_box)) {
+                    return Err(SourceError::Mp4(
+                        "its tables claim more samples than there can be".to_owned(),
+                    ));
+                }
+                return Ok(moov);
             }
             at = at.saturating_add(size.max(8));
         }
@@ -378,6 +383,18 @@ fn opus_head(config: &DopsBox) -> Vec<u8> {
     head
 }
 
+/// Whether the sums of a table's counts are numbers that the demuxer can add up.
+fn are_countable(table: &StblBox) -> bool {
+    let times = table.stts_box.entries.iter();
+    let length = times.clone().try_fold(0u64, |sum, entry| {
+        sum.checked_add(u64::from(entry.sample_delta) * u64::from(entry.sample_count))
+    });
+    let samples = times.map(|entry| u64::from(entry.sample_count)).sum::<u64>();
+    let compositions = table.ctts_box.iter().flat_map(|ctts| &ctts.entries);
+    let composed = compositions.map(|entry| u64::from(entry.sample_count)).sum::<u64>();
+    length.is_some() && samples.max(composed) < u64::from(u32::MAX)
+}
+
 /// What a track's edit list adds to its times.
 fn edit_shift(moov: &MoovBox, track: u32, timescale: i64) -> i64 {
     let mut traks = moov.trak_boxes.iter();
@@ -456,6 +473,29 @@ mod tests {
         let far = track(1).millis(i64::MAX);
         assert_eq!((far, track(1).millis(i64::MIN)), (i64::MAX / 4, i64::MIN / 4));
         assert_eq!(track(i64::from(u32::MAX)).millis(i64::MAX), 2_147_483_648_499);
+    }
+
+    #[test]
+    fn tables_that_claim_more_than_there_can_be_are_refused() {
+        use shiguredo_mp4::boxes::{StcoBox, StscBox, StsdBox, StszBox, SttsBox, SttsEntry};
+        let table = |entries: &[(u32, u32)]| {
+            let entry = |&(sample_count, sample_delta)| SttsEntry { sample_count, sample_delta };
+            StblBox {
+                stsd_box: StsdBox { entries: Vec::new() },
+                stts_box: SttsBox { entries: entries.iter().map(entry).collect() },
+                ctts_box: None,
+                cslg_box: None,
+                stsc_box: StscBox { entries: Vec::new() },
+                stsz_box: StszBox::Variable { entry_sizes: Vec::new() },
+                stco_or_co64_box: shiguredo_mp4::Either::A(StcoBox { chunk_offsets: Vec::new() }),
+                stss_box: None,
+                sdtp_box: None,
+                unknown_boxes: Vec::new(),
+            }
+        };
+        assert!(are_countable(&table(&[(1000, 3600), (u32::MAX / 2, 1)])));
+        assert!(!are_countable(&table(&[(u32::MAX, 1), (1, 1)])));
+        assert!(!are_countable(&table(&[(u32::MAX, u32::MAX); 2])), "their times do not fit either");
     }
 
     #[test]
