@@ -109,6 +109,11 @@ impl Config {
                 return Err((key, Rule::TooSmall { is: text(time), min: "100ms".to_owned() }));
             }
         }
+        let (take, segment) = (self.recording.take, self.recording.segment);
+        if !take.is_zero() && take < segment {
+            let min = format!("recording.segment ({})", text(segment));
+            return Err(("recording.take", Rule::TooSmall { is: text(take), min }));
+        }
         Ok(())
     }
 
@@ -221,6 +226,7 @@ mod tests {
         assert_eq!(broken(|c| c.loops = 5000).0, "loops");
         assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
         assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
+        assert_eq!(broken(|c| c.recording.take = Duration::from_secs(3)).0, "recording.take");
         assert_eq!(broken(|c| c.log = "uringcast=loud".to_owned()).0, "log");
         assert_eq!(broken(|c| c.origin.data = "".into()).0, "origin.data");
     }

@@ -260,6 +260,9 @@ pub struct Recording {
     /// A segment ends at the first keyframe at or behind this.
     #[serde(with = "units::duration")]
     pub segment: Duration,
+    /// A take that is longer is ended at a keyframe, and another one begins; zero: a take lasts as long as its stream.
+    #[serde(with = "units::duration")]
+    pub take: Duration,
     /// Segments that live playlists name.
     pub window: usize,
     /// Whether a segment is on the disk itself, not only in the kernel's memory, before a playlist names it.
@@ -420,6 +423,7 @@ impl Default for Recording {
     fn default() -> Self {
         Self {
             segment: SECOND * 4,
+            take: Duration::from_secs(24 * 3600),
             window: 6,
             sync: true,
             keep_time: Duration::ZERO,

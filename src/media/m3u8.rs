@@ -28,6 +28,17 @@ pub struct Head {
     pub discontinuities: u64,
 }
 
+impl Head {
+    /// The head of a playlist that goes on behind these segments of a playlist with this head.
+    fn behind<'a>(&self, segments: impl Iterator<Item = &'a Segment>) -> Self {
+        segments.fold(Self { target: 0, ..*self }, |head, segment| Self {
+            sequence: head.sequence.saturating_add(1),
+            discontinuities: head.discontinuities.saturating_add(u64::from(segment.discontinuity)),
+            ..head
+        })
+    }
+}
+
 /// Whether more may come, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -108,6 +119,16 @@ impl Window {
     /// Its head as it is now.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Its segments.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter()
+    }
+
+    /// The head of a playlist that goes on behind this one.
+    pub fn next_head(&self) -> Head {
+        self.head.behind(self.segments.iter())
     }
 
     /// Whether there is no segment.
@@ -196,12 +217,7 @@ impl Playlist {
 
     /// The head of a playlist that goes on behind this one.
     pub fn next_head(&self) -> Head {
-        let discontinuities = self.segments.iter().filter(|segment| segment.discontinuity).count();
-        Head {
-            target: 0,
-            sequence: self.head.sequence.saturating_add(self.segments.len() as u64),
-            discontinuities: self.head.discontinuities.saturating_add(discontinuities as u64),
-        }
+        self.head.behind(self.segments.iter())
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::harness::ffmpeg::{make_clip, packets, publish};
 use crate::harness::players::{available, pipeline, vlc};
+use crate::harness::process::Guard;
 use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
 
 const KEY: &str = "live/stream";
@@ -160,6 +161,58 @@ fn vlc_and_gstreamer_play_what_was_recorded() {
         // Frames of AAC have 1024 samples, those of MP2 1152.
         let wanted = sounds * 1024 / 1152;
         assert!(heard > wanted * 8 / 10 && heard <= wanted + 2, "VLC: {path}: {heard} of {wanted}");
+    }
+    origin.assert_up();
+}
+
+#[test]
+fn a_long_take_is_parted_and_who_plays_it_live_notices_nothing() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("recording-parted");
+    let data = scratch.path("data");
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, LENGTH, "320x180");
+    let mut origin = origin(&scratch.path(""), &data, "take = '4s'\n");
+    let mut publisher = publish(&clip, &origin.rtmp(KEY), false);
+    let live =
+        [("hls/live/stream/index.m3u8", "hls.ts"), ("mp4/live/stream/output_merge/index.m3u8", "mp4.ts")];
+    let players = live.map(|(path, written)| {
+        until(path, || data.join(path).exists().then_some(()));
+        let url = format!("http://{}/{path}", origin.addr("web"));
+        let mut player = Command::new("ffmpeg");
+        player.args(["-v", "error", "-nostdin", "-live_start_index", "0", "-i", &url, "-c", "copy"]);
+        let file = scratch.path(written);
+        (Guard::spawn(path, player.arg(&file)), file)
+    });
+    assert!(publisher.wait());
+    let (pictures, sounds) = counts(&clip);
+    for (mut player, file) in players {
+        assert!(player.wait(), "{:?}", player.log());
+        let packets = packets(&file);
+        let played = (packets["video"].len(), packets["audio"].len());
+        assert_eq!(played, (pictures, sounds), "{}", file.display());
+    }
+
+    wait_finished(&data, "stream");
+    let outputs = [
+        ("hls", "index.m3u8"),
+        ("mp4", "output_merge/index.m3u8"),
+        ("mp4", "output_merge/stream_full.mp4"),
+        ("flv", "index.flv"),
+    ];
+    for (kind, file) in outputs {
+        let takes = std::fs::read_dir(data.join(kind).join("live")).unwrap();
+        let mut found: Vec<(usize, usize)> = takes
+            .map(|take| {
+                let file = take.unwrap().path().join(file);
+                until(&format!("{}", file.display()), || file.exists().then_some(()));
+                counts(&file)
+            })
+            .collect();
+        found.sort_unstable();
+        let seen: Vec<usize> = found.iter().map(|(pictures, _)| *pictures).collect();
+        assert_eq!(seen, [25, 100, 100], "{kind}/…/{file}");
+        assert_eq!(found.iter().map(|(_, sounds)| sounds).sum::<usize>(), sounds, "{kind}/…/{file}");
     }
     origin.assert_up();
 }

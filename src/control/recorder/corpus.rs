@@ -220,6 +220,8 @@ fn record(tags: &[Tag], data: &Path) {
                 ..About::default()
             },
             lengths: Lengths { target: 2_000, longest: 16_000 },
+            take: 0,
+            parted: None,
             window: 3,
             sync: false,
             stats: Stats::new(kind),

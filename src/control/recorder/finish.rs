@@ -3,6 +3,7 @@
 //! The same work mends takes that a crash has left behind, so every step may be repeated, and one that was cut off
 //! begins again.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,10 +54,26 @@ pub(super) async fn finish<D: Disk>(
         }
         Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),
     }
+    let named = named(disk, kind, dir).await?;
     for folder in folders(dir) {
-        sweep(disk, &folder).await?;
+        sweep(disk, &folder, &named).await?;
     }
     Ok(files)
+}
+
+/// The segments that a take's playlists name.
+async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<String>> {
+    let indexes: &[PathBuf] = &match kind {
+        Kind::Hls => vec![dir.join(hls::INDEX)],
+        Kind::Fmp4 => Output::EVERY.map(|output| dir.join(fmp4::index(output))).to_vec(),
+        Kind::Flv => Vec::new(),
+    };
+    let mut named = HashSet::new();
+    for index in indexes {
+        let playlist = playlist::load(disk, index).await?.unwrap_or_default();
+        named.extend(playlist.segments.into_iter().map(|segment| segment.uri));
+    }
+    Ok(named)
 }
 
 /// The folders of a take that hold its files, if they are there.
@@ -64,10 +81,13 @@ pub(super) fn folders(dir: &Path) -> [PathBuf; 3] {
     [dir.to_owned(), dir.join(MERGE), dir.join(SEPARATE)]
 }
 
-/// Removes files that were never finished.
-async fn sweep<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
+/// Removes files that were never finished, and segments that no playlist names: of the take before, or finished only
+/// just before a crash.
+async fn sweep<D: Disk>(disk: &D, dir: &Path, named: &HashSet<String>) -> io::Result<()> {
+    let is_segment = |name: &str| [".ts", ".m4s"].iter().any(|end| name.ends_with(end));
     for entry in listed(disk, dir).await? {
-        if !entry.is_dir && entry.name.ends_with(ASIDE) {
+        let stray = is_segment(&entry.name) && !named.contains(&entry.name);
+        if !entry.is_dir && (stray || entry.name.ends_with(ASIDE)) {
             disk.remove(&dir.join(entry.name)).await?;
         }
     }

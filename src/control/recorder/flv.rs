@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::disk::{Disk, replace};
 use super::playlist::JOURNAL;
+use super::take::{About, Carry};
 use super::task::{Kind, Setting, Task};
 use crate::live::log::{Start, wire_time};
 use crate::live::timeline::StreamTime;
@@ -39,6 +40,8 @@ pub(super) struct Flv<D: Disk> {
     synced: StreamTime,
     /// The last attempt failed: the file may be longer than it should.
     torn: bool,
+    /// The file of a take that was parted, with its front, which is to be written.
+    parted: Option<(D::File, Vec<u8>)>,
 }
 
 impl<D: Disk> Flv<D> {
@@ -56,6 +59,7 @@ impl<D: Disk> Flv<D> {
             written: 0,
             synced: 0,
             torn: false,
+            parted: None,
         }
     }
 
@@ -99,9 +103,19 @@ impl<D: Disk> Flv<D> {
         Ok(())
     }
 
+    /// Writes the front of a file that is over.
+    async fn seal(&self, file: &D::File, front: Vec<u8>) -> io::Result<()> {
+        self.setting.disk.write(file, 0, front).await.0?;
+        if self.setting.sync {
+            self.setting.disk.sync(file).await?;
+        }
+        self.setting.stats.finished_segment();
+        Ok(())
+    }
+
     /// Makes the file with its preliminary front. The journal is empty: while it is there the file is not finished.
-    async fn create(&self) -> io::Result<D::File> {
-        self.setting.begin_take(&self.dir).await?;
+    async fn create(&mut self) -> io::Result<D::File> {
+        self.setting.begin_take(Kind::Flv, &self.dir, &Carry::default()).await?;
         replace(&self.setting.disk, &journal(&self.dir), Vec::new(), false).await?;
         let file = self.setting.disk.create(&self.path()).await?;
         self.setting.disk.write(&file, 0, self.index.front(None)).await.0?;
@@ -139,7 +153,17 @@ impl<D: Disk> Task for Flv<D> {
         self.written = StreamTime::MIN / 2;
     }
 
+    fn part(&mut self, about: About) {
+        self.setting.part(about);
+        let front = self.index.front(Some(self.len));
+        self.parted = self.file.take().filter(|_| !self.torn).map(|file| (file, front));
+        (self.index, self.len, self.origin, self.torn) = (FlvIndex::default(), FRONT, None, false);
+    }
+
     async fn write(&mut self) -> io::Result<()> {
+        if let Some((file, front)) = self.parted.take() {
+            self.seal(&file, front).await?;
+        }
         if self.buffer.len() < GATHER && self.newest - self.written < WAIT {
             return Ok(());
         }
@@ -151,11 +175,7 @@ impl<D: Disk> Task for Flv<D> {
         if self.torn {
             return Ok(Some(self.dir.clone()));
         }
-        self.setting.disk.write(file, 0, self.index.front(Some(self.len))).await.0?;
-        if self.setting.sync {
-            self.setting.disk.sync(file).await?;
-        }
-        self.setting.stats.finished_segment();
+        self.seal(file, self.index.front(Some(self.len))).await?;
         Ok(Some(self.dir.clone()))
     }
 

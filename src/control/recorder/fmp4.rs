@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::disk::{Disk, aside, replace};
 use super::playlist::LivePlaylist;
 use super::source::Source;
+use super::take::{About, Carry};
 use super::task::{Kind, Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
@@ -100,7 +101,7 @@ impl<D: Disk> Fmp4<D> {
     }
 
     async fn begin_take(&mut self) -> io::Result<()> {
-        let head = self.setting.begin_take(&self.dir).await?;
+        let head = self.setting.begin_take(Kind::Fmp4, &self.dir, &Carry::default()).await?;
         self.number = head.sequence;
         let disk = &self.setting.disk;
         for folder in [MERGE, SEPARATE] {
@@ -118,12 +119,32 @@ impl<D: Disk> Fmp4<D> {
         Ok(())
     }
 
+    /// Makes the folder of the next take, in which live players find what they found before.
+    async fn next_take(&mut self) -> io::Result<()> {
+        let mut carry = Carry::default();
+        for lane in &self.lanes {
+            let folder = Path::new(names(lane.output).0);
+            lane.playlist.carry(folder, &mut carry);
+            carry.linked.extend(lane.init.iter().map(|(_, name)| folder.join(name)));
+        }
+        carry.linked.insert(Path::new(SEPARATE).join(MASTER));
+        self.setting.begin_take(Kind::Fmp4, &self.dir, &carry).await?;
+        for lane in &mut self.lanes {
+            lane.playlist.next_take();
+            lane.rate = Rate::default();
+        }
+        Ok(())
+    }
+
     async fn open(&mut self, opening: &Opening) -> io::Result<()> {
         let fresh = opening.fresh;
         if self.lanes.is_empty() {
             self.begin_take().await?;
-        } else if fresh {
-            self.lanes.iter_mut().for_each(|lane| lane.discontinuity = true);
+        } else {
+            self.lanes.iter_mut().for_each(|lane| lane.discontinuity |= fresh);
+            if self.setting.is_parted() {
+                self.next_take().await?;
+            }
         }
         self.tracks = opening.tracks.clone();
         let mut lanes = std::mem::take(&mut self.lanes);
@@ -225,6 +246,10 @@ impl<D: Disk> Task for Fmp4<D> {
 
     fn end(&mut self) {
         self.source.end(&mut self.muxer);
+    }
+
+    fn part(&mut self, about: About) {
+        self.setting.part(about);
     }
 
     async fn write(&mut self) -> io::Result<()> {

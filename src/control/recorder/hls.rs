@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, aside};
 use super::playlist::LivePlaylist;
 use super::source::Source;
+use super::take::{About, Carry};
 use super::task::{Kind, Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
@@ -98,15 +99,24 @@ impl<D: Disk> Hls<D> {
     }
 
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
-        if self.playlist.is_none() {
-            let head = self.setting.begin_take(&self.dir).await?;
-            self.number = head.sequence;
-            self.discontinuity = head.sequence > 0;
-            let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));
-            self.playlist = Some(LivePlaylist::new(disk, path, head, self.setting.window));
-        } else {
-            self.discontinuity |= fresh;
-            self.setting.disk.make_dir(&self.dir).await?;
+        match &mut self.playlist {
+            None => {
+                let head = self.setting.begin_take(Kind::Hls, &self.dir, &Carry::default()).await?;
+                self.number = head.sequence;
+                self.discontinuity = head.sequence > 0;
+                let (disk, path) = (self.setting.disk.clone(), self.dir.join(INDEX));
+                self.playlist = Some(LivePlaylist::new(disk, path, head, self.setting.window));
+            }
+            Some(playlist) => {
+                self.discontinuity |= fresh;
+                if self.setting.is_parted() {
+                    let mut carry = Carry::default();
+                    playlist.carry(Path::new(""), &mut carry);
+                    self.setting.begin_take(Kind::Hls, &self.dir, &carry).await?;
+                    playlist.next_take();
+                }
+                self.setting.disk.make_dir(&self.dir).await?;
+            }
         }
         let file = self.setting.disk.create(&aside(&self.segment())).await?;
         self.file = Some((file, 0));
@@ -160,6 +170,10 @@ impl<D: Disk> Task for Hls<D> {
 
     fn end(&mut self) {
         self.source.end(&mut self.muxer);
+    }
+
+    fn part(&mut self, about: About) {
+        self.setting.part(about);
     }
 
     async fn write(&mut self) -> io::Result<()> {

@@ -40,7 +40,6 @@ use super::Control;
 use crate::config::{Config, Hook, Record, Role};
 use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
-use crate::protocol::http::date::format_stamp;
 use crate::server::shared::{RoleState, Shared, Source};
 use disk::{Disk, Uring};
 use hook::Finished;
@@ -48,7 +47,7 @@ use retention::Limits;
 use stats::Stats;
 pub(super) use stats::describe;
 use take::About;
-use task::{Active, Common, Kind, Setting, Task};
+use task::{Active, Common, Kind, Left, Setting, Task};
 
 /// How often the directory is looked at for streams that are new.
 const WATCH: Duration = Duration::from_millis(200);
@@ -158,6 +157,7 @@ impl Recorder {
                 }
             }
             seen.retain(|_, there| std::mem::replace(there, false));
+            self.common.take_left().into_iter().for_each(|left| self.finish(left));
             tokio::time::sleep(WATCH).await;
         }
     }
@@ -169,7 +169,7 @@ impl Recorder {
                 Ok(takes) => {
                     for take in takes.into_iter().filter(|take| take.unfinished) {
                         info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                        self.finish(kind, take.dir, take.id);
+                        self.finish(Left { kind, dir: take.dir, id: take.id });
                     }
                 }
                 Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
@@ -177,7 +177,7 @@ impl Recorder {
         }
     }
 
-    fn finish(&self, kind: Kind, dir: PathBuf, id: String) {
+    fn finish(&self, Left { kind, dir, id }: Left) {
         let (active, busy) = (self.common.activate(&dir), Rc::clone(&self.busy));
         let _ = self.jobs.send(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy });
     }
@@ -187,10 +187,8 @@ impl Recorder {
         let key = stream.key.as_str();
         let app = key.rsplit_once('/').map_or("", |(app, _)| app);
         let Record { flv, hls, fmp4 } = self.config().origin.record_of(app);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
-        let about =
-            About { stream: key.to_owned(), began: format_stamp(now.as_secs()), id, ..About::default() };
+        let about = About { stream: key.to_owned(), began: take::now(), id, ..About::default() };
         let dir = |kind| self.root(kind).join(key);
         if flv {
             let setting = self.setting(Kind::Flv, about.clone());
@@ -213,6 +211,8 @@ impl Recorder {
             disk: Uring,
             about,
             lengths: Lengths { target, longest: target.saturating_mul(8) },
+            take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
+            parted: None,
             window: own.window,
             sync: own.sync,
             stats: Stats::new(kind),
@@ -226,12 +226,12 @@ impl Recorder {
         let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
         tokio_uring::spawn(async move {
             setting.stats.began();
-            let (stats, id) = (setting.stats, setting.about.id.clone());
+            let stats = setting.stats;
             let left = task::run(task, stream, setting).await;
             stats.ended();
-            if let Some(dir) = left {
+            if let Some(left) = left {
                 recorder.last_word(T::KIND).await;
-                recorder.finish(T::KIND, dir, id);
+                recorder.finish(left);
             }
             drop((active, busy));
         });

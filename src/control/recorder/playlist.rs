@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, read_all, replace};
+use super::take::Carry;
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
 /// The end of a journal's name.
@@ -51,6 +52,30 @@ impl<D: Disk> LivePlaylist<D> {
         if self.window.is_empty() { Ok(()) } else { self.write(true).await }
     }
 
+    /// Adds to `carry` what the folder of the next take begins with, so that live players notice nothing: the playlist
+    /// as it stands and what it names, and a journal without segments. `folder` is where that is in the takes' folders.
+    pub(super) fn carry(&self, folder: &Path, carry: &mut Carry) {
+        let index = folder.join(self.path.file_name().unwrap_or_default());
+        let named = self.window.segments().flat_map(|segment| segment.map.iter().chain([&segment.uri]));
+        carry.linked.extend(named.map(|name| folder.join(name)));
+        carry.written.push((journal_of(&index), self.next_head().into_bytes()));
+        carry.linked.insert(index);
+    }
+
+    /// The next take begins: its journal does, and the window slides on.
+    pub(super) fn next_take(&mut self) {
+        self.pending = self.next_head();
+        (self.journal, self.journal_len, self.map) = (None, 0, None);
+    }
+
+    /// The head of a journal that begins behind the window.
+    fn next_head(&self) -> String {
+        let mut text = String::new();
+        let head = Head { target: self.window.head().target, ..self.window.next_head() };
+        write_head(&head, Kind::Event, self.window.segments().any(|one| one.map.is_some()), &mut text);
+        text
+    }
+
     async fn write(&mut self, ended: bool) -> io::Result<()> {
         if self.journal.is_none() {
             self.journal = Some(self.disk.create(&journal_of(&self.path)).await?);
@@ -75,23 +100,28 @@ fn journal_of(path: &Path) -> PathBuf {
 
 /// The whole of a playlist, as far as it was written: by its journal if there is one, else as it stands.
 pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
-    for path in [journal_of(path).as_path(), path] {
-        match read_all(disk, path, JOURNAL_MAX).await {
-            Ok(bytes) => return Ok(Some(Playlist::parse(&String::from_utf8_lossy(&bytes)))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+    match read(disk, &journal_of(path)).await? {
+        Some(playlist) => Ok(Some(playlist)),
+        None => read(disk, path).await,
     }
-    Ok(None)
+}
+
+async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
+    match read_all(disk, path, JOURNAL_MAX).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(Playlist::parse(&String::from_utf8_lossy(&read?)))),
+    }
 }
 
 /// Makes the replay of what the journal tells. `false`: there is no journal.
 pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Result<bool> {
-    let bytes = match read_all(disk, &journal_of(path), JOURNAL_MAX).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        read => read?,
-    };
-    let playlist = Playlist::parse(&String::from_utf8_lossy(&bytes));
+    let Some(mut playlist) = read(disk, &journal_of(path)).await? else { return Ok(false) };
+    if playlist.segments.is_empty()
+        && let Some(window) = read(disk, path).await?
+    {
+        // A take that was parted, and not gone on with: the end of the one before is all it has.
+        playlist = window;
+    }
     if !playlist.segments.is_empty() {
         replace(disk, path, playlist.render().into_bytes(), sync).await?;
     }

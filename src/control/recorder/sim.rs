@@ -40,6 +40,11 @@ impl Sim {
         self.0.dies_at.set(step);
     }
 
+    /// Whether nobody is to be killed.
+    pub(super) fn is_immortal(&self) -> bool {
+        self.0.dies_at.get().is_none()
+    }
+
     pub(super) fn steps(&self) -> u64 {
         self.0.steps.get()
     }

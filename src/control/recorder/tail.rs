@@ -52,14 +52,14 @@ pub(super) struct Tail {
     at: u64,
     state: State,
     time: StreamTime,
+    /// The first start at or behind this time is told, though nothing is missing before it.
+    part: StreamTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Fresh,
     Running,
-    /// Running, up to the next start, which is then told.
-    Parting,
     /// What is between here and the newest start is given up.
     Lost,
 }
@@ -67,19 +67,17 @@ enum State {
 impl Tail {
     /// Before anything was read.
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, at: 0, state: State::Fresh, time: 0 }
+        Self { log, at: 0, state: State::Fresh, time: 0, part: StreamTime::MAX }
     }
 
-    /// Tells the next start that comes, though nothing is missing before it.
-    pub(super) fn part(&mut self) {
-        if self.state == State::Running {
-            self.state = State::Parting;
-        }
+    /// Tells the first clean start at or behind `time`, though nothing is missing before it.
+    pub(super) fn part_at(&mut self, time: StreamTime) {
+        self.part = time;
     }
 
     /// Gives up what has not been read: goes on at the newest start.
     pub(super) fn give_up(&mut self) {
-        if self.state != State::Fresh {
+        if self.state == State::Running {
             self.state = State::Lost;
         }
     }
@@ -89,14 +87,13 @@ impl Tail {
         // In this order: a newer index than the head is fine, an older one is not.
         let head = self.log.head();
         let index = self.log.index();
-        let reading = matches!(self.state, State::Running | State::Parting);
-        if reading && self.at < index.tail() {
+        if self.state == State::Running && self.at < index.tail() {
             self.state = State::Lost;
         }
-        let parting = self.state == State::Parting;
-        let part = index.starts.iter().find(|start| parting && start.clean && start.at >= self.at);
+        let is_part = |start: &&Start| start.time >= self.part && start.clean && start.at >= self.at;
+        let part = index.starts.iter().find(is_part);
         let start = match self.state {
-            State::Running | State::Parting if part.is_none_or(|part| part.at > self.at) => {
+            State::Running if part.is_none_or(|part| part.at > self.at) => {
                 let end = part.map_or(head, |part| part.at.min(head));
                 if self.at >= end {
                     return News::Nothing;
@@ -109,7 +106,7 @@ impl Tail {
                 self.at += (end - from) as u64;
                 return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });
             }
-            State::Running | State::Parting => part.filter(|part| part.at < head),
+            State::Running => part.filter(|part| part.at < head),
             State::Fresh => index.starts.iter().find(|start| start.at < head),
             State::Lost => {
                 let newer = |clean| index.newest_start(head, clean).filter(|start| start.at >= self.at);
@@ -119,6 +116,9 @@ impl Tail {
         let Some(start) = start.cloned() else { return News::Nothing };
         let skipped = if self.state == State::Fresh { 0 } else { start.at - self.at };
         (self.at, self.time, self.state) = (start.at, start.time, State::Running);
+        if start.time >= self.part {
+            self.part = StreamTime::MAX;
+        }
         News::Start { start, skipped }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let mut tail = Tail::new(Arc::clone(writer.log()));
         grow(&mut writer, 0..30);
         assert_eq!(read(&mut tail).0.len(), 30);
-        tail.part();
+        tail.part_at(1_500);
         grow(&mut writer, 30..120);
         let mut told = Vec::new();
         loop {

@@ -4,8 +4,10 @@
 //! `{kind}/app/name@{when it began}`: `@` is in no stream's name, so the two never meet. Numbers of segments go on
 //! from take to take, even when the takes before were removed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,7 @@ use super::disk::{ASIDE, Disk, Entry, read_all, replace};
 use super::fmp4::{self, MERGE, SEPARATE};
 use super::{hls, playlist};
 use crate::media::mp4::fragment::Output;
+use crate::protocol::http::date::format_stamp;
 
 /// The file that says when a take began. A folder without it is nobody's take.
 pub(super) const ABOUT: &str = "take.json";
@@ -46,6 +49,15 @@ pub(super) struct Numbers {
     pub(super) discontinuities: u64,
 }
 
+/// What goes over from a take that is parted into the next one's folder, by names in that folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carry {
+    /// Files that live players still want under the names they know.
+    pub(super) linked: BTreeSet<PathBuf>,
+    /// Files that the next take begins with.
+    pub(super) written: Vec<(PathBuf, Vec<u8>)>,
+}
+
 /// A take that has its folder.
 #[derive(Debug)]
 pub(super) struct Begun {
@@ -55,21 +67,31 @@ pub(super) struct Begun {
     pub(super) moved: Option<(String, PathBuf)>,
 }
 
+/// The time, as a take says when it began.
+pub(super) fn now() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format_stamp(now.as_secs())
+}
+
 /// Makes the folder of a take; an earlier take that is there is moved away. The new folder is made aside, so that a
 /// disk that is full changes nothing.
-pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About) -> io::Result<Begun> {
+pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &Carry) -> io::Result<Begun> {
     let fresh = beside(dir, ASIDE);
-    let earlier = found(disk, dir).await?;
+    let (earlier, attempt) = (found(disk, dir).await?, found(disk, &fresh).await?);
     let first = match &earlier {
         // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
         Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
         Some(_) => numbers_behind(disk, dir).await?,
-        None => found(disk, &fresh).await?.unwrap_or_default().first,
+        None => attempt.clone().unwrap_or_default().first,
     };
+    if attempt.is_none_or(|attempt| attempt.id != about.id) && disk.list(&fresh).await.is_ok() {
+        disk.remove_dir(&fresh).await?;
+    }
     let about = serde_json::to_vec(&About { first, ..about.clone() })?;
     disk.make_dir(&fresh).await?;
-    replace(disk, &fresh.join(ABOUT), about.clone(), false).await?;
+    replace(disk, &fresh.join(ABOUT), about, false).await?;
+    bring(disk, dir, &fresh, carry).await?;
     let mut moved = None;
     if let Some(earlier) = earlier.filter(|earlier| earlier.next.is_none()) {
         let place = move_away(disk, dir, &earlier.began).await?;
@@ -78,10 +100,32 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About) -> io::R
     if disk.rename(&fresh, dir).await.is_err() {
         // Something stays in the folder: other streams', or what a removed take has left.
         disk.make_dir(dir).await?;
-        replace(disk, &dir.join(ABOUT), about, false).await?;
+        for name in names_of(disk.list(&fresh).await?) {
+            disk.rename(&fresh.join(&name), &dir.join(&name)).await?;
+        }
         disk.remove_dir(&fresh).await?;
     }
     Ok(Begun { first, moved })
+}
+
+/// Puts into the folder `fresh` what goes over from the take in `dir`.
+async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io::Result<()> {
+    let written = carry.written.iter().map(|(name, _)| name);
+    for folder in carry.linked.iter().chain(written).filter_map(|name| name.parent()).collect::<BTreeSet<_>>()
+    {
+        disk.make_dir(&fresh.join(folder)).await?;
+    }
+    for name in &carry.linked {
+        match disk.link(&dir.join(name), &fresh.join(name)).await {
+            // Somebody removed it, or an attempt before this one has brought it.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
+            linked => linked?,
+        }
+    }
+    for (name, bytes) in &carry.written {
+        replace(disk, &fresh.join(name), bytes.clone(), false).await?;
+    }
+    Ok(())
 }
 
 /// A folder's path with something behind the `@` that no stream's name has.
@@ -188,8 +232,12 @@ async fn own_among_others<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ve
     if !entries.iter().any(other) {
         return Ok(None);
     }
-    let mut own: Vec<String> =
-        entries.into_iter().filter(|entry| !other(entry)).map(|entry| entry.name).collect();
-    own.sort_by_key(|name| name == ABOUT);
-    Ok(Some(own))
+    Ok(Some(names_of(entries.into_iter().filter(|entry| !other(entry)).collect())))
+}
+
+/// The names of entries, [`ABOUT`] last.
+fn names_of(entries: Vec<Entry>) -> Vec<String> {
+    let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+    names.sort_by_key(|name| name == ABOUT);
+    names
 }

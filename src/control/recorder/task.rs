@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::source::Complaint;
 use super::stats::Stats;
 use super::tail::{News, Tail};
-use super::take::{self, About, Begun, Numbers};
+use super::take::{self, About, Begun, Carry, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
@@ -66,6 +66,10 @@ pub(super) struct Setting<D> {
     pub(super) disk: D,
     pub(super) about: About,
     pub(super) lengths: Lengths,
+    /// A take that is longer is parted at a start; 0: none is.
+    pub(super) take: StreamTime,
+    /// The take that was parted from what comes, until that has its folder.
+    pub(super) parted: Option<String>,
     /// Segments of a live playlist.
     pub(super) window: usize,
     /// Files are synced before they get their name.
@@ -87,6 +91,8 @@ pub(super) struct Common {
     claimed: RefCell<HashSet<PathBuf>>,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
+    /// Takes that were parted from what is still recorded, and are to be finished.
+    left: RefCell<Vec<Left>>,
     /// Takes that were moved away before they were finished, by folder and id, and where they are now.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -135,10 +141,23 @@ impl Common {
         self.wanted.borrow_mut().remove(dir);
     }
 
+    /// The takes that were parted since it was asked for last.
+    pub(super) fn take_left(&self) -> Vec<Left> {
+        self.left.take()
+    }
+
     /// Where the take is that was in `dir`; a take moves once, and is asked for once.
     pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
         self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
     }
+}
+
+/// A take that is over, and what is left to do with it is another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) kind: Kind,
+    pub(super) dir: PathBuf,
+    pub(super) id: String,
 }
 
 /// A take that must not be removed.
@@ -162,17 +181,34 @@ impl Drop for Active {
 
 impl<D: Disk> Setting<D> {
     /// Makes the folder of the take and moves an earlier one away; gives what its playlists begin with.
-    pub(super) async fn begin_take(&self, dir: &Path) -> io::Result<Head> {
+    pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Head> {
         self.common.want(dir).await;
-        let begun = take::begin(&self.disk, dir, &self.about).await;
+        let begun = take::begin(&self.disk, dir, &self.about, carry).await;
         self.common.leave(dir);
         let Begun { first, moved } = begun?;
-        // The new take is active here itself; another one waits to be finished.
-        if let Some((id, place)) = moved.filter(|_| self.common.actives(dir) > 1) {
-            self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
+        let parted = self.parted.take();
+        match moved {
+            Some((id, dir)) if parted.as_ref() == Some(&id) => {
+                self.common.left.borrow_mut().push(Left { kind, dir, id });
+            }
+            // The new take is active here itself; another one waits to be finished.
+            Some((id, place)) if self.common.actives(dir) > 1 => {
+                self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
+            }
+            _ => {}
         }
         let Numbers { sequence, discontinuities } = first;
         Ok(Head { target: self.target_seconds(), sequence, discontinuities })
+    }
+
+    /// What comes is another take, which [`begin_take`](Self::begin_take) is to make room for.
+    pub(super) fn part(&mut self, about: About) {
+        self.parted = Some(std::mem::replace(&mut self.about, about).id);
+    }
+
+    /// Whether a take has been parted from what comes, and that has no folder yet.
+    pub(super) fn is_parted(&self) -> bool {
+        self.parted.is_some()
     }
 
     /// `EXT-X-TARGETDURATION` of a take without segments.
@@ -197,6 +233,9 @@ pub(super) trait Task {
     fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime);
     /// Nothing comes any more.
     fn end(&mut self);
+    /// What was before is a take of its own: it is whole, and what comes begins another one. Goes on with
+    /// [`begin`](Self::begin).
+    fn part(&mut self, about: About);
     /// Puts on the disk what has gathered.
     async fn write(&mut self) -> io::Result<()>;
     /// Closes what is open after the last write; gives the folder in which something is left to finish.
@@ -205,19 +244,20 @@ pub(super) trait Task {
     async fn reset(&mut self);
 }
 
-/// Runs a task until its stream is over. Gives the folder in which something is left to finish.
+/// Runs a task until its stream is over. Gives the take of which something is left to finish.
 pub(super) async fn run<T: Task, D: Disk>(
     mut task: T,
     stream: Arc<Stream>,
     setting: Setting<D>,
-) -> Option<PathBuf> {
+) -> Option<Left> {
     let log = loop {
         if let Some(log) = stream.log(Selection::All) {
             break log;
         }
         tokio::time::sleep(POLL).await;
     };
-    let mut runner = Runner { tail: Tail::new(log), failing: false, begun: false, setting };
+    let mut runner =
+        Runner { tail: Tail::new(log), failing: false, begun: false, began: None, parts: 0, setting };
     loop {
         // In this order: what came before the end is read.
         let over = stream.has_ended() || runner.setting.common.stopping.get();
@@ -237,6 +277,10 @@ struct Runner<D> {
     /// The last attempt failed, and the log says so.
     failing: bool,
     begun: bool,
+    /// When the take began that is under way.
+    began: Option<StreamTime>,
+    /// How many takes were parted.
+    parts: u32,
     setting: Setting<D>,
 }
 
@@ -256,8 +300,17 @@ impl<D: Disk> Runner<D> {
                         warn!(stream, kind, bytes = skipped, "recording was too slow and skipped a part");
                     }
                 }
+                let is_long = |began: StreamTime| start.time - began >= self.setting.take;
+                if self.setting.take > 0 && self.began.is_some_and(is_long) {
+                    self.part(task).await?;
+                    self.began = None;
+                }
                 task.begin(&start, self.begun);
                 self.begun = true;
+                let began = *self.began.get_or_insert(start.time);
+                if self.setting.take > 0 {
+                    self.tail.part_at(began.saturating_add(self.setting.take));
+                }
             }
             News::Tags(piece) => {
                 for tag in piece.tags() {
@@ -268,6 +321,20 @@ impl<D: Disk> Runner<D> {
         }
         self.write(task).await?;
         Ok(true)
+    }
+
+    /// Ends the take under way; what comes is another one.
+    async fn part<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        task.end();
+        self.write(task).await?;
+        self.parts += 1;
+        let About { id, .. } = &self.setting.about;
+        let stem = id.split_once('-').map_or(id.as_str(), |(stem, _)| stem);
+        let about =
+            About { id: format!("{stem}-{}", self.parts), began: take::now(), ..self.setting.about.clone() };
+        self.setting.about = about.clone();
+        task.part(about);
+        Ok(())
     }
 
     /// Writes, and says so if that takes long.
@@ -302,7 +369,7 @@ impl<D: Disk> Runner<D> {
         tokio::time::sleep(RETRY).await;
     }
 
-    async fn finish<T: Task>(&mut self, task: &mut T) -> Option<PathBuf> {
+    async fn finish<T: Task>(&mut self, task: &mut T) -> Option<Left> {
         task.end();
         let (stream, kind) = (self.setting.about.stream.clone(), T::KIND.name());
         if let Err(error) = self.write(task).await {
@@ -310,7 +377,7 @@ impl<D: Disk> Runner<D> {
             task.reset().await;
         }
         match task.close().await {
-            Ok(dir) => dir,
+            Ok(dir) => dir.map(|dir| Left { kind: T::KIND, dir, id: self.setting.about.id.clone() }),
             Err(error) => {
                 warn!(stream, kind, %error, "a recording is not closed; that is mended at the next start");
                 None

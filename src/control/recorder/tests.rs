@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::disk::{Disk, replace};
 use super::finish::{finish, takes};
 use super::flv::Flv;
 use super::fmp4::Fmp4;
@@ -15,7 +16,7 @@ use super::hls::Hls;
 use super::sim::Sim;
 use super::stats::Stats;
 use super::take::About;
-use super::task::{Common, Kind, Setting, run};
+use super::task::{Common, Kind, Left, Setting, run};
 use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
@@ -97,6 +98,8 @@ fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim
             ..About::default()
         },
         lengths: Lengths { target: 2_000, longest: 16_000 },
+        take: 0,
+        parted: None,
         window: 3,
         sync: true,
         stats: Stats::new(kind),
@@ -360,6 +363,149 @@ fn first_number(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> u64 {
     let name = if kind == Kind::Hls { "index.m3u8" } else { "output_merge/index.m3u8" };
     let text = &files[&format!("{}/{name}", dir(kind).display())];
     Playlist::parse(&String::from_utf8_lossy(text)).head.sequence
+}
+
+/// The playlists that live players read, and that all they name is there: whoever reads one finds its segments.
+fn assert_playable(files: &BTreeMap<String, Vec<u8>>, base: &str) -> Vec<(String, Playlist)> {
+    let folders = ["", "output_merge/", "output_separate/"].map(|folder| format!("{base}/{folder}"));
+    let mut playlists = Vec::new();
+    for (path, text) in files {
+        let Some((folder, _)) = folders.iter().find_map(|folder| {
+            let name = path.strip_prefix(folder)?;
+            (name.ends_with(".m3u8") && !name.contains('/')).then_some((folder, name))
+        }) else {
+            continue;
+        };
+        let playlist = Playlist::parse(&String::from_utf8_lossy(text));
+        for segment in &playlist.segments {
+            for name in segment.map.iter().chain([&segment.uri]) {
+                let named = format!("{folder}{name}");
+                assert!(files.contains_key(&named), "{path} names {name}: {:?}", files.keys());
+            }
+        }
+        playlists.push((path.clone(), playlist));
+    }
+    playlists
+}
+
+/// A take of `seconds` that is parted every `part` seconds. Gives what is to be finished of those that were parted.
+async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
+    let common = Rc::<Common>::default();
+    let mut publisher = Publisher::new();
+    let stream = publisher.stream();
+    let recording = async {
+        let setting = Setting { take: part * 1000, ..setting(disk, kind, "a", &common) };
+        let (stream, own, dir) = (Arc::clone(&stream), setting.clone(), dir(kind));
+        match kind {
+            Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
+            Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
+            Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
+        }
+    };
+    let watching = async {
+        let mut sequences: BTreeMap<String, u64> = BTreeMap::new();
+        loop {
+            for (path, playlist) in assert_playable(&disk.files(), dir(kind).to_str().unwrap()) {
+                let last = sequences.insert(path, playlist.head.sequence);
+                assert!(last.is_none_or(|last| playlist.head.sequence >= last), "{kind:?}: {last:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    };
+    let publishing = async {
+        publisher.play(seconds).await;
+        publisher.end();
+    };
+    let all = async { tokio::join!(recording, publishing) };
+    let all = tokio::time::timeout(Duration::from_secs(3600), all);
+    tokio::select! {
+        _ = all => {}
+        () = watching, if disk.is_immortal() => {}
+    }
+    common.take_left()
+}
+
+/// What can be played of each take of a kind, the earliest first.
+fn play_all(kind: Kind, disk: &Sim) -> Vec<Playable> {
+    let (files, base) = (disk.files(), dir(kind).display().to_string());
+    let bases = files.keys().filter_map(|path| path.strip_suffix("/take.json"));
+    let mut bases: Vec<&str> = bases.filter(|base| !base.ends_with(".tmp")).collect();
+    // Moved within the same second: `-2` and so on stand behind the first one.
+    bases.sort_by_key(|path| (*path == base, path.len(), *path));
+    bases.into_iter().map(|base| play(kind, &files, base)).collect()
+}
+
+#[test]
+fn a_long_take_is_parted_and_no_frame_is_missing() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        runtime().block_on(async {
+            let left = one_parted(kind, &disk, 20, 6).await;
+            assert_eq!(left.len(), 3, "{kind:?}");
+            assert!(left.iter().all(|left| left.kind == kind && left.dir != dir(kind)));
+            mend(&disk, kind, &Common::default()).await;
+        });
+        let takes = play_all(kind, &disk);
+        let pictures: Vec<_> = takes.iter().map(|take| take.pictures).collect();
+        assert_eq!(pictures, [150, 150, 150, 50], "{kind:?}");
+        let sounds: usize = takes.iter().map(|take| take.sounds).sum();
+        assert_eq!(sounds, (0..).take_while(|n| n * 1024 / 441 * 10 <= 20_000 - 40).count(), "{kind:?}");
+        let segments: usize = disk.files().keys().filter(|name| name.contains("/segment_")).count();
+        let named: usize = takes.iter().map(|take| take.segments).sum();
+        assert_eq!(segments, named, "{kind:?}: segments of the take before are gone when a take is finished");
+    }
+}
+
+#[test]
+fn a_take_is_parted_around_other_streams_folders() {
+    for kind in [Kind::Hls, Kind::Fmp4] {
+        let disk = Sim::default();
+        let other = dir(kind).join("other");
+        runtime().block_on(async {
+            disk.make_dir(&other).await.unwrap();
+            replace(&disk, &other.join("file"), vec![1], false).await.unwrap();
+            one_parted(kind, &disk, 9, 4).await;
+            mend(&disk, kind, &Common::default()).await;
+        });
+        let pictures: usize = play_all(kind, &disk).iter().map(|take| take.pictures).sum();
+        assert_eq!(pictures, 225, "{kind:?}");
+        assert_eq!(disk.file(other.join("file").to_str().unwrap()), Some(vec![1]));
+    }
+}
+
+#[test]
+fn killed_while_it_parts_a_take_is_mended() {
+    for kind in Kind::EVERY {
+        let mut parted = 0;
+        for step in 0.. {
+            let disk = Sim::default();
+            disk.die_at(Some(step));
+            runtime().block_on(one_parted(kind, &disk, 9, 4));
+            let died = disk.steps() > step;
+            disk.die_at(None);
+            assert_playable(&disk.files(), dir(kind).to_str().unwrap());
+            let seen = seen(kind, &disk.files());
+            runtime().block_on(mend(&disk, kind, &Common::default()));
+            let takes = play_all(kind, &disk);
+            parted = parted.max(takes.len());
+            let pictures: usize = takes.iter().map(|take| take.pictures).sum();
+            assert!(pictures >= (seen * 50).min(225), "{kind:?} {step}: {seen} {takes:?}");
+            let unfinished = |name: &String| name.ends_with(".journal") && !name.contains("@.tmp/");
+            assert!(!disk.files().keys().any(unfinished), "{kind:?} {step}");
+
+            runtime().block_on(one_take(kind, &disk, 3, "b"));
+            runtime().block_on(mend(&disk, kind, &Common::default()));
+            let newest = play(kind, &disk.files(), dir(kind).to_str().unwrap());
+            assert_eq!(newest.pictures, 75, "{kind:?} {step}");
+            if kind != Kind::Flv {
+                assert!(first_number(kind, &disk.files()) >= seen as u64, "{kind:?} {step}");
+            }
+            if !died {
+                break;
+            }
+        }
+        assert_eq!(parted, 3, "{kind:?}");
+    }
 }
 
 #[test]
