@@ -65,3 +65,32 @@ test("the next take is played without a reload, and what is waited for is said",
   }
   await takes(2);
 });
+
+test("a stream that goes on is parted into takes, and who watches it live notices nothing", async (t) => {
+  const own = await Server.start([], { URINGCAST_RECORDING__TAKE: "6s", URINGCAST_RECORDING__SEGMENT: "2s" });
+  const pushing = new Publisher(own, "live/long");
+  try {
+    const parted = (count) => api(own, "api/v1/recordings",
+      ({ recordings }) => recordings.filter((take) => take.key === "live/long").length >= count);
+    await parted(1);
+    const names = PAGES.map((name) => `${name}${name.includes("?") ? "&" : "?"}stream=live/long`);
+    const pages = await Promise.all(names.map((name) => browser.page(own.url(name))));
+    await Promise.all(pages.map((page) => plays(page)));
+    const timeOf = (page) => page.evaluate(() => document.querySelector("video").currentTime);
+    const before = await Promise.all(pages.map(timeOf));
+    await parted(4);
+    for (const [index, page] of pages.entries()) {
+      await t.test(names[index], async () => {
+        await plays(page, { seconds: 3, frames: 60 });
+        const played = (await timeOf(page)) - before[index];
+        assert.ok(played > 7, `${played} s, more than a take`);
+        assert.equal(await page.textContent("#kind"), "live");
+        assert.equal(await page.isVisible("#notice"), false);
+        assert.deepEqual(page.errors, [], "nothing on the console");
+      });
+    }
+  } finally {
+    await pushing.stop();
+    await own.stop();
+  }
+});
