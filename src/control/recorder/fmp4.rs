@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, aside, replace};
+use super::disk::{Disk, replace};
 use super::playlist::LivePlaylist;
+use super::segment_file::SegmentFile;
 use super::source::Source;
 use super::take::{About, Carry};
 use super::task::{Kind, Setting, Task};
@@ -60,7 +61,7 @@ struct Lane<D: Disk> {
     /// The init segment that holds now, and how many there were.
     init: Option<(Vec<u8>, String)>,
     inits: u32,
-    file: Option<(D::File, u64)>,
+    file: Option<SegmentFile<D>>,
     discontinuity: bool,
     rate: Rate,
 }
@@ -173,39 +174,33 @@ impl<D: Disk> Fmp4<D> {
             lane.inits = count;
             lane.init = Some((bytes, name));
         }
-        let file = disk.create(&aside(&self.segment(lane.output).0)).await?;
-        lane.file = Some((file, 0));
+        lane.file = Some(SegmentFile::create(disk, self.segment(lane.output).0).await?);
         Ok(())
     }
 
     async fn append(&mut self, bytes: [Vec<u8>; 3]) -> io::Result<()> {
         for (lane, bytes) in self.lanes.iter_mut().zip(bytes) {
-            let Some((file, len)) = &mut lane.file else { continue };
+            let Some(file) = &mut lane.file else { continue };
             let more = bytes.len() as u64;
-            self.setting.disk.write(file, *len, bytes).await.0?;
-            *len += more;
+            file.append(bytes).await?;
             self.setting.stats.wrote(more);
         }
         Ok(())
     }
 
     async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
-        let paths = Output::EVERY.map(|output| self.segment(output));
+        let uris = Output::EVERY.map(|output| self.segment(output).1);
         // Whatever becomes of it, the number is used: a name must not come twice.
         self.number += 1;
         let first = self.lanes.iter().all(|lane| lane.rate.millis == 0);
-        for (lane, (path, uri)) in self.lanes.iter_mut().zip(paths) {
-            let (Some((file, len)), Some((_, map))) = (lane.file.take(), &lane.init) else { continue };
-            let map = Some(map.clone());
+        for (lane, uri) in self.lanes.iter_mut().zip(uris) {
+            let (Some(file), Some((_, map))) = (lane.file.take(), &lane.init) else { continue };
+            let (map, len) = (Some(map.clone()), file.len());
             if len == 0 {
-                self.setting.disk.remove(&aside(&path)).await?;
+                file.discard().await?;
                 continue;
             }
-            if self.setting.sync {
-                self.setting.disk.sync(&file).await?;
-            }
-            drop(file);
-            self.setting.disk.rename(&aside(&path), &path).await?;
+            file.finish(self.setting.sync).await?;
             lane.rate.add(len, duration);
             let discontinuity = std::mem::take(&mut lane.discontinuity);
             lane.playlist.push(Segment { uri, duration, discontinuity, map }).await?;
@@ -277,11 +272,10 @@ impl<D: Disk> Task for Fmp4<D> {
     async fn reset(&mut self) {
         self.source.reset();
         self.muxer.reset();
-        for at in 0..self.lanes.len() {
-            self.lanes[at].discontinuity = true;
-            if self.lanes[at].file.take().is_some() {
-                let path = aside(&self.segment(self.lanes[at].output).0);
-                let _ = self.setting.disk.remove(&path).await;
+        for lane in &mut self.lanes {
+            lane.discontinuity = true;
+            if let Some(file) = lane.file.take() {
+                let _ = file.discard().await;
             }
         }
         if !self.lanes.is_empty() {

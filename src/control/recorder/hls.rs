@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, aside};
+use super::disk::Disk;
 use super::playlist::LivePlaylist;
+use super::segment_file::SegmentFile;
 use super::source::Source;
 use super::take::{About, Carry};
 use super::task::{Kind, Setting, Task};
@@ -32,7 +33,7 @@ pub(super) struct Hls<D: Disk> {
     playlist: Option<LivePlaylist<D>>,
     /// The number of the segment under way.
     number: u64,
-    file: Option<(D::File, u64)>,
+    file: Option<SegmentFile<D>>,
     discontinuity: bool,
 }
 
@@ -94,10 +95,6 @@ impl<D: Disk> Hls<D> {
         Self { setting, dir, source, muxer, playlist: None, number: 0, file: None, discontinuity: false }
     }
 
-    fn segment(&self) -> PathBuf {
-        self.dir.join(name(self.number))
-    }
-
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
         match &mut self.playlist {
             None => {
@@ -118,28 +115,21 @@ impl<D: Disk> Hls<D> {
                 self.setting.disk.make_dir(&self.dir).await?;
             }
         }
-        let file = self.setting.disk.create(&aside(&self.segment())).await?;
-        self.file = Some((file, 0));
+        self.file = Some(SegmentFile::create(&self.setting.disk, self.dir.join(name(self.number))).await?);
         Ok(())
     }
 
     async fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        let Some((file, len)) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else { return Ok(()) };
         let more = bytes.len() as u64;
-        self.setting.disk.write(file, *len, bytes).await.0?;
-        *len += more;
+        file.append(bytes).await?;
         self.setting.stats.wrote(more);
         Ok(())
     }
 
     async fn close(&mut self, duration: u32) -> io::Result<()> {
-        let Some((file, _)) = self.file.take() else { return Ok(()) };
-        if self.setting.sync {
-            self.setting.disk.sync(&file).await?;
-        }
-        drop(file);
-        let path = self.segment();
-        self.setting.disk.rename(&aside(&path), &path).await?;
+        let Some(file) = self.file.take() else { return Ok(()) };
+        file.finish(self.setting.sync).await?;
         let discontinuity = std::mem::take(&mut self.discontinuity);
         let segment = Segment { uri: name(self.number), duration, discontinuity, map: None };
         self.number += 1;
@@ -198,9 +188,9 @@ impl<D: Disk> Task for Hls<D> {
         self.source.reset();
         self.muxer.pieces.clear();
         self.muxer.ts.out.clear();
-        if self.file.take().is_some() {
-            // It takes room that is wanted; the next attempt writes it anew anyway.
-            let _ = self.setting.disk.remove(&aside(&self.segment())).await;
+        if let Some(file) = self.file.take() {
+            // Where that fails too, the next attempt writes it anew.
+            let _ = file.discard().await;
         }
         self.discontinuity = true;
     }

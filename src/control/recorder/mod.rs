@@ -15,6 +15,7 @@ mod hook;
 mod merge;
 mod playlist;
 mod retention;
+mod segment_file;
 #[cfg(test)]
 mod sim;
 mod source;
