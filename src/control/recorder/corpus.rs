@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::common::Common;
 use super::disk::Uring;
 use super::finish::finish;
 use super::flv::Flv;
 use super::fmp4::Fmp4;
 use super::hls::Hls;
+use super::layout::Kind;
 use super::stats::Stats;
 use super::take::About;
-use super::task::{Common, Kind, Setting, run};
+use super::task::{Setting, run};
 use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::common::Common;
 use super::disk::{ASIDE, Disk, Entry};
-use super::fmp4::{self, MERGE, SEPARATE};
+use super::layout::{self, Kind, folders};
 use super::merge;
 use super::take::{self, ABOUT};
-use super::task::{Common, Kind};
-use super::{flv, hls, playlist};
+use super::{flv, playlist};
 use crate::media::mp4::fragment::Output;
 
 /// Folders inside one another that are looked through for takes.
@@ -33,7 +33,7 @@ pub(super) async fn finish<D: Disk>(
     let mut files = Vec::new();
     match kind {
         Kind::Hls => {
-            let index = dir.join(hls::INDEX);
+            let index = dir.join(layout::INDEX);
             if playlist::finish(disk, &index, sync).await? {
                 files.push(index.clone());
             }
@@ -42,14 +42,14 @@ pub(super) async fn finish<D: Disk>(
         Kind::Fmp4 => {
             // Who replays the segments need not wait for the merge.
             for output in Output::EVERY {
-                if playlist::finish(disk, &dir.join(fmp4::index(output)), sync).await? {
-                    files.push(dir.join(fmp4::index(output)));
+                if playlist::finish(disk, &dir.join(layout::index(output)), sync).await? {
+                    files.push(dir.join(layout::index(output)));
                 }
             }
             let name = about.stream.rsplit('/').next().unwrap_or_default();
             files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
             for output in Output::EVERY {
-                playlist::close(disk, &dir.join(fmp4::index(output))).await?;
+                playlist::close(disk, &dir.join(layout::index(output))).await?;
             }
         }
         Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),
@@ -63,22 +63,12 @@ pub(super) async fn finish<D: Disk>(
 
 /// The segments that a take's playlists name.
 async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<String>> {
-    let indexes: &[PathBuf] = &match kind {
-        Kind::Hls => vec![dir.join(hls::INDEX)],
-        Kind::Fmp4 => Output::EVERY.map(|output| dir.join(fmp4::index(output))).to_vec(),
-        Kind::Flv => Vec::new(),
-    };
     let mut named = HashSet::new();
-    for index in indexes {
-        let playlist = playlist::load(disk, index).await?.unwrap_or_default();
+    for index in layout::indexes(kind, dir) {
+        let playlist = playlist::load(disk, &index).await?.unwrap_or_default();
         named.extend(playlist.segments.into_iter().map(|segment| segment.uri));
     }
     Ok(named)
-}
-
-/// The folders of a take that hold its files, if they are there.
-pub(super) fn folders(dir: &Path) -> [PathBuf; 3] {
-    [dir.to_owned(), dir.join(MERGE), dir.join(SEPARATE)]
 }
 
 /// Removes files that were never finished, and segments that no playlist names: of the take before, or finished only

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::disk::{Disk, replace};
-use super::playlist::JOURNAL;
-use super::take::{About, Carry};
-use super::task::{Kind, Setting, Task};
+use super::layout::Kind;
+use super::playlist::{Carry, JOURNAL};
+use super::take::About;
+use super::task::{Setting, Task};
 use crate::live::log::{Start, wire_time};
 use crate::live::timeline::StreamTime;
 use crate::media::flv_index::{FRONT, FlvIndex};

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, replace};
-use super::playlist::LivePlaylist;
+use super::layout::{INDEX, Kind, MERGE, Names, SEPARATE, index, names};
+use super::playlist::{Carry, LivePlaylist};
 use super::segment_file::SegmentFile;
 use super::source::Source;
-use super::take::{About, Carry};
-use super::task::{Kind, Setting, Task};
+use super::take::About;
+use super::task::{Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::{Rendition, Segment, master};
@@ -17,28 +18,6 @@ use crate::media::mp4::{init, supported};
 use crate::media::segmenter::Opening;
 use crate::media::tag::TagRef;
 use crate::media::track::Tracks;
-
-/// Where the files with both tracks are, under the take's folder.
-pub(super) const MERGE: &str = "output_merge";
-/// Where the files with one track are.
-pub(super) const SEPARATE: &str = "output_separate";
-/// The master playlist of the separate tracks, in their folder.
-const MASTER: &str = "index.m3u8";
-
-/// The names of an output's files.
-const fn names(output: Output) -> (&'static str, &'static str, &'static str, &'static str) {
-    match output {
-        Output::Merge => (MERGE, "index.m3u8", "init", "segment"),
-        Output::Audio => (SEPARATE, "audio.m3u8", "audio_init", "audio"),
-        Output::Video => (SEPARATE, "video.m3u8", "video_init", "video"),
-    }
-}
-
-/// The playlist of an output, under the take's folder.
-pub(super) fn index(output: Output) -> PathBuf {
-    let (folder, index, ..) = names(output);
-    Path::new(folder).join(index)
-}
 
 /// Records one take of one stream.
 #[derive(Debug)]
@@ -96,8 +75,8 @@ impl<D: Disk> Fmp4<D> {
     }
 
     fn segment(&self, output: Output) -> (PathBuf, String) {
-        let (folder, _, _, prefix) = names(output);
-        let name = format!("{prefix}_{}.m4s", self.number);
+        let Names { folder, segment, .. } = names(output);
+        let name = format!("{segment}_{}.m4s", self.number);
         (self.dir.join(folder).join(&name), name)
     }
 
@@ -124,11 +103,11 @@ impl<D: Disk> Fmp4<D> {
     async fn next_take(&mut self) -> io::Result<()> {
         let mut carry = Carry::default();
         for lane in &self.lanes {
-            let folder = Path::new(names(lane.output).0);
+            let folder = Path::new(names(lane.output).folder);
             lane.playlist.carry(folder, &mut carry);
             carry.linked.extend(lane.init.iter().map(|(_, name)| folder.join(name)));
         }
-        carry.linked.insert(Path::new(SEPARATE).join(MASTER));
+        carry.linked.insert(Path::new(SEPARATE).join(INDEX));
         self.setting.begin_take(Kind::Fmp4, &self.dir, &carry).await?;
         for lane in &mut self.lanes {
             lane.playlist.next_take();
@@ -167,7 +146,7 @@ impl<D: Disk> Fmp4<D> {
         let bytes = if fresh || lane.init.is_none() { Some(init(tracks)) } else { None };
         if let Some(bytes) = bytes.filter(|bytes| lane.init.as_ref().is_none_or(|(known, _)| known != bytes))
         {
-            let (folder, _, prefix, _) = names(lane.output);
+            let Names { folder, init: prefix, .. } = names(lane.output);
             let count = lane.inits + 1;
             let name = if count == 1 { format!("{prefix}.mp4") } else { format!("{prefix}_{count}.mp4") };
             replace(disk, &self.dir.join(folder).join(&name), bytes.clone(), self.setting.sync).await?;
@@ -212,7 +191,7 @@ impl<D: Disk> Fmp4<D> {
     async fn write_master(&self) -> io::Result<()> {
         let rendition = |output: Output, codecs: &str| {
             let lane = self.lanes.iter().find(|lane| lane.output == output)?;
-            let (uri, bandwidth) = (names(output).1.to_owned(), lane.rate.bandwidth());
+            let (uri, bandwidth) = (names(output).index.to_owned(), lane.rate.bandwidth());
             Some(Rendition { uri, codecs: codecs.to_owned(), bandwidth })
         };
         let video = self.tracks.video.as_deref();
@@ -222,7 +201,7 @@ impl<D: Disk> Fmp4<D> {
         let audio = audio.and_then(|audio| rendition(Output::Audio, &audio.codecs));
         let video = video.as_ref().map(|(video, width, height)| (video, *width, *height));
         let text = master(video, audio.as_ref());
-        replace(&self.setting.disk, &self.dir.join(SEPARATE).join(MASTER), text.into_bytes(), false).await
+        replace(&self.setting.disk, &self.dir.join(SEPARATE).join(INDEX), text.into_bytes(), false).await
     }
 }
 

@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::playlist::LivePlaylist;
+use super::layout::{INDEX, Kind};
+use super::playlist::{Carry, LivePlaylist};
 use super::segment_file::SegmentFile;
 use super::source::Source;
-use super::take::{About, Carry};
-use super::task::{Kind, Setting, Task};
+use super::take::About;
+use super::task::{Setting, Task};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::Segment;
@@ -18,8 +19,6 @@ use crate::media::segmenter::{Muxer, Opening};
 use crate::media::tag::TagRef;
 use crate::media::ts::{self, TsMuxer};
 
-/// The playlist's name.
-pub(super) const INDEX: &str = "index.m3u8";
 /// Bytes that are gathered before they are written.
 const GATHER: usize = 256 << 10;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::disk::{Disk, aside, read_all};
-use super::fmp4::{self, MERGE};
+use super::layout::{self, MERGE};
 use super::playlist;
 use crate::media::mp4::fragment::Output;
 use crate::media::mp4::merge::Merger;
@@ -41,7 +41,7 @@ pub(super) async fn merge<D: Disk>(
     sync: bool,
     interrupted: &dyn Fn() -> bool,
 ) -> io::Result<Option<PathBuf>> {
-    let index = dir.join(fmp4::index(Output::Merge));
+    let index = dir.join(layout::index(Output::Merge));
     let Some(playlist) = playlist::load(disk, &index).await? else { return Ok(None) };
     let folder = dir.join(MERGE);
     let mut merger = Merger::default();

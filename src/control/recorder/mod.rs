@@ -4,6 +4,7 @@
 //! to three tasks; each has its own cursor and fails by itself. What a take leaves to do at its end is the same
 //! work that mends one after a crash ([`finish`]).
 
+mod common;
 #[cfg(test)]
 mod corpus;
 mod disk;
@@ -12,6 +13,7 @@ mod flv;
 mod fmp4;
 mod hls;
 mod hook;
+mod layout;
 mod merge;
 mod playlist;
 mod retention;
@@ -42,13 +44,15 @@ use crate::config::{Config, Hook, Record, Role};
 use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
 use crate::server::shared::{RoleState, Shared, Source};
+use common::{Active, Common, Left};
 use disk::{Disk, Uring};
 use hook::Finished;
+use layout::Kind;
 use retention::Limits;
 use stats::Stats;
 pub(super) use stats::describe;
 use take::About;
-use task::{Active, Common, Kind, Left, Setting, Task};
+use task::{Setting, Task};
 
 /// How often the directory is looked at for streams that are new.
 const WATCH: Duration = Duration::from_millis(200);

@@ -3,17 +3,26 @@
 //!
 //! The journal makes the replay, now or after a crash; while it is there the playlist is not finished.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, read_all, replace};
-use super::take::Carry;
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
 /// The end of a journal's name.
 pub(super) const JOURNAL: &str = ".journal";
 /// The largest journal that is read back.
 const JOURNAL_MAX: usize = 64 << 20;
+
+/// What goes over from a take that is parted into the next one's folder, by names in that folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carry {
+    /// Files that live players still want under the names they know.
+    pub(super) linked: BTreeSet<PathBuf>,
+    /// Files that the next take begins with.
+    pub(super) written: Vec<(PathBuf, Vec<u8>)>,
+}
 
 /// A playlist of a take that is under way.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
+use super::common::Common;
 use super::disk::Disk;
 use super::finish::{self, Found};
+use super::layout::{self, Kind};
 use super::take;
-use super::task::{Common, Kind};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +89,7 @@ async fn survey<D: Disk>(disk: &D, data: &Path) -> io::Result<(Vec<Old>, u64)> {
     for kind in Kind::EVERY {
         for Found { dir, unfinished, .. } in finish::takes(disk, &data.join(kind.folder())).await? {
             let (mut size, mut ended) = (0, SystemTime::UNIX_EPOCH);
-            for folder in finish::folders(&dir) {
+            for folder in layout::folders(&dir) {
                 for entry in finish::listed(disk, &folder).await?.iter().filter(|entry| !entry.is_dir) {
                     size += entry.size;
                     ended = ended.max(entry.modified);

@@ -2,7 +2,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::task::Kind;
+use super::layout::Kind;
 
 /// The counters of one kind of recording.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{ASIDE, Disk, Entry, read_all, replace};
-use super::fmp4::{self, MERGE, SEPARATE};
-use super::{hls, playlist};
-use crate::media::mp4::fragment::Output;
+use super::layout::{self, Kind, MERGE, SEPARATE};
+use super::playlist::{self, Carry};
 use crate::protocol::http::date::format_stamp;
 
 /// The file that says when a take began. A folder without it is nobody's take.
@@ -47,15 +46,6 @@ pub(super) struct Numbers {
     pub(super) sequence: u64,
     /// Discontinuities so far.
     pub(super) discontinuities: u64,
-}
-
-/// What goes over from a take that is parted into the next one's folder, by names in that folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Carry {
-    /// Files that live players still want under the names they know.
-    pub(super) linked: BTreeSet<PathBuf>,
-    /// Files that the next take begins with.
-    pub(super) written: Vec<(PathBuf, Vec<u8>)>,
 }
 
 /// A take that has its folder.
@@ -139,9 +129,8 @@ fn beside(dir: &Path, what: &str) -> PathBuf {
 /// What comes behind the segments of the take in `dir`.
 async fn numbers_behind<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
     let mut numbers = Numbers::default();
-    let indexes = Output::EVERY.map(fmp4::index).into_iter().chain([hls::INDEX.into()]);
-    for index in indexes {
-        let Some(playlist) = playlist::load(disk, &dir.join(index)).await? else { continue };
+    for index in Kind::EVERY.into_iter().flat_map(|kind| layout::indexes(kind, dir)) {
+        let Some(playlist) = playlist::load(disk, &index).await? else { continue };
         let head = playlist.next_head();
         // A number that failed is in no playlist, but it is used.
         let last = playlist.segments.last().and_then(|segment| number_of(&segment.uri));

@@ -1,8 +1,6 @@
 //! What the three recording tasks have in common: each reads a stream's log with a cursor of its own, and each
 //! fails, sheds and recovers by itself.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,11 +9,14 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::common::{Common, Left};
 use super::disk::Disk;
+use super::layout::Kind;
+use super::playlist::Carry;
 use super::source::Complaint;
 use super::stats::Stats;
 use super::tail::{News, Tail};
-use super::take::{self, About, Begun, Carry, Numbers};
+use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
@@ -29,36 +30,6 @@ const POLL: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(2);
 /// A write that takes longer is worth a line in the log.
 const STALL: Duration = Duration::from_secs(5);
-
-/// The three tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    Flv,
-    Hls,
-    Fmp4,
-}
-
-impl Kind {
-    pub(super) const EVERY: [Self; 3] = [Self::Flv, Self::Hls, Self::Fmp4];
-
-    /// As `--record` names it.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::Hls => "hls",
-            Self::Fmp4 => "fmp4",
-        }
-    }
-
-    /// The folder under the data folder.
-    pub(super) const fn folder(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::Hls => "hls",
-            Self::Fmp4 => "mp4",
-        }
-    }
-}
 
 /// What a task works with.
 #[derive(Clone, Debug)]
@@ -78,107 +49,6 @@ pub(super) struct Setting<D> {
     pub(super) common: Rc<Common>,
 }
 
-/// What all tasks share.
-#[derive(Debug, Default)]
-pub(super) struct Common {
-    /// Less room is left on the disk than must be.
-    pub(super) full: Cell<bool>,
-    /// The process ends: what there is must do.
-    pub(super) stopping: Cell<bool>,
-    /// Folders of takes that are being recorded, or are to be finished, and how often.
-    active: RefCell<HashMap<PathBuf, u32>>,
-    /// Folders of takes that are being finished or removed.
-    claimed: RefCell<HashSet<PathBuf>>,
-    /// Folders that new takes want, whose earlier takes are about to be moved away.
-    wanted: RefCell<HashSet<PathBuf>>,
-    /// Takes that were parted from what is still recorded, and are to be finished.
-    left: RefCell<Vec<Left>>,
-    /// Takes that were moved away before they were finished, by folder and id, and where they are now.
-    moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
-}
-
-impl Common {
-    /// Whether a new take wants this folder.
-    pub(super) fn is_wanted(&self, dir: &Path) -> bool {
-        self.wanted.borrow().contains(dir)
-    }
-
-    /// Nobody else works on the take in `dir` until [`release`](Self::release). `false`: somebody does, or wants
-    /// the folder.
-    pub(super) fn claim(&self, dir: &Path) -> bool {
-        !self.is_wanted(dir) && self.claimed.borrow_mut().insert(dir.to_owned())
-    }
-
-    /// The take is free again.
-    pub(super) fn release(&self, dir: &Path) {
-        self.claimed.borrow_mut().remove(dir);
-    }
-
-    /// Whether a take in this folder is being recorded or waits to be finished.
-    pub(super) fn is_active(&self, dir: &Path) -> bool {
-        self.actives(dir) > 0
-    }
-
-    fn actives(&self, dir: &Path) -> u32 {
-        self.active.borrow().get(dir).copied().unwrap_or(0)
-    }
-
-    /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
-    pub(super) fn activate(self: &Rc<Self>, dir: &Path) -> Active {
-        *self.active.borrow_mut().entry(dir.to_owned()).or_default() += 1;
-        Active { common: Rc::clone(self), dir: dir.to_owned() }
-    }
-
-    /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
-    async fn want(&self, dir: &Path) {
-        self.wanted.borrow_mut().insert(dir.to_owned());
-        while self.claimed.borrow().contains(dir) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn leave(&self, dir: &Path) {
-        self.wanted.borrow_mut().remove(dir);
-    }
-
-    /// The takes that were parted since it was asked for last.
-    pub(super) fn take_left(&self) -> Vec<Left> {
-        self.left.take()
-    }
-
-    /// Where the take is that was in `dir`; a take moves once, and is asked for once.
-    pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
-        self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
-    }
-}
-
-/// A take that is over, and what is left to do with it is another's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) kind: Kind,
-    pub(super) dir: PathBuf,
-    pub(super) id: String,
-}
-
-/// A take that must not be removed.
-#[derive(Debug)]
-pub(super) struct Active {
-    common: Rc<Common>,
-    dir: PathBuf,
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        let mut active = self.common.active.borrow_mut();
-        if let Some(count) = active.get_mut(&self.dir) {
-            *count -= 1;
-            if *count == 0 {
-                active.remove(&self.dir);
-            }
-        }
-    }
-}
-
 impl<D: Disk> Setting<D> {
     /// Makes the folder of the take and moves an earlier one away; gives what its playlists begin with.
     pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Head> {
@@ -189,11 +59,11 @@ impl<D: Disk> Setting<D> {
         let parted = self.parted.take();
         match moved {
             Some((id, dir)) if parted.as_ref() == Some(&id) => {
-                self.common.left.borrow_mut().push(Left { kind, dir, id });
+                self.common.leave_behind(Left { kind, dir, id });
             }
             // The new take is active here itself; another one waits to be finished.
             Some((id, place)) if self.common.actives(dir) > 1 => {
-                self.common.moved.borrow_mut().insert((dir.to_owned(), id), place);
+                self.common.remember(dir, id, place);
             }
             _ => {}
         }

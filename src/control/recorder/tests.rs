@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::common::{Common, Left};
 use super::disk::{Disk, replace};
 use super::finish::{finish, takes};
 use super::flv::Flv;
 use super::fmp4::Fmp4;
 use super::hls::Hls;
+use super::layout::Kind;
 use super::sim::Sim;
 use super::stats::Stats;
 use super::take::About;
-use super::task::{Common, Kind, Left, Setting, run};
+use super::task::{Setting, run};
 use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
