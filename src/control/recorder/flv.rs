@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use super::common::Left;
 use super::disk::{Disk, replace};
 use super::layout::Kind;
 use super::playlist::{Carry, JOURNAL};
@@ -30,6 +31,8 @@ pub(super) struct Flv<D: Disk> {
     setting: Setting<D>,
     dir: PathBuf,
     index: FlvIndex,
+    /// There is a take of ours in the folder.
+    begun: bool,
     file: Option<D::File>,
     /// What is written, up to the end of a whole tag.
     len: u64,
@@ -52,6 +55,7 @@ impl<D: Disk> Flv<D> {
             setting,
             dir,
             index: FlvIndex::default(),
+            begun: false,
             file: None,
             len: FRONT,
             buffer: Vec::new(),
@@ -117,6 +121,7 @@ impl<D: Disk> Flv<D> {
     /// Makes the file with its preliminary front. The journal is empty: while it is there the file is not finished.
     async fn create(&mut self) -> io::Result<D::File> {
         self.setting.begin_take(Kind::Flv, &self.dir, &Carry::default()).await?;
+        self.begun = true;
         replace(&self.setting.disk, &journal(&self.dir), Vec::new(), false).await?;
         let file = self.setting.disk.create(&self.path()).await?;
         self.setting.disk.write(&file, 0, self.index.front(None)).await.0?;
@@ -171,13 +176,15 @@ impl<D: Disk> Task for Flv<D> {
         self.flush().await
     }
 
-    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
-        let Some(file) = &self.file else { return Ok(None) };
-        if self.torn {
-            return Ok(Some(self.dir.clone()));
+    async fn close(&mut self) -> io::Result<()> {
+        match &self.file {
+            Some(file) if !self.torn => self.seal(file, self.index.front(Some(self.len))).await,
+            _ => Ok(()),
         }
-        self.seal(file, self.index.front(Some(self.len))).await?;
-        Ok(Some(self.dir.clone()))
+    }
+
+    fn left(&self) -> Option<Left> {
+        self.begun.then(|| self.setting.left(Kind::Flv, &self.dir))
     }
 
     async fn reset(&mut self) {

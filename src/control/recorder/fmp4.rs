@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::common::Left;
 use super::disk::{Disk, replace};
 use super::layout::{INDEX, Kind, MERGE, Names, SEPARATE, index, names};
 use super::playlist::{Carry, LivePlaylist};
@@ -237,15 +238,15 @@ impl<D: Disk> Task for Fmp4<D> {
         Ok(())
     }
 
-    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
-        if self.lanes.is_empty() {
-            return Ok(None);
-        }
+    async fn close(&mut self) -> io::Result<()> {
         for lane in &mut self.lanes {
             lane.playlist.end().await?;
         }
-        self.write_master().await?;
-        Ok(Some(self.dir.clone()))
+        if self.lanes.is_empty() { Ok(()) } else { self.write_master().await }
+    }
+
+    fn left(&self) -> Option<Left> {
+        (!self.lanes.is_empty()).then(|| self.setting.left(Kind::Fmp4, &self.dir))
     }
 
     async fn reset(&mut self) {

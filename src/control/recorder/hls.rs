@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::common::Left;
 use super::disk::Disk;
 use super::layout::{INDEX, Kind};
 use super::playlist::{Carry, LivePlaylist};
@@ -177,10 +178,15 @@ impl<D: Disk> Task for Hls<D> {
         Ok(())
     }
 
-    async fn close(&mut self) -> io::Result<Option<PathBuf>> {
-        let Some(playlist) = &mut self.playlist else { return Ok(None) };
-        playlist.end().await?;
-        Ok(Some(self.dir.clone()))
+    async fn close(&mut self) -> io::Result<()> {
+        match &mut self.playlist {
+            Some(playlist) => playlist.end().await,
+            None => Ok(()),
+        }
+    }
+
+    fn left(&self) -> Option<Left> {
+        self.playlist.as_ref().map(|_| self.setting.left(Kind::Hls, &self.dir))
     }
 
     async fn reset(&mut self) {

@@ -2,7 +2,7 @@
 //! fails, sheds and recovers by itself.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,12 @@ impl<D: Disk> Setting<D> {
         self.parted.is_some()
     }
 
+    /// The take that is in `dir`, for whoever finishes it.
+    pub(super) fn left(&self, kind: Kind, dir: &Path) -> Left {
+        let id = self.parted.as_ref().unwrap_or(&self.about.id).clone();
+        Left { kind, dir: dir.to_owned(), id }
+    }
+
     /// `EXT-X-TARGETDURATION` of a take without segments.
     fn target_seconds(&self) -> u32 {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
@@ -108,8 +114,10 @@ pub(super) trait Task {
     fn part(&mut self, about: About);
     /// Puts on the disk what has gathered.
     async fn write(&mut self) -> io::Result<()>;
-    /// Closes what is open after the last write; gives the folder in which something is left to finish.
-    async fn close(&mut self) -> io::Result<Option<PathBuf>>;
+    /// Closes what is open after the last write.
+    async fn close(&mut self) -> io::Result<()>;
+    /// The take of which something is left to finish then.
+    fn left(&self) -> Option<Left>;
     /// Something failed: what has gathered is given up. Goes on with [`begin`](Self::begin).
     async fn reset(&mut self);
 }
@@ -246,12 +254,9 @@ impl<D: Disk> Runner<D> {
             warn!(stream, kind, %error, "the end of a recording is lost");
             task.reset().await;
         }
-        match task.close().await {
-            Ok(dir) => dir.map(|dir| Left { kind: T::KIND, dir, id: self.setting.about.id.clone() }),
-            Err(error) => {
-                warn!(stream, kind, %error, "a recording is not closed; that is mended at the next start");
-                None
-            }
+        if let Err(error) = task.close().await {
+            warn!(stream, kind, %error, "a recording is not closed well; that is mended when it is finished");
         }
+        task.left()
     }
 }

@@ -390,20 +390,29 @@ fn assert_playable(files: &BTreeMap<String, Vec<u8>>, base: &str) -> Vec<(String
     playlists
 }
 
+/// Runs a task whose takes are parted every `part` seconds.
+async fn record_parted(
+    kind: Kind,
+    disk: &Sim,
+    stream: &Arc<Stream>,
+    part: i64,
+    common: &Rc<Common>,
+) -> Option<Left> {
+    let setting = Setting { take: part * 1000, ..setting(disk, kind, "a", common) };
+    let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
+    match kind {
+        Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
+        Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
+        Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
+    }
+}
+
 /// A take of `seconds` that is parted every `part` seconds. Gives what is to be finished of those that were parted.
 async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
     let stream = publisher.stream();
-    let recording = async {
-        let setting = Setting { take: part * 1000, ..setting(disk, kind, "a", &common) };
-        let (stream, own, dir) = (Arc::clone(&stream), setting.clone(), dir(kind));
-        match kind {
-            Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
-            Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
-            Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
-        }
-    };
+    let recording = record_parted(kind, disk, &stream, part, &common);
     let watching = async {
         let mut sequences: BTreeMap<String, u64> = BTreeMap::new();
         loop {
@@ -455,6 +464,35 @@ fn a_long_take_is_parted_and_no_frame_is_missing() {
         let segments: usize = disk.files().keys().filter(|name| name.contains("/segment_")).count();
         let named: usize = takes.iter().map(|take| take.segments).sum();
         assert_eq!(segments, named, "{kind:?}: segments of the take before are gone when a take is finished");
+    }
+}
+
+#[test]
+fn a_take_that_was_parted_and_not_gone_on_with_is_finished() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        let left = runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            let mut publisher = Publisher::new();
+            let stream = publisher.stream();
+            let publishing = async {
+                publisher.play(4).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                disk.set_capacity(Some(disk.used() + 600));
+                publisher.play(4).await;
+                publisher.end();
+            };
+            let recording = record_parted(kind, &disk, &stream, 4, &common);
+            tokio::join!(recording, publishing).0.expect("something is left")
+        });
+        disk.set_capacity(None);
+        runtime().block_on(async {
+            let found = super::take::found(&disk, &left.dir).await.unwrap().unwrap();
+            assert_eq!((found.id, left.dir), (left.id, dir(kind)), "{kind:?}");
+            mend(&disk, kind, &Common::default()).await;
+        });
+        let pictures: usize = play_all(kind, &disk).iter().map(|take| take.pictures).sum();
+        assert!((50..=100).contains(&pictures), "{kind:?}: {pictures}");
     }
 }
 
