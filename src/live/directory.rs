@@ -148,6 +148,11 @@ impl Directory {
         }
     }
 
+    /// Whether somebody waits for the stream's publisher to give it up.
+    pub fn is_wanted(&self, stream: &Stream) -> bool {
+        self.lock().get(&stream.key).is_some_and(|entry| entry.stream.id == stream.id && entry.wanted)
+    }
+
     /// The publisher went. The stream ends at `until` unless somebody publishes it before; `true` if somebody
     /// waits for that.
     pub fn park(&self, writer: Box<StreamWriter>, until: Millis) -> bool {
@@ -274,6 +279,13 @@ mod tests {
         let key = StreamKey::parse("live/x").unwrap();
         let writer = directory.publish(&key, &claim(None, 0)).unwrap();
         assert!(matches!(directory.publish(&key, &claim(None, 0)), Err(PublishError::Soon(_))));
+        assert!(directory.is_wanted(writer.stream()));
+        directory.park(writer, 100);
+        let writer = directory.publish(&key, &claim(None, 0)).unwrap();
+        assert!(
+            !directory.is_wanted(writer.stream()),
+            "what was said to the one before is not meant for this one"
+        );
         directory.park(writer, 100);
         let _fixed = directory.publish(&key, &Claim::fixed(0)).unwrap();
         assert!(matches!(directory.publish(&key, &claim(None, 0)), Err(PublishError::Taken)));

@@ -134,7 +134,7 @@ impl<E: Engine> Worker<E> {
             Err(PublishError::Soon(stream)) => {
                 publisher.waits = true;
                 self.claimants.push(sock);
-                self.shared.tell_all(|| Message::GiveUp(stream.id));
+                self.shared.tell_all(|| Message::GiveUp { role, stream: Arc::clone(&stream) });
                 Claimed::Soon
             }
             Err(error @ PublishError::Taken) => {
@@ -170,9 +170,12 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Another publisher takes a stream over: who writes it here is told so.
-    pub(super) fn on_give_up(&mut self, stream: u64) {
-        self.take_from_publisher(stream, 409, "another publisher has taken the stream over");
+    /// Another publisher takes a stream over: who writes it here is told so. It may be too late: the other one may have
+    /// been given it meanwhile, and be here itself.
+    pub(super) fn on_give_up(&mut self, role: usize, stream: &Stream) {
+        if self.role(role).directory.is_wanted(stream) {
+            self.take_from_publisher(stream.id, 409, "another publisher has taken the stream over");
+        }
     }
 
     /// An operator wants a stream's publisher gone; whether it is one of this loop.

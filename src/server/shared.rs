@@ -54,8 +54,13 @@ pub enum Message {
         /// What became of it.
         outcome: Fetched,
     },
-    /// The publisher of the stream of that id is to give it up: another one takes it over.
-    GiveUp(u64),
+    /// A stream's publisher is to give it up, if it is still wanted: another one takes it over.
+    GiveUp {
+        /// The role it belongs to.
+        role: usize,
+        /// The stream.
+        stream: Arc<Stream>,
+    },
     /// A publisher has given its stream up: those who wait for that may claim it.
     GivenUp {
         /// The role it belongs to.

@@ -227,7 +227,7 @@ impl<E: Engine> Worker<E> {
                 self.paused_stream_ended(&stream.key);
             }
             Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
-            Message::GiveUp(stream) => self.on_give_up(stream),
+            Message::GiveUp { role, stream } => self.on_give_up(role, &stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
             Message::Viewers(query, reply) => {
                 let _ = reply.send(self.roll(&query));

@@ -1,7 +1,7 @@
 //! A viewer on a thread of its own: reads, checks, remembers.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::client::{Flavor, Response};
@@ -108,7 +108,8 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         if std::thread::panicking() {
-            let seen = self.seen.lock().unwrap();
+            // The panic may have come from whoever held the lock.
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             eprintln!(
                 "{}: {} tags, end {:?}, last {:?}",
                 self.name,
