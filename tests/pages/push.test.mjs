@@ -122,8 +122,9 @@ function watch(key) {
   };
 }
 
-test("a network that stands still: pictures are left out until a keyframe, and counted", async () => {
+test("a network that stands still: pictures are left out until a keyframe, and counted", async (t) => {
   const network = await Network.start(server.addresses.flv);
+  t.after(() => network.stop());
   // Noise, which nobody can make small: the buffers on the way are full soon.
   const noise = ["-vf", "noise=alls=100:allf=t", "-b:v", "16M"];
   const file = makeClip(join(scratch(), "noise.flv"), 6, noise);
@@ -158,7 +159,6 @@ test("a network that stands still: pictures are left out until a keyframe, and c
   assert.ok(jumps.every(({ key }) => key), "with a keyframe behind it");
   clean(page);
   await page.context().close();
-  network.stop();
 });
 
 test("a page that an operator has kicked stays off air", async () => {
