@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::common::Common;
 use super::disk::{ASIDE, Disk, Entry};
-use super::layout::{self, Kind, folders};
+use super::layout::{self, Kind, MERGE, folders};
 use super::merge;
 use super::take::{self, ABOUT};
 use super::{flv, playlist};
@@ -47,7 +47,12 @@ pub(super) async fn finish<D: Disk>(
                 }
             }
             let name = about.stream.rsplit('/').next().unwrap_or_default();
-            files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
+            let merged = merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await;
+            if merged.is_err() {
+                // What there is of it takes room that is wanted, perhaps all.
+                sweep(disk, &dir.join(MERGE), 0, &HashSet::new()).await?;
+            }
+            files.extend(merged?);
             for output in Output::EVERY {
                 playlist::close(disk, &dir.join(layout::index(output))).await?;
             }
@@ -56,7 +61,7 @@ pub(super) async fn finish<D: Disk>(
     }
     let named = named(disk, kind, dir).await?;
     for folder in folders(dir) {
-        sweep(disk, &folder, &named).await?;
+        sweep(disk, &folder, about.first.sequence, &named).await?;
     }
     Ok(files)
 }
@@ -71,12 +76,13 @@ async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<
     Ok(named)
 }
 
-/// Removes files that were never finished, and segments that no playlist names: of the take before, or finished only
-/// just before a crash.
-async fn sweep<D: Disk>(disk: &D, dir: &Path, named: &HashSet<String>) -> io::Result<()> {
+/// Removes files that were never finished, and what live players wanted of the take before: segments before the
+/// `first` of this one that no playlist names.
+async fn sweep<D: Disk>(disk: &D, dir: &Path, first: u64, named: &HashSet<String>) -> io::Result<()> {
     let is_segment = |name: &str| [".ts", ".m4s"].iter().any(|end| name.ends_with(end));
+    let is_carried = |name: &str| is_segment(name) && take::number_of(name).is_some_and(|n| n < first);
     for entry in listed(disk, dir).await? {
-        let stray = is_segment(&entry.name) && !named.contains(&entry.name);
+        let stray = is_carried(&entry.name) && !named.contains(&entry.name);
         if !entry.is_dir && (stray || entry.name.ends_with(ASIDE)) {
             disk.remove(&dir.join(entry.name)).await?;
         }
@@ -113,7 +119,10 @@ pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Foun
             let about = take::found(disk, &dir).await?.unwrap_or_default();
             let mut unfinished = false;
             for folder in folders(&dir) {
-                unfinished |= listed(disk, &folder).await?.iter().any(|entry| is_unfinished(&entry.name));
+                unfinished |= listed(disk, &folder)
+                    .await?
+                    .iter()
+                    .any(|entry| !entry.is_dir && is_unfinished(&entry.name));
             }
             if about.next.is_none() {
                 found.push(Found { dir: dir.clone(), id: about.id, unfinished });

@@ -102,8 +102,10 @@ impl<D: Disk> Fmp4<D> {
 
     /// Makes the folder of the next take, in which live players find what they found before.
     async fn next_take(&mut self) -> io::Result<()> {
+        self.write_master().await?;
         let mut carry = Carry::default();
-        for lane in &self.lanes {
+        for lane in &mut self.lanes {
+            lane.playlist.settle().await?;
             let folder = Path::new(names(lane.output).folder);
             lane.playlist.carry(folder, &mut carry);
             carry.linked.extend(lane.init.iter().map(|(_, name)| folder.join(name)));

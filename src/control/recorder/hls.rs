@@ -107,6 +107,7 @@ impl<D: Disk> Hls<D> {
             Some(playlist) => {
                 self.discontinuity |= fresh;
                 if self.setting.is_parted() {
+                    playlist.settle().await?;
                     let mut carry = Carry::default();
                     playlist.carry(Path::new(""), &mut carry);
                     self.setting.begin_take(Kind::Hls, &self.dir, &carry).await?;

@@ -61,6 +61,11 @@ impl<D: Disk> LivePlaylist<D> {
         if self.window.is_empty() { Ok(()) } else { self.write(true).await }
     }
 
+    /// Writes the lines that are not in the journal yet.
+    pub(super) async fn settle(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() { Ok(()) } else { self.write(false).await }
+    }
+
     /// Adds to `carry` what the folder of the next take begins with, so that live players notice nothing: the playlist
     /// as it stands and what it names, and a journal without segments. `folder` is where that is in the takes' folders.
     pub(super) fn carry(&self, folder: &Path, carry: &mut Carry) {
@@ -122,7 +127,7 @@ async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
     }
 }
 
-/// Makes the replay of what the journal tells. `false`: there is no journal.
+/// Makes the replay of what the journal tells. `false`: there is no journal, or nothing in it.
 pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Result<bool> {
     let Some(mut playlist) = read(disk, &journal_of(path)).await? else { return Ok(false) };
     if playlist.segments.is_empty()
@@ -134,7 +139,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Re
     if !playlist.segments.is_empty() {
         replace(disk, path, playlist.render().into_bytes(), sync).await?;
     }
-    Ok(true)
+    Ok(!playlist.segments.is_empty())
 }
 
 /// Removes the journal: nothing is left to do.

@@ -61,7 +61,8 @@ pub(super) async fn sweep<D: Disk>(
             } else {
                 break;
             };
-            if !common.claim(&take.dir) {
+            // While others were removed a stream may have begun here.
+            if common.is_active(&take.dir) || !common.claim(&take.dir) {
                 continue;
             }
             let removed = take::remove(disk, &take.dir).await;

@@ -72,7 +72,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
         // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
         Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
-        Some(_) => numbers_behind(disk, dir).await?,
+        Some(own) => numbers_behind(disk, dir, own.first).await?,
         None => attempt.clone().unwrap_or_default().first,
     };
     if attempt.is_none_or(|attempt| attempt.id != about.id) && disk.list(&fresh).await.is_ok() {
@@ -126,9 +126,9 @@ fn beside(dir: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-/// What comes behind the segments of the take in `dir`.
-async fn numbers_behind<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
-    let mut numbers = Numbers::default();
+/// What comes behind the segments of the take in `dir`, which began with `first`.
+async fn numbers_behind<D: Disk>(disk: &D, dir: &Path, first: Numbers) -> io::Result<Numbers> {
+    let mut numbers = first;
     for index in Kind::EVERY.into_iter().flat_map(|kind| layout::indexes(kind, dir)) {
         let Some(playlist) = playlist::load(disk, &index).await? else { continue };
         let head = playlist.next_head();
@@ -142,7 +142,7 @@ async fn numbers_behind<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
 }
 
 /// The number in `segment_7.ts`.
-fn number_of(uri: &str) -> Option<u64> {
+pub(super) fn number_of(uri: &str) -> Option<u64> {
     uri.rsplit_once('.')?.0.rsplit_once('_')?.1.parse().ok()
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
         return disk.remove_dir(dir).await;
     }
     if newest && let Some(about) = found(disk, dir).await? {
-        let next = Some(numbers_behind(disk, dir).await?);
+        let next = Some(numbers_behind(disk, dir, about.first).await?);
         replace(disk, &dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
     }
     let names = match own {

@@ -73,7 +73,9 @@ impl<D: Disk> Setting<D> {
 
     /// What comes is another take, which [`begin_take`](Self::begin_take) is to make room for.
     pub(super) fn part(&mut self, about: About) {
-        self.parted = Some(std::mem::replace(&mut self.about, about).id);
+        let before = std::mem::replace(&mut self.about, about).id;
+        // One that was parted already is the one that has a folder.
+        self.parted.get_or_insert(before);
     }
 
     /// Whether a take has been parted from what comes, and that has no folder yet.

@@ -15,6 +15,7 @@ use super::flv::Flv;
 use super::fmp4::Fmp4;
 use super::hls::Hls;
 use super::layout::Kind;
+use super::playlist::Carry;
 use super::sim::Sim;
 use super::stats::Stats;
 use super::take::About;
@@ -649,4 +650,43 @@ fn a_disk_that_stalls_costs_what_the_log_does_not_keep() {
             assert!(String::from_utf8(text).unwrap().contains("EXT-X-DISCONTINUITY"));
         }
     }
+}
+
+#[test]
+fn a_take_that_is_parted_twice_before_the_next_has_a_folder_is_finished() {
+    runtime().block_on(async {
+        let (disk, common) = (Sim::default(), Rc::<Common>::default());
+        let mut setting = setting(&disk, Kind::Hls, "a", &common);
+        let _active = common.activate(&dir(Kind::Hls));
+        setting.begin_take(Kind::Hls, &dir(Kind::Hls), &Carry::default()).await.unwrap();
+        for id in ["a-1", "a-2"] {
+            setting.part(About { id: id.into(), ..setting.about.clone() });
+        }
+        assert_eq!(setting.left(Kind::Hls, &dir(Kind::Hls)).id, "a");
+        setting.begin_take(Kind::Hls, &dir(Kind::Hls), &Carry::default()).await.unwrap();
+        assert_eq!(common.take_left().len(), 1);
+    });
+}
+
+#[test]
+fn segments_that_a_journal_lacks_are_kept() {
+    runtime().block_on(async {
+        let (disk, common) = (Sim::default(), Rc::<Common>::default());
+        one_take(Kind::Hls, &disk, 3, "a").await;
+        let extra = dir(Kind::Hls).join("segment_216000.ts");
+        replace(&disk, &extra, vec![1], false).await.unwrap();
+        mend(&disk, Kind::Hls, &common).await;
+        assert!(disk.file(extra.to_str().unwrap()).is_some());
+    });
+}
+
+#[test]
+fn a_merge_that_fails_gives_its_room_back() {
+    let disk = Sim::default();
+    runtime().block_on(async {
+        one_take(Kind::Fmp4, &disk, 7, "a").await;
+        disk.set_capacity(Some(disk.used() + 20_000));
+        assert!(finish(&disk, Kind::Fmp4, &dir(Kind::Fmp4), true, &Common::default()).await.is_err());
+    });
+    assert!(!disk.files().keys().any(|name| name.ends_with(".tmp")));
 }

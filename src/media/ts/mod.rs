@@ -65,6 +65,8 @@ pub struct TsMuxer {
     version: u8,
     /// What the clock was when it was told last, in ticks.
     clock: Option<i64>,
+    /// How far sound was ahead of the last picture, in ticks: its times say no more of the pictures' clock.
+    lead: i64,
     sound: Option<Sound>,
     scratch: Vec<u8>,
     /// Frames that could not be written.
@@ -110,6 +112,7 @@ impl TsMuxer {
         if result.is_ok() {
             let dts = self.ticks(sample.dts);
             let pts = dts + i64::from(sample.cts) * TICKS;
+            self.lead = self.sound.as_ref().map_or(0, |sound| (sound.last - dts).max(0));
             let clock = self.tell_clock(PID_VIDEO, dts - DELAY);
             let stamp = Stamp { pts, dts: Some(dts), clock, random_access: sample.key };
             self.packets.pes(PID_VIDEO, ID_VIDEO, stamp, &scratch, &mut self.out);
@@ -167,7 +170,8 @@ impl TsMuxer {
     fn flush_sound(&mut self) {
         let waits = self.sound.as_ref().filter(|sound| !sound.data.is_empty());
         let Some(pts) = waits.map(|sound| sound.first) else { return };
-        let (now, alone) = (pts - DELAY, self.tracks.video.is_none());
+        let alone = self.tracks.video.is_none();
+        let now = pts - DELAY - if alone { 0 } else { self.lead };
         let clock = if alone { self.tell_clock(PID_AUDIO, now) } else { None };
         // Pictures are rare: sound tells their clock.
         if !alone && self.clock.is_some_and(|last| now - last > CLOCK_TICKS / 2) {

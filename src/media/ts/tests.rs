@@ -154,3 +154,22 @@ fn only_what_there_is_is_declared() {
         assert_eq!(map[9], if video { 0 } else { 1 }, "the clock is where there are frames");
     }
 }
+
+#[test]
+fn sound_that_comes_early_does_not_take_the_clock_over() {
+    for lead in [0i64, 60, 200, 800] {
+        let mut muxer = TsMuxer::default();
+        muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+        for n in 0..500i64 {
+            let sound = Sample { video: false, dts: lead + n * 20, cts: 0, key: true, data: &[7; 200] };
+            muxer.sample(&sound);
+            if n % 2 == 0 {
+                let before = muxer.out.len();
+                let (dts, key) = (n * 20, n % 100 == 0);
+                muxer.sample(&Sample { video: true, dts, cts: 0, key, data: &[0, 0, 0, 2, 0x65, 1] });
+                let told = clocks(&muxer.out[before..], PID_VIDEO);
+                assert_eq!(told.last(), Some(&(n * 20 * TICKS + BASE - DELAY)), "lead {lead}, {dts} ms");
+            }
+        }
+    }
+}
