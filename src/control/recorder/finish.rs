@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::common::Common;
 use super::disk::{ASIDE, Disk, Entry};
-use super::layout::{self, Kind, MERGE, folders};
+use super::layout::{self, Kind, folders};
 use super::merge;
 use super::take::{self, ABOUT};
 use super::{flv, playlist};
-use crate::media::mp4::fragment::Output;
 
 /// Folders inside one another that are looked through for takes.
 const DEPTH_MAX: u32 = 9;
@@ -41,20 +40,15 @@ pub(super) async fn finish<D: Disk>(
         }
         Kind::Fmp4 => {
             // Who replays the segments need not wait for the merge.
-            for output in Output::EVERY {
-                if playlist::finish(disk, &dir.join(layout::index(output)), sync).await? {
-                    files.push(dir.join(layout::index(output)));
+            for index in layout::indexes(kind, dir) {
+                if playlist::finish(disk, &index, sync).await? {
+                    files.push(index);
                 }
             }
             let name = about.stream.rsplit('/').next().unwrap_or_default();
-            let merged = merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await;
-            if merged.is_err() {
-                // What there is of it takes room that is wanted, perhaps all.
-                sweep(disk, &dir.join(MERGE), 0, &HashSet::new()).await?;
-            }
-            files.extend(merged?);
-            for output in Output::EVERY {
-                playlist::close(disk, &dir.join(layout::index(output))).await?;
+            files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
+            for index in layout::indexes(kind, dir) {
+                playlist::close(disk, &index).await?;
             }
         }
         Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),

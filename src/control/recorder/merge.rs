@@ -67,28 +67,35 @@ pub(super) async fn merge<D: Disk>(
     let full = folder.join(format!("{name}_full.mp4"));
     let total = merger.payload();
     let head = merger.finish();
-    let out = disk.create(&aside(&full)).await?;
-    let mut at = head.len() as u64;
-    disk.write(&out, 0, head).await.0?;
-    let mut progress = Progress { file: &full, total, told: Instant::now() };
-    let mut open: Option<(usize, D::File)> = None;
-    let begin = at;
-    for stretch in stretches {
-        go_on()?;
-        let file = match open.take().filter(|(segment, _)| *segment == stretch.segment) {
-            Some((_, file)) => file,
-            None => disk.open(&folder.join(&playlist.segments[stretch.segment].uri)).await?,
-        };
-        copy(disk, &file, stretch, &out, at).await?;
-        at += stretch.len;
-        open = Some((stretch.segment, file));
-        progress.tell(at - begin);
+    let writing = async {
+        let out = disk.create(&aside(&full)).await?;
+        let mut at = head.len() as u64;
+        disk.write(&out, 0, head).await.0?;
+        let mut progress = Progress { file: &full, total, told: Instant::now() };
+        let mut open: Option<(usize, D::File)> = None;
+        let begin = at;
+        for stretch in stretches {
+            go_on()?;
+            let file = match open.take().filter(|(segment, _)| *segment == stretch.segment) {
+                Some((_, file)) => file,
+                None => disk.open(&folder.join(&playlist.segments[stretch.segment].uri)).await?,
+            };
+            copy(disk, &file, stretch, &out, at).await?;
+            at += stretch.len;
+            open = Some((stretch.segment, file));
+            progress.tell(at - begin);
+        }
+        if sync {
+            disk.sync(&out).await?;
+        }
+        drop(out);
+        disk.rename(&aside(&full), &full).await
+    };
+    if let Err(error) = writing.await {
+        // What there is of it takes room that is wanted, perhaps all.
+        let _ = disk.remove(&aside(&full)).await;
+        return Err(error);
     }
-    if sync {
-        disk.sync(&out).await?;
-    }
-    drop(out);
-    disk.rename(&aside(&full), &full).await?;
     Ok(Some(full))
 }
 

@@ -115,18 +115,21 @@ fn dir(kind: Kind) -> PathBuf {
     Path::new("/data").join(kind.folder()).join("live/x")
 }
 
+/// Runs the task of a kind.
+async fn record_as(kind: Kind, setting: Setting<Sim>, stream: &Arc<Stream>) -> Option<Left> {
+    let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
+    match kind {
+        Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
+        Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
+        Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
+    }
+}
+
 /// Runs a task of each kind at once; a kind's disk is its own.
 async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &Rc<Common>) {
     let one = |kind: Kind, disk: &Sim| {
-        let setting = setting(disk, kind, id, common);
-        let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
-        async move {
-            match kind {
-                Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
-                Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
-                Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
-            }
-        }
+        let (setting, stream) = (setting(disk, kind, id, common), Arc::clone(stream));
+        async move { record_as(kind, setting, &stream).await }
     };
     match disks {
         [(kind, disk)] => {
@@ -400,12 +403,7 @@ async fn record_parted(
     common: &Rc<Common>,
 ) -> Option<Left> {
     let setting = Setting { take: part * 1000, ..setting(disk, kind, "a", common) };
-    let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
-    match kind {
-        Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
-        Kind::Hls => run(Hls::new(own, dir), stream, setting).await,
-        Kind::Fmp4 => run(Fmp4::new(own, dir), stream, setting).await,
-    }
+    record_as(kind, setting, stream).await
 }
 
 /// A take of `seconds` that is parted every `part` seconds. Gives what is to be finished of those that were parted.
