@@ -53,6 +53,13 @@ pub enum Class {
     Other,
 }
 
+impl Class {
+    /// Whether it is a picture or sound.
+    pub const fn is_media(self) -> bool {
+        matches!(self, Self::KeyFrame | Self::InterFrame | Self::Sound)
+    }
+}
+
 /// One tag: its kind, its time in milliseconds as the publisher wrote it, its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {

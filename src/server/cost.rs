@@ -13,9 +13,9 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::counters::RoleCounters;
-use super::fanout::{Fanout, SLICE};
-use super::view::Policy;
-use super::viewer::{Framing, Wish};
+use super::transport::Transports;
+use super::viewers::fanout::{Fanout, SLICE};
+use super::viewers::viewer::{Framing, Policy, Wish};
 use crate::live::cursor::{LagLimits, StartAt};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
@@ -88,12 +88,12 @@ impl Engine for Taker {
 }
 
 /// Flushes until nothing is due, and tells the fan-out that all was taken.
-fn serve(fanout: &mut Fanout, engine: &mut Taker, counters: &[RoleCounters]) {
-    while fanout.next_flush().is_some_and(|at| at <= engine.now) || !engine.sent.is_empty() {
-        for (viewer, len) in std::mem::take(&mut engine.sent) {
-            fanout.sent(engine, viewer, Ok(len), counters);
+fn serve(fanout: &mut Fanout, net: &mut Transports<Taker>, counters: &[RoleCounters]) {
+    while fanout.next_flush().is_some_and(|at| at <= net.now()) || !net.engine().sent.is_empty() {
+        for (viewer, len) in std::mem::take(&mut net.engine().sent) {
+            fanout.sent(net, viewer, Ok(len), counters);
         }
-        fanout.flush(engine, counters);
+        fanout.flush(net, counters);
     }
 }
 
@@ -116,29 +116,29 @@ fn every_viewer_is_given_every_byte() {
     let lag = LagLimits { bytes: 1 << 23, time: 10_000 };
     let policy = Policy { flush: 0, lag, stall: 20_000 };
     let counters = [RoleCounters::new(metrics::Histogram::noop())];
-    let (mut fanout, mut engine) = (Fanout::new(SLICE), Taker::default());
+    let (mut fanout, mut net) = (Fanout::new(SLICE), Transports::new(Taker::default()));
     for index in 0..VIEWERS {
         let wish = Wish {
             selection: Selection::All,
             start: StartAt::Newest,
             framing: Framing::Plain,
-            greeting: Bytes::new(),
+            answer: Bytes::new(),
             head_only: false,
             since: 0,
         };
         let sock = Sock { index, generation: 0 };
         let id = fanout.join(0, writer.stream(), (0, policy), sock, wish);
         assert_eq!(id, index);
-        fanout.welcome(&mut engine, id, &counters);
-        serve(&mut fanout, &mut engine, &counters);
+        fanout.welcome(&mut net, id, &counters);
+        serve(&mut fanout, &mut net, &counters);
     }
     for n in 1..=rounds {
-        engine.now += 40;
+        net.engine().now += 40;
         writer.push(&frame(n)).unwrap();
         writer.publish();
-        fanout.news(writer.stream().id, engine.now);
-        serve(&mut fanout, &mut engine, &counters);
+        fanout.news(writer.stream().id, net.now());
+        serve(&mut fanout, &mut net, &counters);
     }
     let tag = u64::try_from(frame(0).encoded_len()).unwrap();
-    assert_eq!(engine.bytes, u64::from(VIEWERS) * u64::from(rounds + 1) * tag);
+    assert_eq!(net.engine().bytes, u64::from(VIEWERS) * u64::from(rounds + 1) * tag);
 }

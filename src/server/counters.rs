@@ -1,31 +1,9 @@
 //! What a loop counts for each role. One thread writes, any thread reads; no lock, no contended line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+pub use super::counter::Counter;
 use super::files::counters::FileCounters;
-use super::viewer::{Farewell, Protocol};
+use super::viewers::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
-
-/// A number that one thread changes.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; only the owning loop may call it.
-    pub(super) fn add(&self, n: u64) {
-        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Subtracts; only the owning loop may call it.
-    pub(super) fn sub(&self, n: u64) {
-        self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
-    }
-
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Why peers are turned away or let go, for metrics.
 pub const FAREWELLS: [&str; 7] =

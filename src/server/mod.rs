@@ -3,49 +3,50 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `start` | listeners, threads, the `ready` line |
-//! | `shared` | what all loops share: roles, directories, messages |
-//! | `worker` | one loop: events in, handlers, flushes, sweeps |
-//! | `conn` | a connection and what it waits for |
-//! | `publish` | RTMP publishers |
-//! | `request`, `pages`, `api` | HTTP requests and their answers |
+//! | `shared`, `roles` | what all loops share; what they tell each other |
+//! | `worker` | one loop: events in, handlers, flushes, sweeps; the one match on what a connection is |
+//! | `core` | what every handler may touch |
+//! | `conn`, `conns`, `head` | connections: what one is, all of a loop, what each has and what becomes of it |
+//! | `transport` | between a connection's session and its socket |
+//! | `http` | HTTP clients: routes, answers, pages, the access log |
+//! | `rtmp` | RTMP connections |
+//! | `publishers` | names that are claimed, pushes over HTTP and WebSocket, the demo's clip |
+//! | `viewers` | who watches and who waits; the fan-out |
+//! | `upstreams` | connections that the server opens: pulls, relays, probes |
 //! | `files` | static files: the file gateway, and the origin's web listener |
-//! | `play` | from a request to a viewer, and back when there is no stream |
-//! | `fanout`, `view`, `viewer` | views of streams and the viewers that follow them |
-//! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
-//! | `roster` | who watches, and who is to go, for operators |
-//! | `pull` | streams pulled from an upstream |
-//! | `clip` | the demo's publisher |
+//! | `askers`, `health`, `millis`, `counter` | small things that several of them use |
+//! | `roster` | what operators ask of the loops |
 //! | `counters` | what a loop counts |
 //! | `announce` | what is said at the start |
 
 pub mod announce;
-mod api;
-mod clip;
+mod askers;
 mod conn;
+mod conns;
+mod core;
 #[cfg(test)]
 mod cost;
+mod counter;
 pub mod counters;
-mod fanout;
 pub mod files;
-mod pace;
-mod pages;
-mod play;
-mod publish;
-mod pull;
-mod relay;
-mod request;
-mod retry;
+mod head;
+pub mod health;
+pub mod http;
+mod listener;
+mod millis;
+mod publishers;
+pub mod roles;
 pub mod roster;
 mod rtmp;
 pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod start;
-mod view;
-mod viewer;
-mod walk;
+mod transport;
+mod upstreams;
+pub mod viewers;
 mod worker;
 
-pub use api::streams_json;
-pub use pages::find_operator as operator_page;
-pub use viewer::Protocol;
+pub use http::api::streams_json;
+pub use http::pages::find_operator as operator_page;
+pub use viewers::viewer::Protocol;

@@ -1,33 +1,50 @@
-//! An RTMP connection: one session, whatever its peer does over it. Publishing is [`super::publish`]'s; what
-//! stands here is what viewers ask for.
+//! A connection that speaks RTMP: one session, whatever its peer does over it.
 //!
 //! The fan-out owns the socket of a viewer. When the peer wants something else (no sound, a pause, nothing any
-//! more), its viewer is let go behind a whole tag; then [`Worker::rtmp_let_go`] does what is wanted by then.
+//! more), its viewer is let go after a whole tag; then [`Peer::let_go`] does what is wanted by then.
 
 use bytes::Bytes;
 use tracing::debug;
 
-use super::conn::{Conn, Fate, Kind};
-use super::play::{Play, STREAM_ENDED, Via};
-use super::publish::Publisher;
-use super::shared::Phase;
-use super::worker::Worker;
+use super::askers::Ticket;
+use super::core::Core;
+use super::head::{ConnHead, Next};
+use super::publishers::claim::{Claimed, Publication, Publishers, Wish, tag_max};
+use super::viewers::audience::{KICKED, STREAM_ENDED, Seat, Viewers};
+use super::viewers::play::{Options, Play, Via};
+use super::viewers::player::{cut, no_such_stream};
+use super::viewers::viewer::Farewell;
 use crate::config::Config;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Choice, Selection, Stream};
+use crate::media::tag::Tag;
 use crate::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
 use crate::protocol::rtmp::target::Target;
-use crate::uring::Engine;
+use crate::uring::{Engine, Millis};
+
+/// How long a viewer may pause.
+const PAUSE_MAX: Millis = 600_000;
 
 /// What an RTMP connection keeps through all that it does.
 #[derive(Debug)]
-pub(super) struct RtmpPeer {
-    pub(super) session: ServerSession,
+pub(super) struct Peer {
+    session: ServerSession,
+    pub(super) publication: Publication,
     /// What it asked to watch, until it asks no more.
     play: Option<Play>,
     /// It has not been greeted for that yet.
     fresh: bool,
     wants: Wants,
+    /// What it watches or waits for at present.
+    seated: Option<Seated>,
+    paused: Option<Ticket>,
+}
+
+/// What a connection watches or waits for, as it was asked for last.
+#[derive(Debug)]
+struct Seated {
+    play: Play,
+    seat: Seat,
 }
 
 /// What a viewer wants of what it asked for.
@@ -55,24 +72,63 @@ impl Wants {
     }
 }
 
-impl RtmpPeer {
+/// The tables that an RTMP peer may touch besides the core.
+pub(super) struct Tables<'a> {
+    pub(super) publishers: &'a mut Publishers,
+    pub(super) viewers: &'a mut Viewers,
+}
+
+impl Peer {
+    /// A connection that has said nothing yet.
     pub(super) fn new(config: &Config) -> Self {
-        let message_max = super::publish::tag_max(config);
-        let session = ServerSession::new(Limits { message_max, ..Limits::default() });
-        Self { session, play: None, fresh: false, wants: Wants::of(Selection::All) }
+        let session = ServerSession::new(Limits { message_max: tag_max(config), ..Limits::default() });
+        Self {
+            session,
+            publication: Publication::default(),
+            play: None,
+            fresh: false,
+            wants: Wants::of(Selection::All),
+            seated: None,
+            paused: None,
+        }
+    }
+
+    /// Bytes of its messages that are not whole yet.
+    pub(super) fn held(&self) -> usize {
+        self.session.held()
+    }
+
+    /// What it waits for, once what was said before is sent.
+    pub(super) fn pending(&self) -> Option<&Play> {
+        self.seated.as_ref().filter(|seated| seated.seat == Seat::Pending).map(|seated| &seated.play)
+    }
+
+    /// The stream that it waits for has come.
+    pub(super) fn called(&mut self) -> Next {
+        match &mut self.seated {
+            Some(Seated { play, seat: seat @ Seat::Waiting(_) }) => {
+                *seat = Seat::Gone;
+                Next::Play(Box::new(play.clone()))
+            }
+            _ => Next::Stay,
+        }
+    }
+
+    /// Where it sits from here on with what it asked for.
+    pub(super) fn sit(&mut self, play: Play, seat: Seat) {
+        self.seated = Some(Seated { play, seat });
     }
 
     /// What a viewer is told before its first tag; nothing to one that goes on.
-    pub(super) fn greeting(&mut self) -> Bytes {
+    pub(super) fn answer(&mut self) -> Bytes {
         if std::mem::take(&mut self.fresh) {
             self.session.accept_play();
         }
-        self.session.take_output().unwrap_or_default()
+        self.output()
     }
 
-    /// It was let go before its first byte: what it was to be told is still to be said, unless it goes on.
-    pub(super) fn was_not_greeted(&mut self) {
-        self.fresh = !self.has_watched();
+    fn output(&mut self) -> Bytes {
+        self.session.take_output().unwrap_or_default()
     }
 
     /// Whether it goes on with something that it has seen a part of.
@@ -81,202 +137,398 @@ impl RtmpPeer {
     }
 
     /// What a viewer is told when it is over, and why.
-    pub(super) fn goodbye(&mut self, why: &str) -> Bytes {
+    fn goodbye(&mut self, why: &str) -> Bytes {
         self.session.end_play(why);
-        self.session.take_output().unwrap_or_default()
+        self.output()
     }
 
     /// What a viewer is told whose stream is not there, or not any more.
-    pub(super) fn refusal(&mut self, text: &str) -> Bytes {
+    fn refusal(&mut self, text: &str) -> Bytes {
         if self.has_watched() {
             return self.goodbye(STREAM_ENDED);
         }
         self.session.refuse_play(Refusal::NotFound, text);
-        self.session.take_output().unwrap_or_default()
-    }
-}
-
-/// The session of a connection that speaks RTMP.
-pub(super) fn rtmp_of(conn: &mut Conn) -> &mut RtmpPeer {
-    conn.rtmp.as_mut().expect("it speaks RTMP")
-}
-
-impl<E: Engine> Worker<E> {
-    pub(super) fn rtmp_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
-        if conn.out.last_words {
-            return Fate::Keep; // it was told why it cannot go on
-        }
-        let result = rtmp_of(conn).session.input(data);
-        match (self.rtmp_events(conn), result) {
-            (Fate::Keep, Err(error)) => Fate::Refuse(error.to_string()),
-            (fate, _) => fate,
-        }
+        self.output()
     }
 
-    /// Does what the session's events ask for and sends what it has to say.
-    pub(super) fn rtmp_events(&mut self, conn: &mut Conn) -> Fate {
-        let mut fate = Fate::Keep;
-        while let (Fate::Keep, Some(event)) = (&fate, rtmp_of(conn).session.poll_event()) {
-            fate = self.on_rtmp_event(conn, event);
+    /// Bytes from the peer.
+    pub(super) fn received<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        data: &[u8],
+    ) -> Next {
+        if self.seated.is_none() && self.paused.is_none() {
+            core.counters[head.role].bytes_in.add(data.len() as u64);
+            self.publication.heard(data.len(), core.now());
         }
-        if let Kind::Publisher(publisher) = &mut conn.kind
-            && let Some(writer) = &mut publisher.writer
-        {
-            self.announce(writer);
+        let result = self.session.input(data);
+        match (self.events(core, tables, head), result) {
+            (Next::Stay, Err(error)) => Next::refuse(error.to_string()),
+            (next, _) => next,
         }
-        match (self.rtmp_say(conn), fate) {
-            (said, Fate::Keep) => said,
-            (_, fate) => fate,
+    }
+
+    /// Does what the session's events ask for and sends what it has to say. If it has to be called again after
+    /// what it gives, further events wait.
+    pub(super) fn events<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
+        let (mut next, mut media) = (Next::Stay, false);
+        while let (Next::Stay, Some(event)) = (&next, self.session.poll_event()) {
+            next = match event {
+                Event::Media(tag) => {
+                    media |= tag.class().is_media();
+                    self.write(&tag)
+                }
+                event => self.on_event(core, tables, head, event),
+            };
+        }
+        if let Some(writer) = &mut self.publication.writer {
+            if media {
+                self.publication.heard_media(core.now());
+            }
+            core.announce(self.publication.writer.as_mut().expect("as above"));
+        }
+        match (self.say(core, tables, head), next) {
+            (said, Next::Stay) => said,
+            (_, next) => next,
+        }
+    }
+
+    fn write(&mut self, tag: &Tag) -> Next {
+        let Some(writer) = &mut self.publication.writer else { return Next::Stay };
+        match writer.push(tag) {
+            Ok(()) => Next::Stay,
+            Err(error) => Next::close(error.to_string()),
         }
     }
 
     /// Sends what the session has to say: between the tags of a viewer, else at once.
-    fn rtmp_say(&mut self, conn: &mut Conn) -> Fate {
-        let Some(output) = rtmp_of(conn).session.take_output() else { return Fate::Keep };
-        if let Kind::Viewer(id, _) = conn.kind {
-            self.fanout.say(&mut self.engine, id, output, false, &self.counters);
-            return Fate::Keep;
+    fn say<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &mut ConnHead) -> Next {
+        match self.session.take_output() {
+            Some(output) => tables.viewers.say(core, head, output),
+            None => Next::Stay,
         }
-        self.say(conn, output)
     }
 
-    fn on_rtmp_event(&mut self, conn: &mut Conn, event: Event) -> Fate {
+    fn on_event<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        event: Event,
+    ) -> Next {
         match event {
-            Event::Publish { target, agent, .. } if matches!(conn.kind, Kind::Publisher(_)) => {
-                self.on_publish(conn, &target, agent);
+            Event::Media(tag) => return self.write(&tag),
+            Event::Publish { target, agent, .. } if self.seated.is_none() => {
+                self.on_publish(core, tables, head, &target, agent);
             }
             Event::Publish { .. } => {
                 let text = "What it watched is still under way: try again.";
-                rtmp_of(conn).session.refuse_publish(Refusal::Failed, text);
+                self.session.refuse_publish(Refusal::Failed, text);
             }
-            Event::Media(tag) => return self.on_media(conn, &tag),
-            Event::Unpublish => self.on_unpublish(conn),
-            Event::Play { target, agent } => return self.on_play(conn, &target, &agent),
+            Event::Unpublish => {
+                tables.publishers.give_up(core, head, &mut self.publication, "it said so");
+                self.publication.wish = None;
+            }
+            Event::Play { target, agent } => return self.on_play(core, tables, head, &target, &agent),
             Event::StopPlay => {
-                rtmp_of(conn).play = None;
-                return self.rtmp_change(conn);
+                self.play = None;
+                return self.change(core, tables, head);
             }
             Event::Pause(paused) => {
-                rtmp_of(conn).wants.paused = paused;
-                return self.rtmp_change(conn);
+                self.wants.paused = paused;
+                return self.change(core, tables, head);
             }
             Event::Receive { audio, wanted } => {
-                let wants = &mut rtmp_of(conn).wants;
-                *(if audio { &mut wants.audio } else { &mut wants.video }) = wanted;
-                return self.rtmp_change(conn);
+                *(if audio { &mut self.wants.audio } else { &mut self.wants.video }) = wanted;
+                return self.change(core, tables, head);
             }
         }
-        Fate::Keep
+        Next::Stay
     }
 
-    fn on_play(&mut self, conn: &mut Conn, target: &Target, agent: &str) -> Fate {
+    fn on_publish<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        target: &Target,
+        agent: String,
+    ) {
         let name = format!("{}/{}", target.app, target.name);
-        let set = |name: &str| target.parameter(name).is_some_and(|value| value != "0" && value != "false");
-        let selection = match (set("disableAudio"), set("disableVideo")) {
-            (true, false) => Selection::Video,
-            (false, true) => Selection::Audio,
-            _ => Selection::All,
-        };
-        let refusal = match StreamKey::parse(&name) {
-            _ if self.shared.phase() == Phase::Draining => {
-                "This server is going down; ask another one.".to_owned()
-            }
-            Err(error) => error.to_string(),
+        match StreamKey::parse(&name) {
             Ok(key) => {
-                debug!(role = self.role(conn.role).name, stream = key.as_str(), agent, "a player asks");
-                let (since, patience) = (self.engine.now(), self.role(conn.role).wait);
-                let (gop, after) = (!set("disableGop"), None);
+                let token = target.parameter("token");
+                self.publication.wish = Some(Wish { key, token, agent });
+                self.claim(core, tables, head);
+            }
+            Err(error) => {
+                core.log_refusal(head, &name, &error.to_string());
+                self.session.refuse_publish(Refusal::BadName, &error.to_string());
+            }
+        }
+    }
+
+    fn claim<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &ConnHead) {
+        match tables.publishers.claim(core, head, &mut self.publication) {
+            Claimed::Granted => self.session.accept_publish(),
+            Claimed::Soon => {}
+            Claimed::Refused(reason) => {
+                self.publication.wish = None;
+                self.session.refuse_publish(Refusal::BadName, &reason);
+            }
+        }
+    }
+
+    /// The name that it waited for has been given up.
+    pub(super) fn claim_again<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
+        self.claim(core, tables, head);
+        self.events(core, tables, head)
+    }
+
+    fn on_play<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        target: &Target,
+        agent: &str,
+    ) -> Next {
+        let name = format!("{}/{}", target.app, target.name);
+        let refusal = match (StreamKey::parse(&name), Options::parse(|name| target.parameter(name))) {
+            _ if core.is_draining() => "This server is going down; ask another one.".to_owned(),
+            _ if head.reserved => "This server is full; ask another one, or this one again soon.".to_owned(),
+            (Err(error), _) => error.to_string(),
+            (_, Err(error)) => error.to_string(),
+            (Ok(key), Ok(options)) => {
+                debug!(role = core.role(head.role).name, stream = key.as_str(), agent, "a player asks");
+                let (since, patience) = (core.now(), core.role(head.role).wait);
                 let play =
-                    Play { key, selection, gop, after, via: Via::Rtmp, since, patience, head_only: false };
-                let peer = rtmp_of(conn);
-                (peer.play, peer.wants, peer.fresh) = (Some(play.clone()), Wants::of(selection), true);
-                if matches!(conn.kind, Kind::Viewer(..)) {
-                    return Fate::Keep; // of its last play, which is about to be let go
+                    Play { key, options, after: None, via: Via::Rtmp, since, patience, head_only: false };
+                self.stand_up(tables, head);
+                (self.play, self.wants, self.fresh) =
+                    (Some(play.clone()), Wants::of(options.selection), true);
+                if head.viewer.is_some() {
+                    return Next::Stay; // of its last play, which is about to be let go
                 }
                 // What was said before goes out first: the fan-out wants the socket for itself.
-                return match self.rtmp_say(conn) {
-                    Fate::Keep => self.play(conn, play),
-                    fate => fate,
+                return match self.say(core, tables, head) {
+                    Next::Stay => Next::Play(Box::new(play)),
+                    next => next,
                 };
             }
         };
-        let bytes = rtmp_of(conn).refusal(&refusal);
-        self.say(conn, bytes)
+        let bytes = self.refusal(&refusal);
+        tables.viewers.say(core, head, bytes)
+    }
+
+    /// It waits for nothing and pauses nothing any more.
+    fn stand_up(&mut self, tables: &mut Tables<'_>, head: &ConnHead) {
+        if let (Some(ticket), Some(play)) = (self.paused.take(), &self.play) {
+            tables.viewers.resume(head, &play.key, ticket);
+        }
+        if let Some(Seated { play, seat }) = self.seated.take_if(|_| head.viewer.is_none()) {
+            tables.viewers.forget(head, &play.key, seat);
+        }
     }
 
     /// The peer wants something else than before.
-    fn rtmp_change(&mut self, conn: &mut Conn) -> Fate {
-        let peer = conn.rtmp.as_mut().expect("it speaks RTMP");
-        let wanted = peer.play.as_ref().and_then(|play| Some((play, peer.wants.selection()?)));
-        match (&mut conn.kind, wanted) {
-            (Kind::Viewer(_, watching), Some((_, wanted))) if watching.play.selection == wanted => {}
-            (Kind::Viewer(id, _), _) => {
-                let id = *id;
-                self.fanout.say(&mut self.engine, id, Bytes::new(), true, &self.counters);
+    fn change<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
+        let wanted = self.play.as_ref().and_then(|play| Some((play.clone(), self.wants.selection()?)));
+        match (&mut self.seated, head.viewer, wanted) {
+            (Some(seated), Some(_), Some((_, wanted))) if seated.play.options.selection == wanted => {}
+            (_, Some(id), _) => {
+                tables.viewers.fanout.say(&mut core.net, id, Bytes::new(), true, &core.counters);
             }
-            (Kind::Waiting(play), Some((_, wanted))) => play.selection = wanted,
-            (Kind::Waiting(play), None) => {
-                let key = play.key.clone();
-                self.forget_waiting(conn.role, &key, conn.sock);
-                self.rtmp_rest(conn);
-            }
-            (_, Some((play, selection))) => {
-                let play = Play { selection, since: self.engine.now(), ..play.clone() };
-                return match self.rtmp_say(conn) {
-                    Fate::Keep => self.play(conn, play),
-                    fate => fate,
+            (Some(seated), None, Some((_, wanted))) => seated.play.options.selection = wanted,
+            (Some(_), None, None) => self.rest(core, tables, head),
+            (None, None, Some((play, selection))) => {
+                self.stand_up(tables, head);
+                let options = Options { selection, ..play.options };
+                let play = Play { options, since: core.now(), ..play };
+                return match self.say(core, tables, head) {
+                    Next::Stay => Next::Play(Box::new(play)),
+                    next => next,
                 };
             }
-            _ => {}
+            (None, None, None) => {}
         }
-        Fate::Keep
+        Next::Stay
     }
 
     /// The viewer has been let go as its peer wanted: does what is wanted by now.
-    pub(super) fn rtmp_let_go(&mut self, conn: &mut Conn, stream: &Stream, choice: Choice) -> Fate {
-        self.rtmp_rest(conn);
-        let peer = rtmp_of(conn);
-        if peer.play.is_some() && !peer.fresh && stream.has_ended() {
-            let goodbye = peer.goodbye(STREAM_ENDED);
-            return self.say_last(conn, goodbye);
+    fn let_go<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        stream: &Stream,
+        choice: Choice,
+    ) -> Next {
+        self.rest(core, tables, head);
+        if self.play.is_some() && !self.fresh && stream.has_ended() {
+            let goodbye = self.goodbye(STREAM_ENDED);
+            return core.say_last(head, goodbye);
         }
-        // It goes on behind what it may have seen: its time must not step back.
-        if let Some(play) = peer.play.as_mut().filter(|_| !peer.fresh) {
+        // It goes on after what it may have seen: its time must not step back.
+        if let Some(play) = self.play.as_mut().filter(|_| !self.fresh) {
             play.after = Some(stream.log(choice).map_or(0, |log| log.head_time()));
         }
-        self.rtmp_change(conn)
+        self.change(core, tables, head)
     }
 
     /// It neither watches nor waits: it has paused, or may ask for something else.
-    fn rtmp_rest(&mut self, conn: &mut Conn) {
-        conn.kind = Kind::Publisher(Box::new(Publisher::rtmp()));
-        if rtmp_of(conn).play.is_some() {
-            self.paused.push(conn.sock);
-            self.no_deadline(conn.sock);
-        } else {
-            self.deadline(conn.sock, self.request_time());
+    fn rest<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &ConnHead) {
+        self.stand_up(tables, head);
+        match &self.play {
+            Some(play) => {
+                self.paused = Some(tables.viewers.pause(head, &play.key));
+                core.deadline(head.sock, PAUSE_MAX);
+            }
+            None => core.deadline(head.sock, core.request_time()),
         }
     }
 
-    /// A stream is over: those who have paused it are told so.
-    pub(super) fn paused_stream_ended(&mut self, key: &StreamKey) {
-        for sock in std::mem::take(&mut self.paused) {
-            let mut pauses_on = false;
-            self.with(sock, |worker, conn| {
-                let (Some(peer), Kind::Publisher(_)) = (&mut conn.rtmp, &conn.kind) else {
-                    return Fate::Keep;
-                };
-                let Some(play) = &peer.play else { return Fate::Keep };
-                if play.key != *key {
-                    pauses_on = true;
-                    return Fate::Keep;
+    /// A stream that it has paused is over: it is told so.
+    pub(super) fn paused_stream_ended<E: Engine>(&mut self, core: &mut Core<E>, head: &mut ConnHead) -> Next {
+        self.paused = None;
+        let goodbye = self.goodbye(STREAM_ENDED);
+        core.say_last(head, goodbye)
+    }
+
+    /// The fan-out has let it go.
+    pub(super) fn farewell<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        farewell: Farewell,
+    ) -> Next {
+        let Some(seated) = &self.seated else { return Next::close(farewell.to_string()) };
+        match farewell {
+            Farewell::NeverBegan(status) => {
+                // What it was to be told is still to be said, unless it goes on.
+                self.fresh = !self.has_watched();
+                let play = seated.play.clone();
+                tables.viewers.leave(core, head);
+                self.sit(play.clone(), Seat::Gone);
+                if play.time_left(core.now()) == 0 {
+                    return self.refuse(core, tables, head, status);
                 }
-                let goodbye = peer.goodbye(STREAM_ENDED);
-                worker.say_last(conn, goodbye)
-            });
-            if pauses_on {
-                self.paused.push(sock);
+                Next::Play(Box::new(play))
+            }
+            Farewell::Refused => {
+                let watched = head.viewer.map(|id| tables.viewers.fanout.watched(id));
+                tables.viewers.leave(core, head);
+                match watched {
+                    Some((stream, choice)) => self.let_go(core, tables, head, &stream, choice),
+                    None => Next::close(farewell.to_string()),
+                }
+            }
+            Farewell::StreamEnded | Farewell::Kicked => {
+                let why = if farewell == Farewell::Kicked { KICKED } else { STREAM_ENDED };
+                tables.viewers.leave(core, head);
+                let goodbye = self.goodbye(why);
+                core.say_last(head, goodbye)
+            }
+            Farewell::TooSlow | Farewell::Stalled | Farewell::Broken(_) => {
+                cut(core, head, &seated.play.key, farewell)
             }
         }
+    }
+
+    /// Answers that there is no such stream.
+    fn refuse<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        status: u16,
+    ) -> Next {
+        let Some(Seated { play, seat }) = self.seated.take() else { return Next::Stay };
+        tables.viewers.leave(core, head);
+        tables.viewers.forget(head, &play.key, seat);
+        debug!(role = core.role(head.role).name, stream = play.key.as_str(), status, "refused a viewer");
+        let last = self.refusal(&no_such_stream(&play.key, status));
+        core.say_last(head, last)
+    }
+
+    /// Its deadline has passed.
+    pub(super) fn deadline<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
+        if let Some(id) = head.viewer {
+            if tables.viewers.fanout.is_kicked(id) {
+                core.counters[head.role].farewell(Farewell::Kicked);
+                return Next::close(Farewell::Kicked.to_string());
+            }
+            if !tables.viewers.fanout.is_waiting(id) {
+                return Next::Stay;
+            }
+        }
+        if self.pending().is_some() {
+            return Next::close("it did not read its answer in time");
+        }
+        if self.seated.is_some() {
+            let status = core.role(head.role).source.absence();
+            return self.refuse(core, tables, head, status);
+        }
+        if self.paused.is_some() {
+            let goodbye = self.goodbye("It has paused for too long.");
+            return core.say_last(head, goodbye);
+        }
+        if self.publication.writer.is_some() {
+            return tables.publishers.deadline(core, head, &mut self.publication).err().unwrap_or(Next::Stay);
+        }
+        const REASON: &str = "it did not publish in time";
+        core.log_refusal(head, "", REASON);
+        core.counters[head.role].bad_peers.add(1);
+        self.dismiss(core, tables, head, REASON)
+    }
+
+    /// Its time as a publisher is over, through no fault of its bytes.
+    pub(super) fn dismiss<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        reason: &str,
+    ) -> Next {
+        tables.publishers.give_up(core, head, &mut self.publication, reason);
+        self.session.end_publish(reason);
+        let goodbye = self.output();
+        core.say_last(head, goodbye)
+    }
+
+    /// The connection is closed: it leaves all tables.
+    pub(super) fn closed<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        reason: &str,
+    ) {
+        tables.viewers.leave(core, head);
+        self.stand_up(tables, head);
+        tables.publishers.give_up(core, head, &mut self.publication, reason);
     }
 }

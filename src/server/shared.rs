@@ -1,30 +1,27 @@
-//! What all loops of a process share: roles, their directories, and the way to each other.
+//! What all loops of a process share, and what they tell each other.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::counters::RoleCounters;
-use super::files::Site;
 use super::files::proxy::Fetched;
-use super::files::writer::LogQueue;
-use super::roster;
-use super::view::Policy;
-use crate::config::{self, Config, Role, Upstream};
-use crate::live::cursor::LagLimits;
-use crate::live::directory::{Directory, Republish};
-use crate::live::log::Retention;
+use super::http::access_writer::LogQueue;
+pub use super::roles::{RoleState, Source};
+use super::viewers::listing::{Kick, Listing, Query};
+use crate::config::Config;
 use crate::live::stream::Stream;
-use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
 use crate::protocol::http::RelPath;
 use crate::uring::mailbox::Postbox;
 use crate::uring::{Millis, Sock};
+
+pub(super) use super::millis::millis;
 
 /// What loops tell each other.
 #[derive(Debug)]
@@ -40,6 +37,8 @@ pub enum Message {
     },
     /// A stream is over.
     Ended {
+        /// The role it belonged to.
+        role: usize,
         /// The stream.
         stream: Arc<Stream>,
         /// The HTTP status for those who have had nothing of it.
@@ -69,69 +68,15 @@ pub enum Message {
         stream: Arc<Stream>,
     },
     /// An operator asks who watches.
-    Viewers(roster::Query, oneshot::Sender<roster::Roll>),
+    Viewers(Query, oneshot::Sender<Listing>),
     /// An operator wants a viewer gone.
-    Kick(Sock, oneshot::Sender<roster::Kick>),
+    Kick(Sock, oneshot::Sender<Kick>),
     /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
     KickPublisher(u64, oneshot::Sender<bool>),
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
     /// End now.
     Stop,
-}
-
-/// Where the streams of a role come from.
-#[derive(Debug)]
-pub enum Source {
-    /// Publishers.
-    Publishers,
-    /// Upstreams that are pulled from, in order of preference.
-    Upstreams(Vec<UpstreamState>),
-    /// There are none: it serves files.
-    Nowhere,
-}
-
-impl Source {
-    /// The status for those who waited in vain: 404, but 502 where no upstream could say so.
-    pub(super) fn absence(&self) -> u16 {
-        match self {
-            Self::Upstreams(upstreams) if !upstreams.iter().any(|one| one.up.load(Ordering::Relaxed)) => 502,
-            _ => 404,
-        }
-    }
-}
-
-/// An upstream, and what is known of it.
-#[derive(Debug)]
-pub struct UpstreamState {
-    /// As configured.
-    pub url: Upstream,
-    /// Its addresses, looked up by the control thread.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// Whether it could be reached and gave an answer when it was last asked.
-    pub up: AtomicBool,
-}
-
-/// A role and its streams.
-#[derive(Debug)]
-pub struct RoleState {
-    /// Its name, as in the command.
-    pub name: &'static str,
-    /// Its streams.
-    pub directory: Directory,
-    /// Where they come from.
-    pub source: Source,
-    /// The files that it serves.
-    pub files: Option<Site>,
-    pub(super) policy: Policy,
-    /// How long a viewer waits for a stream that is not there.
-    pub(super) wait: Millis,
-    /// How long a stream outlives its publisher.
-    pub(super) gap: Millis,
-    /// How long a publisher or upstream may be silent.
-    pub(super) silence: Millis,
-    /// How long a pull outlives its last viewer.
-    pub(super) linger: Millis,
 }
 
 /// Whether the process takes new connections.
@@ -145,6 +90,23 @@ pub enum Phase {
     /// Not any more.
     Draining = 2,
 }
+
+/// Why a process does not do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ailment {
+    /// It has not yet started.
+    #[error("starting")]
+    Starting,
+    /// It takes no new work.
+    #[error("draining")]
+    Draining,
+    /// A loop has not swept for long.
+    #[error("loop {0} hangs")]
+    Hangs(usize),
+}
+
+/// Milliseconds after which a loop that has not swept hangs.
+const HANGING: Millis = 10_000;
 
 /// The ports that the pages and the `ready` line name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -244,89 +206,29 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
+    /// A loop that has not swept for long, if there is one.
+    pub fn hanging_loop(&self) -> Option<usize> {
+        let now = self.now();
+        self.beats.iter().position(|beat| now.saturating_sub(beat.load(Ordering::Relaxed)) > HANGING)
+    }
+
+    /// What keeps the process from doing its work, if anything does.
+    pub fn ailment(&self) -> Option<Ailment> {
+        match (self.phase(), self.hanging_loop()) {
+            (_, Some(index)) => Some(Ailment::Hangs(index)),
+            (Phase::Starting, None) => Some(Ailment::Starting),
+            (Phase::Draining, None) => Some(Ailment::Draining),
+            (Phase::Ready, None) => None,
+        }
+    }
+
     /// Milliseconds since the start, as the loops count them.
     pub fn now(&self) -> Millis {
         millis(self.started.elapsed())
     }
 }
 
-/// A duration as the loops count time.
-pub(super) fn millis(duration: Duration) -> Millis {
-    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
-}
-
 fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
 
-fn republish(origin: &config::Origin) -> Republish {
-    match origin.republish {
-        config::Republish::Reject => Republish::Reject,
-        config::Republish::Replace => Republish::Replace,
-        config::Republish::ReplaceIfStaleOrSameToken => {
-            Republish::IfStaleOrSameToken { stale: millis(origin.stale) }
-        }
-    }
-}
-
-/// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
-pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
-    let live = &config.live;
-    let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);
-    let retention = Retention {
-        bytes: live.gop_bytes as u64,
-        frames: live.gop_frames as u64,
-        gop_time: stream_time(live.gop_time),
-        history: stream_time(live.lag_time),
-    };
-    let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
-    let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
-    let mut roles = Vec::new();
-    if role.has_origin() {
-        let own = &config.origin;
-        roles.push(RoleState {
-            name: "origin",
-            directory: Directory::new(Arc::clone(arena), retention, republish(own)),
-            source: Source::Publishers,
-            files: Some(Site::of_origin(own.data.clone())),
-            policy: policy(own.flush),
-            wait: millis(own.wait),
-            gap: millis(own.gap),
-            silence: millis(own.silence),
-            linger: 0,
-        });
-    }
-    if role.has_flv_gateway() {
-        let own = &config.flv_gateway;
-        let upstreams = own.upstream.iter().map(|url| UpstreamState {
-            url: url.clone(),
-            addresses: ArcSwap::default(),
-            up: AtomicBool::new(false),
-        });
-        roles.push(RoleState {
-            name: "flv-gateway",
-            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
-            source: Source::Upstreams(upstreams.collect()),
-            files: None,
-            policy: policy(own.flush),
-            wait: millis(own.wait),
-            gap: millis(own.gap),
-            silence: millis(own.silence),
-            linger: millis(own.linger),
-        });
-    }
-    if role.has_file_gateway() {
-        roles.push(RoleState {
-            name: "file-gateway",
-            directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
-            source: Source::Nowhere,
-            files: Some(Site::of_gateway(config.file_gateway.root.clone())),
-            policy: policy(std::time::Duration::ZERO),
-            wait: 0,
-            gap: 0,
-            silence: 0,
-            linger: 0,
-        });
-    }
-    roles
-}

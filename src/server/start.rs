@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::files::FILES_MAX;
+use super::files::cache::FILES_MAX;
 use super::files::proxy::Proxy;
-use super::files::writer::LogQueue;
-use super::shared::{Addresses, Message, Phase, RoleState, Shared, Source, roles};
-use super::worker::{Door, Room, Speaks, Worker};
+use super::http::access_writer::LogQueue;
+use super::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT, WEB_PORT};
+use super::listener::{Capacity, Listener, Speaks};
+use super::roles::{RoleState, Source, roles};
+use super::shared::{Addresses, Message, Phase, Shared};
+use super::worker::Worker;
 use crate::config::{self, Config, Role};
 use crate::live::key::StreamKey;
 use crate::memory::Arena;
@@ -134,14 +137,14 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let origin = &config.origin;
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
-        addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http, loops, &config)?);
+        addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http(&STREAM_PORT), loops, &config)?);
         let patient = for_files(&config);
-        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Files, loops, &patient)?);
+        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http(&WEB_PORT), loops, &patient)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
         let listen = config.flv_gateway.listen;
-        addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http, loops, &config)?);
+        addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FLV_GATEWAY), loops, &config)?);
         follow_own_origin(&mut config, addresses.flv);
         next_role += 1;
     }
@@ -150,7 +153,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let mut patient = for_files(&config);
         // What the kernel holds of a file are references, and no viewer lags behind: it may take what it likes.
         (patient.limits.sndbuf, patient.limits.notsent_lowat) = (0, usize::MAX);
-        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Files, loops, &patient)?);
+        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FILE_GATEWAY), loops, &patient)?);
     }
     let arena = Arena::new()?;
     let mut roles = roles(&config, role, &arena);
@@ -167,7 +170,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         0 => descriptors.capacity(),
         limit => (limit / loops).clamp(1, descriptors.capacity()),
     };
-    let room = Room { connections, files };
+    let reserve = shared.config.limits.reserve.div_ceil(loops).min(connections / 4);
+    let capacity = Capacity { connections, reserve, files };
     resolve_upstreams(&shared);
     let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
@@ -188,7 +192,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
             for (tag, listener) in listeners {
                 engine.listen(listener, tag);
             }
-            let mut worker = Worker::new(engine, index, shared, doors, mail, room);
+            let mut worker = Worker::new(engine, index, shared, doors, mail, capacity);
             if demo && index == 0 {
                 worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
             }
@@ -280,7 +284,7 @@ impl Server {
 /// All listeners, by loop, and what each is for.
 #[derive(Default)]
 struct Plan {
-    doors: Vec<Door>,
+    doors: Vec<Listener>,
     listeners: Vec<Listeners>,
 }
 
@@ -296,7 +300,7 @@ impl Plan {
         config: &Config,
     ) -> Result<SocketAddr, StartError> {
         let tag = u32::try_from(self.doors.len()).expect("a handful of listeners");
-        self.doors.push(Door { role, speaks });
+        self.doors.push(Listener { role, speaks });
         self.listeners.resize_with(loops, Vec::new);
         let why = |error, address| StartError::listen(name, address, error);
         // SO_REUSEPORT would share a port with a second instance: find that out first.

@@ -1,99 +1,64 @@
 //! One loop: takes events from the engine and messages from the others, hands them to the handlers of the
-//! connections, flushes the fan-out, and looks after time.
+//! connections, flushes the fan-out, and looks after time. The one place that knows what a connection is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tracing::{debug, info, warn};
 
-use super::clip::Clip;
-use super::conn::{Conn, Fate, Kind};
-use super::counters::RoleCounters;
-use super::fanout::{Fanout, SLICE, ViewerId};
-use super::files::{Client, Files};
-use super::pace::Pace;
-use super::publish::Publisher;
-use super::pull::Pulls;
-use super::relay::Relays;
-use super::rtmp::RtmpPeer;
-use super::shared::{Message, Phase, RoleState, Shared, millis};
-use super::viewer::Farewell;
+use super::conn::{Conn, Kind};
+use super::conns::Conns;
+use super::core::{Core, LEAVE, Task};
+use super::files::store::Files;
+use super::head::{ConnHead, LinkId, Next, Reason};
+use super::http::connection::{self, Connection};
+use super::http::responder::Responder;
+use super::listener::{Capacity, Listener, Speaks};
+use super::publishers::claim::Publishers;
+use super::publishers::clip::Clips;
+use super::publishers::push::Push;
+use super::rtmp::{self, Peer};
+use super::shared::{Message, Phase, Shared, millis};
+use super::upstreams::links::Upstreams;
+use super::viewers::audience::{Seat, Viewers};
+use super::viewers::fanout::SLICE;
+use super::viewers::listing::Kick;
+use super::viewers::pace::Pace;
+use super::viewers::play::Play;
+use super::viewers::player::Player;
 use crate::live::key::StreamKey;
-use crate::live::stream::{Stream, StreamWriter};
+use crate::live::stream::Stream;
 use crate::protocol::http::error_page;
-use crate::protocol::http::request::{RequestLimits, RequestReader};
+use crate::protocol::http::request::{Request, RequestLimits};
 use crate::uring::mailbox::Mailbox;
-use crate::uring::{Engine, Event, Millis, Payload, SendError, Sock};
-
-/// What a listener is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Door {
-    /// The role.
-    pub(super) role: usize,
-    /// What is spoken there.
-    pub(super) speaks: Speaks,
-}
-
-/// What is spoken at a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaks {
-    /// RTMP.
-    Rtmp,
-    /// HTTP: streams.
-    Http,
-    /// HTTP: pages and files.
-    Files,
-}
-
-/// What a loop may hold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    /// Connections; further ones are told that it is full.
-    pub(super) connections: usize,
-    /// Open files that it keeps for the next who asks.
-    pub(super) files: usize,
-}
+use crate::uring::{Engine, Event, Millis, SendError, Sock};
 
 /// Events handled before the fan-out has its turn.
 const EVENTS_A_TURN: usize = 4096;
+/// Bytes of files that a loop sends before it looks at its other work.
+const FILE_BYTES_A_TURN: u64 = 4 << 20;
 /// The distance of sweeps.
 const SWEEP: Millis = 100;
 /// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
 const STALL_SWEEP: Millis = 1_000;
-/// How long a peer may take to read our last words and hang up.
-pub(super) const LEAVE: Millis = 2_000;
-/// No deadline.
-const NEVER: Millis = Millis::MAX;
 
 /// One loop.
 pub(super) struct Worker<E: Engine> {
-    pub(super) engine: E,
-    pub(super) index: usize,
-    pub(super) shared: Arc<Shared>,
-    pub(super) counters: Arc<[RoleCounters]>,
-    pub(super) fanout: Fanout,
+    core: Core<E>,
+    conns: Conns,
+    pub(super) viewers: Viewers,
+    publishers: Publishers,
+    upstreams: Upstreams,
+    responder: Responder,
+    files: Files,
+    pub(super) clips: Clips,
     pace: Pace,
-    pub(super) pulls: Pulls,
-    pub(super) relays: Relays,
-    pub(super) files: Files,
-    /// Connections that wait for a stream, by role and key.
-    pub(super) waiting: HashMap<(usize, StreamKey), Vec<Sock>>,
-    /// RTMP viewers that have paused.
-    pub(super) paused: Vec<Sock>,
-    /// Publishers that wait for another one to give its stream up.
-    pub(super) claimants: Vec<Sock>,
-    pub(super) clips: Vec<Clip>,
-    doors: Vec<Door>,
+    listeners: Vec<Listener>,
     mail: Mailbox<Message>,
-    pub(super) conns: Vec<Option<Conn>>,
-    deadlines: Vec<Millis>,
-    open: usize,
     resting: Vec<u32>,
     next_sweep: Millis,
     next_stall_sweep: Millis,
-    room: Room,
+    capacity: Capacity,
     stop: bool,
 }
 
@@ -102,38 +67,33 @@ impl<E: Engine> Worker<E> {
         engine: E,
         index: usize,
         shared: Arc<Shared>,
-        doors: Vec<Door>,
+        listeners: Vec<Listener>,
         mail: Mailbox<Message>,
-        room: Room,
+        capacity: Capacity,
     ) -> Self {
-        let counters = Arc::clone(&shared.counters[index]);
-        let files = Files::new(&shared, room.files);
-        let pace = Pace::new(millis(shared.config.live.flush_max));
         Self {
-            engine,
-            index,
-            shared,
-            counters,
-            fanout: Fanout::new(SLICE),
-            pace,
-            pulls: Pulls::default(),
-            relays: Relays::default(),
-            files,
-            waiting: HashMap::new(),
-            paused: Vec::new(),
-            claimants: Vec::new(),
-            clips: Vec::new(),
-            doors,
+            responder: Responder::new(&shared),
+            pace: Pace::new(millis(shared.config.live.flush_max)),
+            core: Core::new(engine, index, shared),
+            conns: Conns::default(),
+            viewers: Viewers::new(SLICE),
+            publishers: Publishers::default(),
+            upstreams: Upstreams::default(),
+            files: Files::new(capacity.files),
+            clips: Clips::default(),
+            listeners,
             mail,
-            conns: Vec::new(),
-            deadlines: Vec::new(),
-            open: 0,
             resting: Vec::new(),
             next_sweep: 0,
             next_stall_sweep: 0,
-            room,
+            capacity,
             stop: false,
         }
+    }
+
+    /// Publishes the demo's clip under `key`.
+    pub(super) fn publish_clip(&mut self, role: usize, key: &StreamKey) {
+        self.clips.publish(&mut self.core, role, key);
     }
 
     /// Runs until it is told to stop, or has drained.
@@ -142,432 +102,561 @@ impl<E: Engine> Worker<E> {
             self.turn();
         }
         // Others may drain for long yet: a loop that has ended does not hang.
-        self.shared.beats[self.index].store(Millis::MAX, Ordering::Relaxed);
-        self.sweep_files();
+        self.core.shared.beats[self.core.index].store(Millis::MAX, Ordering::Relaxed);
+        self.hand_over();
     }
 
-    /// Whether it was told to stop, or to drain and nobody is left.
+    /// Whether it was told to stop, or to drain and no connection is left.
     pub(super) fn is_done(&self) -> bool {
-        self.stop || (self.open == 0 && self.shared.phase() == Phase::Draining)
+        self.stop || (self.conns.open() == 0 && self.core.is_draining())
     }
 
     /// When there is something to do, whatever comes in before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let files = self.files.is_ready().then_some(0);
-        let deadlines = [Some(self.next_sweep), self.fanout.next_flush(), self.next_clip(), files];
+        let files = self.responder.is_ready().then_some(0);
+        let deadlines =
+            [Some(self.next_sweep), self.viewers.fanout.next_flush(), self.clips.next(), files];
         deadlines.into_iter().flatten().min()
     }
 
     /// Waits for something to do and does it.
     pub(super) fn turn(&mut self) {
         let until = self.next_deadline();
-        self.engine.wait(until);
+        self.core.net.wait(until);
         for _ in 0..EVENTS_A_TURN {
-            let Some(event) = self.engine.next_event() else { break };
+            let Some(event) = self.core.net.next_event() else { break };
             self.on_event(event);
+            self.do_tasks();
         }
         for _ in 0..EVENTS_A_TURN {
             let Some(message) = self.mail.take() else { break };
             self.on_message(message);
+            self.do_tasks();
         }
-        self.play_clips();
+        self.clips.play(&mut self.core);
+        self.tell_news();
         self.keep_pace();
-        self.fanout.flush(&mut self.engine, &self.counters);
+        self.viewers.fanout.flush(&mut self.core.net, &self.core.counters);
         self.send_files();
-        if self.engine.now() >= self.next_sweep {
+        if self.core.now() >= self.next_sweep {
             self.sweep();
         }
-        while let Some((id, sock, farewell)) = self.fanout.next_leaving() {
-            self.let_viewer_go(id, sock, farewell);
+        while let Some((id, sock, farewell)) = self.viewers.fanout.next_leaving() {
+            self.with(sock, |worker, conn| {
+                debug_assert_eq!(conn.head.viewer, Some(id));
+                worker.core.counters[conn.head.role].farewell(farewell);
+                let (core, head) = (&mut worker.core, &mut conn.head);
+                let viewers = &mut worker.viewers;
+                match &mut conn.kind {
+                    Kind::Player(player) => player.farewell(core, viewers, head, farewell),
+                    Kind::Rtmp(peer) => {
+                        let publishers = &mut worker.publishers;
+                        peer.farewell(core, &mut rtmp::Tables { publishers, viewers }, head, farewell)
+                    }
+                    Kind::Link(link) => worker.upstreams.farewell(core, viewers, head, *link, farewell),
+                    Kind::Http(_) | Kind::Push(_) | Kind::Leaving => Next::close(farewell.to_string()),
+                }
+            });
+            self.do_tasks();
         }
     }
 
     /// Widens the windows when time runs short, and narrows them again.
     fn keep_pace(&mut self) {
-        let now = self.engine.now();
+        let now = self.core.now();
         if self.pace.is_due(now) {
-            let floor = self.pace.look(now, self.engine.cpu_time());
-            self.fanout.set_floor(floor);
-            self.shared.floors[self.index].store(floor, Ordering::Relaxed);
+            let floor = self.pace.look(now, self.core.net.cpu_time());
+            self.viewers.fanout.set_floor(floor);
+            self.core.shared.floors[self.core.index].store(floor, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn role(&self, role: usize) -> &RoleState {
-        &self.shared.roles[role]
+    fn tell_news(&mut self) {
+        let now = self.core.now();
+        for stream in self.core.news.drain(..) {
+            self.viewers.fanout.news(stream, now);
+        }
+    }
+
+    /// Does what handlers wanted done with other connections.
+    fn do_tasks(&mut self) {
+        while let Some(task) = self.core.tasks.pop() {
+            match task {
+                Task::Close(sock, reason) => self.with(sock, |_, _| Next::Close(reason)),
+                Task::Opened(head, link) => self.add(head, Kind::Link(link)),
+                Task::AskAgain(sock) => self.with(sock, |worker, conn| {
+                    let Kind::Http(http) = &mut conn.kind else { return Next::Stay };
+                    let mut tables =
+                        connection::Tables { responder: &mut worker.responder, files: &mut worker.files };
+                    http.ask_again(&mut worker.core, &mut tables, &mut conn.head)
+                }),
+            }
+        }
     }
 
     fn on_event(&mut self, event: Event<E::Buf>) {
         match event {
             Event::Accepted { listener, sock } => self.on_accepted(listener, sock),
             Event::AcceptFailed { listener, error } => self.on_accept_failed(listener, error),
-            Event::Connected { sock, result } => {
-                self.with(sock, |worker, conn| worker.on_connected(conn, result))
+            Event::Connected { sock, result } => self.with(sock, |worker, conn| match conn.kind {
+                Kind::Link(link) => {
+                    worker.upstreams.connected(&mut worker.core, &mut conn.head, link, result)
+                }
+                _ => Next::close("it was not to be connected"),
+            }),
+            Event::Received { sock, data } => {
+                let data = self.core.net.received(sock, &data);
+                self.with(sock, |worker, conn| worker.on_received(conn, &data));
             }
-            Event::Received { sock, data } => self.with(sock, |worker, conn| worker.on_received(conn, &data)),
-            Event::Finished { sock, error } => {
-                self.with(sock, |worker, conn| worker.on_finished(conn, error))
+            Event::Finished { sock, error } => self.with(sock, |_, conn| on_finished(conn, error)),
+            Event::Sent { sock, result } => {
+                if let Some(result) = self.core.net.sent(sock, result) {
+                    self.on_sent(sock, result);
+                }
             }
-            Event::Sent { sock, result } => self.on_sent(sock, result),
             Event::Writable { sock } => self.on_writable(sock),
-            Event::Opened { ticket, result } => self.on_opened(ticket, result),
-            Event::Loaded { ticket, result } => self.on_loaded(ticket, result),
+            Event::Opened { ticket, result } => self.files.opened(&mut self.core, ticket, result),
+            Event::Loaded { ticket, result } => self.files.loaded(&mut self.core, ticket, result),
             Event::Closed { .. } | Event::Woken => {}
         }
     }
 
     fn on_message(&mut self, message: Message) {
         match message {
-            Message::News(stream) => self.fanout.news(stream, self.engine.now()),
-            Message::Published { role, stream } => {
-                self.on_published(role, &stream);
-                self.forward(role, &stream);
+            Message::News(stream) => self.viewers.fanout.news(stream, self.core.now()),
+            Message::Published { role, stream } => self.on_published(role, &stream),
+            Message::Ended { role, stream, status } => self.on_ended(role, &stream, status),
+            Message::Fetched { role, path, outcome } => {
+                self.files.fetched(&mut self.core, role, &path, outcome);
             }
-            Message::Ended { stream, status } => {
-                self.fanout.stream_ended(stream.id, status, self.engine.now());
-                self.paused_stream_ended(&stream.key);
+            Message::GiveUp { role, stream } => {
+                // It may be too late: the other one may have been given it meanwhile, and be here itself.
+                if self.core.role(role).directory.is_wanted(&stream) {
+                    let reason = "another publisher has taken the stream over";
+                    self.dismiss_publisher(stream.id, 409, reason);
+                }
             }
-            Message::Fetched { role, path, outcome } => self.on_fetched(role, &path, outcome),
-            Message::GiveUp { role, stream } => self.on_give_up(role, &stream),
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
             Message::Viewers(query, reply) => {
-                let _ = reply.send(self.roll(&query));
+                let conns = &self.conns;
+                let is_forward =
+                    |sock| matches!(conns.get(sock), Some(Conn { kind: Kind::Link(_), .. }));
+                let _ = reply.send(self.viewers.list(&self.core, &query, is_forward));
             }
             Message::Kick(sock, reply) => {
-                let _ = reply.send(self.on_kick(sock));
+                let _ = reply.send(match self.conns.get(sock) {
+                    Some(Conn { kind: Kind::Link(_), .. }) => Kick::Forward,
+                    Some(conn) => self.viewers.kick(&mut self.core, &conn.head),
+                    None => Kick::Gone,
+                });
             }
             Message::KickPublisher(stream, reply) => {
-                let _ = reply.send(self.on_kick_publisher(stream));
+                let _ = reply.send(self.dismiss_publisher(stream, 403, "an operator has ended it"));
             }
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
     }
 
+    /// A stream has come: those who wait for it watch.
+    fn on_published(&mut self, role: usize, stream: &Arc<Stream>) {
+        for sock in self.viewers.take_waiting(role, &stream.key) {
+            self.with(sock, |_, conn| match &mut conn.kind {
+                Kind::Player(player) => {
+                    player.seat = Seat::Pending;
+                    Next::Play(Box::new(player.play.clone()))
+                }
+                Kind::Rtmp(peer) => peer.called(),
+                _ => Next::Stay,
+            });
+        }
+        self.upstreams.forward(&mut self.core, role, stream);
+    }
+
+    /// A stream is over: its viewers, and those who have paused it, are told so.
+    fn on_ended(&mut self, role: usize, stream: &Stream, status: u16) {
+        self.viewers.fanout.stream_ended(stream.id, status, self.core.now());
+        for sock in self.viewers.take_paused(role, &stream.key) {
+            self.with(sock, |worker, conn| match &mut conn.kind {
+                Kind::Rtmp(peer) => peer.paused_stream_ended(&mut worker.core, &mut conn.head),
+                _ => Next::Stay,
+            });
+        }
+    }
+
+    /// A stream has been given up: those of this loop that wait for it claim it again.
+    fn on_given_up(&mut self, role: usize, stream: &Stream) {
+        for sock in self.publishers.take_claimants(role, &stream.key) {
+            self.with(sock, |worker, conn| {
+                let (core, head, publishers) =
+                    (&mut worker.core, &mut conn.head, &mut worker.publishers);
+                match &mut conn.kind {
+                    Kind::Push(push) => push.claim_again(core, publishers, head),
+                    Kind::Rtmp(peer) => {
+                        let viewers = &mut worker.viewers;
+                        peer.claim_again(core, &mut rtmp::Tables { publishers, viewers }, head)
+                    }
+                    _ => Next::Stay,
+                }
+            });
+        }
+    }
+
+    /// Takes a stream from its publisher, if that is one of this loop.
+    fn dismiss_publisher(&mut self, stream: u64, status: u16, reason: &str) -> bool {
+        let Some(sock) = self.publishers.writer_of(stream) else { return false };
+        self.with(sock, |worker, conn| {
+            let (core, head, publishers) = (&mut worker.core, &mut conn.head, &mut worker.publishers);
+            match &mut conn.kind {
+                Kind::Push(push) => push.dismiss(core, publishers, head, status, reason),
+                Kind::Rtmp(peer) => {
+                    let viewers = &mut worker.viewers;
+                    peer.dismiss(core, &mut rtmp::Tables { publishers, viewers }, head, reason)
+                }
+                _ => Next::Stay,
+            }
+        });
+        true
+    }
+
     fn on_accepted(&mut self, listener: u32, sock: Sock) {
-        let Door { role, speaks } = self.doors[listener as usize];
-        self.counters[role].accepted.add(1);
-        let limits = RequestLimits::new(self.shared.config.limits.request_head);
+        let Listener { role, speaks, .. } = self.listeners[listener as usize];
+        self.core.counters[role].accepted.add(1);
+        let limits = RequestLimits::new(self.core.shared.config.limits.request_head);
         let kind = match speaks {
-            Speaks::Rtmp => Kind::Publisher(Box::new(Publisher::rtmp())),
-            Speaks::Http => Kind::Request(Box::new(RequestReader::new(limits))),
-            Speaks::Files => Kind::Client(Box::new(Client::new(limits))),
+            Speaks::Rtmp => Kind::Rtmp(Box::new(Peer::new(&self.core.shared.config))),
+            Speaks::Http(routes) => Kind::Http(Box::new(Connection::new(routes, limits))),
         };
-        let mut conn = Conn::new(sock, role, kind);
-        if speaks == Speaks::Rtmp {
-            conn.rtmp = Some(Box::new(RtmpPeer::new(&self.shared.config)));
-        }
-        self.add(conn);
-        self.deadline(sock, self.request_time());
-        if self.open > self.room.connections {
-            self.counters[role].turned_away.add(1);
-            self.with(sock, |worker, conn| worker.turn_away(conn, speaks));
+        let mut head = ConnHead::new(sock, role);
+        head.reserved = self.conns.open() + self.capacity.reserve >= self.capacity.connections;
+        self.add(head, kind);
+        self.core.deadline(sock, self.core.request_time());
+        if self.conns.open() > self.capacity.connections {
+            self.make_way(sock);
         }
     }
 
-    /// Takes nobody any more; those who ask for nothing are let go.
-    fn drain(&mut self) {
-        self.engine.stop_accept();
-        let clients = self.conns.iter().flatten().filter(|conn| matches!(conn.kind, Kind::Client(_)));
-        for sock in clients.map(|conn| conn.sock).collect::<Vec<_>>() {
-            self.with(sock, Self::client_drain);
+    /// The loop is full: the idlest client goes, or the newcomer if there is none.
+    fn make_way(&mut self, newcomer: Sock) {
+        let idle = self.conns.find_idle(|conn| {
+            conn.head.sock != newcomer && matches!(&conn.kind, Kind::Http(http) if http.is_idle())
+        });
+        if let Some(sock) = idle {
+            return self.with(sock, |_, _| Next::close("its place was needed"));
         }
-    }
-
-    /// Tells a peer that there is no room for it: better than to let it wait.
-    fn turn_away(&mut self, conn: &mut Conn, speaks: Speaks) -> Fate {
-        if speaks == Speaks::Rtmp {
-            return Fate::Close("no room for more connections".to_owned());
-        }
-        let page =
-            error_page(503, "This server is full; ask another one, or this one again soon.", false, false);
-        self.say_last(conn, page.into())
-    }
-
-    /// Milliseconds that a peer may take to say what it wants.
-    pub(super) fn request_time(&self) -> Millis {
-        millis(self.shared.config.limits.request_time)
+        self.with(newcomer, |worker, conn| {
+            worker.core.counters[conn.head.role].turned_away.add(1);
+            if matches!(conn.kind, Kind::Rtmp(_)) {
+                return Next::close("the server has as many connections as it may");
+            }
+            // Better than to let it wait.
+            let message = "This server is full; ask another one, or this one again soon.";
+            worker.core.say_last(&mut conn.head, error_page(503, message, false, false).into())
+        });
     }
 
     fn on_accept_failed(&mut self, listener: u32, error: rustix::io::Errno) {
-        let role = self.doors[listener as usize].role;
-        self.counters[role].accept_failures.add(1);
-        warn!(role = self.role(role).name, %error, "cannot accept for now; raise the descriptor limit if this stays");
+        let role = self.listeners[listener as usize].role;
+        self.core.counters[role].accept_failures.add(1);
+        let role = self.core.role(role).name;
+        warn!(role, %error, "cannot accept for now; raise the descriptor limit if this stays");
         self.resting.push(listener);
     }
 
-    /// Takes a connection into the table.
-    pub(super) fn add(&mut self, conn: Conn) {
-        let place = conn.sock.index as usize;
-        if self.conns.len() <= place {
-            self.conns.resize_with(place + 1, || None);
-            self.deadlines.resize(place + 1, NEVER);
+    /// Takes no new connections; clients that ask for nothing are let go.
+    fn drain(&mut self) {
+        self.core.net.stop_accept();
+        let idle = |conn: &&Conn| matches!(&conn.kind, Kind::Http(http) if http.is_idle());
+        for sock in self.conns.iter().filter(idle).map(|conn| conn.head.sock).collect::<Vec<_>>() {
+            self.with(sock, |worker, conn| match &mut conn.kind {
+                Kind::Http(http) => http.drain(&mut worker.core, &mut conn.head),
+                _ => Next::Stay,
+            });
         }
-        debug_assert!(self.conns[place].is_none(), "a place is free before it is used again");
-        self.counters[conn.role].connections.add(1);
-        self.conns[place] = Some(conn);
-        self.open += 1;
     }
 
-    /// Sets a connection's deadline, from now.
-    pub(super) fn deadline(&mut self, sock: Sock, after: Millis) {
-        self.deadlines[sock.index as usize] = self.engine.now().saturating_add(after);
-    }
-
-    /// Takes a connection's deadline away.
-    pub(super) fn no_deadline(&mut self, sock: Sock) {
-        self.deadlines[sock.index as usize] = NEVER;
+    /// Lists a connection.
+    fn add(&mut self, head: ConnHead, kind: Kind) {
+        self.core.counters[head.role].connections.add(1);
+        self.conns.add(Conn { head, kind });
     }
 
     /// Hands a connection to a handler and does what it decides.
-    pub(super) fn with(&mut self, sock: Sock, handler: impl FnOnce(&mut Self, &mut Conn) -> Fate) {
-        let place = sock.index as usize;
-        let Some(mut conn) = self.conns.get_mut(place).and_then(Option::take) else { return };
-        if conn.sock != sock {
-            self.conns[place] = Some(conn);
-            return;
-        }
-        let fate = handler(self, &mut conn);
-        if fate == Fate::Keep {
-            self.conns[place] = Some(conn);
-            return;
-        }
-        self.close(conn, fate);
-    }
-
-    fn close(&mut self, conn: Conn, fate: Fate) {
-        let (sock, role) = (conn.sock, conn.role);
-        self.log_close(&conn, &fate);
-        self.counters[role].connections.sub(1);
-        self.open -= 1;
-        self.no_deadline(sock);
-        match conn.kind {
-            Kind::Publisher(publisher) => {
-                self.claimants.retain(|other| *other != sock);
-                self.paused.retain(|other| *other != sock);
-                self.unpublish(role, *publisher);
-            }
-            Kind::Waiting(play) => self.forget_waiting(role, &play.key, sock),
-            Kind::Viewer(id, watching) => {
-                self.viewer_left(role, id);
-                watching.relay.into_iter().for_each(|relay| self.relay_lost(relay, &fate.to_string()));
-            }
-            Kind::Relay(id) => self.relay_closed(id, sock, &fate.to_string()),
-            Kind::Pull(id) => self.pull_closed(id),
-            Kind::Client(mut client) => self.client_closed(role, &mut client),
-            Kind::Request(_) | Kind::Leaving => {}
-        }
-        self.engine.close(sock);
-    }
-
-    fn log_close(&self, conn: &Conn, fate: &Fate) {
-        let role = self.role(conn.role).name;
-        match (fate, &conn.kind) {
-            (Fate::Keep, _) => {}
-            (Fate::Refuse(reason), _) => {
-                self.counters[conn.role].bad_peers.add(1);
-                warn!(
-                    role,
-                    peer = self.peer(conn.sock),
-                    reason,
-                    "closed a connection that broke its protocol"
-                );
-            }
-            (Fate::Close(reason), Kind::Publisher(publisher)) if publisher.key().is_some() => {
-                let key = publisher.key().map(StreamKey::as_str);
-                info!(role, peer = self.peer(conn.sock), stream = key, reason, "publisher went");
-            }
-            (Fate::Close(reason), _) => {
-                debug!(role, peer = self.peer(conn.sock), reason, "connection closed")
-            }
+    fn with(&mut self, sock: Sock, handler: impl FnOnce(&mut Self, &mut Conn) -> Next) {
+        let Some(mut conn) = self.conns.take(sock) else { return };
+        let mut next = handler(self, &mut conn);
+        loop {
+            next = match next {
+                Next::Stay => match self.settle(&mut conn) {
+                    Some(next) => next,
+                    None => break self.conns.put_back(conn),
+                },
+                Next::Play(play) => self.play(&mut conn, *play),
+                Next::Push(request, body) => self.push(&mut conn, &request, &body),
+                Next::Close(reason) => break self.close(conn, &reason, false),
+                Next::Refuse(reason) => break self.close(conn, &reason, true),
+            };
         }
     }
 
-    /// The peer's address, for the log.
-    pub(super) fn peer(&self, sock: Sock) -> String {
-        self.engine.peer(sock).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
-    }
-
-    fn on_connected(&mut self, conn: &mut Conn, result: Result<(), rustix::io::Errno>) -> Fate {
-        match conn.kind {
-            Kind::Pull(id) => self.pull_connected(conn, id, result),
-            Kind::Relay(id) => self.relay_connected(conn, id, result),
-            _ => unreachable!("only pulls and relays connect"),
+    /// What follows by itself from how a connection stands now.
+    fn settle(&mut self, conn: &mut Conn) -> Option<Next> {
+        let head = &mut conn.head;
+        if !head.out.is_empty() || head.viewer.is_some() {
+            return None;
         }
+        if head.out.is_closed() && !matches!(conn.kind, Kind::Leaving) {
+            self.leave(conn, "it has had its last words");
+            self.core.net.shutdown_write(conn.head.sock);
+            self.core.deadline(conn.head.sock, LEAVE);
+            return None;
+        }
+        let pending = match &mut conn.kind {
+            Kind::Player(player) if player.seat == Seat::Pending => Some(player.play.clone()),
+            Kind::Rtmp(peer) => peer.pending().cloned(),
+            Kind::Link(link) => {
+                self.upstreams.drained(&mut self.core, &mut self.viewers, head, *link);
+                None
+            }
+            _ => None,
+        };
+        let since = self.core.now();
+        pending.map(|play| Next::Play(Box::new(Play { since, ..play })))
     }
 
-    fn on_received(&mut self, conn: &mut Conn, data: &[u8]) -> Fate {
+    /// Puts a connection on its stream, or lets it wait for one.
+    fn play(&mut self, conn: &mut Conn, play: Play) -> Next {
+        if matches!(conn.kind, Kind::Http(_)) {
+            self.leave(conn, "it plays");
+            conn.kind = Kind::Player(Box::new(Player::new(play.clone())));
+        }
+        let head = &mut conn.head;
+        let seat = if head.out.is_empty() {
+            let directory = &self.core.role(head.role).directory;
+            let stream = directory.get(&play.key);
+            let stream = stream.or_else(|| self.upstreams.pull(&mut self.core, head.role, &play.key));
+            match stream.filter(|stream| !stream.has_ended()) {
+                Some(stream) => {
+                    let answer = match &mut conn.kind {
+                        Kind::Player(player) => player.answer(),
+                        Kind::Rtmp(peer) => peer.answer(),
+                        _ => unreachable!("other connections do not play"),
+                    };
+                    self.viewers.watch(&mut self.core, head, &play, answer, &stream);
+                    Seat::Watching
+                }
+                None => Seat::Waiting(self.viewers.wait(&mut self.core, head, &play)),
+            }
+        } else {
+            // What was said before is under way, and the fan-out wants the socket for itself: `settle` goes on.
+            self.core.deadline(head.sock, self.core.request_time());
+            Seat::Pending
+        };
         match &mut conn.kind {
-            Kind::Publisher(_) => self.publisher_received(conn, data),
-            Kind::Request(_) => self.request_received(conn, data),
-            Kind::Client(_) => self.client_received(conn, data),
-            Kind::Viewer(..) | Kind::Waiting(_) if conn.rtmp.is_some() => self.rtmp_received(conn, data),
-            Kind::Viewer(..) => self.viewer_received(conn, data),
-            Kind::Pull(id) => self.pull_received(*id, data),
-            Kind::Relay(id) => {
-                let id = *id;
-                self.relay_received(conn, id, data)
+            Kind::Player(player) => player.seat = seat,
+            Kind::Rtmp(peer) => {
+                peer.sit(play, seat);
+                let (publishers, viewers) = (&mut self.publishers, &mut self.viewers);
+                return peer.events(&mut self.core, &mut rtmp::Tables { publishers, viewers }, head);
             }
-            Kind::Waiting(_) | Kind::Leaving => Fate::Keep,
-        }
-    }
-
-    fn on_finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Fate {
-        match (&conn.kind, error) {
-            (Kind::Pull(id), _) => self.pull_finished(*id, error),
-            (Kind::Client(_), None) => return self.client_finished(conn),
             _ => {}
         }
-        Fate::Close(error.map_or_else(|| "the peer hung up".to_owned(), |error| error.to_string()))
+        Next::Stay
+    }
+
+    /// A client begins to push a stream.
+    fn push(&mut self, conn: &mut Conn, request: &Request, body: &[u8]) -> Next {
+        match Push::begin(&mut self.core, &conn.head, request) {
+            Ok((push, answer)) => {
+                self.leave(conn, "it pushes");
+                conn.kind = Kind::Push(Box::new(push));
+                match self.core.say(&mut conn.head, answer) {
+                    Next::Stay => self.on_received(conn, body),
+                    next => next,
+                }
+            }
+            Err(last) => self.core.say_last(&mut conn.head, last),
+        }
+    }
+
+    /// Takes a connection out of all tables; it is nothing any more.
+    fn leave(&mut self, conn: &mut Conn, reason: &str) {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        let (publishers, viewers) = (&mut self.publishers, &mut self.viewers);
+        match std::mem::replace(&mut conn.kind, Kind::Leaving) {
+            Kind::Http(mut http) => {
+                let mut tables =
+                    connection::Tables { responder: &mut self.responder, files: &mut self.files };
+                http.closed(core, &mut tables, head.role);
+            }
+            Kind::Push(mut push) => publishers.give_up(core, head, &mut push.publication, reason),
+            Kind::Player(player) => {
+                viewers.leave(core, head);
+                viewers.forget(head, &player.play.key, player.seat);
+            }
+            Kind::Rtmp(mut peer) => {
+                peer.closed(core, &mut rtmp::Tables { publishers, viewers }, head, reason);
+            }
+            Kind::Link(link) => self.upstreams.closed(core, viewers, head, link, reason),
+            Kind::Leaving => {}
+        }
+    }
+
+    fn close(&mut self, mut conn: Conn, reason: &Reason, refused: bool) {
+        let (sock, role) = (conn.head.sock, conn.head.role);
+        let name = self.core.role(role).name;
+        if refused {
+            self.core.counters[role].bad_peers.add(1);
+            warn!(role = name, peer = self.core.peer(sock), %reason, "closed a connection that broke its protocol");
+        } else {
+            debug!(role = name, peer = self.core.peer(sock), %reason, "connection closed");
+        }
+        self.leave(&mut conn, reason);
+        self.core.counters[role].connections.sub(1);
+        self.conns.closed();
+        self.core.no_deadline(sock);
+        self.core.net.close(sock);
+    }
+
+    fn on_received(&mut self, conn: &mut Conn, data: &[u8]) -> Next {
+        if conn.head.out.is_closed() {
+            return Next::Stay; // it has had its last words; what follows means nothing
+        }
+        let (core, head) = (&mut self.core, &mut conn.head);
+        let (publishers, viewers) = (&mut self.publishers, &mut self.viewers);
+        match &mut conn.kind {
+            Kind::Http(http) => {
+                let mut tables =
+                    connection::Tables { responder: &mut self.responder, files: &mut self.files };
+                http.received(core, &mut tables, head, data)
+            }
+            Kind::Push(push) => push.received(core, publishers, head, data),
+            Kind::Player(player) => player.received(core, viewers, head, data),
+            Kind::Rtmp(peer) => peer.received(core, &mut rtmp::Tables { publishers, viewers }, head, data),
+            Kind::Link(link) => self.upstreams.received(core, viewers, head, *link, data),
+            Kind::Leaving => Next::Stay,
+        }
     }
 
     fn on_sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
-        if let Some(Conn { kind: Kind::Viewer(id, _), .. }) = self.conn(sock) {
-            let id = *id;
-            self.fanout.sent(&mut self.engine, id, result, &self.counters);
-            return;
+        if let Some(id) = self.conns.get(sock).and_then(|conn| conn.head.viewer) {
+            return self.viewers.fanout.sent(&mut self.core.net, id, result, &self.core.counters);
         }
-        self.with(sock, |worker, conn| match result {
-            result if conn.is_answered() => worker.client_sent(conn, result),
-            Ok(bytes) => {
-                conn.out.sent(bytes as usize);
-                worker.send_next(conn)
+        self.with(sock, |worker, conn| {
+            let (core, head) = (&mut worker.core, &mut conn.head);
+            match (&mut conn.kind, result) {
+                (Kind::Http(http), result) if http.is_answering() => {
+                    let mut tables =
+                        connection::Tables { responder: &mut worker.responder, files: &mut worker.files };
+                    return http.sent(core, &mut tables, head, result);
+                }
+                (_, Ok(bytes)) => {
+                    head.out.sent(bytes as usize);
+                    core.send_next(head);
+                }
+                (_, Err(SendError::Full)) => core.net.poll_writable(sock),
+                (_, Err(SendError::Broken(error))) => return Next::close(error.to_string()),
             }
-            Err(SendError::Full) => {
-                worker.engine.poll_writable(sock);
-                Fate::Keep
-            }
-            Err(SendError::Broken(error)) => Fate::Close(error.to_string()),
+            Next::Stay
         });
     }
 
     fn on_writable(&mut self, sock: Sock) {
-        if let Some(Conn { kind: Kind::Viewer(id, _), .. }) = self.conn(sock) {
-            let id = *id;
-            self.fanout.writable(&mut self.engine, id, &self.counters);
-            return;
+        if let Some(id) = self.conns.get(sock).and_then(|conn| conn.head.viewer) {
+            return self.viewers.fanout.writable(&mut self.core.net, id, &self.core.counters);
         }
         self.with(sock, |worker, conn| {
-            if conn.is_answered() {
-                return worker.client_writable(conn);
+            match &mut conn.kind {
+                Kind::Http(http) if http.is_answering() => {
+                    let mut tables =
+                        connection::Tables { responder: &mut worker.responder, files: &mut worker.files };
+                    http.writable(&mut worker.core, &mut tables, &conn.head);
+                }
+                _ => {
+                    conn.head.out.writable();
+                    worker.core.send_next(&mut conn.head);
+                }
             }
-            conn.out.writable();
-            worker.send_next(conn)
+            Next::Stay
         });
     }
 
-    pub(super) fn conn(&self, sock: Sock) -> Option<&Conn> {
-        self.conns.get(sock.index as usize)?.as_ref().filter(|conn| conn.sock == sock)
-    }
-
-    /// Queues bytes for a connection that is no viewer, and sends if nothing is under way.
-    pub(super) fn say(&mut self, conn: &mut Conn, bytes: Bytes) -> Fate {
-        if !conn.out.push(bytes) {
-            return Fate::Refuse("it asks and does not read the answers".to_owned());
+    /// Sends slices of files to those who can take them, in turn.
+    fn send_files(&mut self) {
+        let mut bytes = 0;
+        while bytes < FILE_BYTES_A_TURN {
+            let Some(sock) = self.responder.next_turn() else { return };
+            self.with(sock, |worker, conn| {
+                if let Kind::Http(http) = &mut conn.kind {
+                    bytes += u64::from(http.send_slice(&mut worker.core, &conn.head));
+                }
+                Next::Stay
+            });
         }
-        self.send_next(conn)
-    }
-
-    /// As [`say`](Self::say), and the connection ends behind it.
-    pub(super) fn say_last(&mut self, conn: &mut Conn, bytes: Bytes) -> Fate {
-        conn.out.last_words = true;
-        self.deadline(conn.sock, self.request_time());
-        self.say(conn, bytes)
-    }
-
-    fn send_next(&mut self, conn: &mut Conn) -> Fate {
-        if let Some(bytes) = conn.out.next() {
-            self.engine.send(conn.sock, Payload::Bytes(bytes));
-        } else if conn.out.is_empty() && !conn.out.last_words {
-            return self.play_on(conn);
-        } else if conn.out.is_empty() && !matches!(conn.kind, Kind::Leaving) {
-            let left = std::mem::replace(&mut conn.kind, Kind::Leaving);
-            if let Kind::Publisher(publisher) = left {
-                self.unpublish(conn.role, *publisher);
-            }
-            self.engine.shutdown_write(conn.sock);
-            self.deadline(conn.sock, LEAVE);
-        }
-        Fate::Keep
-    }
-
-    fn let_viewer_go(&mut self, id: ViewerId, sock: Sock, farewell: Farewell) {
-        self.with(sock, |worker, conn| {
-            debug_assert!(matches!(conn.kind, Kind::Viewer(current, _) if current == id));
-            worker.farewell(conn, id, farewell)
-        });
     }
 
     fn sweep(&mut self) {
-        let now = self.engine.now();
+        let now = self.core.now();
         self.next_sweep = now + SWEEP;
-        self.shared.beats[self.index].store(now, Ordering::Relaxed);
+        self.core.shared.beats[self.core.index].store(now, Ordering::Relaxed);
         for listener in std::mem::take(&mut self.resting) {
-            self.engine.resume_accept(listener);
+            self.core.net.resume_accept(listener);
         }
-        for place in 0..self.deadlines.len() {
-            if self.deadlines[place] <= now {
-                self.deadlines[place] = NEVER;
-                let Some(sock) = self.conns[place].as_ref().map(|conn| conn.sock) else { continue };
-                self.with(sock, Self::on_deadline);
-            }
+        for place in self.core.take_due() {
+            let Some(sock) = self.conns.at(place) else { continue };
+            self.with(sock, Self::on_deadline);
         }
         if now >= self.next_stall_sweep {
             self.next_stall_sweep = now + STALL_SWEEP;
-            self.fanout.sweep(now);
+            self.viewers.fanout.sweep(now);
         }
-        self.sweep_pulls(now);
-        self.sweep_relays(now);
-        self.sweep_files();
-        if self.index == 0 {
+        self.upstreams.sweep(&mut self.core);
+        self.do_tasks();
+        self.hand_over();
+        if self.core.index == 0 {
             self.expire_streams(now);
         }
     }
 
-    fn on_deadline(&mut self, conn: &mut Conn) -> Fate {
-        if matches!(conn.kind, Kind::Request(_) | Kind::Waiting(_)) && !conn.out.is_empty() {
-            return Fate::Close("it did not read its answer in time".to_owned());
-        }
-        match &conn.kind {
-            Kind::Leaving => Fate::Close("answered".to_owned()),
-            _ if conn.out.last_words => Fate::Close("it does not take its answer".to_owned()),
-            Kind::Publisher(_) => self.publisher_deadline(conn),
-            Kind::Waiting(play) => {
-                let (role, key) = (conn.role, play.key.clone());
-                self.forget_waiting(role, &key, conn.sock);
-                let status = self.role(role).source.absence();
-                self.refuse_play(conn, status)
-            }
-            Kind::Request(reader) if reader.is_empty() => Fate::Close("no request came in time".to_owned()),
-            Kind::Request(_) => Fate::Refuse("its request did not end in time".to_owned()),
-            Kind::Viewer(..) => self.viewer_deadline(conn),
-            Kind::Client(_) => self.client_deadline(conn),
-            Kind::Pull(_) | Kind::Relay(_) => Fate::Keep,
+    /// Hands over what was gathered for others: notes of viewers, lines of the access log.
+    fn hand_over(&mut self) {
+        self.files.sweep(&self.core);
+        let lost = self.responder.flush_log();
+        self.core.counters[0].files.lost_lines.add(lost);
+    }
+
+    fn on_deadline(&mut self, conn: &mut Conn) -> Next {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        let (publishers, viewers) = (&mut self.publishers, &mut self.viewers);
+        match &mut conn.kind {
+            Kind::Leaving => Next::close("it was answered"),
+            _ if head.out.is_closed() => Next::close("it does not take its answer"),
+            Kind::Http(http) => http.deadline(core, head),
+            Kind::Push(push) => push.deadline(core, publishers, head),
+            Kind::Player(player) => player.deadline(core, viewers, head),
+            Kind::Rtmp(peer) => peer.deadline(core, &mut rtmp::Tables { publishers, viewers }, head),
+            Kind::Link(_) => Next::Stay,
         }
     }
 
     fn expire_streams(&mut self, now: Millis) {
-        for role in &self.shared.roles {
-            for stream in role.directory.expire(now) {
-                info!(role = role.name, stream = stream.key.as_str(), "stream ended: no publisher came back");
-                self.shared.tell_all(|| Message::Ended { stream: Arc::clone(&stream), status: 404 });
+        for (role, state) in self.core.shared.roles.iter().enumerate() {
+            for stream in state.directory.expire(now) {
+                info!(role = state.name, stream = stream.key.as_str(), "stream ended: no publisher came back");
+                let ended = || Message::Ended { role, stream: Arc::clone(&stream), status: 404 };
+                self.core.shared.tell_all(ended);
             }
         }
     }
+}
 
-    /// Publishes what a writer holds and tells the loops that have viewers there.
-    pub(super) fn announce(&mut self, writer: &mut StreamWriter) {
-        if writer.publish() {
-            self.tell_news(writer.stream());
-        }
-    }
-
-    fn tell_news(&mut self, stream: &Stream) {
-        for index in stream.subscribers() {
-            if index == self.index {
-                self.fanout.news(stream.id, self.engine.now());
-            } else {
-                self.shared.posts[index].post(Message::News(stream.id));
-            }
-        }
+/// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
+fn on_finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+    match (&mut conn.kind, error) {
+        (_, Some(error)) => Next::close(error.to_string()),
+        (Kind::Leaving, None) => Next::close("the peer hung up"),
+        (_, None) if conn.head.out.is_closed() => Next::Stay,
+        (Kind::Http(http), None) => http.finished(),
+        (_, None) => Next::close("the peer hung up"),
     }
 }

@@ -48,7 +48,8 @@ pub fn post_json(host: &str, target: &str, json: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> String {
+/// Writes the head of a request, cleaned as [`get_request`] does it.
+pub fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> String {
     let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
     let clean = |text: &str| text.replace(|c: char| c.is_control(), " ");
     let (target, host) = (plain(target), plain(host));

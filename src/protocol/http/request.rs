@@ -21,6 +21,9 @@ pub enum HttpError {
     /// The target is no path of ours.
     #[error("the request target {0}")]
     Target(&'static str),
+    /// A `Host` that names no host (RFC 9110, 7.2).
+    #[error("the Host field is neither a name nor an address")]
+    HostName,
     /// Not exactly one `Host` in HTTP/1.1 (RFC 9112, 3.2).
     #[error("{count} Host fields were sent, one is needed")]
     Host {
@@ -56,7 +59,7 @@ impl HttpError {
             Self::Version => 505,
             Self::MethodNotAllowed { .. } => 405,
             Self::WebSocketVersion => 426,
-            Self::Head(_) | Self::Target(_) | Self::Host { .. } | Self::WebSocket(_) => 400,
+            Self::Head(_) | Self::Target(_) | Self::Host { .. } | Self::HostName | Self::WebSocket(_) => 400,
         }
     }
 
@@ -81,6 +84,8 @@ pub enum Method {
     Options,
     /// POST: an HTTP-FLV push, or a call of the API.
     Post,
+    /// PUT: an HTTP-FLV push.
+    Put,
     /// DELETE: a call of the API.
     Delete,
     /// Any other.
@@ -95,6 +100,7 @@ impl Method {
             Self::Head => "HEAD",
             Self::Options => "OPTIONS",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Delete => "DELETE",
             Self::Other => "-",
         }
@@ -106,6 +112,7 @@ impl Method {
             "HEAD" => Self::Head,
             "OPTIONS" => Self::Options,
             "POST" => Self::Post,
+            "PUT" => Self::Put,
             "DELETE" => Self::Delete,
             _ => Self::Other,
         }
@@ -214,7 +221,14 @@ impl Request {
         if hosts > 1 || (version11 && hosts == 0) {
             return Err(HttpError::Host { count: hosts });
         }
-        let body = headers.body_length(version11)?;
+        if headers.values("host").any(|host| !is_host(host)) {
+            return Err(HttpError::HostName);
+        }
+        // A length of zero says that there is no body.
+        let body = match headers.body_length(version11)? {
+            BodyLength::Length(0) => BodyLength::None,
+            other => other,
+        };
         Ok(Self {
             method,
             path: decode_path(path)?,
@@ -244,6 +258,11 @@ impl Request {
     /// How the body is delimited.
     pub fn body_length(&self) -> BodyLength {
         self.body
+    }
+
+    /// Whether a body follows the head.
+    pub fn has_body(&self) -> bool {
+        self.body != BodyLength::None
     }
 
     /// Whether the connection stays open behind the answer (RFC 9112, 9.3).
@@ -295,6 +314,24 @@ impl Request {
         }
         Ok(Some(String::from_utf8_lossy(key).into_owned()))
     }
+}
+
+/// Whether a value of `Host` has the form of `uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). An empty
+/// one stands for a target without an authority.
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("", rest)
+        }
+        None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    name.bytes().all(plain) && (port.is_empty() || port.strip_prefix(':').is_some_and(digits))
 }
 
 /// Path and query of a target: origin form, absolute form, and `*` for OPTIONS (RFC 9112, 3.2).

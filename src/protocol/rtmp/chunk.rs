@@ -152,6 +152,11 @@ impl ChunkReader {
         }
     }
 
+    /// Bytes of messages that are not complete.
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
     /// Changes the limit on one message; it holds for chunks that begin from now on.
     pub fn set_message_max(&mut self, bytes: u32) {
         self.limits.message_max = bytes;

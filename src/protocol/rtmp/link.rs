@@ -35,6 +35,11 @@ impl Link {
         }
     }
 
+    /// Bytes of messages that are not complete, and of those that wait to be sent.
+    pub(super) fn held(&self) -> usize {
+        self.reader.unfinished() + self.out.len()
+    }
+
     /// Whether no message has begun and not ended.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.reader.is_at_boundary()

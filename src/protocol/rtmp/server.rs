@@ -121,6 +121,11 @@ impl ServerSession {
         result
     }
 
+    /// Bytes of memory that messages take which are not events yet.
+    pub fn held(&self) -> usize {
+        self.link.held() + self.held.iter().map(|tag| tag.body.len()).sum::<usize>()
+    }
+
     /// The next event, in the order in which the peer caused them.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -7,7 +7,7 @@ pub mod frame;
 pub mod handshake;
 pub mod reader;
 
-pub use frame::{Opcode, client_frame, close_frame, frame_header, pong_frame};
+pub use frame::{HEADER_MAX, Opcode, client_frame, close_frame, frame_header, pong_frame};
 pub use handshake::{accept_key, upgrade_response};
 pub use reader::{Event, FrameReader, WsError};
 

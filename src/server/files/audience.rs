@@ -66,7 +66,7 @@ struct Note {
 
 /// A loop's notes.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(in crate::server) struct Notes {
     fresh: Vec<Note>,
     /// When a viewer of a stream was noted last.
     noted: HashMap<(u64, u64), Millis>,
@@ -74,7 +74,7 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Somebody asked for a file of a stream.
-    pub(super) fn note(
+    pub(in crate::server) fn note(
         &mut self,
         audience: &Audience,
         path: &RelPath,
@@ -98,7 +98,7 @@ impl Notes {
     }
 
     /// Hands the notes over; they stay if somebody else is at it just now.
-    pub(super) fn hand_over(&mut self, audience: &Audience, now: Millis) {
+    pub(in crate::server) fn hand_over(&mut self, audience: &Audience, now: Millis) {
         if self.fresh.is_empty() {
             return;
         }

@@ -30,16 +30,16 @@ const UNREACHABLE_FRESH: Millis = 500;
 
 /// Which file is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) role: usize,
-    pub(super) path: RelPath,
+pub(in crate::server) struct Key {
+    pub(in crate::server) role: usize,
+    pub(in crate::server) path: RelPath,
     /// The file beside it that is compressed so.
-    pub(super) coding: Option<Coding>,
+    pub(in crate::server) coding: Option<Coding>,
 }
 
 /// What is known of a file.
 #[derive(Debug)]
-pub(super) enum Known {
+pub(in crate::server) enum Known {
     /// This.
     Entry(Rc<Entry>),
     /// It is not there.
@@ -56,7 +56,7 @@ pub(super) enum Known {
 
 /// What a look found.
 #[derive(Clone, Debug)]
-pub(super) enum Finding {
+pub(in crate::server) enum Finding {
     /// A version.
     Entry(Rc<Entry>),
     /// There is no such file.
@@ -78,16 +78,16 @@ struct Place {
 
 /// A look at a file that is under way.
 #[derive(Debug)]
-pub(super) struct Look {
-    pub(super) key: Key,
-    pub(super) stage: Stage,
+pub(in crate::server) struct Look {
+    pub(in crate::server) key: Key,
+    pub(in crate::server) stage: Stage,
     /// Open already: its bytes are being loaded, or it is old and a newer one is being fetched.
-    pub(super) file: Option<Rc<OpenFile>>,
+    pub(in crate::server) file: Option<Rc<OpenFile>>,
 }
 
 /// Where a file is being looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::server) enum Stage {
     /// In the folder that is served.
     Root,
     /// Among the fetched files.
@@ -100,7 +100,7 @@ pub(super) enum Stage {
 
 /// What a loop knows of files.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(in crate::server) struct Cache {
     max: usize,
     places: HashMap<Key, Place>,
     /// The places in the order in which they may go.
@@ -108,18 +108,18 @@ pub(super) struct Cache {
     looks: HashMap<u64, Look>,
     next_ticket: u64,
     /// The embedded pages that were asked for.
-    pub(super) pages: HashMap<String, Rc<Entry>>,
+    pub(in crate::server) pages: HashMap<String, Rc<Entry>>,
 }
 
 impl Cache {
     /// A cache of so many places.
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::server) fn new(max: usize) -> Self {
         let (places, looks, pages) = (HashMap::new(), HashMap::new(), HashMap::new());
         Self { max, places, round: VecDeque::new(), looks, next_ticket: 0, pages }
     }
 
     /// What is known of a file. `asker` is told later if it has to wait.
-    pub(super) fn get(&mut self, key: &Key, asker: Sock, now: Millis) -> Known {
+    pub(in crate::server) fn get(&mut self, key: &Key, asker: Sock, now: Millis) -> Known {
         if let Some(place) = self.places.get_mut(key) {
             place.used = true;
             if let Some(waiting) = &mut place.opening {
@@ -172,12 +172,12 @@ impl Cache {
     }
 
     /// A look that is under way.
-    pub(super) fn look(&mut self, ticket: u64) -> &mut Look {
+    pub(in crate::server) fn look(&mut self, ticket: u64) -> &mut Look {
         self.looks.get_mut(&ticket).expect("a ticket is answered once at each stage")
     }
 
     /// Those who look for a file at an upstream.
-    pub(super) fn fetching(&self, role: usize, path: &RelPath) -> Option<u64> {
+    pub(in crate::server) fn fetching(&self, role: usize, path: &RelPath) -> Option<u64> {
         let fetching = |(_, look): &(&u64, &Look)| {
             look.stage == Stage::Fetching && look.key.role == role && look.key.path == *path
         };
@@ -185,7 +185,7 @@ impl Cache {
     }
 
     /// The version that was known before, if there is one.
-    pub(super) fn known(&self, ticket: u64) -> Option<Rc<Entry>> {
+    pub(in crate::server) fn known(&self, ticket: u64) -> Option<Rc<Entry>> {
         match &self.places.get(&self.looks.get(&ticket)?.key)?.finding {
             Finding::Entry(entry) => Some(Rc::clone(entry)),
             Finding::Missing | Finding::Failed | Finding::Unreachable => None,
@@ -193,7 +193,7 @@ impl Cache {
     }
 
     /// A look is over; gives those who waited for it.
-    pub(super) fn found(&mut self, ticket: u64, finding: Finding, now: Millis) -> Vec<Sock> {
+    pub(in crate::server) fn found(&mut self, ticket: u64, finding: Finding, now: Millis) -> Vec<Sock> {
         let look = self.looks.remove(&ticket).expect("a ticket is answered once at each stage");
         let place = self.places.get_mut(&look.key).expect("a place stays while it is looked at");
         place.fresh_until = now

@@ -1,8 +1,7 @@
 //! What a loop counts for a role that serves files.
 
-use super::answer::Answer;
 use crate::protocol::http::FileKind;
-use crate::server::counters::Counter;
+use crate::server::counter::Counter;
 
 /// The statuses that are counted each by itself; all others count as the last place's `other`.
 pub const STATUSES: [u16; 15] = [200, 204, 206, 304, 400, 404, 405, 412, 413, 414, 416, 431, 501, 502, 503];
@@ -29,14 +28,14 @@ pub struct FileCounters {
 }
 
 impl FileCounters {
-    /// An answer has ended, whole or not.
-    pub(super) fn answered(&self, answer: &Answer) {
-        let place = STATUSES.iter().position(|status| *status == answer.status);
+    /// An answer has ended, whole or not: `sent` bytes of it, `body_sent` of them of its body.
+    pub(in crate::server) fn answered(&self, status: u16, kind: Option<FileKind>, sent: u64, body_sent: u64) {
+        let place = STATUSES.iter().position(|known| *known == status);
         self.answers[place.unwrap_or(STATUSES.len())].add(1);
-        self.bytes.add(answer.sent);
-        if let Some(kind) = answer.kind {
+        self.bytes.add(sent);
+        if let Some(kind) = kind {
             self.kinds[kind as usize].add(1);
-            self.kind_bytes[kind as usize].add(answer.body_sent());
+            self.kind_bytes[kind as usize].add(body_sent);
         }
     }
 }

@@ -9,32 +9,32 @@ use sha1::{Digest, Sha1};
 use crate::protocol::http::conditional::Validators;
 use crate::protocol::http::date::format_date;
 use crate::protocol::http::{FileKind, FileType};
-use crate::server::pages;
+use crate::server::http::pages;
 use crate::uring::files::OpenFile;
 
 /// Files up to this size are kept in memory: one send of head and body is cheaper than two calls.
-pub(super) const SMALL: u64 = 16 << 10;
+pub(in crate::server) const SMALL: u64 = 16 << 10;
 
 /// How a file beside the one that was asked for is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Coding {
+pub(in crate::server) enum Coding {
     Brotli,
     Gzip,
 }
 
 impl Coding {
     /// In order of preference.
-    pub(super) const EVERY: [Self; 2] = [Self::Brotli, Self::Gzip];
+    pub(in crate::server) const EVERY: [Self; 2] = [Self::Brotli, Self::Gzip];
 
     /// As `Accept-Encoding` has it.
-    pub(super) const fn token(self) -> &'static str {
+    pub(in crate::server) const fn token(self) -> &'static str {
         match self {
             Self::Brotli => "br",
             Self::Gzip => "gzip",
         }
     }
 
-    pub(super) const fn suffix(self) -> &'static str {
+    pub(in crate::server) const fn suffix(self) -> &'static str {
         match self {
             Self::Brotli => ".br",
             Self::Gzip => ".gz",
@@ -44,7 +44,7 @@ impl Coding {
 
 /// Where the bytes are.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(in crate::server) enum Content {
     /// In memory.
     Memory(Bytes),
     /// In a file.
@@ -53,26 +53,26 @@ pub(super) enum Content {
 
 /// One version of a file.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) content: Content,
-    pub(super) len: u64,
-    pub(super) kind: FileKind,
+pub(in crate::server) struct Entry {
+    pub(in crate::server) content: Content,
+    pub(in crate::server) len: u64,
+    pub(in crate::server) kind: FileKind,
     /// The target duration in seconds that a playlist tells.
-    pub(super) target: Option<u32>,
+    pub(in crate::server) target: Option<u32>,
     /// Seconds since 1970.
-    pub(super) modified: Option<u64>,
+    pub(in crate::server) modified: Option<u64>,
     etag: String,
     /// The lines of a head that say which version this is: they go with a 304 as well.
-    pub(super) version_fields: String,
+    pub(in crate::server) version_fields: String,
     /// Further lines of the heads of all answers with a body.
-    pub(super) content_fields: String,
+    pub(in crate::server) content_fields: String,
     /// Which file this is, to tell whether another look found the same.
     file: Option<Rc<OpenFile>>,
 }
 
 impl Entry {
     /// A file that was opened; `body`: all of its bytes, if they were loaded.
-    pub(super) fn of_file(
+    pub(in crate::server) fn of_file(
         file: Rc<OpenFile>,
         body: Option<Bytes>,
         kind: FileType,
@@ -93,7 +93,7 @@ impl Entry {
     }
 
     /// An embedded page.
-    pub(super) fn of_page(media_type: &'static str, body: &'static [u8]) -> Self {
+    pub(in crate::server) fn of_page(media_type: &'static str, body: &'static [u8]) -> Self {
         let digest = Sha1::digest(body);
         let mut etag = String::from("\"");
         digest.iter().take(8).for_each(|byte| {
@@ -134,12 +134,12 @@ impl Entry {
         }
     }
 
-    pub(super) fn validators(&self) -> Validators<'_> {
+    pub(in crate::server) fn validators(&self) -> Validators<'_> {
         Validators { etag: &self.etag, modified: self.modified }
     }
 
     /// Whether another look at the file found this version.
-    pub(super) fn is_still(&self, file: &OpenFile) -> bool {
+    pub(in crate::server) fn is_still(&self, file: &OpenFile) -> bool {
         self.file.as_ref().is_some_and(|known| known.is_same(file))
     }
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::site::RECORDINGS;
+use crate::server::http::routes::RECORDINGS;
 
 /// The shortest time between two walks.
 const REST: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const SEPARATE: &str = "output_separate";
 
 /// The recordings in a folder, as they were when it was last looked at.
 #[derive(Debug)]
-pub(super) struct Library {
+pub(in crate::server) struct Library {
     listing: ArcSwap<Bytes>,
     wanted: AtomicBool,
     walked: Mutex<Option<Instant>>,
@@ -50,13 +50,13 @@ impl Default for Library {
 
 impl Library {
     /// The listing as JSON, at most a few seconds old if it was asked for in that time.
-    pub(super) fn listing(&self) -> Bytes {
+    pub(in crate::server) fn listing(&self) -> Bytes {
         self.wanted.store(true, Ordering::Relaxed);
         Bytes::clone(&self.listing.load())
     }
 
     /// Looks again if somebody wants to know and the last time is long enough ago. Blocks.
-    pub(super) fn refresh(&self, root: &Path) {
+    pub(in crate::server) fn refresh(&self, root: &Path) {
         let mut walked = self.walked.lock().expect("nobody panics with it");
         let rested = walked.is_none_or(|at| at.elapsed() >= REST);
         if rested && self.wanted.swap(false, Ordering::Relaxed) {

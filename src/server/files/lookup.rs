@@ -11,19 +11,22 @@ use super::cache::{Finding, Key, Known, Stage};
 use super::entry::{Coding, Entry, SMALL};
 use super::proxy::{Age, Fetched, Order, Proxy};
 use super::site::Site;
+use super::store::Files;
 use crate::protocol::http::request::Request;
 use crate::protocol::http::{FileType, RelPath};
-use crate::server::pages;
-use crate::server::shared::millis;
-use crate::server::worker::Worker;
+use crate::server::core::{Core, Task};
+use crate::server::head::ConnHead;
+use crate::server::http::pages;
+use crate::server::millis::millis;
+use crate::server::shared::Shared;
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Sock};
 
 /// What a look for a file gave.
-pub(super) enum Found {
+pub(in crate::server) enum Found {
     Entry(Rc<Entry>),
     Missing,
-    /// Whoever asked is asked again when more is known.
+    /// The client is asked again ([`Task::AskAgain`]) when more is known.
     Later,
     /// Too many files are being opened.
     Busy,
@@ -31,11 +34,18 @@ pub(super) enum Found {
     Unreachable,
 }
 
-impl<E: Engine> Worker<E> {
+impl Files {
     /// Looks for the file that a request means: compressed if there is one and the client takes it.
-    pub(super) fn find_file(&mut self, role: usize, path: &RelPath, request: &Request, asker: Sock) -> Found {
-        let key = |path, coding| Key { role, path, coding };
-        let plain = match self.find_one(&key(path.clone(), None), asker) {
+    pub(in crate::server) fn find<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &ConnHead,
+        path: &RelPath,
+        request: &Request,
+    ) -> Found {
+        let asker = head.sock;
+        let key = |path, coding| Key { role: head.role, path, coding };
+        let plain = match self.find_one(core, &key(path.clone(), None), asker) {
             Found::Entry(plain) => plain,
             other => return other,
         };
@@ -43,7 +53,7 @@ impl<E: Engine> Worker<E> {
             return Found::Entry(plain);
         }
         for coding in Coding::EVERY.into_iter().filter(|coding| accepts(request, *coding)) {
-            match self.find_one(&key(path.clone(), Some(coding)), asker) {
+            match self.find_one(core, &key(path.clone(), Some(coding)), asker) {
                 // An old one beside a newer file is not what the file holds now.
                 Found::Entry(entry) if entry.modified >= plain.modified => return Found::Entry(entry),
                 Found::Entry(_) | Found::Missing => {}
@@ -53,9 +63,9 @@ impl<E: Engine> Worker<E> {
         Found::Entry(plain)
     }
 
-    fn find_one(&mut self, key: &Key, asker: Sock) -> Found {
-        let known = self.files.cache.get(key, asker, self.engine.now());
-        let counters = &self.counters[key.role].files;
+    fn find_one<E: Engine>(&mut self, core: &mut Core<E>, key: &Key, asker: Sock) -> Found {
+        let known = self.cache.get(key, asker, core.now());
+        let counters = &core.counters[key.role].files;
         match known {
             Known::Entry(_) | Known::Missing => counters.hits.add(1),
             _ => counters.misses.add(1),
@@ -67,152 +77,178 @@ impl<E: Engine> Worker<E> {
             Known::Busy => Found::Busy,
             Known::Unreachable => Found::Unreachable,
             Known::Look(ticket) => {
-                if self.open_below(ticket, self.site(key.role).folder()) {
+                let folder = core.role(key.role).files.as_ref().and_then(Site::folder);
+                if self.open_below(core, ticket, folder) {
                     return Found::Later;
                 }
                 // There is no folder, so there are no files.
-                let alone = self.files.cache.found(ticket, Finding::Missing, self.engine.now());
+                let alone = self.cache.found(ticket, Finding::Missing, core.now());
                 debug_assert_eq!(alone, [asker], "nobody can have come in between");
                 Found::Missing
             }
         }
     }
 
-    fn site(&self, role: usize) -> &Site {
-        self.role(role).files.as_ref().expect("asked of a role that serves files")
-    }
-
     /// Opens the file that a look is for below a folder, if there is one.
-    fn open_below(&mut self, ticket: u64, folder: Option<Arc<Folder>>) -> bool {
+    fn open_below<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        ticket: u64,
+        folder: Option<Arc<Folder>>,
+    ) -> bool {
         let Some(folder) = folder else { return false };
-        let key = &self.files.cache.look(ticket).key;
+        let key = &self.cache.look(ticket).key;
         let compressed = key.coding.map(|coding| key.path.with_suffix(coding.suffix()));
         let path = compressed.as_ref().unwrap_or(&key.path);
-        self.engine.open_file(&folder, path.as_str(), ticket);
+        core.net.open_file(&folder, path.as_str(), ticket);
         true
     }
 
     /// An embedded page.
-    pub(super) fn find_page(&mut self, path: &str) -> Option<Rc<Entry>> {
-        if let Some(entry) = self.files.cache.pages.get(path) {
+    pub(in crate::server) fn find_page(&mut self, path: &str) -> Option<Rc<Entry>> {
+        if let Some(entry) = self.cache.pages.get(path) {
             return Some(Rc::clone(entry));
         }
         let (media_type, body) = pages::find(path)?;
         let entry = Rc::new(Entry::of_page(media_type, body));
-        self.files.cache.pages.insert(path.to_owned(), Rc::clone(&entry));
+        self.cache.pages.insert(path.to_owned(), Rc::clone(&entry));
         Some(entry)
     }
 
-    pub(in crate::server) fn on_opened(&mut self, ticket: u64, result: Result<Rc<OpenFile>, Errno>) {
-        let stage = self.files.cache.look(ticket).stage;
+    pub(in crate::server) fn opened<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        ticket: u64,
+        result: Result<Rc<OpenFile>, Errno>,
+    ) {
+        let shared = Arc::clone(&core.shared);
+        let stage = self.cache.look(ticket).stage;
         match result {
-            Ok(file) if stage == Stage::Cache => self.opened_fetched(ticket, file),
-            Ok(file) => self.opened(ticket, file),
-            Err(error) if is_absence(error) => match (stage, self.proxy_of(ticket)) {
+            Ok(file) if stage == Stage::Cache => self.examine_fetched(core, ticket, file),
+            Ok(file) => self.examine(core, ticket, file),
+            Err(error) if is_absence(error) => match (stage, self.proxy_of(&shared, ticket)) {
                 (Stage::Root, Some(proxy)) => {
                     let folder = Arc::clone(&proxy.folder);
-                    self.files.cache.look(ticket).stage = Stage::Cache;
-                    self.open_below(ticket, Some(folder));
+                    self.cache.look(ticket).stage = Stage::Cache;
+                    self.open_below(core, ticket, Some(folder));
                 }
-                (Stage::Cache, Some(_)) => self.fetch(ticket, None),
-                _ => self.found(ticket, Finding::Missing),
+                (Stage::Cache, Some(_)) => self.fetch(core, ticket, None),
+                _ => self.found(core, ticket, Finding::Missing),
             },
             Err(error) => {
-                tracing::debug!(path = ?self.files.cache.look(ticket).key.path, %error, "cannot open a file");
-                let known = self.files.cache.known(ticket);
-                self.found(ticket, known.map_or(Finding::Failed, Finding::Entry));
+                tracing::debug!(path = ?self.cache.look(ticket).key.path, %error, "cannot open a file");
+                let known = self.cache.known(ticket);
+                self.found(core, ticket, known.map_or(Finding::Failed, Finding::Entry));
             }
         }
     }
 
     /// A file was opened: it may be the one that was known before, or is loaded if it is small.
-    fn opened(&mut self, ticket: u64, file: Rc<OpenFile>) {
-        let known = self.files.cache.known(ticket);
+    fn examine<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, file: Rc<OpenFile>) {
+        let known = self.cache.known(ticket);
         if let Some(entry) = known.filter(|entry| entry.is_still(&file)) {
-            self.found(ticket, Finding::Entry(entry));
+            self.found(core, ticket, Finding::Entry(entry));
         } else if (1..=SMALL).contains(&file.len) {
             let len = u32::try_from(file.len).expect("small");
-            self.engine.load_file(&file, len, ticket);
-            self.files.cache.look(ticket).file = Some(file);
+            core.net.load_file(&file, len, ticket);
+            self.cache.look(ticket).file = Some(file);
         } else {
-            self.adopt(ticket, file, None);
+            self.adopt(core, ticket, file, None);
         }
     }
 
     /// The upstreams that a look may go on to: files that are neither compressed ones nor embedded pages.
-    fn proxy_of(&mut self, ticket: u64) -> Option<&Proxy> {
-        let key = self.files.cache.look(ticket).key.clone();
+    fn proxy_of<'a>(&mut self, shared: &'a Shared, ticket: u64) -> Option<&'a Proxy> {
+        let key = self.cache.look(ticket).key.clone();
         let page = pages::find(&format!("/{}", key.path.as_str())).is_some();
-        self.site(key.role).proxy.as_ref().filter(|_| key.coding.is_none() && !page)
+        shared.roles[key.role].files.as_ref()?.proxy.as_ref().filter(|_| key.coding.is_none() && !page)
     }
 
     /// There is a fetched file: it may be too old.
-    fn opened_fetched(&mut self, ticket: u64, file: Rc<OpenFile>) {
-        let path = self.files.cache.look(ticket).key.path.clone();
+    fn examine_fetched<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, file: Rc<OpenFile>) {
+        let path = self.cache.look(ticket).key.path.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let age = millis(now.saturating_sub(file.inode_changed.since_epoch()));
-        let at = self.index;
-        let Some(proxy) = self.proxy_of(ticket) else { return self.opened(ticket, file) };
+        let (at, shared) = (core.index, Arc::clone(&core.shared));
+        let Some(proxy) = self.proxy_of(&shared, ticket) else { return self.examine(core, ticket, file) };
         match proxy.age(FileType::of(path.extension()).kind, age) {
             // Whether the fetcher hears of it matters little: the next look tells it again.
             Age::Fresh => drop(proxy.order(Order::Used(path))),
             Age::Aging => drop(proxy.order(Order::Fetch { path, at })),
-            Age::Stale => return self.fetch(ticket, Some(file)),
-            Age::Dead => return self.fetch(ticket, None),
+            Age::Stale => return self.fetch(core, ticket, Some(file)),
+            Age::Dead => return self.fetch(core, ticket, None),
         }
-        self.opened(ticket, file);
+        self.examine(core, ticket, file);
     }
 
     /// Has a file fetched; `stale` is served if that fails.
-    fn fetch(&mut self, ticket: u64, stale: Option<Rc<OpenFile>>) {
-        let look = self.files.cache.look(ticket);
+    fn fetch<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, stale: Option<Rc<OpenFile>>) {
+        let shared = Arc::clone(&core.shared);
+        let look = self.cache.look(ticket);
         (look.stage, look.file) = (Stage::Fetching, stale);
-        let order = Order::Fetch { path: look.key.path.clone(), at: self.index };
-        if !self.proxy_of(ticket).is_some_and(|proxy| proxy.order(order)) {
-            self.not_fetched(ticket);
+        let order = Order::Fetch { path: look.key.path.clone(), at: core.index };
+        if !self.proxy_of(&shared, ticket).is_some_and(|proxy| proxy.order(order)) {
+            self.not_fetched(core, ticket);
         }
     }
 
-    pub(in crate::server) fn on_fetched(&mut self, role: usize, path: &RelPath, outcome: Fetched) {
-        let Some(ticket) = self.files.cache.fetching(role, path) else { return };
+    pub(in crate::server) fn fetched<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        role: usize,
+        path: &RelPath,
+        outcome: Fetched,
+    ) {
+        let shared = Arc::clone(&core.shared);
+        let Some(ticket) = self.cache.fetching(role, path) else { return };
         match outcome {
             Fetched::There => {
-                self.files.cache.look(ticket).stage = Stage::Fetched;
-                let folder = self.proxy_of(ticket).map(|proxy| Arc::clone(&proxy.folder));
-                let opening = self.open_below(ticket, folder);
-                debug_assert!(opening, "who fetches has a folder for it");
+                self.cache.look(ticket).stage = Stage::Fetched;
+                let folder = self.proxy_of(&shared, ticket).map(|proxy| Arc::clone(&proxy.folder));
+                let opening = self.open_below(core, ticket, folder);
+                debug_assert!(opening, "a fetch has a folder for it");
             }
-            Fetched::Missing => self.found(ticket, Finding::Missing),
-            Fetched::Failed => self.not_fetched(ticket),
+            Fetched::Missing => self.found(core, ticket, Finding::Missing),
+            Fetched::Failed => self.not_fetched(core, ticket),
         }
     }
 
-    fn not_fetched(&mut self, ticket: u64) {
-        match self.files.cache.look(ticket).file.take() {
-            Some(stale) => self.opened(ticket, stale),
-            None => self.found(ticket, Finding::Unreachable),
+    fn not_fetched<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64) {
+        match self.cache.look(ticket).file.take() {
+            Some(stale) => self.examine(core, ticket, stale),
+            None => self.found(core, ticket, Finding::Unreachable),
         }
     }
 
-    pub(in crate::server) fn on_loaded(&mut self, ticket: u64, result: Result<Bytes, Errno>) {
-        let file = self.files.cache.look(ticket).file.take().expect("what is loaded is open");
-        self.adopt(ticket, file, result.ok());
+    pub(in crate::server) fn loaded<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        ticket: u64,
+        result: Result<Bytes, Errno>,
+    ) {
+        let file = self.cache.look(ticket).file.take().expect("what is loaded is open");
+        self.adopt(core, ticket, file, result.ok());
     }
 
-    fn adopt(&mut self, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
-        let Key { path, coding, .. } = &self.files.cache.look(ticket).key;
+    fn adopt<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        ticket: u64,
+        file: Rc<OpenFile>,
+        body: Option<Bytes>,
+    ) {
+        let Key { path, coding, .. } = &self.cache.look(ticket).key;
         let kind = FileType::of(path.extension());
         let entry = Entry::of_file(file, body, kind, *coding);
-        self.found(ticket, Finding::Entry(Rc::new(entry)));
+        self.found(core, ticket, Finding::Entry(Rc::new(entry)));
     }
 
-    fn found(&mut self, ticket: u64, finding: Finding) {
-        let now = self.engine.now();
-        for sock in self.files.cache.found(ticket, finding, now) {
-            self.with(sock, Self::client_ask_again);
-        }
+    fn found<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, finding: Finding) {
+        let now = core.now();
+        core.tasks.extend(self.cache.found(ticket, finding, now).into_iter().map(Task::AskAgain));
     }
 }
+
 
 /// Whether an open failed because there is no such file, or none that is ours to give.
 fn is_absence(error: Errno) -> bool {

@@ -55,7 +55,7 @@ pub struct Proxy {
     pub cache_size: u64,
     /// The largest file that is fetched, in bytes.
     pub file_max: u64,
-    pub(super) folder: Arc<Folder>,
+    pub(in crate::server) folder: Arc<Folder>,
     playlist_life: Millis,
     stale: Millis,
     orders: Sender<Order>,
@@ -65,7 +65,7 @@ pub struct Proxy {
 
 /// What may be done with a fetched file of some age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Age {
+pub(in crate::server) enum Age {
     /// Serve it.
     Fresh,
     /// Serve it and fetch it anew.
@@ -93,8 +93,8 @@ impl Proxy {
             cache_size: config.cache_size as u64,
             file_max: config.cache_file as u64,
             folder: Folder::open(&config.cache)?,
-            playlist_life: crate::server::shared::millis(config.playlist_life),
-            stale: crate::server::shared::millis(config.stale),
+            playlist_life: crate::server::millis::millis(config.playlist_life),
+            stale: crate::server::millis::millis(config.stale),
             orders,
             waiting: Mutex::new(Some(waiting)),
         }))
@@ -107,12 +107,12 @@ impl Proxy {
 
     /// Gives an order; `false` if too many wait.
     #[must_use]
-    pub(super) fn order(&self, order: Order) -> bool {
+    pub(in crate::server) fn order(&self, order: Order) -> bool {
         self.orders.try_send(order).is_ok()
     }
 
     /// What may be done with a file of that age, in milliseconds.
-    pub(super) fn age(&self, kind: FileKind, age: Millis) -> Age {
+    pub(in crate::server) fn age(&self, kind: FileKind, age: Millis) -> Age {
         let life = match kind {
             FileKind::Segment => return Age::Fresh,
             FileKind::Playlist => self.playlist_life,

@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::Audience;
+use super::audience::Audience;
 use super::library::Library;
 use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
-use crate::server::shared::Shared;
+use crate::server::http::routes::RECORDINGS;
 use crate::uring::files::Folder;
-
-/// The folders of recordings; of an origin's data its web listener serves these alone.
-pub(super) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
 
 /// Files that a role serves.
 #[derive(Debug)]
@@ -28,7 +25,7 @@ pub struct Site {
     /// Who watches by playlists and segments.
     pub audience: Audience,
     /// The recordings in it.
-    pub(super) library: Library,
+    pub(in crate::server) library: Library,
 }
 
 impl Site {
@@ -67,28 +64,26 @@ impl Site {
         }
     }
 
-    pub(super) fn folder(&self) -> Option<Arc<Folder>> {
+    /// Opens the folder again where another one has taken its place or it has come, and lists its recordings if
+    /// that was asked for. Blocks.
+    pub fn refresh(&self) {
+        if let Err(error) = self.open() {
+            tracing::debug!(root = %self.root.display(), %error, "no such folder to serve");
+        }
+        self.library.refresh(&self.root);
+    }
+
+    pub(in crate::server) fn folder(&self) -> Option<Arc<Folder>> {
         self.folder.load_full()
     }
 
     /// Whether embedded pages come before files.
-    pub(super) fn pages_first(&self) -> bool {
+    pub(in crate::server) fn pages_first(&self) -> bool {
         self.origin
     }
 
     /// Whether a path is one that is shown.
-    pub(super) fn shows(&self, path: &RelPath) -> bool {
+    pub(in crate::server) fn shows(&self, path: &RelPath) -> bool {
         !self.origin || RECORDINGS.contains(&path.first())
-    }
-}
-
-/// Opens the folders of all roles again where they were replaced or have come, and lists their recordings if
-/// somebody has asked for that. Blocks.
-pub fn refresh(shared: &Shared) {
-    for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
-        if let Err(error) = site.open() {
-            tracing::debug!(root = %site.root.display(), %error, "no such folder to serve");
-        }
-        site.library.refresh(&site.root);
     }
 }

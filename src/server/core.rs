@@ -1,0 +1,166 @@
+//! What every handler of a loop may touch: the transports, the clock, the counters, the deadlines of
+//! connections, and what all loops share. It holds no table of connections, streams or files.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::warn;
+
+use super::counters::RoleCounters;
+use super::head::{ConnHead, LinkId, Next, Reason};
+use super::roles::RoleState;
+use super::shared::{Message, Phase, Shared, millis};
+use super::transport::Transports;
+use crate::live::stream::StreamWriter;
+use crate::uring::{Engine, Millis, Sock};
+
+/// How long a peer may take to read its last words and to hang up.
+pub(super) const LEAVE: Millis = 2_000;
+/// No deadline.
+const NEVER: Millis = Millis::MAX;
+
+/// What a handler wants done with another connection once it has returned.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// The connection ends.
+    Close(Sock, Reason),
+    /// A file that the client's request has waited for is there, or is not.
+    AskAgain(Sock),
+    /// The server has opened a connection, which is to be listed.
+    Opened(ConnHead, LinkId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Core<E: Engine> {
+    pub(super) net: Transports<E>,
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) counters: Arc<[RoleCounters]>,
+    /// Done by the loop as soon as the handler that wants it has returned.
+    pub(super) tasks: Vec<Task>,
+    /// Streams that have more for this loop's viewers.
+    pub(super) news: Vec<u64>,
+    deadlines: Vec<Millis>,
+}
+
+impl<E: Engine> Core<E> {
+    pub(super) fn new(engine: E, index: usize, shared: Arc<Shared>) -> Self {
+        Self {
+            net: Transports::new(engine),
+            index,
+            counters: Arc::clone(&shared.counters[index]),
+            shared,
+            tasks: Vec::new(),
+            news: Vec::new(),
+            deadlines: Vec::new(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.net.now()
+    }
+
+    pub(super) fn role(&self, role: usize) -> &RoleState {
+        &self.shared.roles[role]
+    }
+
+    /// Whether no new work is taken.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.phase() == Phase::Draining
+    }
+
+    /// The peer's address, for the log.
+    pub(super) fn peer(&self, sock: Sock) -> String {
+        self.net.peer(sock).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+    }
+
+    /// Milliseconds that a peer may take to say what it wants.
+    pub(super) fn request_time(&self) -> Millis {
+        millis(self.shared.config.limits.request_time)
+    }
+
+    /// Milliseconds that a client may stay connected without asking for anything.
+    pub(super) fn idle_time(&self) -> Millis {
+        millis(self.shared.config.limits.keep_alive)
+    }
+
+    /// Milliseconds that a client may take nothing of its answer.
+    pub(super) fn send_time(&self) -> Millis {
+        millis(self.shared.config.limits.send_time)
+    }
+
+    /// Sets a connection's deadline, from now.
+    pub(super) fn deadline(&mut self, sock: Sock, after: Millis) {
+        let place = sock.index as usize;
+        if self.deadlines.len() <= place {
+            self.deadlines.resize(place + 1, NEVER);
+        }
+        self.deadlines[place] = self.now().saturating_add(after);
+    }
+
+    /// Takes a connection's deadline away.
+    pub(super) fn no_deadline(&mut self, sock: Sock) {
+        if let Some(deadline) = self.deadlines.get_mut(sock.index as usize) {
+            *deadline = NEVER;
+        }
+    }
+
+    /// Places in the socket table whose deadline has passed, which is taken away.
+    pub(super) fn take_due(&mut self) -> Vec<u32> {
+        let now = self.now();
+        let mut due = Vec::new();
+        for (place, deadline) in self.deadlines.iter_mut().enumerate() {
+            if *deadline <= now {
+                *deadline = NEVER;
+                due.push(u32::try_from(place).expect("sockets have names of 32 bits"));
+            }
+        }
+        due
+    }
+
+    /// Queues bytes for a connection that is no viewer, and sends if nothing is under way.
+    pub(super) fn say(&mut self, head: &mut ConnHead, bytes: Bytes) -> Next {
+        debug_assert!(head.viewer.is_none(), "the fan-out has the socket of a viewer");
+        if !head.out.push(bytes) {
+            return Next::refuse("it asks and does not read the answers");
+        }
+        self.send_next(head);
+        Next::Stay
+    }
+
+    /// As [`say`](Self::say), and the connection ends after it.
+    pub(super) fn say_last(&mut self, head: &mut ConnHead, bytes: Bytes) -> Next {
+        head.out.close();
+        self.deadline(head.sock, self.request_time());
+        self.say(head, bytes)
+    }
+
+    /// Sends what waits in the outbox, unless a send is under way.
+    pub(super) fn send_next(&mut self, head: &mut ConnHead) {
+        if let Some(bytes) = head.out.next() {
+            self.net.send_bytes(head.sock, bytes);
+        }
+    }
+
+    /// Publishes what a writer holds and tells the loops that have viewers there.
+    pub(super) fn announce(&mut self, writer: &mut StreamWriter) {
+        if !writer.publish() {
+            return;
+        }
+        let stream = writer.stream();
+        for index in stream.subscribers() {
+            if index == self.index {
+                self.news.push(stream.id);
+            } else {
+                self.shared.posts[index].post(Message::News(stream.id));
+            }
+        }
+    }
+
+    /// Counts and logs a request or a claim that is refused.
+    pub(super) fn log_refusal(&mut self, head: &ConnHead, stream: &str, reason: &str) {
+        let (role, peer) = (self.role(head.role).name, self.peer(head.sock));
+        warn!(role, peer, stream, reason, "refused a publisher");
+    }
+}

@@ -1,0 +1,139 @@
+//! The HTTP API's answers.
+
+use serde::Serialize;
+
+use crate::live::stream::Stream;
+use crate::media::codec;
+use crate::media::tag::TagKind;
+use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::roles::{RoleState, Source, UpstreamState};
+use crate::server::shared::Shared;
+
+#[derive(Serialize)]
+struct Listing {
+    role: &'static str,
+    version: &'static str,
+    ports: Ports,
+    streams: Vec<Entry>,
+    /// What each role of the process has done since its start.
+    roles: Vec<Sums>,
+    upstreams: Vec<UpstreamEntry>,
+    /// What operators have to show, where there is something for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<&'static str>,
+}
+
+/// Counters of a role, summed over its loops.
+#[derive(Serialize)]
+struct Sums {
+    name: &'static str,
+    viewers: u64,
+    sources: u64,
+    connections: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    skips: u64,
+    cut: u64,
+}
+
+#[derive(Serialize)]
+struct UpstreamEntry {
+    url: String,
+    up: bool,
+}
+
+#[derive(Serialize)]
+struct Ports {
+    rtmp: Option<u16>,
+    flv: Option<u16>,
+    gateway: Option<u16>,
+    web: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    key: String,
+    role: &'static str,
+    live: bool,
+    viewers: u32,
+    video: Option<&'static str>,
+    audio: Option<&'static str>,
+    width: Option<u32>,
+    height: Option<u32>,
+    bitrate: u64,
+    uptime_ms: u64,
+}
+
+/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls. `operator`: what operators
+/// have to show on this listener.
+pub fn streams_json(shared: &Shared, operator: Option<&'static str>) -> String {
+    let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
+    let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
+    let now = shared.now();
+    let streams = main.directory.list();
+    let entry = |(stream, live): &(std::sync::Arc<Stream>, bool)| entry(stream, *live, main.name, now);
+    let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
+    let listing = Listing {
+        role: main.name,
+        version: env!("CARGO_PKG_VERSION"),
+        ports: Ports {
+            rtmp: port(shared.addresses.rtmp),
+            flv: port(shared.addresses.flv),
+            gateway: port(shared.addresses.gateway),
+            web: port(shared.addresses.web.or(shared.addresses.files)),
+        },
+        streams: streams.iter().map(entry).collect(),
+        roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
+        upstreams: shared.roles.iter().flat_map(upstreams).collect(),
+        operator,
+    };
+    serde_json::to_string(&listing).expect("plain data")
+}
+
+fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
+    let sum = |pick: &dyn Fn(&RoleCounters) -> u64| -> u64 {
+        shared.counters.iter().map(|counters| pick(&counters[role])).sum()
+    };
+    let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
+    // Whoever is let go because the stream is over is not cut.
+    let cut = |name: &str| ["too-slow", "stalled"].contains(&name);
+    Sums {
+        name,
+        viewers: sum(&|own| all(&own.viewers)),
+        sources: sum(&|own| own.publishers.get() + own.pulls.get()),
+        connections: sum(&|own| own.connections.get()),
+        bytes_in: sum(&|own| own.bytes_in.get()),
+        bytes_out: sum(&|own| all(&own.bytes_out) + own.files.bytes.get()),
+        skips: sum(&|own| own.skips.get()),
+        cut: sum(&|own| {
+            let named = FAREWELLS.iter().zip(&own.farewells).filter(|(name, _)| cut(name));
+            named.map(|(_, counter)| counter.get()).sum()
+        }),
+    }
+}
+
+fn upstreams(role: &RoleState) -> Vec<UpstreamEntry> {
+    let Source::Upstreams(upstreams) = &role.source else { return Vec::new() };
+    let entry = |one: &UpstreamState| UpstreamEntry {
+        url: one.url.to_string(),
+        up: one.up.load(std::sync::atomic::Ordering::Relaxed),
+    };
+    upstreams.iter().map(entry).collect()
+}
+
+fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {
+    let facts = stream.facts();
+    let size = facts.metadata.as_deref().and_then(|body| codec::facts(body).size);
+    Entry {
+        key: stream.key.to_string(),
+        role,
+        live,
+        viewers: stream.viewers.load(std::sync::atomic::Ordering::Relaxed),
+        video: facts.video.as_deref().and_then(|body| codec::name(TagKind::Video, body)),
+        audio: facts.audio.as_deref().and_then(|body| codec::name(TagKind::Audio, body)),
+        width: size.map(|(width, _)| width),
+        height: size.map(|(_, height)| height),
+        bitrate: stream.bitrate.load(std::sync::atomic::Ordering::Relaxed),
+        uptime_ms: stream.uptime(now),
+    }
+}

@@ -1,0 +1,415 @@
+//! An HTTP client: its requests, answered one after the other. What it pipelines waits, up to a limit.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::access_log::Record;
+use super::answer::Answer;
+use super::live;
+use super::responder::Responder;
+use super::routes::{Resource, Routes};
+use super::transfer::{Progress, Transfer};
+use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
+use crate::protocol::http::response::{error_page, error_page_with, preflight};
+use crate::protocol::http::{FileKind, RelPath};
+use crate::server::core::Core;
+use crate::server::files::entry::Entry;
+use crate::server::files::lookup::Found;
+use crate::server::files::store::Files;
+use crate::server::head::{ConnHead, Next};
+use crate::server::http::api;
+use crate::uring::{Engine, SendError};
+
+/// Bytes of further requests that wait for an answer to be sent.
+const HELD_MAX: usize = 256 << 10;
+/// How often a request may be put off because another file has to be looked at: the file, its compressed forms,
+/// and some of them again if they change meanwhile.
+const LOOKS_MAX: u8 = 12;
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::server) struct Connection {
+    routes: &'static Routes,
+    reader: RequestReader,
+    /// A request whose file is being looked at, and how often it was put off.
+    asked: Option<(Box<Request>, u8)>,
+    transfer: Transfer,
+    /// The client's address, once it was needed.
+    peer: Option<IpAddr>,
+    /// Part of a head has come, and its time runs.
+    begun: bool,
+    /// The client will not send any more.
+    finished: bool,
+}
+
+/// The tables that an HTTP connection may touch besides the core.
+pub(in crate::server) struct Tables<'a> {
+    pub(in crate::server) responder: &'a mut Responder,
+    pub(in crate::server) files: &'a mut Files,
+}
+
+impl Connection {
+    pub(in crate::server) fn new(routes: &'static Routes, limits: RequestLimits) -> Self {
+        Self {
+            routes,
+            reader: RequestReader::new(limits),
+            asked: None,
+            transfer: Transfer::default(),
+            peer: None,
+            begun: false,
+            finished: false,
+        }
+    }
+
+    /// Whether an answer is on its way; other bytes go through the outbox.
+    pub(in crate::server) fn is_answering(&self) -> bool {
+        self.transfer.is_active()
+    }
+
+    /// Whether a request of the client is being answered.
+    fn is_busy(&self) -> bool {
+        self.asked.is_some() || self.is_answering()
+    }
+
+    /// Whether the client has sent nothing that is not answered.
+    pub(in crate::server) fn is_idle(&self) -> bool {
+        !self.is_busy() && self.reader.is_empty()
+    }
+
+    /// Bytes of memory that its requests and its answer take.
+    pub(in crate::server) fn held(&self) -> usize {
+        self.reader.held() + self.transfer.held()
+    }
+
+    /// Bytes from the client.
+    pub(in crate::server) fn received<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        data: &[u8],
+    ) -> Next {
+        if !self.is_busy() {
+            return self.next_request(core, tables, head, data);
+        }
+        self.reader.hold(data);
+        if self.reader.held() > HELD_MAX {
+            return Next::refuse("it asks and does not read the answers");
+        }
+        Next::Stay
+    }
+
+    /// The client sends no more. What it asked for before is still answered.
+    pub(in crate::server) fn finished(&mut self) -> Next {
+        self.finished = true;
+        if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
+    }
+
+    /// Its deadline has passed.
+    pub(in crate::server) fn deadline<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> Next {
+        if self.is_answering() {
+            if self.transfer.is_stuck(core, head) {
+                return Next::close("it takes nothing of its answer");
+            }
+            core.deadline(head.sock, core.send_time());
+            Next::Stay
+        } else if self.is_idle() {
+            Next::close("no request came in time")
+        } else if self.asked.is_some() {
+            Next::close("its file could not be opened in time")
+        } else {
+            Next::refuse("its request did not end in time")
+        }
+    }
+
+    /// The server goes down: a client that asks for nothing is let go.
+    pub(in crate::server) fn drain<E: Engine>(&mut self, core: &mut Core<E>, head: &mut ConnHead) -> Next {
+        if self.is_idle() && !head.out.is_closed() {
+            return core.say_last(head, Bytes::new());
+        }
+        Next::Stay
+    }
+
+    /// The connection is closed: an answer that was under way counts as far as it came.
+    pub(in crate::server) fn closed<E: Engine>(
+        &mut self,
+        core: &Core<E>,
+        tables: &mut Tables<'_>,
+        role: usize,
+    ) {
+        self.transfer.end(core, tables.responder, role);
+    }
+
+    /// Takes the next request, if it is there.
+    fn next_request<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        data: &[u8],
+    ) -> Next {
+        match self.reader.push(data) {
+            Ok(Some(request)) => {
+                self.begun = false;
+                core.deadline(head.sock, core.request_time());
+                self.serve(core, tables, head, request)
+            }
+            Ok(None) if self.finished => core.say_last(head, Bytes::new()),
+            Ok(None) => {
+                if self.reader.is_empty() && core.is_draining() {
+                    return core.say_last(head, Bytes::new());
+                } else if self.reader.is_empty() {
+                    core.deadline(head.sock, core.idle_time());
+                } else if !std::mem::replace(&mut self.begun, true) {
+                    core.deadline(head.sock, core.request_time());
+                }
+                Next::Stay
+            }
+            Err(error) => self.refuse(core, tables, head, &error),
+        }
+    }
+
+    fn refuse<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        error: &HttpError,
+    ) -> Next {
+        let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
+        core.counters[head.role].bad_peers.add(1);
+        tracing::warn!(role, peer, reason = %error, "refused a request");
+        if tables.responder.wants_record() {
+            let peer = self.peer(core, head);
+            self.transfer.record = Some(Record::of_nonsense(peer, core.now()));
+        }
+        self.answer(core, tables, head, Answer::of_page(error.status(), error.page(), false))
+    }
+
+    fn answer<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        answer: Answer,
+    ) -> Next {
+        self.transfer.begin(core, tables.responder, head, answer);
+        Next::Stay
+    }
+
+    fn serve<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        request: Request,
+    ) -> Next {
+        if tables.responder.wants_record() {
+            let client = self.client_address(core, head, &request);
+            self.transfer.record = Some(Record::of_request(&request, client, core.now()));
+        }
+        let keep = keeps(core, &request);
+        let head_only = request.method == Method::Head;
+        let resource = match self.routes.find(&request) {
+            Ok(Resource::Push) => return Next::Push(Box::new(request), self.reader.take_rest()),
+            Ok(Resource::Health) => return self.answer(core, tables, head, health(core, head_only, keep)),
+            Ok(_) if head.reserved => {
+                let message = "This server is full; ask another one, or this one again soon.";
+                let page = error_page(503, message, head_only, false);
+                return self.answer(core, tables, head, Answer::of_page(503, page, false));
+            }
+            Ok(resource) => resource,
+            Err(error) => {
+                let (status, message) = (error.status(), error.to_string());
+                let keep = keep && !request.has_body();
+                let allow = [("Allow", self.routes.methods())];
+                let page = error_page_with(status, &message, &allow, head_only, keep);
+                return self.answer(core, tables, head, Answer::of_page(status, page, keep));
+            }
+        };
+        let answer = match resource {
+            Resource::Preflight => {
+                let keep = keep && !request.has_body();
+                let asked = request.header("access-control-request-headers");
+                Answer::of_page(204, preflight(self.routes.methods(), asked, keep), keep)
+            }
+            Resource::Play(name) => {
+                match live::play(core, head.role, &request, name) {
+                    Ok(play) => return Next::Play(Box::new(play)),
+                    Err(refusal) => Answer::of_page(refusal.status, refusal.page, false),
+                }
+            }
+            Resource::Streams => Answer::of_json(api::streams_json(&core.shared, None), head_only, keep),
+            Resource::Recordings => match &core.role(head.role).files {
+                Some(site) => Answer::of_json(site.library.listing(), head_only, keep),
+                None => missing(self.routes, head_only, keep),
+            },
+            Resource::Page => match tables.files.find_page(&request.path) {
+                Some(page) => Answer::of_entry(&request, &page, tables.responder.date.now(), keep),
+                None => missing(self.routes, head_only, keep),
+            },
+            Resource::File => return self.serve_file(core, tables, head, Box::new(request), 0),
+            _ => missing(self.routes, head_only, keep),
+        };
+        self.answer(core, tables, head, answer)
+    }
+
+    /// The client's address.
+    fn peer<E: Engine>(&mut self, core: &Core<E>, head: &ConnHead) -> Option<IpAddr> {
+        if self.peer.is_none() {
+            self.peer = core.net.peer(head.sock).map(|peer| peer.ip().to_canonical());
+        }
+        self.peer
+    }
+
+    /// The address of the one who asks: the client's, or what a proxy that is believed says.
+    fn client_address<E: Engine>(
+        &mut self,
+        core: &Core<E>,
+        head: &ConnHead,
+        request: &Request,
+    ) -> Option<IpAddr> {
+        let peer = self.peer(core, head)?;
+        let believed = core.shared.config.access_log.proxies.contains(&peer);
+        let told = request.header("x-real-ip").filter(|_| believed).and_then(|text| text.trim().parse().ok());
+        Some(told.unwrap_or(peer))
+    }
+
+    /// Notes who watches what by playlists and segments.
+    fn note_viewer<E: Engine>(
+        &mut self,
+        core: &Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        request: &Request,
+        (path, entry): (&RelPath, &Entry),
+    ) {
+        if !matches!(entry.kind, FileKind::Playlist | FileKind::Segment) {
+            return;
+        }
+        let viewer = (self.client_address(core, head, request), request.header("user-agent"));
+        let Some(site) = &core.shared.roles[head.role].files else { return };
+        let notes = tables.files.notes.entry(head.role).or_default();
+        notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
+    }
+
+    /// A file that a request had to wait for is there, or is not.
+    pub(in crate::server) fn ask_again<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
+        match self.asked.take() {
+            Some((request, looks)) => self.serve_file(core, tables, head, request, looks),
+            None => Next::Stay,
+        }
+    }
+
+    fn serve_file<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        request: Box<Request>,
+        looks: u8,
+    ) -> Next {
+        let (keep, head_only) = (keeps(core, &request), request.method == Method::Head);
+        let found = self.find_file(core, tables, head, &request);
+        let date = tables.responder.date.now();
+        let error = |status, message| {
+            let page = error_page_with(status, message, &[("Date", date)], head_only, keep);
+            Answer::of_page(status, page, keep)
+        };
+        let answer = match found {
+            Found::Entry(entry) => Answer::of_entry(&request, &entry, date, keep),
+            Found::Missing => error(404, self.routes.hint),
+            Found::Later if looks < LOOKS_MAX => {
+                self.asked = Some((request, looks + 1));
+                core.deadline(head.sock, core.send_time()); // an upstream may take its time
+                return Next::Stay;
+            }
+            Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
+            Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
+        };
+        self.answer(core, tables, head, answer)
+    }
+
+    /// The file or the page that a request means.
+    fn find_file<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        request: &Request,
+    ) -> Found {
+        let shared = std::sync::Arc::clone(&core.shared);
+        let Some(site) = &shared.roles[head.role].files else { return Found::Missing };
+        let name = if request.path == "/" { "/index.html" } else { &request.path };
+        let path = RelPath::parse(name).ok().filter(|path| site.shows(path));
+        let page = if site.pages_first() { tables.files.find_page(&request.path) } else { None };
+        let found = match (page, &path) {
+            (Some(page), _) => Found::Entry(page),
+            (None, Some(path)) => tables.files.find(core, head, path, request),
+            (None, None) => Found::Missing,
+        };
+        if let (Found::Entry(entry), Some(path)) = (&found, &path) {
+            self.note_viewer(core, tables, head, request, (path, entry));
+        }
+        match found {
+            Found::Missing if !site.pages_first() => {
+                tables.files.find_page(&request.path).map_or(Found::Missing, Found::Entry)
+            }
+            found => found,
+        }
+    }
+
+    /// Its turn has come to be sent a slice of its file; gives the length.
+    pub(in crate::server) fn send_slice<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> u32 {
+        self.transfer.send_slice(core, head)
+    }
+
+    /// A send of its answer has ended.
+    pub(in crate::server) fn sent<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        result: Result<u32, SendError>,
+    ) -> Next {
+        match self.transfer.sent(core, tables.responder, head, result) {
+            Progress::Going => Next::Stay,
+            Progress::Broken(error) => Next::close(error),
+            Progress::Done { keep: true } => self.next_request(core, tables, head, &[]),
+            Progress::Done { keep: false } => core.say_last(head, Bytes::new()),
+        }
+    }
+
+    /// Its full socket has capacity again.
+    pub(in crate::server) fn writable<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+    ) {
+        self.transfer.writable(core, tables.responder, head);
+    }
+}
+
+/// Whether the connection stays open after the answer to a request.
+fn keeps<E: Engine>(core: &Core<E>, request: &Request) -> bool {
+    request.keep_alive() && !core.is_draining()
+}
+
+fn missing(routes: &Routes, head_only: bool, keep: bool) -> Answer {
+    Answer::of_page(404, error_page(404, routes.hint, head_only, keep), keep)
+}
+
+/// Whether the process is well and takes work.
+fn health<E: Engine>(core: &Core<E>, head_only: bool, keep: bool) -> Answer {
+    match core.shared.ailment() {
+        None => Answer::of_text(200, "ok\n", head_only, keep),
+        Some(ailment) => Answer::of_text(503, &format!("{ailment}\n"), head_only, keep),
+    }
+}

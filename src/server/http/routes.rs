@@ -1,0 +1,209 @@
+//! What a listener has under which path: a listener is a table of routes.
+
+use crate::protocol::http::path::RelPath;
+use crate::protocol::http::request::{Method, Request};
+
+/// The folders of recordings; of an origin's data its listeners serve these alone, and no app has such a name.
+pub(in crate::server) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Resource<'a> {
+    /// Whether the process is well and takes work.
+    Health,
+    /// The list of streams.
+    Streams,
+    /// The list of recordings.
+    Recordings,
+    /// A live stream, by its name.
+    Play(&'a str),
+    /// A stream that is pushed.
+    Push,
+    /// A browser asks what it may ask.
+    Preflight,
+    /// A file of the role's folder, or an embedded page.
+    File,
+    /// An embedded page.
+    Page,
+    /// Nothing here.
+    Missing,
+}
+
+/// Why a request is for nothing that a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::server) enum Unroutable {
+    /// The method is not known at all.
+    #[error("The method is not known.")]
+    Method,
+    /// The method is known, and not for this.
+    #[error("{} is not allowed here: {allowed} is.", method.name())]
+    NotAllowed { method: Method, allowed: &'static str },
+    /// A body comes with a request that takes none.
+    #[error("This resource takes no body.")]
+    Body,
+}
+
+impl Unroutable {
+    pub(in crate::server) const fn status(self) -> u16 {
+        match self {
+            Self::Method => 501,
+            Self::NotAllowed { .. } => 405,
+            Self::Body => 413,
+        }
+    }
+}
+
+/// The routes of a listener.
+#[derive(Debug)]
+pub(in crate::server) struct Routes {
+    /// Paths with an answer of their own.
+    exact: &'static [(&'static str, Resource<'static>)],
+    /// Whether streams may be pushed.
+    pushes: bool,
+    /// Whether `….flv` is a live stream.
+    plays: bool,
+    /// What there is under the other paths: [`Resource::File`], [`Resource::Page`] or [`Resource::Missing`].
+    others: Resource<'static>,
+    /// What a client is told that asks for anything else.
+    pub(in crate::server) hint: &'static str,
+}
+
+const HEALTH: (&str, Resource<'_>) = ("/healthz", Resource::Health);
+const STREAMS: (&str, Resource<'_>) = ("/api/v1/streams", Resource::Streams);
+const TAKES: (&str, Resource<'_>) = ("/api/v1/recordings", Resource::Recordings);
+const LIVE_PLAYER: &str = "Nothing here. The live player is at /index.html.";
+
+/// The origin's port for streams.
+pub(in crate::server) static STREAM_PORT: Routes =
+    Routes { exact: &[HEALTH, STREAMS], pushes: true, plays: true, others: Resource::Page, hint: LIVE_PLAYER };
+/// The origin's port for pages and recordings.
+pub(in crate::server) static WEB_PORT: Routes = Routes {
+    exact: &[HEALTH, STREAMS, TAKES],
+    pushes: true,
+    plays: true,
+    others: Resource::File,
+    hint: LIVE_PLAYER,
+};
+/// The FLV gateway.
+pub(in crate::server) static FLV_GATEWAY: Routes = Routes {
+    exact: &[HEALTH],
+    pushes: false,
+    plays: true,
+    others: Resource::Missing,
+    hint: "A gateway plays streams: ask for /app/name.flv.",
+};
+/// The file gateway.
+pub(in crate::server) static FILE_GATEWAY: Routes = Routes {
+    exact: &[HEALTH, STREAMS, TAKES],
+    pushes: false,
+    plays: false,
+    others: Resource::File,
+    hint: LIVE_PLAYER,
+};
+
+impl Routes {
+    /// The methods that the listener has, as `Allow` says them.
+    pub(in crate::server) const fn methods(&self) -> &'static str {
+        if self.pushes { "GET, HEAD, POST, PUT, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+    }
+
+    /// What a request is for.
+    ///
+    /// # Errors
+    /// [`Unroutable`], with the status to answer.
+    pub(in crate::server) fn find<'a>(&self, request: &'a Request) -> Result<Resource<'a>, Unroutable> {
+        let path = request.path.as_str();
+        if request.method == Method::Options {
+            return Ok(Resource::Preflight);
+        }
+        // A WebSocket without `.flv` is a push, with it a play.
+        let is_upgrade = request.headers.has_token("upgrade", "websocket");
+        let is_push =
+            matches!(request.method, Method::Post | Method::Put) || (is_upgrade && !path.ends_with(".flv"));
+        if self.pushes && is_push {
+            return Ok(Resource::Push);
+        }
+        match request.method {
+            Method::Get | Method::Head => {}
+            Method::Other => return Err(Unroutable::Method),
+            method => return Err(Unroutable::NotAllowed { method, allowed: self.methods() }),
+        }
+        if request.has_body() {
+            return Err(Unroutable::Body);
+        }
+        if let Some((_, resource)) = self.exact.iter().find(|(exact, _)| *exact == path) {
+            return Ok(*resource);
+        }
+        let recorded = self.others == Resource::File && is_recording(path);
+        match path.strip_suffix(".flv") {
+            Some(name) if self.plays && !recorded => Ok(Resource::Play(name.trim_start_matches('/'))),
+            _ => Ok(self.others),
+        }
+    }
+}
+
+/// Whether a path is below a folder of recordings.
+fn is_recording(path: &str) -> bool {
+    RelPath::parse(path).is_ok_and(|path| RECORDINGS.contains(&path.first()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::request::{RequestLimits, RequestReader};
+
+    fn request(line: &str, fields: &str) -> Request {
+        let text = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        RequestReader::new(RequestLimits::new(4096)).push(text.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn each_listener_has_its_own() {
+        let found = |routes: &Routes, line: &str| {
+            format!("{:?}", routes.find(&request(line, "")).map_err(Unroutable::status))
+        };
+        for (line, stream, web, gateway, files) in [
+            ("GET /healthz", "Ok(Health)", "Ok(Health)", "Ok(Health)", "Ok(Health)"),
+            ("GET /api/v1/streams", "Ok(Streams)", "Ok(Streams)", "Ok(Missing)", "Ok(Streams)"),
+            ("GET /api/v1/recordings", "Ok(Page)", "Ok(Recordings)", "Ok(Missing)", "Ok(Recordings)"),
+            (
+                "GET /live/a.flv",
+                "Ok(Play(\"live/a\"))",
+                "Ok(Play(\"live/a\"))",
+                "Ok(Play(\"live/a\"))",
+                "Ok(File)",
+            ),
+            (
+                "HEAD /flv/live/a/index.flv",
+                "Ok(Play(\"flv/live/a/index\"))",
+                "Ok(File)",
+                "Ok(Play(\"flv/live/a/index\"))",
+                "Ok(File)",
+            ),
+            ("POST /live/a", "Ok(Push)", "Ok(Push)", "Err(405)", "Err(405)"),
+            ("PUT /live/a.flv", "Ok(Push)", "Ok(Push)", "Err(405)", "Err(405)"),
+            ("DELETE /live/a", "Err(405)", "Err(405)", "Err(405)", "Err(405)"),
+            ("BREW /live/a", "Err(501)", "Err(501)", "Err(501)", "Err(501)"),
+            ("OPTIONS /live/a", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)"),
+            ("GET /index.html", "Ok(Page)", "Ok(File)", "Ok(Missing)", "Ok(File)"),
+        ] {
+            let all = [&STREAM_PORT, &WEB_PORT, &FLV_GATEWAY, &FILE_GATEWAY].map(|routes| found(routes, line));
+            assert_eq!(all, [stream, web, gateway, files], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_plays_with_the_suffix_and_pushes_without() {
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+        let found = |path: &str| WEB_PORT.find(&request(&format!("GET {path}"), upgrade)).is_ok_and(|found| found == Resource::Push);
+        assert!(found("/live/a") && !found("/live/a.flv"));
+    }
+
+    #[test]
+    fn a_body_comes_only_with_a_push() {
+        let with = |line: &str, fields: &str| STREAM_PORT.find(&request(line, fields)).map(|_| ());
+        assert_eq!(with("GET /index.html", "Content-Length: 1\r\n"), Err(Unroutable::Body));
+        assert_eq!(with("GET /index.html", "Content-Length: 0\r\n"), Ok(()));
+        assert_eq!(with("POST /live/a", "Transfer-Encoding: chunked\r\n"), Ok(()));
+    }
+}

@@ -1,0 +1,201 @@
+//! Who watches on this loop, who waits for a stream that is not there, and who has paused.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::info;
+
+use super::fanout::Fanout;
+use super::listing::{Entry, Kick, LIMIT_MAX, Listing, Query, ViewerName};
+use super::play::Play;
+use super::viewer::{Viewer, Wish};
+use crate::live::key::StreamKey;
+use crate::live::stream::Stream;
+use crate::server::askers::{Askers, Ticket};
+use crate::server::core::{Core, LEAVE};
+use crate::server::head::{ConnHead, Next};
+use crate::uring::{Engine, Sock};
+
+/// What those are told whose stream has ended, where their protocol has words for it.
+pub(in crate::server) const STREAM_ENDED: &str = "The stream has ended.";
+/// What those are told whom an operator has ended.
+pub(in crate::server) const KICKED: &str = "An operator has ended this.";
+
+/// Where a connection is with what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Seat {
+    /// What was said before goes out first.
+    Pending,
+    /// There is no such stream yet.
+    Waiting(Ticket),
+    /// The fan-out has its socket.
+    Watching,
+    /// Nowhere any more: it is being told so.
+    Gone,
+}
+
+/// Viewers, and those who would be.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Viewers {
+    pub(in crate::server) fanout: Fanout,
+    waiting: Askers,
+    /// RTMP viewers that have paused.
+    paused: Askers,
+}
+
+impl Viewers {
+    /// Nobody watches yet; at most `slice` viewers are served at one go.
+    pub(in crate::server) fn new(slice: usize) -> Self {
+        Self { fanout: Fanout::new(slice), ..Self::default() }
+    }
+
+    /// Puts a connection on a stream. `answer`: what it is told before its first byte of the stream.
+    pub(in crate::server) fn watch<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+        play: &Play,
+        answer: Bytes,
+        stream: &Arc<Stream>,
+    ) {
+        let wish = Wish {
+            selection: play.options.selection,
+            start: play.start(),
+            framing: play.framing(),
+            answer,
+            head_only: play.head_only,
+            since: play.since,
+        };
+        core.deadline(head.sock, play.time_left(core.now()));
+        self.join(core, head, stream, wish);
+        tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
+    }
+
+    /// Gives a connection's socket to the fan-out.
+    pub(in crate::server) fn join<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+        stream: &Arc<Stream>,
+        wish: Wish,
+    ) {
+        let policy = core.role(head.role).policy;
+        let protocol = wish.framing.protocol();
+        let id = self.fanout.join(core.index, stream, (head.role, policy), head.sock, wish);
+        head.viewer = Some(id);
+        core.counters[head.role].viewers[protocol as usize].add(1);
+        self.fanout.welcome(&mut core.net, id, &core.counters);
+        if stream.has_ended() {
+            // It ended before this loop was listed: no message will come.
+            self.fanout.stream_ended(stream.id, 404, core.now());
+        }
+    }
+
+    /// Takes a connection's socket back from the fan-out, if that has it.
+    pub(in crate::server) fn leave<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+    ) -> Option<Viewer> {
+        let id = head.viewer.take()?;
+        let viewer = self.fanout.leave(&mut core.net, core.index, id);
+        core.counters[head.role].viewers[viewer.framing.protocol() as usize].sub(1);
+        Some(viewer)
+    }
+
+    /// Lets a connection wait for its stream.
+    pub(in crate::server) fn wait<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &ConnHead,
+        play: &Play,
+    ) -> Ticket {
+        core.deadline(head.sock, play.time_left(core.now()));
+        self.waiting.add(head.role, &play.key, head.sock)
+    }
+
+    /// A connection does not wait any more.
+    pub(in crate::server) fn forget(&mut self, head: &ConnHead, key: &StreamKey, seat: Seat) {
+        if let Seat::Waiting(ticket) = seat {
+            self.waiting.remove(head.role, key, ticket);
+        }
+    }
+
+    /// A stream has come: takes out those who wait for it.
+    pub(in crate::server) fn take_waiting(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
+        self.waiting.take(role, key)
+    }
+
+    /// Whether anybody waits for a stream.
+    pub(in crate::server) fn is_awaited(&self, role: usize, key: &StreamKey) -> bool {
+        self.waiting.any(role, key)
+    }
+
+    /// A viewer has paused.
+    pub(in crate::server) fn pause(&mut self, head: &ConnHead, key: &StreamKey) -> Ticket {
+        self.paused.add(head.role, key, head.sock)
+    }
+
+    /// A viewer does not pause any more.
+    pub(in crate::server) fn resume(&mut self, head: &ConnHead, key: &StreamKey, ticket: Ticket) {
+        self.paused.remove(head.role, key, ticket);
+    }
+
+    /// A stream has ended: takes out those who have paused it.
+    pub(in crate::server) fn take_paused(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
+        self.paused.take(role, key)
+    }
+
+    /// Sends a session's own bytes: between whole tags to a viewer, else at once.
+    pub(in crate::server) fn say<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+        bytes: Bytes,
+    ) -> Next {
+        let Some(id) = head.viewer else { return core.say(head, bytes) };
+        self.fanout.say(&mut core.net, id, bytes, false, &core.counters);
+        Next::Stay
+    }
+
+    /// Who watches on this loop. `is_forward` tells relays of the server's own.
+    pub(in crate::server) fn list<E: Engine>(
+        &self,
+        core: &Core<E>,
+        query: &Query,
+        is_forward: impl Fn(Sock) -> bool,
+    ) -> Listing {
+        let now = core.now();
+        let mut listing = Listing::default();
+        for view in self.fanout.views(query.stream.as_ref()) {
+            listing.total += view.members.len();
+            let left = query.limit.min(LIMIT_MAX).saturating_sub(listing.entries.len());
+            listing.entries.extend(self.fanout.members(view).take(left).map(|viewer| {
+                let sock = viewer.sock;
+                Entry {
+                    id: ViewerName { run: core.shared.run, index: core.index, sock }.to_string(),
+                    role: core.role(view.role).name,
+                    stream: view.stream.key.to_string(),
+                    protocol: viewer.framing.protocol().name(),
+                    peer: core.peer(sock),
+                    since: viewer.since,
+                    seconds: now.saturating_sub(viewer.since) / 1000,
+                    behind_bytes: view.behind(viewer),
+                    forward: is_forward(sock),
+                }
+            }));
+        }
+        listing
+    }
+
+    /// Lets a viewer go for an operator, with a goodbye if it takes one soon.
+    pub(in crate::server) fn kick<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> Kick {
+        let Some(id) = head.viewer else { return Kick::Gone };
+        let (stream, _) = self.fanout.watched(id);
+        let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
+        info!(role, peer, stream = stream.key.as_str(), "an operator has kicked a viewer");
+        core.deadline(head.sock, LEAVE);
+        self.fanout.kick(&mut core.net, id, &core.counters);
+        Kick::Done
+    }
+}

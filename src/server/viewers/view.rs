@@ -1,0 +1,296 @@
+//! What one loop knows of one log, and how a viewer is served out of it.
+//!
+//! A view holds the head up to which it sends, the index, and the segments that its viewers stand in.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::greeting::Greetings;
+use super::viewer::{Farewell, Framing, NO_SPAN, Policy, State, Viewer, ViewerId, flv_head};
+use super::walk::Walk;
+use crate::live::cursor::{Beginning, Step};
+use crate::live::log::{Index, Log, Span};
+use crate::live::stream::{Choice, Stream};
+use crate::live::timeline::StreamTime;
+use crate::media::flv::FileHeader;
+use crate::server::counters::RoleCounters;
+use crate::server::transport::Transports;
+use crate::uring::{Engine, Millis, Payload, Region};
+
+/// The longest send: one viewer must not keep the loop, nor pin much.
+const RUN_MAX: u64 = 1 << 20;
+
+/// A segment that a view sends from.
+#[derive(Debug)]
+struct Held {
+    span: Span,
+    /// Made when the first send needs it.
+    region: Option<Region>,
+    /// Viewers that stand in it.
+    holders: u32,
+}
+
+/// What a loop knows of one log.
+#[derive(Debug)]
+pub(in crate::server) struct View {
+    pub(in crate::server) stream: Arc<Stream>,
+    pub(in crate::server) choice: Choice,
+    pub(in crate::server) role: usize,
+    pub(in crate::server) policy: Policy,
+    log: Option<Arc<Log>>,
+    index: Arc<Index>,
+    head: u64,
+    head_time: StreamTime,
+    held: VecDeque<Held>,
+    greetings: Greetings,
+    pub(in crate::server) members: Vec<ViewerId>,
+    /// The stream is over, with the status for those who have had nothing of it.
+    pub(in crate::server) ended: Option<u16>,
+    /// The walk that is planned or under way.
+    pub(in crate::server) walk: Option<Walk>,
+    /// When the last walk began.
+    pub(in crate::server) walked: Millis,
+}
+
+impl View {
+    /// A view without viewers, which knows nothing of its log yet.
+    pub(in crate::server) fn new(stream: &Arc<Stream>, choice: Choice, role: usize, policy: Policy) -> Self {
+        Self {
+            stream: Arc::clone(stream),
+            choice,
+            role,
+            policy,
+            log: None,
+            index: Arc::default(),
+            head: 0,
+            head_time: 0,
+            held: VecDeque::new(),
+            greetings: Greetings::default(),
+            members: Vec::new(),
+            ended: None,
+            walk: None,
+            walked: 0,
+        }
+    }
+
+    /// Whether it knows no place where a viewer may start.
+    pub(in crate::server) fn is_blank(&self) -> bool {
+        self.index.starts.is_empty()
+    }
+
+    /// Bytes between a viewer and the newest tag; `None` for one that has not begun.
+    pub(in crate::server) fn behind(&self, viewer: &Viewer) -> Option<u64> {
+        let log = self.log.as_ref().filter(|_| !viewer.cursor.is_fresh())?;
+        Some(log.head().saturating_sub(viewer.cursor.at()))
+    }
+
+    /// Gives back what it holds; nobody stands in it any more.
+    pub(in crate::server) fn end<E: Engine>(self, net: &mut Transports<E>) {
+        for held in self.held {
+            debug_assert_eq!(held.holders, 0, "nobody is left to stand in it");
+            if let Some(region) = held.region {
+                net.release(region);
+            }
+        }
+    }
+
+    /// Bytes of the greetings that it keeps.
+    pub(in crate::server) fn greeting_bytes(&self) -> usize {
+        self.greetings.bytes()
+    }
+
+    /// Where the log ends now, for a viewer that wants no burst.
+    pub(in crate::server) fn live_head(&self) -> u64 {
+        self.stream.log(self.choice).map_or(0, |log| log.head())
+    }
+
+    /// Takes the log's state as it is now. The head is read before the index.
+    fn refresh_head(&mut self) {
+        if self.log.is_none() {
+            self.log = self.stream.log(self.choice);
+        }
+        let Some(log) = &self.log else { return };
+        let (head, head_time, index) = (log.head(), log.head_time(), log.index());
+        // Its writer is in the middle of publishing and has dropped all starts before this head: what is
+        // known is kept, which holds its own memory, and news will come.
+        if index.starts.front().is_some_and(|oldest| oldest.at >= head) {
+            return;
+        }
+        (self.head, self.head_time, self.index) = (head, head_time, index);
+    }
+
+    /// As [`refresh_head`](Self::refresh_head), and lets go of segments that nobody needs.
+    pub(in crate::server) fn refresh<E: Engine>(&mut self, net: &mut Transports<E>) {
+        let version = self.index.version;
+        self.refresh_head();
+        if self.index.version == version && !self.held.is_empty() {
+            return;
+        }
+        let known = self.held.back().map_or(0, |held| held.span.serial + 1);
+        for span in self.index.spans.iter().filter(|span| span.serial >= known) {
+            self.held.push_back(Held { span: span.clone(), region: None, holders: 0 });
+        }
+        let oldest = self.index.spans.front().map_or(0, |span| span.serial);
+        self.held.retain(|held| {
+            let needed = held.holders > 0 || held.span.serial >= oldest;
+            if let (false, Some(region)) = (needed, held.region) {
+                net.release(region);
+            }
+            needed
+        });
+    }
+
+    /// A viewer does not stand in that segment any more.
+    pub(in crate::server) fn let_go<E: Engine>(&mut self, net: &mut Transports<E>, serial: u64) {
+        let Some(place) = self.held.iter().position(|held| held.span.serial == serial) else { return };
+        let oldest = self.index.spans.front().map_or(0, |span| span.serial);
+        let held = &mut self.held[place];
+        held.holders -= 1;
+        if held.holders == 0 && held.span.serial < oldest {
+            if let Some(region) = held.region {
+                net.release(region);
+            }
+            self.held.remove(place);
+        }
+    }
+
+    /// The segment that holds the byte at the viewer's cursor, which the viewer holds from here on.
+    fn stand<E: Engine>(&mut self, net: &mut Transports<E>, viewer: &mut Viewer) -> Option<usize> {
+        let at = viewer.cursor.at();
+        if let Some(place) = self.place_of(viewer.span) {
+            if self.contains(place, at) {
+                return Some(place);
+            }
+            self.let_go(net, viewer.span);
+        }
+        // Newest first: that is where nearly all viewers are.
+        let place = (0..self.held.len()).rev().find(|place| self.contains(*place, at));
+        viewer.span = place.map_or(NO_SPAN, |place| self.held[place].span.serial);
+        if let Some(place) = place {
+            self.held[place].holders += 1;
+        }
+        place
+    }
+
+    fn place_of(&self, serial: u64) -> Option<usize> {
+        self.held.iter().rposition(|held| held.span.serial == serial)
+    }
+
+    fn contains(&self, place: usize, at: u64) -> bool {
+        let span = &self.held[place].span;
+        at >= span.start && at < self.span_end(place)
+    }
+
+    /// The end of a segment in the log: where the next begins, or for the newest one nowhere yet.
+    fn span_end(&self, place: usize) -> u64 {
+        let span = &self.held[place].span;
+        let next = self.held.get(place + 1).map(|next| &next.span);
+        match next.filter(|next| next.serial == span.serial + 1) {
+            Some(next) => next.start,
+            None if place + 1 == self.held.len() => u64::MAX,
+            None => span.start + span.segment.bytes().len() as u64,
+        }
+    }
+
+    fn region<E: Engine>(&mut self, net: &mut Transports<E>, place: usize) -> Region {
+        let held = &mut self.held[place];
+        *held.region.get_or_insert_with(|| net.hold(&held.span.segment))
+    }
+}
+
+/// Accounts for bytes that a viewer's socket took.
+pub(in crate::server) fn took<E: Engine>(net: &mut Transports<E>, viewer: &mut Viewer, bytes: u32, counters: &RoleCounters) {
+    match viewer.state {
+        State::SendingOwn => viewer.own.sent(bytes as usize),
+        State::SendingLog => {
+            viewer.log_sent(bytes);
+            if !viewer.started {
+                viewer.started = true;
+                counters.first_picture(net.now().saturating_sub(viewer.since));
+            }
+        }
+        State::Idle | State::Blocked(_) | State::Leaving => unreachable!("a send was under way"),
+    }
+    viewer.state = State::Idle;
+}
+
+/// Gives an idle viewer its next send, if there is anything for it.
+pub(in crate::server) fn pump<E: Engine>(
+    net: &mut Transports<E>,
+    view: &mut View,
+    viewer: &mut Viewer,
+    counters: &RoleCounters,
+) -> Result<(), Farewell> {
+    viewer.passed_over = false;
+    // A step either sends, ends, or is a beginning, which a send or an end follows.
+    for _ in 0..4 {
+        let started = !viewer.cursor.is_fresh();
+        if !viewer.own.is_empty() && (started || viewer.last_words.is_some()) && viewer.at_message_boundary()
+        {
+            viewer.state = State::SendingOwn;
+            net.send_bytes(viewer.sock, viewer.own.front().clone());
+            return Ok(());
+        }
+        if let Some(farewell) = viewer.last_words.filter(|_| viewer.at_message_boundary()) {
+            return Err(farewell);
+        }
+        let place = if started { view.stand(net, viewer) } else { None };
+        let held = place.map(|place| &view.held[place].span);
+        let step = viewer.cursor.step(&view.index, view.head, view.head_time, held, &view.policy.lag);
+        match step {
+            Step::Idle => {
+                return match view.ended {
+                    None => Ok(()),
+                    Some(_) if started => Err(Farewell::StreamEnded),
+                    Some(status) => Err(Farewell::NeverBegan(status)),
+                };
+            }
+            Step::Cut => return Err(Farewell::TooSlow),
+            Step::Begin(beginning) => begin(view, viewer, started, &beginning, counters),
+            Step::Run { to, .. } => {
+                let place = place.expect("a cursor is given runs only within what is kept");
+                run(net, view, viewer, place, to);
+                return Ok(());
+            }
+        }
+    }
+    unreachable!("a viewer's steps lead to a send or to rest")
+}
+
+/// A viewer was put somewhere: at its start or behind a skip.
+fn begin(
+    view: &mut View,
+    viewer: &mut Viewer,
+    started: bool,
+    beginning: &Beginning,
+    counters: &RoleCounters,
+) {
+    viewer.message_end = viewer.cursor.at();
+    let file_header =
+        (!started).then_some(FileHeader { audio: beginning.tracks.audio, video: beginning.tracks.video });
+    if !started && viewer.framing == Framing::Plain {
+        viewer.own.push(flv_head(&view.stream).into());
+    }
+    if viewer.head_only {
+        viewer.last_words = Some(Farewell::Refused);
+        return;
+    }
+    let headers = beginning.headers.as_deref();
+    viewer.own.push(view.greetings.get(viewer.framing, file_header, headers, beginning.time));
+    if beginning.skipped > 0 {
+        counters.skips.add(1);
+        counters.skipped_bytes.add(beginning.skipped);
+    }
+}
+
+/// Sends from the cursor to `to`, within the segment at `place`.
+fn run<E: Engine>(net: &mut Transports<E>, view: &mut View, viewer: &mut Viewer, place: usize, to: u64) {
+    let at = viewer.cursor.at();
+    let to = viewer.frame_run(to.min(view.span_end(place)), RUN_MAX);
+    let region = view.region(net, place);
+    let start = view.held[place].span.start;
+    let narrow = |bytes: u64| u32::try_from(bytes).expect("a segment is far below 4 GiB");
+    viewer.state = State::SendingLog;
+    let (from, len) = (narrow(at - start), narrow(to - at));
+    net.send(viewer.sock, Payload::Region { head: viewer.frame, region, from, len });
+}

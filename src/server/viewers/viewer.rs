@@ -1,0 +1,331 @@
+//! One viewer: a cursor, what it must be told before the log goes on, and how its bytes are framed.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use crate::live::cursor::{Cursor, LagLimits, StartAt};
+use crate::live::stream::{Selection, Stream};
+use crate::media::encoding::Encoding;
+use crate::protocol::http::chunked::{CHUNK_HEAD_MAX, chunk_head};
+use crate::protocol::http::response::Head;
+use crate::protocol::ws;
+use crate::uring::{FRAME_HEAD_MAX, FrameHead, Millis, Sock};
+
+/// A viewer's place in the fan-out's table.
+pub(in crate::server) type ViewerId = u32;
+
+/// How a role serves its viewers.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct Policy {
+    /// Milliseconds between two sends to a viewer; 0: each batch of tags at once.
+    pub(in crate::server) flush: Millis,
+    /// How far a viewer may fall behind.
+    pub(in crate::server) lag: LagLimits,
+    /// Milliseconds that a socket may stay full.
+    pub(in crate::server) stall: Millis,
+}
+
+/// How a viewer's bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Framing {
+    /// HTTP-FLV: as they are, up to the end of the connection.
+    Plain,
+    /// WS-FLV: in binary messages.
+    WebSocket,
+    /// The body of a POST of our own, in chunks: each begins with the line end of the one before it.
+    Chunked,
+    /// RTMP: its log holds chunks; control messages stand between whole tags.
+    Rtmp,
+}
+
+impl Framing {
+    /// How the log is written that it is cut from.
+    pub(in crate::server) const fn encoding(self) -> Encoding {
+        match self {
+            Self::Plain | Self::WebSocket | Self::Chunked => Encoding::Flv,
+            Self::Rtmp => Encoding::Rtmp,
+        }
+    }
+
+    /// The protocol's name in metrics and logs.
+    pub(in crate::server) const fn protocol(self) -> Protocol {
+        match self {
+            Self::Plain | Self::Chunked => Protocol::HttpFlv,
+            Self::WebSocket => Protocol::WsFlv,
+            Self::Rtmp => Protocol::Rtmp,
+        }
+    }
+
+    /// What stands in front of so many bytes.
+    fn frame_head(self, len: usize) -> FrameHead {
+        match self {
+            Self::Plain | Self::Rtmp => FrameHead::default(),
+            Self::WebSocket => {
+                let mut head = [0; FRAME_HEAD_MAX];
+                let head_len = ws::frame_header(ws::Opcode::Binary, len, &mut head);
+                FrameHead::new(&head[..head_len])
+            }
+            // At most ten bytes: runs are far below 16 MiB.
+            Self::Chunked => {
+                let mut head = [0; CHUNK_HEAD_MAX];
+                let head_len = chunk_head(len, &mut head);
+                let mut framed = [b'\r', b'\n', 0, 0, 0, 0, 0, 0, 0, 0];
+                framed[2..2 + head_len].copy_from_slice(&head[..head_len]);
+                FrameHead::new(&framed[..2 + head_len])
+            }
+        }
+    }
+
+    /// The close frame of a WebSocket, or nothing.
+    pub(in crate::server) fn goodbye(self, code: u16, reason: &str) -> Bytes {
+        match self {
+            Self::Plain | Self::Chunked | Self::Rtmp => Bytes::new(),
+            Self::WebSocket => ws::close_frame(code, reason).into(),
+        }
+    }
+}
+
+/// What a connection speaks, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP-FLV play.
+    HttpFlv,
+    /// WebSocket-FLV play.
+    WsFlv,
+    /// RTMP play.
+    Rtmp,
+}
+
+impl Protocol {
+    /// All there are.
+    pub const EVERY: [Self; 3] = [Self::HttpFlv, Self::WsFlv, Self::Rtmp];
+
+    /// As it stands in a metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HttpFlv => "http-flv",
+            Self::WsFlv => "ws-flv",
+            Self::Rtmp => "rtmp",
+        }
+    }
+}
+
+/// What a viewer asked for.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Wish {
+    /// Which tracks.
+    pub(in crate::server) selection: Selection,
+    /// Where it wants to start; an offset is counted from the head.
+    pub(in crate::server) start: StartAt,
+    /// How its bytes travel.
+    pub(in crate::server) framing: Framing,
+    /// What it is told before its first byte: the answer to its upgrade, or to its `play`.
+    pub(in crate::server) answer: Bytes,
+    /// It wants the response head only.
+    pub(in crate::server) head_only: bool,
+    /// When it asked.
+    pub(in crate::server) since: Millis,
+}
+
+/// Why a viewer is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::server) enum Farewell {
+    /// The stream is over and it has all of it.
+    #[error("the stream ended")]
+    StreamEnded,
+    /// The stream ended before there was anything to send; the status is the answer it is due.
+    #[error("the stream never began")]
+    NeverBegan(u16),
+    /// It took less than an eighth of the stream over several skips.
+    #[error("it takes less than an eighth of the stream")]
+    TooSlow,
+    /// Its socket stayed full for too long.
+    #[error("it took nothing for too long")]
+    Stalled,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(rustix::io::Errno),
+    /// It has had its last words.
+    #[error("it has been answered")]
+    Refused,
+    /// An operator wants it gone.
+    #[error("an operator has ended it")]
+    Kicked,
+}
+
+impl Farewell {
+    /// As it stands in a metric's label.
+    pub(in crate::server) const fn name(self) -> &'static str {
+        match self {
+            Self::StreamEnded => "stream-ended",
+            Self::NeverBegan(_) => "never-began",
+            Self::TooSlow => "too-slow",
+            Self::Stalled => "stalled",
+            Self::Broken(_) => "broken",
+            Self::Refused => "refused",
+            Self::Kicked => "kicked",
+        }
+    }
+}
+
+/// What a viewer does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum State {
+    /// Has all there was when it was served last.
+    Idle,
+    /// Bytes of its own (response head, headers, control frames) are under way.
+    SendingOwn,
+    /// Bytes of the log are under way.
+    SendingLog,
+    /// Its socket is full since then.
+    Blocked(Millis),
+    /// Nothing, and it gets nothing any more: it is about to be let go.
+    Leaving,
+}
+
+/// A viewer, packed: tens of thousands of them are walked many times a second.
+#[derive(Debug)]
+pub(in crate::server) struct Viewer {
+    pub(in crate::server) sock: Sock,
+    /// Its view's place, and its own among the view's members.
+    pub(in crate::server) view: u32,
+    pub(in crate::server) member: u32,
+    pub(in crate::server) state: State,
+    pub(in crate::server) framing: Framing,
+    /// Let it go for this once the bytes of its own are sent.
+    pub(in crate::server) last_words: Option<Farewell>,
+    /// It wants the response head only.
+    pub(in crate::server) head_only: bool,
+    /// It has had its first picture.
+    pub(in crate::server) started: bool,
+    /// A walk found it busy: it goes on at once when its send is done.
+    pub(in crate::server) passed_over: bool,
+    /// Header bytes of the present message that are still to be sent.
+    pub(in crate::server) frame: FrameHead,
+    /// End of the present message in the log, or, where there are no messages, of the tags that it was given.
+    pub(in crate::server) message_end: u64,
+    /// Serial of the segment that it stands in; `u64::MAX`: none yet.
+    pub(in crate::server) span: u64,
+    pub(in crate::server) cursor: Cursor,
+    /// Bytes of its own to send before the log goes on.
+    pub(in crate::server) own: Own,
+    pub(in crate::server) since: Millis,
+}
+
+/// The header by which a puller recognises a timeline that it has seen before: its names in hexadecimal.
+pub(in crate::server) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
+
+/// The head of the answer that an HTTP-FLV viewer's bytes follow.
+pub(in crate::server) fn flv_head(stream: &Stream) -> Vec<u8> {
+    let names: Vec<String> = stream.epochs().map(|name| format!("{name:016x}")).collect();
+    Head::new(200)
+        .header("Content-Type", "video/x-flv")
+        .header("Cache-Control", "no-store")
+        .header(EPOCH_HEADER, names.join(" "))
+        .cors()
+        .connection(false)
+        .encode()
+}
+
+/// Bytes of a viewer's own, in order. Small ones are joined, so that they go out in one send; large ones are
+/// shared with others and stay as they are.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Own {
+    front: Bytes,
+    more: Option<Box<VecDeque<Bytes>>>,
+}
+
+impl Own {
+    /// Pieces up to this many bytes together are joined.
+    const JOIN: usize = 4 << 10;
+
+    /// Adds bytes after those that wait already.
+    pub(in crate::server) fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let last = match &mut self.more {
+            Some(more) if !more.is_empty() => more.back_mut().expect("it is not empty"),
+            _ => &mut self.front,
+        };
+        if last.len() + bytes.len() <= Self::JOIN || last.is_empty() {
+            *last = if last.is_empty() { bytes } else { [&last[..], &bytes[..]].concat().into() };
+        } else {
+            self.more.get_or_insert_default().push_back(bytes);
+        }
+    }
+
+    /// What goes out next.
+    pub(in crate::server) fn front(&self) -> &Bytes {
+        &self.front
+    }
+
+    /// The peer's socket took so many bytes of the front.
+    pub(in crate::server) fn sent(&mut self, bytes: usize) {
+        self.front.advance(bytes);
+        if self.front.is_empty() {
+            // An empty rest would keep the memory.
+            self.front = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
+            self.more.take_if(|more| more.is_empty());
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(in crate::server) fn is_empty(&self) -> bool {
+        self.front.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(in crate::server) fn len(&self) -> usize {
+        self.front.len() + self.more.iter().flat_map(|more| more.iter()).map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// The segment of a viewer that stands in none.
+pub(in crate::server) const NO_SPAN: u64 = u64::MAX;
+
+impl Viewer {
+    /// Whether bytes of its own may be put in now, or the connection end: not inside a message or a tag.
+    pub(in crate::server) fn at_message_boundary(&self) -> bool {
+        self.frame.as_slice().is_empty() && self.cursor.at() >= self.message_end
+    }
+
+    /// Whether it has all that it was given and waits for the next walk.
+    pub(in crate::server) fn is_served(&self) -> bool {
+        self.own.is_empty() && self.last_words.is_none() && !self.passed_over && self.cursor.is_at_goal()
+    }
+
+    /// The peer's socket took `bytes` of the message's header and the log.
+    pub(in crate::server) fn log_sent(&mut self, bytes: u32) {
+        let head = self.frame.as_slice();
+        let of_head = head.len().min(bytes as usize);
+        self.frame = FrameHead::new(&head[of_head..]);
+        self.cursor.sent(u64::from(bytes) - of_head as u64);
+    }
+
+    /// Frames the run that begins at the cursor and ends at `to`, behind a whole tag; gives where it ends, at
+    /// `most` bytes from here.
+    ///
+    /// A message that was announced is finished first.
+    pub(in crate::server) fn frame_run(&mut self, to: u64, most: u64) -> u64 {
+        let cut = to.min(self.cursor.at() + most);
+        match self.framing {
+            Framing::Plain | Framing::Rtmp => {
+                self.message_end = to;
+                return cut;
+            }
+            _ if self.cursor.at() < self.message_end => return self.message_end,
+            _ => {}
+        }
+        let to = cut;
+        self.frame = self.framing.frame_head(run_len(self.cursor.at(), to));
+        self.message_end = to;
+        self.cursor.commit(to);
+        to
+    }
+}
+
+fn run_len(from: u64, to: u64) -> usize {
+    usize::try_from(to - from).expect("a run fits memory")
+}
