@@ -3,6 +3,9 @@
 //! Each has one parser from text that the file, the environment and the flags share, and an error that says
 //! what to write instead. Nothing here resolves names or opens anything.
 
+mod network;
+mod rate;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +14,9 @@ use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+
+pub use network::{Network, client_address, is_private};
+pub use rate::Rate;
 
 /// What is wrong with a value, and how to write it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +74,20 @@ pub enum UnitError {
     Hosts {
         /// What was written.
         text: String,
+    },
+    /// Not bits per second.
+    #[error("{text:?} is not a rate: write bits a second or \"64kbps\", \"100Mbps\", \"1Gbps\"")]
+    Rate {
+        /// What was written.
+        text: String,
+    },
+    /// Not a network.
+    #[error("{text:?} is not a network ({why}): write \"10.0.0.0/8\", \"2001:db8::/32\" or an address")]
+    Network {
+        /// What was written.
+        text: String,
+        /// The part that is wrong.
+        why: &'static str,
     },
     /// Not fit to be a secret; it is not repeated.
     #[error("what is written is no token: write at least 16 letters, digits and signs, not digits alone")]
@@ -559,6 +579,14 @@ written!(hosts, Vec<IpAddr>, "a list of addresses", parse_hosts, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });
 
+written!(networks, Vec<Network>, "a list of networks as \"10.0.0.0/8\"", parse_networks, |list| {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+});
+
+fn parse_networks(text: &str) -> Result<Vec<Network>, UnitError> {
+    text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(str::parse).collect()
+}
+
 /// Parses a path, or `off`.
 ///
 /// # Errors
@@ -592,6 +620,7 @@ macro_rules! by_text {
     };
 }
 
+by_text!(Rate, "a rate as \"100Mbps\"");
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
 impl Serialize for Remote {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
