@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod limits;
+mod listener;
 pub mod load;
 pub mod units;
 
@@ -19,9 +20,10 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
+pub use listener::ListenerOptions;
 pub use units::{
     AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
-    is_private,
+    is_private, masked,
 };
 
 const KIB: usize = 1 << 10;

@@ -75,6 +75,14 @@ pub fn client_address(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Parses networks with commas in between.
+///
+/// # Errors
+/// [`UnitError::Network`].
+pub(super) fn parse_networks(text: &str) -> Result<Vec<Network>, UnitError> {
+    text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(str::parse).collect()
+}
+
 impl FromStr for Network {
     type Err = UnitError;
 
