@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::units::format_size;
-use super::{Config, KIB, MIB, Role, Rule};
+use super::{Config, KIB, MIB, Rate, Role, Rule};
 
 /// Longest time that tags may be gathered.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Longest of all other durations: a value beyond it is a slip.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A publisher's limit below this would end any stream with pictures: it is a slip of the unit.
+const PUBLISH_MIN: Rate = Rate { bits: 100_000 };
 /// Most event loops of a process.
 const LOOPS_MAX: usize = 1024;
 
@@ -87,6 +89,7 @@ impl Config {
             ("flv_gateway.linger", gateway.linger),
             ("flv_gateway.wait", gateway.wait),
             ("flv_gateway.gap", gateway.gap),
+            ("flv_gateway.negative", gateway.negative),
             ("file_gateway.stale", self.file_gateway.stale),
         ] {
             bounded(key, time)?;
@@ -96,6 +99,8 @@ impl Config {
             ("origin.silence", origin.silence),
             ("origin.stale", origin.stale),
             ("flv_gateway.silence", gateway.silence),
+            ("flv_gateway.connect", gateway.connect),
+            ("file_gateway.connect", self.file_gateway.connect),
             ("live.gop_time", self.live.gop_time),
             ("live.lag_time", self.live.lag_time),
             ("live.stall", self.live.stall),
@@ -142,6 +147,14 @@ impl Config {
             ));
         }
         within("recording.window", self.recording.window, 3, 1000)?;
+        if limits.memory > 0 {
+            within("limits.memory", limits.memory, 64 * MIB, usize::MAX)?;
+        }
+        let rate = limits.publish_bitrate;
+        if rate.bits > 0 && rate < PUBLISH_MIN {
+            let min = format!("{PUBLISH_MIN}, and 0 is no limit");
+            return Err(("limits.publish_bitrate", Rule::TooSmall { is: rate.to_string(), min }));
+        }
         within("limits.request_head", limits.request_head, KIB, MIB)?;
         within("limits.sndbuf", limits.sndbuf, 4 * KIB, 256 * MIB)?;
         within("limits.notsent_lowat", limits.notsent_lowat, KIB, 256 * MIB)
@@ -227,6 +240,11 @@ mod tests {
         assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
         assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
         assert_eq!(broken(|c| c.recording.take = Duration::from_secs(3)).0, "recording.take");
+        assert_eq!(broken(|c| c.limits.memory = 63 * MIB).0, "limits.memory");
+        assert_eq!(broken(|c| c.limits.publish_bitrate = Rate { bits: 400 }).0, "limits.publish_bitrate");
+        assert_eq!(broken(|c| c.flv_gateway.connect = Duration::ZERO).0, "flv_gateway.connect");
+        assert_eq!(broken(|c| c.file_gateway.connect = Duration::ZERO).0, "file_gateway.connect");
+        assert_eq!(broken(|c| c.flv_gateway.negative = Duration::MAX).0, "flv_gateway.negative");
         assert_eq!(broken(|c| c.log = "uringcast=loud".to_owned()).0, "log");
         assert_eq!(broken(|c| c.origin.data = "".into()).0, "origin.data");
     }

@@ -84,6 +84,12 @@ pub enum Problem {
         /// A key of that table that looks like it.
         near: Option<&'static str>,
     },
+    /// A key that a table needs is not there.
+    #[error("{key} is missing here")]
+    Missing {
+        /// The key.
+        key: String,
+    },
     /// The value is of another type or malformed; the text says what was expected.
     #[error("{0}")]
     Malformed(String),
@@ -92,11 +98,17 @@ pub enum Problem {
     Rule(#[from] Rule),
 }
 
+impl From<super::load::GivenError> for Problem {
+    fn from(error: super::load::GivenError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {}", path.display(), io::Error::from(*kind))]
+    #[error("{}: {}", path.display(), unreadable(*kind))]
     Unreadable {
         /// The file as it was named.
         path: PathBuf,
@@ -121,4 +133,13 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: Problem,
     },
+}
+
+/// What the system's word means for a file that was to be read.
+fn unreadable(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "this is a folder, and a file is needed".to_owned(),
+        other => format!("cannot be read: {}", io::Error::from(other)),
+    }
 }

@@ -3,16 +3,22 @@
 //! *Defaults < TOML file < environment < flags.* The environment is an argument, so that a reload and a test
 //! see what they are meant to.
 
+mod given;
+mod line;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
+use super::units::masked;
 use super::{Config, ConfigError, Place, Problem, Role, Rule, Upstream};
+pub(super) use given::GivenError;
+use line::line_of;
 
 /// Read when no file is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/uringcast/uringcast.toml";
@@ -89,6 +95,9 @@ impl Sources {
     }
 
     fn layers(&self, defaults: &Config) -> Result<Layers, ConfigError> {
+        let Value::Dict(_, known) = Value::serialize(defaults).expect("plain data") else {
+            unreachable!("a configuration is a table")
+        };
         let mut layers = Layers {
             figment: Figment::from(Serialized::defaults(defaults)),
             file: self.file.clone(),
@@ -100,18 +109,17 @@ impl Sources {
             let dict = parse_toml(path, &layers.text)?;
             layers.add(&Place::File { path: path.clone(), line: None }, dict);
         }
-        for setting in self.environment.iter().chain(&self.flags) {
-            let nested = figment::util::nest(&setting.key, scalar(&setting.value));
-            let Value::Dict(_, dict) = nested else { continue };
-            layers.add(&setting.place, dict);
+        for Setting { place, key, value } in self.environment.iter().chain(&self.flags) {
+            let value = given::value(&known, key, value).map_err(|problem| ConfigError::Key {
+                place: place.clone(),
+                key: key.clone(),
+                problem: problem.into(),
+            })?;
+            let Value::Dict(_, dict) = figment::util::nest(key, value) else { continue };
+            layers.add(place, dict);
         }
         Ok(layers)
     }
-}
-
-/// Digits become a number, because counts are numbers in TOML; everything else stays text.
-fn scalar(text: &str) -> Value {
-    text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from)
 }
 
 fn parse_toml(path: &Path, text: &str) -> Result<Dict, ConfigError> {
@@ -211,9 +219,19 @@ impl Layers {
                 Problem::Unknown { near: nearest(name, known) }
             }
             Kind::InvalidType(is, expected) => {
-                let expected = if expected.starts_with("struct ") { "a table" } else { expected };
+                let expected = match expected.as_str() {
+                    "a map" => "a table",
+                    "a sequence" => "a list",
+                    text if text.starts_with("struct ") => "a table",
+                    text => text,
+                };
+                let is = match is {
+                    Actual::Str(text) => format!("string {:?}", masked(text)),
+                    other => other.to_string(),
+                };
                 Problem::Malformed(format!("{is} was given, {expected} is needed"))
             }
+            Kind::MissingField(name) => Problem::Missing { key: name.to_string() },
             Kind::Message(text) => Problem::Malformed(text.clone()),
             other => Problem::Malformed(other.to_string()),
         };
@@ -245,34 +263,6 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     row[other.len()]
-}
-
-/// The line, from 1, that sets `key` in a TOML text; `None` where it is not written plainly.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let mut table = String::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            table = plain(header);
-            if table == key {
-                return Some(at + 1);
-            }
-            table.push('.');
-            continue;
-        }
-        let Some((name, _)) = line.split_once('=') else { continue };
-        let name = format!("{table}{}", plain(name));
-        // `origin = { rtmp = … }` holds the key on the table's own line.
-        if name == key || key.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.')) {
-            return Some(at + 1);
-        }
-    }
-    None
-}
-
-/// A TOML key without blanks, quotes and the second bracket of an array of tables.
-fn plain(key: &str) -> String {
-    key.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '[')).collect()
 }
 
 #[cfg(test)]

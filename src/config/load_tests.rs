@@ -137,6 +137,70 @@ fn errors_name_line_key_and_remedy() {
 }
 
 #[test]
+fn errors_in_an_array_of_tables_name_its_line() {
+    let good = "[[forward]]\nstream = 'a/*'\nto = 'rtmp://h/a/{name}'\n\n";
+    assert_eq!(
+        refused("forward-url", &format!("{good}[[forward]]\nstream = 'a/b'\nto = 'ftp://h/a/KEY'\n")),
+        ":7: forward.1.to: \"ftp://h/a/***\" is not the URL of a stream (only rtmp:// and http:// are spoken): \
+         write \"rtmp://host/app/name\" or \"http://host:8501/app/name.flv\""
+    );
+    assert_eq!(
+        refused("forward-key", &format!("{good}[[forward]]\nsteam = 'a/b'\nto = 'rtmp://h/a/b'\n")),
+        ":6: forward.1.steam: no such key, did you mean \"stream\"?"
+    );
+    assert_eq!(
+        refused("forward-missing", &format!("{good}[[forward]]\nstream = 'a/b'\n")),
+        ":5: forward.1: to is missing here"
+    );
+    assert_eq!(
+        refused("forward-type", "\nforward = 'rtmp://h/a/KEY'\n"),
+        ":2: forward: string \"rtmp://h/a/***\" was given, a list is needed"
+    );
+}
+
+#[test]
+fn every_kind_of_value_can_be_set_by_the_environment() {
+    let sources = environment(
+        Sources::default(),
+        &[
+            ("URINGCAST_RECORDING__SYNC", "false"),
+            ("URINGCAST_RECORDING__WINDOW", "9"),
+            ("URINGCAST_ORIGIN__DATA", "2026"),
+            ("URINGCAST_ORIGIN__RECORD_APPS", "{ live = 'hls', 'events/main' = 'none' }"),
+            ("URINGCAST_FORWARD", r#"[{"stream": "live/*", "to": "rtmp://h/a/{name}"}]"#),
+            ("URINGCAST_PULL", "[{ stream = 'live/x', from = 'http://h/live/x.flv' }]"),
+            ("URINGCAST_LIMITS__TRUSTED", "203.0.113.0/24, 2001:db8::/32"),
+            ("URINGCAST_LIMITS__PUBLISH_BITRATE", "1000000"),
+        ],
+    );
+    let config = sources.load(Role::Origin).unwrap();
+    assert_eq!((config.recording.sync, config.recording.window), (false, 9));
+    assert_eq!(config.origin.data, PathBuf::from("2026"));
+    assert_eq!(config.origin.record_of("live").to_string(), "hls");
+    assert_eq!(config.origin.record_apps.len(), 2);
+    assert_eq!((config.forward.len(), config.pull.len(), config.limits.trusted.len()), (1, 1, 2));
+    assert_eq!(config.limits.publish_bitrate.to_string(), "1Mbps");
+
+    let error = |name, value| {
+        let sources = environment(Sources::default(), &[(name, value)]);
+        sources.load(Role::Origin).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error("URINGCAST_RECORDING__SYNC", "maybe"),
+        "environment variable URINGCAST_RECORDING__SYNC: recording.sync: \
+         string \"maybe\" was given, a boolean is needed"
+    );
+    let wrong = error("URINGCAST_FORWARD", "rtmp://h/a/KEY");
+    assert!(
+        wrong.starts_with("environment variable URINGCAST_FORWARD: forward: this is not a list"),
+        "{wrong}"
+    );
+    assert!(!wrong.contains("KEY"), "{wrong}");
+    let inside = error("URINGCAST_FORWARD", "[{ stream = 'a/b', to = 'x' }]");
+    assert!(inside.starts_with("environment variable URINGCAST_FORWARD: forward.0.to: "), "{inside}");
+}
+
+#[test]
 fn errors_name_the_variable_or_the_flag() {
     let error = |sources: &Sources| sources.load(Role::Origin).unwrap_err().to_string();
     let sources = environment(Sources::default(), &[("URINGCAST_ORIGIN__FLUSH", "soon")]);
@@ -151,7 +215,7 @@ fn errors_name_the_variable_or_the_flag() {
     sources.flags.push(flag("--flush", "origin.flush", "6s"));
     assert!(error(&sources).starts_with("flag --flush: origin.flush: 6s is more than 5s"));
     let missing = Sources { file: Some("/nonexistent/x.toml".into()), ..Sources::default() };
-    assert!(error(&missing).starts_with("/nonexistent/x.toml: cannot be read: "));
+    assert!(error(&missing).starts_with("/nonexistent/x.toml: no such file"));
     let gateway = Sources::default().load(Role::FlvGateway).unwrap_err().to_string();
     assert!(gateway.ends_with("give --upstream http://ORIGIN:8501"), "{gateway}");
 }

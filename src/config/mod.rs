@@ -6,6 +6,8 @@
 
 mod check;
 mod error;
+mod limits;
+mod listener;
 pub mod load;
 pub mod units;
 
@@ -17,7 +19,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place, Problem, Rule};
-pub use units::{AccessFormat, Hook, LogFormat, Record, Remote, Secret, SendPath, Upstream};
+pub use limits::{Limits, default_memory};
+pub use listener::ListenerOptions;
+pub use units::{
+    AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
+    is_private, masked,
+};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -207,6 +214,12 @@ pub struct FlvGateway {
     /// An upstream that sends nothing for so long is left and pulled from anew.
     #[serde(with = "units::duration")]
     pub silence: Duration,
+    /// An upstream that does not accept a connection within this time is left for the next one.
+    #[serde(with = "units::duration")]
+    pub connect: Duration,
+    /// How long it is remembered that no upstream has a stream (a 404); zero: not at all.
+    #[serde(with = "units::duration")]
+    pub negative: Duration,
 }
 
 /// Settings of the file gateway.
@@ -221,6 +234,9 @@ pub struct FileGateway {
     /// Where files are fetched from that are not there, in order of preference; none: nowhere.
     #[serde(with = "units::upstreams")]
     pub upstream: Vec<Upstream>,
+    /// An upstream that does not accept a connection within this time is left for the next one.
+    #[serde(with = "units::duration")]
+    pub connect: Duration,
     /// The folder that fetched files are kept in.
     pub cache: PathBuf,
     /// Bytes that the folder may hold.
@@ -309,34 +325,6 @@ pub struct Live {
     pub tag_max: usize,
 }
 
-/// Bounds of connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Connections of the process; 0 takes what the limit on open files allows.
-    pub connections: usize,
-    /// Bytes of an HTTP request's line and headers.
-    #[serde(with = "units::size")]
-    pub request_head: usize,
-    /// How long a request's head or a handshake may take.
-    #[serde(with = "units::duration")]
-    pub request_time: Duration,
-    /// How long a connection for files and pages may stay without a request.
-    #[serde(with = "units::duration")]
-    pub keep_alive: Duration,
-    /// How long a client may take nothing of a file or page that is sent to it.
-    #[serde(with = "units::duration")]
-    pub send_time: Duration,
-    /// The kernel's send buffer of a connection, in bytes.
-    #[serde(with = "units::size")]
-    pub sndbuf: usize,
-    /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
-    #[serde(with = "units::size")]
-    pub notsent_lowat: usize,
-    /// How the bytes of streams leave.
-    pub send_path: SendPath,
-}
-
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const SECOND: Duration = Duration::from_secs(1);
@@ -393,6 +381,8 @@ impl Default for FlvGateway {
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,
+            connect: SECOND,
+            negative: SECOND,
         }
     }
 }
@@ -403,6 +393,7 @@ impl Default for FileGateway {
             listen: (ANY, 8100).into(),
             root: "/var/lib/uringcast".into(),
             upstream: Vec::new(),
+            connect: SECOND,
             cache: "/var/cache/uringcast".into(),
             cache_size: 10 * 1024 * MIB,
             cache_file: 1024 * MIB,
@@ -445,21 +436,6 @@ impl Default for Live {
             stall: SECOND * 20,
             flush_max: Duration::from_millis(500),
             tag_max: 16 * MIB,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 0,
-            request_head: 16 * KIB,
-            request_time: SECOND * 10,
-            keep_alive: SECOND * 75,
-            send_time: SECOND * 60,
-            sndbuf: 512 * KIB,
-            notsent_lowat: 128 * KIB,
-            send_path: SendPath::Auto,
         }
     }
 }

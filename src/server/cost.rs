@@ -76,6 +76,7 @@ impl Engine for Taker {
         None
     }
 
+    fn set_send_buffer(&mut self, _: Sock, _: u32) {}
     fn cold_reads(&self) -> u64 {
         0
     }

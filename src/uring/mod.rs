@@ -225,6 +225,10 @@ pub trait Engine {
     fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
     /// Bytes that the kernel holds for the peer, sent and not acknowledged or not sent at all; `None`: unknown.
     fn queued(&self, sock: Sock) -> Option<u32>;
+    /// Bounds what the kernel buffers for the peer (`SO_SNDBUF`: it doubles `bytes` for its own bookkeeping and
+    /// holds it to `net.core.wmem_max`); its own choice of a size ends. Nothing happens where the socket stands in
+    /// the ring's own table, which `setsockopt(2)` does not reach.
+    fn set_send_buffer(&mut self, sock: Sock, bytes: u32);
     /// Stretches of files that had to be read from a disk before they could be sent.
     fn cold_reads(&self) -> u64;
     /// Accepts again on a listener that rests.

@@ -413,6 +413,10 @@ impl Engine for Uring {
         files::queued(self.socks.get(sock.index)?.of_process()?.as_fd())
     }
 
+    fn set_send_buffer(&mut self, sock: Sock, bytes: u32) {
+        self.bound_send_buffer(sock, bytes);
+    }
+
     fn cold_reads(&self) -> u64 {
         self.cold_reads
     }

@@ -255,6 +255,13 @@ impl Uring {
         Ok(sock)
     }
 
+    pub(super) fn bound_send_buffer(&mut self, sock: Sock, bytes: u32) {
+        let Some(fd) = self.state(sock).and_then(|state| state.of_process()) else { return };
+        // A socket whose peer is gone refuses nothing here either; the sizes are the kernel's to cut.
+        let set = rustix::net::sockopt::set_socket_send_buffer_size(fd, bytes as usize);
+        debug_assert!(set.is_ok(), "SO_SNDBUF on a socket: {set:?}");
+    }
+
     pub(super) fn end_writes(&mut self, sock: Sock) {
         let Some(state) = self.state(sock) else { return };
         debug_assert!(!state.sending, "all is sent before the goodbye");

@@ -232,6 +232,24 @@ fn connections_are_opened_and_refused() {
 }
 
 #[test]
+fn the_send_buffer_of_a_live_socket_is_bounded() {
+    for (mode, path) in [(MODES[0], SendPath::Copy), (MODES[1], SendPath::Copy)] {
+        let (mut engine, address) = listening_by(mode, path);
+        let _peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        engine.set_send_buffer(sock, 32 << 10);
+        if let Some(fd) = engine.socks.get(sock.index).unwrap().of_process() {
+            // socket(7): the kernel doubles the value.
+            assert_eq!(rustix::net::sockopt::socket_send_buffer_size(fd), Ok(64 << 10));
+        }
+        engine.close(sock);
+        engine.set_send_buffer(sock, 1 << 20);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        engine.set_send_buffer(sock, 1 << 20);
+    }
+}
+
+#[test]
 fn another_thread_wakes_a_sleeping_loop() {
     let eventfd = EventFd::new().unwrap();
     let mut engine =

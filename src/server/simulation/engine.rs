@@ -93,6 +93,8 @@ impl Engine for SimEngine {
         None
     }
 
+    fn set_send_buffer(&mut self, _sock: Sock, _bytes: u32) {}
+
     fn cold_reads(&self) -> u64 {
         0
     }

@@ -1,0 +1,55 @@
+//! Addresses to listen on and addresses of hosts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::UnitError;
+
+/// Parses an address to listen on; a missing host means every IPv4 address.
+///
+/// # Errors
+/// [`UnitError::Address`]: names are not looked up, so `localhost:80` is refused.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, UnitError> {
+    let wrong = || UnitError::Address { text: text.to_owned() };
+    match text.strip_prefix(':') {
+        Some(port) => {
+            let port = port.parse().map_err(|_| wrong())?;
+            Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+        }
+        None => text.parse().map_err(|_| wrong()),
+    }
+}
+
+/// Parses the admin address: as [`parse_listen`], or `off`.
+///
+/// # Errors
+/// [`UnitError::Address`].
+pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, UnitError> {
+    if text == "off" { Ok(None) } else { parse_listen(text).map(Some) }
+}
+
+/// Parses a list of addresses with commas in between.
+///
+/// # Errors
+/// [`UnitError::Hosts`].
+pub(super) fn parse_hosts(text: &str) -> Result<Vec<IpAddr>, UnitError> {
+    let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::parse);
+    hosts.collect::<Result<_, _>>().map_err(|_| UnitError::Hosts { text: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, want) in
+            [(":8080", "0.0.0.0:8080"), ("127.0.0.1:1", "127.0.0.1:1"), ("[::]:80", "[::]:80")]
+        {
+            assert_eq!(parse_listen(text).unwrap().to_string(), want);
+        }
+        for text in ["", ":", "8080", "localhost:80", ":65536", "1.2.3.4", ":-1"] {
+            assert_eq!(parse_listen(text), Err(UnitError::Address { text: text.to_owned() }));
+        }
+        assert_eq!(parse_admin("off"), Ok(None));
+    }
+}

@@ -1,0 +1,58 @@
+//! Who is told of finished files.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{UnitError, Upstream};
+
+/// Who is told of finished files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A server gets a POST.
+    Http(Upstream),
+    /// A command, as a shell reads it.
+    Command(String),
+}
+
+impl FromStr for Hook {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::Nobody);
+        }
+        // A URL of another scheme is a slip, no command.
+        if text.contains("://") && !text.contains(char::is_whitespace) {
+            return text.parse().map(Self::Http);
+        }
+        Ok(Self::Command(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Http(url) => url.fmt(f),
+            Self::Command(command) => f.write_str(command),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks() {
+        for text in ["", "http://127.0.0.1:9000/hook", "/usr/bin/notify --file http://x"] {
+            assert_eq!(text.parse::<Hook>().unwrap().to_string(), text);
+        }
+        assert!(matches!("/bin/true".parse(), Ok(Hook::Command(_))));
+        assert!("https://x/".parse::<Hook>().is_err());
+    }
+}

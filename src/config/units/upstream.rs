@@ -1,0 +1,123 @@
+//! Where a gateway pulls from, and a URL's host and port.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::UnitError;
+use super::mask::masked;
+
+/// Where a gateway pulls from: the origin or another gateway, over plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The TCP port, 80 where the URL has none.
+    pub port: u16,
+    /// What stands in front of `/{app}/{name}.flv`: empty, or `/edge` without a slash at its end.
+    pub prefix: String,
+}
+
+impl Upstream {
+    /// The value of the `Host` header: the port is left out where it is 80.
+    pub fn authority(&self) -> String {
+        let open = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 80 { open } else { format!("{open}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.prefix)
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = |why| UnitError::Upstream { text: masked(text), why };
+        let rest = text.strip_prefix("http://").ok_or_else(|| wrong("only http:// is spoken"))?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(wrong("user names and passwords are not sent"));
+        }
+        let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
+        let port = match port {
+            None => 80,
+            Some(digits) => match digits.parse() {
+                Ok(port) if port != 0 => port,
+                _ => return Err(wrong("the port is not 1-65535")),
+            },
+        };
+        if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
+            return Err(wrong("the prefix holds a character that must not be there"));
+        }
+        Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+    }
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port`; `None` for anything else.
+pub(super) fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, tail) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        return match tail {
+            "" => Some((host, None)),
+            _ => tail.strip_prefix(':').map(|port| (host, Some(port))),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let named = !host.is_empty() && host.len() <= 253;
+    let clean = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    (named && clean).then_some((host, port))
+}
+
+/// Parses URLs with commas in between.
+///
+/// # Errors
+/// [`UnitError::Upstream`].
+pub(super) fn parse_upstreams(text: &str) -> Result<Vec<Upstream>, UnitError> {
+    text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_read_back_as_written() {
+        for (text, host, port, prefix) in [
+            ("http://origin", "origin", 80, ""),
+            ("http://10.0.0.1:8501", "10.0.0.1", 8501, ""),
+            ("http://a-b.example:9/edge/one", "a-b.example", 9, "/edge/one"),
+            ("http://[::1]:8501", "::1", 8501, ""),
+        ] {
+            let upstream: Upstream = text.parse().unwrap();
+            assert_eq!(
+                (upstream.host.as_str(), upstream.port, upstream.prefix.as_str()),
+                (host, port, prefix)
+            );
+            assert_eq!(upstream.to_string(), text);
+        }
+        assert_eq!("http://o/edge/".parse::<Upstream>().unwrap().prefix, "/edge");
+        for text in [
+            "origin:8501",
+            "https://o",
+            "http://",
+            "http://:80",
+            "http://o:0",
+            "http://o:x",
+            "http://u:p@o",
+            "http://o/a b",
+            "http://o/?a",
+            "http://[::1",
+            "http://[::1]x",
+            "http://a\r\nb",
+        ] {
+            assert!(matches!(text.parse::<Upstream>(), Err(UnitError::Upstream { .. })), "{text}");
+        }
+    }
+}
