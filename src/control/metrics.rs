@@ -119,7 +119,7 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
             counter!("uringcast_pull_failures_total", "role" => name)
                 .absolute(sum(&|counters| &counters.reconnects));
             for upstream in upstreams {
-                let up = f64::from(u8::from(upstream.up.load(Ordering::Relaxed)));
+                let up = f64::from(u8::from(upstream.health.is_up()));
                 let url = upstream.url.to_string();
                 gauge!("uringcast_upstream_up", "role" => name, "upstream" => url).set(up);
             }

@@ -163,7 +163,9 @@ async fn watch_folders(control: Rc<Control>) {
     loop {
         tokio::time::sleep(FOLDERS).await;
         let shared = std::sync::Arc::clone(&control.server.shared);
-        let _ = tokio::task::spawn_blocking(move || files::refresh(&shared)).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            shared.roles.iter().filter_map(|role| role.files.as_ref()).for_each(files::site::Site::refresh);
+        }).await;
     }
 }
 

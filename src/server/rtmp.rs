@@ -188,11 +188,11 @@ impl Peer {
                 event => self.on_event(core, tables, head, event),
             };
         }
+        if media {
+            self.publication.heard_media(core.now());
+        }
         if let Some(writer) = &mut self.publication.writer {
-            if media {
-                self.publication.heard_media(core.now());
-            }
-            core.announce(self.publication.writer.as_mut().expect("as above"));
+            core.announce(writer);
         }
         match (self.say(core, tables, head), next) {
             (said, Next::Stay) => said,

@@ -116,7 +116,7 @@ fn upstreams(role: &RoleState) -> Vec<UpstreamEntry> {
     let Source::Upstreams(upstreams) = &role.source else { return Vec::new() };
     let entry = |one: &UpstreamState| UpstreamEntry {
         url: one.url.to_string(),
-        up: one.up.load(std::sync::atomic::Ordering::Relaxed),
+        up: one.health.is_up(),
     };
     upstreams.iter().map(entry).collect()
 }

@@ -20,9 +20,13 @@ use super::{Peer, Simulation};
 use crate::config::{Config, Forward, Pull, Remote, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
-use crate::server::fanout::{Fanout, SLICE};
-use crate::server::shared::{Addresses, Phase, Shared, Source, roles};
-use crate::server::worker::{Door, Room, Speaks, Worker};
+use crate::server::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT};
+use crate::server::listener::{Capacity, Listener, Speaks};
+use crate::server::roles::{RoleState, Source, roles};
+use crate::server::shared::{Addresses, Phase, Shared};
+use crate::server::viewers::audience::Viewers;
+use crate::server::viewers::fanout::SLICE;
+use crate::server::worker::Worker;
 use crate::uring::Millis;
 use crate::uring::mailbox::{Wake, mailbox};
 
@@ -192,11 +196,11 @@ impl Simulation {
         }
         let mut doors = Vec::new();
         if level == 0 {
-            doors.push((Door { role: 0, speaks: Speaks::Rtmp }, RTMP));
-            doors.push((Door { role: 0, speaks: Speaks::Http }, FLV));
+            doors.push((Listener { role: 0, speaks: Speaks::Rtmp }, RTMP));
+            doors.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
         }
         if level > 0 || with_gateway {
-            doors.push((Door { role: roles.len() - 1, speaks: Speaks::Http }, GATEWAY + gateway - 1));
+            doors.push((Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) }, GATEWAY + gateway - 1));
         }
         self.start(config, arena, roles, &doors);
     }
@@ -211,8 +215,8 @@ impl Simulation {
                 world.slow_from = world.loops.len();
             }
         }
-        let rtmp = (Door { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
-        self.start(config, arena, roles, &[rtmp, (Door { role: 0, speaks: Speaks::Http }, FAR_FLV)]);
+        let rtmp = (Listener { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
+        self.start(config, arena, roles, &[rtmp, (Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FAR_FLV)]);
     }
 
     /// A process that serves files, and its clients.
@@ -224,7 +228,7 @@ impl Simulation {
         for site in roles.iter().filter_map(|role| role.files.as_ref()) {
             site.open().expect("this package has a folder");
         }
-        self.start(config, arena, roles, &[(Door { role: 0, speaks: Speaks::Files }, FILES)]);
+        self.start(config, arena, roles, &[(Listener { role: 0, speaks: Speaks::Http(&FILE_GATEWAY) }, FILES)]);
         let world = Rc::clone(&self.world);
         let mut world = world.borrow_mut();
         for _ in 0..world.rng.size(1, 8) {
@@ -240,8 +244,8 @@ impl Simulation {
         &mut self,
         config: Config,
         arena: Arc<Arena>,
-        roles: Vec<crate::server::shared::RoleState>,
-        doors: &[(Door, u16)],
+        roles: Vec<RoleState>,
+        doors: &[(Listener, u16)],
     ) {
         let loops = self.world.borrow_mut().rng.size(1, 3);
         let tags: Vec<(u32, u16)> = (0u32..).zip(doors).map(|(tag, (_, port))| (tag, *port)).collect();
@@ -260,11 +264,11 @@ impl Simulation {
         forwards.chain(pulls).for_each(|(slot, remote)| slot.store(Arc::new(vec![local(remote.port)])));
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
-            let room = Room { connections: usize::MAX, files: 4 };
+            let capacity = Capacity { connections: usize::MAX, reserve: 0, files: 4 };
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
-            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, room);
-            worker.fanout = Fanout::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, capacity);
+            worker.viewers = Viewers::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
             self.workers.push(worker);
             self.paused.push(0);
         }

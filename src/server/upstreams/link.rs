@@ -4,7 +4,6 @@
 use bytes::Bytes;
 
 use crate::config::Remote;
-use crate::live::stream::PushError;
 use crate::media::encoding::RTMP_STREAM;
 use crate::media::flv::{FlvError, FlvItem, FlvReader};
 use crate::media::tag::{TAG_BODY_MAX, Tag};
@@ -67,7 +66,7 @@ pub(in crate::server) enum LinkError {
     MessageStream(u32),
     /// What it sent cannot be kept.
     #[error(transparent)]
-    Push(#[from] PushError),
+    Push(#[from] std::io::Error),
     /// The name is published by somebody else here.
     #[error(transparent)]
     Publish(#[from] crate::live::directory::PublishError),
