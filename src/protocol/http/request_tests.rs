@@ -161,12 +161,34 @@ fn each_refusal_has_its_status() {
     assert_eq!(status(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(1024))), 414);
     assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: h\r\n{}", "X: yyyyyyyy\r\n".repeat(400))), 431);
     assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(64))), 431);
+    let brew = parse("BREW / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert_eq!(brew.allow(&[Method::Get], "GET").unwrap_err().status(), 501);
     let put = parse("PUT / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    assert_eq!(put.allow(&[Method::Get], "GET").unwrap_err().status(), 501);
+    assert_eq!(put.allow(&[Method::Get], "GET").unwrap_err().status(), 405);
     let wrong = get("/", "").unwrap().allow(&[Method::Post], "POST").unwrap_err();
     assert_eq!(wrong.status(), 405);
     let page = String::from_utf8(wrong.page()).unwrap();
     assert!(page.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && page.contains("Allow: POST\r\n"));
+}
+
+#[test]
+fn a_host_is_a_name_or_an_address() {
+    let status_of = |host: &str| match parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")) {
+        Ok(_) => 200,
+        Err(error) => error.status(),
+    };
+    for good in ["a.example", "a.example:80", "127.0.0.1:8501", "[::1]", "[::1]:8501", "", "a_b", "x:"] {
+        assert_eq!(status_of(good), 200, "{good:?}");
+    }
+    for bad in ["a b", "a/b", "a@b", "a:b", "[::1", "[x]", "::1", "a:80x", "\u{e9}", "a\"b", "[::1]x", "<a>"] {
+        assert_eq!(status_of(bad), 400, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_length_of_zero_is_no_body() {
+    let none = get("/", "Content-Length: 0\r\n").unwrap();
+    assert!(!none.has_body() && get("/", "Content-Length: 1\r\n").unwrap().has_body());
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Life {
     /// How long it may go on without another sign; `None`: it is silent.
     ///
     /// Media is a sign. So are bytes that come at 1 KiB a second or faster, since one tag may take long on a
-    /// slow line, but not for ever, and not before the first media.
+    /// slow line, but not for ever: a name is not held without media.
     fn left(&self, now: Millis, silence: Millis) -> Option<Millis> {
         let newest = self.media.unwrap_or(self.began);
         let quiet = now.saturating_sub(newest);
@@ -81,7 +81,7 @@ impl Life {
             return Some(silence - quiet);
         }
         let bytes_needed = TRICKLE * now.saturating_sub(self.looked) / 1000;
-        let slow_line = self.media.is_some() && self.bytes > 0 && self.bytes >= bytes_needed;
+        let slow_line = self.bytes > 0 && self.bytes >= bytes_needed;
         (slow_line && quiet < WITHOUT_MEDIA * silence).then_some(silence)
     }
 }
@@ -245,11 +245,13 @@ mod tests {
 
     #[test]
     fn a_claim_needs_media_in_time() {
-        let mut life = Life { began: 1_000, looked: 1_000, ..Life::default() };
-        life.bytes = 1 << 30;
+        let mut life = Life { began: 1_000, looked: 1_000, bytes: 15, ..Life::default() };
         assert_eq!(life.left(1_000, SILENCE), Some(SILENCE));
         assert_eq!(life.left(15_999, SILENCE), Some(1));
-        assert_eq!(life.left(16_000, SILENCE), None, "bytes alone hold no name");
+        assert_eq!(life.left(16_000, SILENCE), None, "a byte a second holds no name");
+        (life.looked, life.bytes) = (60_000, 1 << 30);
+        assert_eq!(life.left(60_999, SILENCE), Some(SILENCE));
+        assert_eq!(life.left(61_000, SILENCE), None, "bytes alone hold no name");
     }
 
     #[test]
