@@ -15,6 +15,8 @@ use io_uring::{IoUring, squeue};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
+use super::setup::RingError;
+
 /// Bytes of a receive buffer: most frames of 4 Mbps come in two.
 pub(super) const BUFFER_SIZE: usize = 16 << 10;
 /// Buffers that are added at a time.
@@ -45,9 +47,9 @@ const _: () = assert!(BUFFERS_MAX.is_power_of_two());
 
 impl BufferRing {
     /// Maps the memory, registers it with `ring` and lists the first buffers as free.
-    pub(super) fn register(ring: &IoUring<squeue::Entry>) -> io::Result<Rc<Self>> {
+    pub(super) fn register(ring: &IoUring<squeue::Entry>) -> Result<Rc<Self>, RingError> {
         let pool = Rc::new(Self {
-            entries: map(LIST_BYTES)?.cast(),
+            entries: map(LIST_BYTES).map_err(RingError::Buffers)?.cast(),
             batches: Default::default(),
             tail: Cell::new(0),
         });
@@ -57,7 +59,7 @@ impl BufferRing {
             let list = pool.entries.as_ptr() as u64;
             ring.submitter().register_buf_ring_with_flags(list, BUFFERS_MAX, GROUP, 0)
         }?;
-        if pool.grow() { Ok(pool) } else { Err(Errno::NOMEM.into()) }
+        if pool.grow() { Ok(pool) } else { Err(RingError::Buffers(Errno::NOMEM.into())) }
     }
 
     /// Adds a batch of buffers; `false` if there may be no more, or no memory for them.

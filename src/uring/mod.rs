@@ -27,7 +27,7 @@ mod buffers;
 mod enter;
 pub mod files;
 pub mod kernels;
-mod limits;
+pub mod limits;
 pub mod mailbox;
 pub mod probe;
 mod regions;

@@ -189,7 +189,7 @@ impl Uring {
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
-            scratch: Scratch::new()?,
+            scratch: Scratch::new().map_err(RingError::Buffers)?,
             cold_reads: 0,
             looked: 0,
             refusals: Refusals::default(),

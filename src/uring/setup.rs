@@ -69,6 +69,11 @@ pub enum RingError {
     /// The kernel has no memory, and no limit of ours is the reason.
     #[error("the kernel has no memory for an io_uring")]
     NoMemory,
+    /// A loop's buffers cannot be mapped.
+    #[error(
+        "no memory for the buffers of a loop ({0}); mind the limits of memory (systemd: MemoryMax=, LimitAS=)"
+    )]
+    Buffers(io::Error),
     /// The process or the machine is out of descriptors.
     #[error("no descriptor is left for an io_uring ({0}); raise the limit (systemd: LimitNOFILE=1048576)")]
     Descriptors(io::Error),
@@ -85,7 +90,7 @@ pub enum RingError {
 impl RingError {
     /// Whether it may go away by itself: what other programs hold counts as well.
     pub fn is_shortage(&self) -> bool {
-        matches!(self, Self::LockedMemory { .. } | Self::NoMemory | Self::Descriptors(_))
+        matches!(self, Self::LockedMemory { .. } | Self::NoMemory | Self::Buffers(_) | Self::Descriptors(_))
     }
 
     /// The same, said of all rings that a process needs.
