@@ -23,7 +23,7 @@ use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::memory::Arena;
 use crate::protocol::http::RelPath;
-use crate::uring::mailbox::Postbox;
+use crate::uring::mailbox::{Mail, Postbox};
 use crate::uring::{Millis, Sock};
 
 /// What loops tell each other.
@@ -78,6 +78,15 @@ pub enum Message {
     Drain,
     /// End now.
     Stop,
+}
+
+impl Mail for Message {
+    fn topic(&self) -> Option<u64> {
+        match self {
+            Self::News(stream) => Some(*stream),
+            _ => None,
+        }
+    }
 }
 
 /// Where the streams of a role come from.
@@ -227,7 +236,9 @@ impl Shared {
 
     /// Tells every loop.
     pub fn tell_all(&self, message: impl Fn() -> Message) {
-        self.posts.iter().for_each(|post| post.post(message()));
+        for post in &self.posts {
+            post.post(message());
+        }
     }
 
     /// Whether new connections are taken.

@@ -40,6 +40,8 @@ pub struct Uring {
     pub(super) regions: Slab<RegionState>,
     /// Free slots of the ring's table of registered memory.
     pub(super) fixed_free: Vec<u16>,
+    /// Slots whose memory is not needed any more, with what keeps it until they are emptied.
+    pub(super) stale: VecDeque<(u16, Arc<Segment>)>,
     pub(super) received: Rc<BufferRing>,
     /// Sockets whose receive ended for want of buffers.
     pub(super) starved: Vec<Sock>,
@@ -178,6 +180,7 @@ impl Uring {
             regions: Slab::new(),
             #[expect(clippy::cast_possible_truncation, reason = "REGISTERED_MAX is small")]
             fixed_free: if fixed { (0..REGISTERED_MAX as u16).rev().collect() } else { Vec::new() },
+            stale: VecDeque::new(),
             received,
             starved: Vec::new(),
             starvations: 0,
@@ -412,8 +415,9 @@ impl Engine for Uring {
         for sock in std::mem::take(&mut self.starved) {
             self.receive(sock);
         }
+        self.empty_slots();
         let now = self.now();
-        if self.events.is_empty() {
+        if self.events.is_empty() && self.stale.is_empty() {
             // Without a deadline: long enough not to matter, short enough to bear a lost wake.
             let millis = until.map_or(10_000, |until| until.saturating_sub(now));
             self.enter(Some(Duration::from_millis(millis)));

@@ -197,6 +197,33 @@ fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
 }
 
 #[test]
+fn registered_memory_is_let_go_in_pieces() {
+    const REGIONS: usize = 40;
+    let arena = Arena::new().unwrap();
+    let mut engine = engine(Descriptors::PROCESS, SendPath::Fixed);
+    let regions: Vec<Region> =
+        (0..REGIONS).map(|_| engine.hold(arena.segment(1 << 20).unwrap().segment())).collect();
+    assert!(regions.iter().all(|region| engine.regions.get(region.0).unwrap().fixed.is_some()));
+    let free = engine.fixed_free.len();
+    regions.into_iter().for_each(|region| engine.release(region));
+    assert_eq!((engine.fixed_free.len(), arena.mapped()), (free, (REGIONS as u64) << 20));
+    for turn in 1..=REGIONS / 8 {
+        // A loop that has nothing else to do does not sleep before all is done.
+        let until = (turn == REGIONS / 8).then(|| engine.now());
+        engine.wait(until);
+        assert_eq!((engine.fixed_free.len(), engine.stale.len()), (free + 8 * turn, REGIONS - 8 * turn));
+    }
+    assert_eq!(arena.mapped(), 0);
+    // When no slot is free, one that waits is emptied at once.
+    engine.fixed_free.clear();
+    let region = engine.hold(arena.segment(1 << 20).unwrap().segment());
+    assert_eq!(engine.regions.get(region.0).unwrap().fixed, None);
+    engine.stale.push_back((3, Arc::clone(arena.segment(1 << 20).unwrap().segment())));
+    let region = engine.hold(arena.segment(1 << 20).unwrap().segment());
+    assert_eq!(engine.regions.get(region.0).unwrap().fixed, Some(3));
+}
+
+#[test]
 fn an_engine_that_ends_lets_go_of_everything_that_is_under_way() {
     const PEERS: usize = 700;
     let arena = Arena::new().unwrap();
