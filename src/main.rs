@@ -23,11 +23,17 @@ enum Fatal {
 }
 
 impl Fatal {
-    /// As `sysexits.h` has it: a supervisor restarts on 75, not on 69.
+    /// As `sysexits.h` has it: a supervisor restarts on 75, for what may go away by itself, not on 69.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Engine(_) => 69,
-            Self::Start(_) => 75,
+            Self::Engine(error) => {
+                if error.is_shortage() {
+                    75
+                } else {
+                    69
+                }
+            }
+            Self::Start(error) => error.exit_code(),
             Self::Other(_) => 1,
         }
     }
@@ -60,6 +66,7 @@ fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
     let metrics = Metrics::install().map_err(Fatal::Other)?;
     let admin = control::bind_admin(&config)
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
+    let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;
     eprintln!(
         "{}",
@@ -68,6 +75,6 @@ fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
     if let Some(hints) = announce::hints(role, &server.shared) {
         eprintln!("{hints}");
     }
-    control::run(Control { server, metrics, admin, log_level, role, sources });
+    control::run(&runtime, Control { server, metrics, admin, log_level, role, sources });
     Ok(())
 }

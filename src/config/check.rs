@@ -13,8 +13,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A publisher's limit below this would end any stream with pictures: it is a slip of the unit.
 const PUBLISH_MIN: Rate = Rate { bits: 100_000 };
-/// Most event loops of a process.
-const LOOPS_MAX: usize = 1024;
+/// Most event loops of a process: a stream's subscribers are bits of a word.
+pub const LOOPS_MAX: usize = 64;
 
 /// A key and the rule it breaks.
 pub(super) type Broken = (&'static str, Rule);
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(broken(|c| c.live.stall = Duration::ZERO).0, "live.stall");
         assert_eq!(broken(|c| c.drain = Duration::from_secs(86_401)).0, "drain");
         assert_eq!(broken(|c| c.limits.request_head = 100).0, "limits.request_head");
-        assert_eq!(broken(|c| c.loops = 5000).0, "loops");
+        assert_eq!(broken(|c| c.loops = 65).0, "loops");
         assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
         assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
         assert_eq!(broken(|c| c.recording.take = Duration::from_secs(3)).0, "recording.take");

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::LOOPS_MAX;
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
@@ -81,7 +82,7 @@ pub enum Republish {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Event loops, one thread each; 0 means one a core.
+    /// Event loops, one thread each, at most [`LOOPS_MAX`]; 0 means one a core.
     pub loops: usize,
     /// Where `/metrics`, `/livez`, `/readyz` and the API answer; `None` (written "off"): nowhere.
     #[serde(with = "units::admin")]

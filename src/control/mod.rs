@@ -65,9 +65,17 @@ pub fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, (Soc
     }
 }
 
+/// The runtime of the side thread, with a ring of its own: made before the server says that it is ready.
+///
+/// # Errors
+/// What the kernel says of the ring, or of what else a runtime needs.
+pub fn runtime() -> std::io::Result<tokio_uring::Runtime> {
+    tokio_uring::Runtime::new(&tokio_uring::builder())
+}
+
 /// Runs until the server has ended.
-pub fn run(control: Control) {
-    tokio_uring::start(async {
+pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
+    runtime.block_on(async {
         let control = Rc::new(control);
         if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
             tokio_uring::spawn(admin::serve(listener, Rc::clone(&control)));

@@ -1,36 +1,41 @@
 //! Append-only memory: one writer, any number of readers on any thread, no lock and no copy.
 //!
-//! An [`Arena`] is one memfd; a [`Segment`] is a range of it, mapped and shared. A segment's bytes are
+//! An [`Arena`] is a memfd; a [`Segment`] is a range of it, mapped and shared. A segment's bytes are
 //! written once, below a length that is published afterwards, and never change again: so a reader needs no
 //! lock, a ring may register the memory, and the kernel may send the pages by reference. The memory of a segment
 //! that nobody holds becomes another segment of its size: fresh pages cost more than what is written to them. What
-//! is too much for that is unmapped and punched out of the memfd, and its range of the file is not used again.
+//! is too much for that is unmapped and punched out of the memfd, by a thread of its own ([`release`]), and its range of
+//! the file is not used again.
 //!
 //! It knows nothing of media, logs or rings. With `uring` it is the only place that contains `unsafe`.
 #![expect(unsafe_code, reason = "shared mappings; each block says who owns the memory and what frees it")]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FallocateFlags, MemfdFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use file::{Mapping, Memfd};
+
+mod file;
+mod release;
+#[cfg(test)]
+mod tests;
 
 const PAGE: usize = 4096;
-/// The memfd is sparse: its size is only room for offsets, which are never used twice.
-const ARENA_SIZE: u64 = 1 << 62;
 /// Memory that is kept for segments to come: a quarter of what is in use at the most.
 const SPARE_PART: u64 = 4;
 
-/// The memfd that all segments of a process are cut from.
+/// The memfd that all segments of a process are cut from. Where `RLIMIT_FSIZE` bounds its size, there is another one
+/// when it is used up.
 #[derive(Debug)]
 pub struct Arena {
-    memfd: OwnedFd,
-    next: AtomicU64,
+    memfd: Mutex<Arc<Memfd>>,
     mapped: AtomicU64,
     /// Memory that nobody holds, the newest last.
     spare: Mutex<Vec<Mapping>>,
+    /// Bytes on their way back to the system.
+    leaving: Arc<release::Leaving>,
 }
 
 impl Arena {
@@ -39,15 +44,27 @@ impl Arena {
     /// # Errors
     /// What `memfd_create(2)` or `ftruncate(2)` says.
     pub fn new() -> std::io::Result<Arc<Self>> {
-        let memfd = rustix::fs::memfd_create("uringcast-log", MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&memfd, ARENA_SIZE)?;
-        let (next, mapped, spare) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        Ok(Arc::new(Self { memfd, next, mapped, spare }))
+        // Not when memory is let go, for then there may be too little for a thread.
+        release::start();
+        Ok(Arc::new(Self {
+            memfd: Mutex::new(Arc::new(Memfd::new()?)),
+            mapped: AtomicU64::new(0),
+            spare: Mutex::default(),
+            leaving: Arc::default(),
+        }))
     }
 
     /// Bytes of living segments now.
     pub fn mapped(&self) -> u64 {
         self.mapped.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that belong to no segment any more and still to the process: kept for segments to come, or about to be
+    /// released.
+    pub fn idle(&self) -> u64 {
+        let spare = self.spare.lock().expect("nobody panics with this lock");
+        let spare: u64 = spare.iter().map(|mapping| mapping.capacity as u64).sum();
+        spare + self.leaving.bytes()
     }
 
     /// Maps a segment of at least `capacity` bytes (rounded up to whole pages).
@@ -63,24 +80,20 @@ impl Arena {
         };
         self.mapped.fetch_add(capacity as u64, Ordering::Relaxed);
         let (arena, len, lent) = (Arc::clone(self), AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(SegmentWriter { segment: Arc::new(Segment { arena, mapping, len, lent }), written: 0 })
+        let segment = Arc::new(Segment { arena, mapping: Some(mapping), len, lent });
+        Ok(SegmentWriter { segment, written: 0 })
     }
 
     fn map(&self, capacity: usize) -> std::io::Result<Mapping> {
-        let offset = self.next.fetch_add(capacity as u64, Ordering::Relaxed);
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice, of a range of our own memfd
-        // that was given to nobody before. The `Mapping` below owns it; `unmap` ends both.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                capacity,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &self.memfd,
-                offset,
-            )
-        }?;
-        Ok(Mapping { base: NonNull::new(base.cast()).expect("mmap gives no null"), capacity, offset })
+        let mut memfd = self.memfd.lock().expect("nobody panics with this lock");
+        if let Some(offset) = memfd.reserve(capacity) {
+            return Mapping::new(&memfd, offset, capacity);
+        }
+        let fresh = Arc::new(Memfd::new()?);
+        let offset = fresh.reserve(capacity).ok_or(rustix::io::Errno::FBIG)?;
+        let mapping = Mapping::new(&fresh, offset, capacity)?;
+        *memfd = fresh;
+        Ok(mapping)
     }
 
     fn take_spare(&self, capacity: usize) -> Option<Mapping> {
@@ -102,44 +115,23 @@ impl Arena {
         }
         let gone: Vec<Mapping> = spare.drain(..too_many).collect();
         drop(spare);
-        gone.into_iter().for_each(|mapping| self.unmap(mapping));
-    }
-
-    fn unmap(&self, mapping: Mapping) {
-        let Mapping { base, capacity, offset } = mapping;
-        // SAFETY: a mapping made in `map`, given away by its only owner: no reference to its bytes is left. A
-        // ring that registered it held an `Arc` of its segment until it let go.
-        let unmapped = unsafe { rustix::mm::munmap(base.as_ptr().cast(), capacity) };
-        debug_assert!(unmapped.is_ok(), "munmap of our own mapping");
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let punched = rustix::fs::fallocate(&self.memfd, hole, offset, capacity as u64);
-        debug_assert!(punched.is_ok(), "punching our own memfd");
+        gone.into_iter().for_each(|mapping| release::release(mapping, &self.leaving));
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         let spare = std::mem::take(self.spare.get_mut().expect("nobody panics with this lock"));
-        spare.into_iter().for_each(|mapping| self.unmap(mapping));
+        spare.into_iter().for_each(|mapping| release::release(mapping, &self.leaving));
     }
 }
-
-/// A range of the memfd, and where it is mapped. One segment owns it, or the arena while it is spare.
-#[derive(Debug)]
-struct Mapping {
-    base: NonNull<u8>,
-    capacity: usize,
-    offset: u64,
-}
-
-// SAFETY: whoever owns it owns the memory; only a segment gives access, by the rules below.
-unsafe impl Send for Mapping {}
 
 /// A range of append-only memory. Readers see the bytes below the published length; these never change.
 #[derive(Debug)]
 pub struct Segment {
     arena: Arc<Arena>,
-    mapping: Mapping,
+    /// Taken out by the drop alone.
+    mapping: Option<Mapping>,
     len: AtomicUsize,
     /// Its range of the file was given out: sockets may refer to its pages for longer than it lives.
     lent: AtomicBool,
@@ -150,38 +142,45 @@ pub struct Segment {
 unsafe impl Sync for Segment {}
 
 impl Segment {
+    fn mapping(&self) -> &Mapping {
+        self.mapping.as_ref().expect("there until the segment is dropped")
+    }
+
     /// The bytes published so far.
     pub fn bytes(&self) -> &[u8] {
         let len = self.len.load(Ordering::Acquire);
         // SAFETY: `len` bytes from `base` lie in our mapping, were written before `len` was published, and
         // are not written again while `self` lives, and the mapping with it.
-        unsafe { std::slice::from_raw_parts(self.mapping.base.as_ptr(), len) }
+        unsafe { std::slice::from_raw_parts(self.mapping().base.as_ptr(), len) }
     }
 
     /// Bytes the segment can hold.
     pub fn capacity(&self) -> usize {
-        self.mapping.capacity
+        self.mapping().capacity
     }
 
     /// The address of the first byte, for registration with a ring.
     pub fn base(&self) -> NonNull<u8> {
-        self.mapping.base
+        self.mapping().base
     }
 
     /// The memfd and the offset in it at which the segment starts, for sends by page reference. Its pages are
     /// never used again then.
     pub fn file(&self) -> (BorrowedFd<'_>, u64) {
         self.lent.store(true, Ordering::Relaxed);
-        (self.arena.memfd.as_fd(), self.mapping.offset)
+        (self.mapping().memfd.as_fd(), self.mapping().offset)
     }
 }
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let Mapping { base, capacity, offset } = self.mapping;
-        let mapping = Mapping { base, capacity, offset };
-        self.arena.mapped.fetch_sub(capacity as u64, Ordering::Relaxed);
-        if *self.lent.get_mut() { self.arena.unmap(mapping) } else { self.arena.keep(mapping) }
+        let mapping = self.mapping.take().expect("dropped once");
+        self.arena.mapped.fetch_sub(mapping.capacity as u64, Ordering::Relaxed);
+        if *self.lent.get_mut() {
+            release::release(mapping, &self.arena.leaving);
+        } else {
+            self.arena.keep(mapping);
+        }
     }
 }
 
@@ -200,7 +199,7 @@ impl SegmentWriter {
 
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
-        self.segment.mapping.capacity - self.written
+        self.segment.mapping().capacity - self.written
     }
 
     /// Bytes written, published or not.
@@ -215,7 +214,7 @@ impl SegmentWriter {
     pub fn append(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "append beyond the segment");
         // SAFETY: `written` is within the mapping.
-        let target = unsafe { self.segment.mapping.base.add(self.written) };
+        let target = unsafe { self.segment.mapping().base.add(self.written) };
         // SAFETY: by the assertion the target lies in our mapping, and above the published length, where only
         // this writer (not Clone, `&mut self`) touches memory; `bytes` cannot overlap it, for no reference to
         // it exists.
@@ -226,76 +225,5 @@ impl SegmentWriter {
     /// Shows the readers all that was written.
     pub fn publish(&mut self) {
         self.segment.len.store(self.written, Ordering::Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readers_see_what_was_published_and_nothing_more() {
-        let arena = Arena::new().unwrap();
-        let mut writer = arena.segment(5000).unwrap();
-        let segment = Arc::clone(writer.segment());
-        assert_eq!(segment.capacity(), 8192);
-        writer.append(b"abc");
-        assert_eq!(segment.bytes(), b"");
-        writer.publish();
-        assert_eq!(segment.bytes(), b"abc");
-        writer.append(b"def");
-        assert_eq!(segment.bytes(), b"abc");
-        writer.publish();
-        assert_eq!(segment.bytes(), b"abcdef");
-        assert_eq!(writer.room(), 8186);
-    }
-
-    #[test]
-    fn a_dropped_segment_gives_its_memory_back() {
-        let arena = Arena::new().unwrap();
-        let mut writer = arena.segment(1 << 20).unwrap();
-        writer.append(&vec![7; 1 << 20]);
-        writer.publish();
-        let blocks = || rustix::fs::fstat(&arena.memfd).unwrap().st_blocks;
-        assert!(blocks() >= 2048);
-        let reader = Arc::clone(writer.segment());
-        drop(writer);
-        assert_eq!(arena.mapped(), 1 << 20);
-        assert!(reader.bytes().iter().all(|byte| *byte == 7));
-        drop(reader);
-        assert_eq!((arena.mapped(), blocks()), (0, 0));
-    }
-
-    #[test]
-    fn memory_is_used_again_unless_sockets_may_refer_to_it() {
-        let arena = Arena::new().unwrap();
-        let held: Vec<SegmentWriter> = (0..8).map(|_| arena.segment(PAGE).unwrap()).collect();
-        let mut writer = arena.segment(PAGE).unwrap();
-        let base = writer.segment().base();
-        writer.append(b"before");
-        drop(writer);
-        let again = arena.segment(1).unwrap();
-        assert_eq!((again.segment().base(), again.segment().bytes()), (base, &b""[..]));
-        let (_, offset) = again.segment().file();
-        drop(again);
-        assert_eq!(arena.spare.lock().unwrap().len(), 0);
-        let fresh = arena.segment(PAGE).unwrap();
-        assert!(fresh.segment().file().1 > offset);
-        drop(held);
-        let spare: usize = arena.spare.lock().unwrap().iter().map(|mapping| mapping.capacity).sum();
-        assert_eq!((arena.mapped(), spare), (PAGE as u64, 0));
-    }
-
-    #[test]
-    fn the_memfd_holds_the_same_bytes() {
-        let arena = Arena::new().unwrap();
-        let _first = arena.segment(1).unwrap();
-        let mut writer = arena.segment(1).unwrap();
-        writer.append(b"by page reference");
-        writer.publish();
-        let (fd, offset) = writer.segment().file();
-        let mut got = [0; 17];
-        rustix::io::pread(fd, &mut got, offset).unwrap();
-        assert_eq!(&got, b"by page reference");
     }
 }

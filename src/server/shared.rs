@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::live::stream::Stream;
 use crate::memory::Arena;
 use crate::protocol::http::RelPath;
-use crate::uring::mailbox::Postbox;
+use crate::uring::mailbox::{Mail, Postbox};
 use crate::uring::{Millis, Sock};
 
 pub(super) use super::millis::millis;
@@ -77,6 +77,15 @@ pub enum Message {
     Drain,
     /// End now.
     Stop,
+}
+
+impl Mail for Message {
+    fn topic(&self) -> Option<u64> {
+        match self {
+            Self::News(stream) => Some(*stream),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the process takes new connections.
@@ -189,7 +198,9 @@ impl Shared {
 
     /// Tells every loop.
     pub fn tell_all(&self, message: impl Fn() -> Message) {
-        self.posts.iter().for_each(|post| post.post(message()));
+        for post in &self.posts {
+            post.post(message());
+        }
     }
 
     /// Whether new connections are taken.

@@ -1,4 +1,7 @@
 //! Receive buffers that the kernel picks from a ring of them (`IORING_REGISTER_PBUF_RING`).
+//!
+//! A loop starts with a few, so that they stay in the cache: the kernel uses all that are listed in turn. When they
+//! run out, as many again are added, up to a limit; receives that still find none wait for one to come back.
 
 use std::cell::Cell;
 use std::io;
@@ -9,67 +12,91 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, squeue};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
+
+use super::setup::RingError;
 
 /// Bytes of a receive buffer: most frames of 4 Mbps come in two.
 pub(super) const BUFFER_SIZE: usize = 16 << 10;
-/// Buffers of a loop; a power of two. When all are out, receives wait for one to come back.
-pub(super) const BUFFERS: u16 = 256;
+/// Buffers that are added at a time.
+const BATCH: u16 = 256;
+/// Batches at the most: 16 MiB a loop.
+const BATCHES: u16 = 4;
+/// Buffers of a loop at the most; a power of two, as the list has a place for each.
+pub(super) const BUFFERS_MAX: u16 = BATCH * BATCHES;
 /// The group's number on the ring; there is one.
 pub(super) const GROUP: u16 = 0;
 
 /// The memory of the buffers and of the ring that lists the free ones.
 ///
-/// Owner: the [`super::ring::Uring`] and every [`RecvBuf`] that is out, through `Rc`. The kernel uses both
+/// Owner: the [`super::ring::Uring`] and every [`RecvBuf`] that is out, through `Rc`. The kernel uses all
 /// mappings until the group is unregistered, which the engine's drop does before it lets go.
 #[derive(Debug)]
 pub(super) struct BufferRing {
     entries: NonNull<BufRingEntry>,
-    memory: NonNull<u8>,
+    /// Each a mapping of `BATCH` buffers, made in turn and kept to the end.
+    batches: [Cell<Option<NonNull<u8>>>; BATCHES as usize],
     tail: Cell<u16>,
 }
 
-const ENTRIES_BYTES: usize = BUFFERS as usize * size_of::<BufRingEntry>();
-const MEMORY_BYTES: usize = BUFFERS as usize * BUFFER_SIZE;
-const _: () = assert!(BUFFERS.is_power_of_two());
+/// Bytes of the list, which the kernel counts as locked memory.
+pub(super) const LIST_BYTES: usize = BUFFERS_MAX as usize * size_of::<BufRingEntry>();
+const BATCH_BYTES: usize = BATCH as usize * BUFFER_SIZE;
+const _: () = assert!(BUFFERS_MAX.is_power_of_two());
 
 impl BufferRing {
-    /// Maps the memory, registers it with `ring` and lists all buffers as free.
-    pub(super) fn register(ring: &IoUring<squeue::Entry>) -> io::Result<Rc<Self>> {
+    /// Maps the memory, registers it with `ring` and lists the first buffers as free.
+    pub(super) fn register(ring: &IoUring<squeue::Entry>) -> Result<Rc<Self>, RingError> {
         let pool = Rc::new(Self {
-            entries: map(ENTRIES_BYTES)?.cast(),
-            memory: map(MEMORY_BYTES)?,
+            entries: map(LIST_BYTES).map_err(RingError::Buffers)?.cast(),
+            batches: Default::default(),
             tail: Cell::new(0),
         });
-        // SAFETY: the address is page-aligned and `ENTRIES_BYTES` long; `pool` owns it and stays in the
+        // SAFETY: the address is page-aligned and `LIST_BYTES` long; `pool` owns it and stays in the
         // engine until the group is unregistered.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(pool.entries.as_ptr() as u64, BUFFERS, GROUP, 0)
+            let list = pool.entries.as_ptr() as u64;
+            ring.submitter().register_buf_ring_with_flags(list, BUFFERS_MAX, GROUP, 0)
         }?;
-        for id in 0..BUFFERS {
-            pool.give_back(id);
-        }
-        Ok(pool)
+        if pool.grow() { Ok(pool) } else { Err(RingError::Buffers(Errno::NOMEM.into())) }
+    }
+
+    /// Adds a batch of buffers; `false` if there may be no more, or no memory for them.
+    pub(super) fn grow(&self) -> bool {
+        let Some(next) = self.batches.iter().position(|batch| batch.get().is_none()) else { return false };
+        let Ok(memory) = map(BATCH_BYTES) else { return false };
+        self.batches[next].set(Some(memory));
+        #[expect(clippy::cast_possible_truncation, reason = "one of BATCHES")]
+        let first = next as u16 * BATCH;
+        (first..first + BATCH).for_each(|id| self.give_back(id));
+        true
+    }
+
+    /// How many buffers there are.
+    pub(super) fn buffers(&self) -> u16 {
+        self.batches.iter().filter(|batch| batch.get().is_some()).map(|_| BATCH).sum()
     }
 
     /// The buffer that a completion named, as an owner that gives it back when dropped.
     pub(super) fn take(self: &Rc<Self>, id: u16, len: usize) -> RecvBuf {
-        assert!(id < BUFFERS && len <= BUFFER_SIZE, "the kernel names a buffer of ours");
+        assert!(id < self.buffers() && len <= BUFFER_SIZE, "the kernel names a buffer of ours");
         RecvBuf { pool: Rc::clone(self), id, len }
     }
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
-        // SAFETY: `id < BUFFERS`, so the address lies in the mapping.
-        unsafe { self.memory.add(usize::from(id) * BUFFER_SIZE) }
+        let batch = self.batches[usize::from(id / BATCH)].get().expect("a buffer of a batch that is there");
+        // SAFETY: the place within its batch is below `BATCH`, so the address lies in the mapping.
+        unsafe { batch.add(usize::from(id % BATCH) * BUFFER_SIZE) }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "BUFFER_SIZE is small")]
     fn give_back(&self, id: u16) {
         let tail = self.tail.get();
-        let place = usize::from(tail & (BUFFERS - 1));
-        // SAFETY: `place < BUFFERS`, so the address lies in the mapping.
+        let place = usize::from(tail & (BUFFERS_MAX - 1));
+        // SAFETY: `place < BUFFERS_MAX`, so the address lies in the mapping.
         let mut entry = unsafe { self.entries.add(place) };
-        // SAFETY: the place is above the kernel's head: at most BUFFERS are listed at once, for each is listed
+        // SAFETY: the place is above the kernel's head: at most BUFFERS_MAX are listed at once, for each is listed
         // only when it was not. The kernel reads it after the tail has moved.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.buffer(id).as_ptr() as u64);
@@ -86,7 +113,8 @@ impl BufferRing {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        for (base, len) in [(self.entries.cast(), ENTRIES_BYTES), (self.memory, MEMORY_BYTES)] {
+        let batches = self.batches.iter().filter_map(Cell::get).map(|batch| (batch, BATCH_BYTES));
+        for (base, len) in batches.chain([(self.entries.cast(), LIST_BYTES)]) {
             // SAFETY: our own mapping; the group was unregistered before and no `RecvBuf` is left.
             let unmapped = unsafe { rustix::mm::munmap(base.as_ptr().cast(), len) };
             debug_assert!(unmapped.is_ok(), "munmap of our own mapping");

@@ -1,13 +1,30 @@
 //! Messages to a loop, from other loops and threads.
 //!
-//! Posting takes no lock. A loop is woken at most once between two of its looks into the box.
+//! A loop is woken at most once between two of its looks into the box. What is in the box, and whether its loop was
+//! called, is one state under one lock: a message is either there when the loop looks, or its poster sees that the
+//! loop has looked and calls it. The lock is held for a push or a swap; a loop takes all that is there at once.
+//!
+//! A box is bounded: messages that only say "look again" ([`Mail::topic`]) are there once for each topic, and of the
+//! others there are at most [`CAPACITY`]. A loop that lets so many wait hangs; what it is not given then is counted,
+//! and the loop is told that it missed something ([`Mailbox::missed`]).
 
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::EventfdFlags;
+
+/// Messages without a topic that may wait in a box: a loop takes all at every turn.
+pub const CAPACITY: usize = 65_536;
+
+/// What is posted.
+pub trait Mail: Send {
+    /// What the message asks to be looked at, if it says nothing else: while one of a topic waits, another one adds
+    /// nothing and is left out. There are as many topics as things to look at.
+    fn topic(&self) -> Option<u64> {
+        None
+    }
+}
 
 /// Calls a loop that may be asleep.
 pub trait Wake: Send + Sync {
@@ -42,10 +59,43 @@ impl Wake for EventFd {
     }
 }
 
+/// What a loop was posted and has not taken.
+#[derive(Debug)]
+struct Waiting<T> {
+    messages: VecDeque<T>,
+    /// Topics of messages among them.
+    topics: HashSet<u64>,
+    /// The loop was called and has not found the box empty since.
+    called: bool,
+    /// Messages that found no room since the loop asked last.
+    missed: u64,
+    /// The loop is gone.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared<T>(Mutex<Waiting<T>>);
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.0.lock().expect("nobody panics with this lock")
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// The loop will get it.
+    Taken,
+    /// The loop will get another one of the same topic, posted before and not taken yet.
+    Merged,
+    /// The box is full, or the loop is gone: nobody will get it.
+    Dropped,
+}
+
 /// The sending end: one for each who posts, cheap to clone.
 pub struct Postbox<T> {
-    queue: Sender<T>,
-    called: Arc<AtomicBool>,
+    shared: Arc<Shared<T>>,
     wake: Arc<dyn Wake>,
 }
 
@@ -57,49 +107,115 @@ impl<T> std::fmt::Debug for Postbox<T> {
 
 impl<T> Clone for Postbox<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), called: Arc::clone(&self.called), wake: Arc::clone(&self.wake) }
+        Self { shared: Arc::clone(&self.shared), wake: Arc::clone(&self.wake) }
     }
 }
 
-impl<T> Postbox<T> {
-    /// Posts a message; it is dropped if the loop is gone.
-    pub fn post(&self, message: T) {
-        if self.queue.send(message).is_ok() && !self.called.swap(true, Ordering::AcqRel) {
+impl<T: Mail> Postbox<T> {
+    /// Posts a message. Most need not look at the answer: a loop that is gone wants none, and one that missed some
+    /// is told so.
+    pub fn post(&self, message: T) -> Posted {
+        let topic = message.topic();
+        let mut waiting = self.shared.lock();
+        if topic.is_some_and(|topic| waiting.topics.contains(&topic)) {
+            return Posted::Merged;
+        }
+        let room = topic.is_some() || waiting.messages.len() - waiting.topics.len() < CAPACITY;
+        if waiting.closed || !room {
+            waiting.missed += 1;
+            // What is dropped here may be large.
+            drop(waiting);
+            return Posted::Dropped;
+        }
+        waiting.topics.extend(topic);
+        waiting.messages.push_back(message);
+        let asleep = !std::mem::replace(&mut waiting.called, true);
+        drop(waiting);
+        if asleep {
             self.wake.wake();
         }
+        Posted::Taken
     }
 }
 
 /// The receiving end, held by the loop.
 #[derive(Debug)]
 pub struct Mailbox<T> {
-    queue: Receiver<T>,
-    called: Arc<AtomicBool>,
+    shared: Arc<Shared<T>>,
+    /// Taken out of the box and not handled yet.
+    taken: VecDeque<T>,
 }
 
-impl<T> Mailbox<T> {
+impl<T: Mail> Mailbox<T> {
     /// The next message. `None` also allows the posters to wake the loop again.
     pub fn take(&mut self) -> Option<T> {
-        if let Ok(message) = self.queue.try_recv() {
-            return Some(message);
+        if self.taken.is_empty() {
+            let mut waiting = self.shared.lock();
+            if waiting.messages.is_empty() {
+                waiting.called = false;
+                return None;
+            }
+            waiting.topics.clear();
+            std::mem::swap(&mut waiting.messages, &mut self.taken);
         }
-        // What is posted from here on wakes; what was posted before is found by one more look.
-        self.called.store(false, Ordering::Release);
-        self.queue.try_recv().ok()
+        self.taken.pop_front()
+    }
+
+    /// How many messages found no room since this was asked last. After such a one the loop has to look for itself
+    /// at what they would have told.
+    pub fn missed(&mut self) -> u64 {
+        std::mem::take(&mut self.shared.lock().missed)
+    }
+}
+
+impl<T> Drop for Mailbox<T> {
+    fn drop(&mut self) {
+        let mut waiting = self.shared.lock();
+        waiting.closed = true;
+        let messages = std::mem::take(&mut waiting.messages);
+        drop(waiting);
+        drop(messages);
     }
 }
 
 /// A mailbox for a loop that `wake` calls.
-pub fn mailbox<T>(wake: Arc<dyn Wake>) -> (Postbox<T>, Mailbox<T>) {
-    let (sender, receiver) = channel();
-    let called = Arc::new(AtomicBool::new(false));
-    (Postbox { queue: sender, called: Arc::clone(&called), wake }, Mailbox { queue: receiver, called })
+pub fn mailbox<T: Mail>(wake: Arc<dyn Wake>) -> (Postbox<T>, Mailbox<T>) {
+    let waiting = Waiting {
+        messages: VecDeque::new(),
+        topics: HashSet::new(),
+        called: false,
+        missed: 0,
+        closed: false,
+    };
+    let shared = Arc::new(Shared(Mutex::new(waiting)));
+    (Postbox { shared: Arc::clone(&shared), wake }, Mailbox { shared, taken: VecDeque::new() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    impl Mail for usize {}
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Word {
+        Look(u64),
+        Say(u64),
+    }
+
+    impl Mail for Word {
+        fn topic(&self) -> Option<u64> {
+            match self {
+                Self::Look(topic) => Some(*topic),
+                Self::Say(_) => None,
+            }
+        }
+    }
+
+    fn boxes<T: Mail>() -> (Postbox<T>, Mailbox<T>) {
+        mailbox(Arc::new(Count(AtomicUsize::new(0))) as Arc<dyn Wake>)
+    }
 
     struct Count(AtomicUsize);
     impl Wake for Count {
@@ -112,7 +228,7 @@ mod tests {
     fn one_wake_for_many_messages_and_none_lost() {
         let wakes = Arc::new(Count(AtomicUsize::new(0)));
         let (post, mut mail) = mailbox(Arc::clone(&wakes) as Arc<dyn Wake>);
-        for n in 0..10 {
+        for n in 0..10usize {
             post.post(n);
         }
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
@@ -135,7 +251,7 @@ mod tests {
         let posters: Vec<_> = (0..2)
             .map(|_| {
                 let post = post.clone();
-                std::thread::spawn(move || (0..EACH).for_each(|n| post.post(n)))
+                std::thread::spawn(move || (0..EACH).for_each(|n| assert_eq!(post.post(n), Posted::Taken)))
             })
             .collect();
         let mut got = 0;
@@ -143,6 +259,77 @@ mod tests {
             match mail.take() {
                 Some(_) => got += 1,
                 None => std::thread::park(),
+            }
+        }
+        posters.into_iter().for_each(|poster| poster.join().unwrap());
+    }
+
+    #[test]
+    fn one_message_of_a_topic_waits_whatever_is_posted_beside_it() {
+        let (post, mut mail) = boxes();
+        for round in 0..1000 {
+            assert_eq!(post.post(Word::Look(7)), if round == 0 { Posted::Taken } else { Posted::Merged });
+            post.post(Word::Look(8));
+        }
+        post.post(Word::Say(7));
+        assert_eq!(post.post(Word::Look(7)), Posted::Merged);
+        assert_eq!(mail.take(), Some(Word::Look(7)));
+        // The loop may have looked before this one was posted: it is a new one.
+        assert_eq!(post.post(Word::Look(7)), Posted::Taken);
+        let rest: Vec<Word> = std::iter::from_fn(|| mail.take()).collect();
+        assert_eq!(rest, [Word::Look(8), Word::Say(7), Word::Look(7)]);
+        assert_eq!(mail.missed(), 0);
+    }
+
+    #[test]
+    fn a_loop_that_takes_nothing_is_not_given_more_than_the_box_holds() {
+        let (post, mut mail) = boxes();
+        (0..100).for_each(|topic| assert_eq!(post.post(Word::Look(topic)), Posted::Taken));
+        for n in 0..CAPACITY as u64 {
+            assert_eq!(post.post(Word::Say(n)), Posted::Taken);
+        }
+        assert_eq!(post.post(Word::Say(0)), Posted::Dropped);
+        assert_eq!(post.post(Word::Say(0)), Posted::Dropped);
+        assert_eq!(post.post(Word::Look(100)), Posted::Taken);
+        assert_eq!(std::iter::from_fn(|| mail.take()).count(), CAPACITY + 101);
+        assert_eq!((mail.missed(), mail.missed()), (2, 0));
+        assert_eq!(post.post(Word::Say(1)), Posted::Taken);
+        drop(mail);
+        assert_eq!((post.post(Word::Say(1)), post.post(Word::Look(1))), (Posted::Dropped, Posted::Dropped));
+    }
+
+    #[test]
+    fn what_is_posted_after_a_look_is_seen_by_the_next_one() {
+        // Posters raise a value and say "look"; the loop that was told last has seen the last value.
+        struct Unpark(std::thread::Thread);
+        impl Wake for Unpark {
+            fn wake(&self) {
+                self.0.unpark();
+            }
+        }
+        const LAST: u64 = 50_000;
+        let (post, mut mail) = mailbox(Arc::new(Unpark(std::thread::current())) as Arc<dyn Wake>);
+        let values: Arc<[std::sync::atomic::AtomicU64]> = (0..2).map(|_| 0.into()).collect();
+        let posters: Vec<_> = (0..2usize)
+            .map(|at| {
+                let (post, values) = (post.clone(), Arc::clone(&values));
+                std::thread::spawn(move || {
+                    for value in 1..=LAST {
+                        values[at].store(value, Ordering::Relaxed);
+                        post.post(Word::Look(at as u64));
+                    }
+                })
+            })
+            .collect();
+        let mut seen = [0; 2];
+        while seen != [LAST; 2] {
+            match mail.take() {
+                Some(Word::Look(topic)) => {
+                    let at = usize::try_from(topic).unwrap();
+                    seen[at] = values[at].load(Ordering::Relaxed);
+                }
+                Some(other) => panic!("{other:?}"),
+                None => std::thread::park_timeout(std::time::Duration::from_secs(20)),
             }
         }
         posters.into_iter().for_each(|poster| poster.join().unwrap());

@@ -24,12 +24,18 @@ use crate::memory::Segment;
 use files::{Folder, OpenFile};
 
 mod buffers;
+mod enter;
 pub mod files;
+pub mod kernels;
+pub mod limits;
 pub mod mailbox;
 pub mod probe;
 mod regions;
 pub mod ring;
+#[cfg(test)]
+mod ring_tests;
 pub mod send;
+pub mod setup;
 mod slab;
 pub mod sockets;
 #[cfg(test)]
@@ -190,6 +196,15 @@ pub enum Event<B> {
     Woken,
 }
 
+/// The buffers that a loop receives into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveBuffers {
+    /// How many there are: more after they ran out, up to a limit.
+    pub count: u32,
+    /// Receives that had to wait for one.
+    pub starvations: u64,
+}
+
 /// A loop's sockets. See the module for the rules.
 pub trait Engine {
     /// A received buffer.
@@ -231,6 +246,10 @@ pub trait Engine {
     fn set_send_buffer(&mut self, sock: Sock, bytes: u32);
     /// Stretches of files that had to be read from a disk before they could be sent.
     fn cold_reads(&self) -> u64;
+    /// What it receives into; an engine that has no such buffers says nothing of them.
+    fn receive_buffers(&self) -> ReceiveBuffers {
+        ReceiveBuffers::default()
+    }
     /// Accepts again on a listener that rests.
     fn resume_accept(&mut self, listener: u32);
     /// Stops accepting on all listeners for good and closes them.

@@ -1,12 +1,21 @@
 //! What this kernel and these limits allow, found out once at start, with advice where they fall short.
 
 use std::io;
+use std::time::Duration;
 
-use io_uring::{IoUring, Probe, opcode};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use io_uring::types::{Fd, OpenHow, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use rustix::io::Errno;
+
+use super::kernels::{self, Version};
+use super::limits;
+use super::setup::{RingError, probe_builder};
 
 /// The oldest kernel with all that the engine uses: `DEFER_TASKRUN` came with it.
-pub const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: Version = Version::new(6, 1, 0);
+
+/// Entries of the probe's ring.
+const PROBE_ENTRIES: u32 = 16;
 
 /// What keeps the engine from starting, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +23,8 @@ pub enum ProbeError {
     /// Older than [`KERNEL_MIN`].
     #[error(
         "kernel {release} is too old: io_uring as used here needs Linux {}.{} or newer; upgrade the kernel",
-        KERNEL_MIN.0,
-        KERNEL_MIN.1
+        KERNEL_MIN.major,
+        KERNEL_MIN.minor
     )]
     KernelTooOld {
         /// As `uname -r` prints it.
@@ -31,15 +40,30 @@ pub enum ProbeError {
         /// The sysctl's value: 1 forbids it to the unprivileged, 2 to all.
         value: u8,
     },
-    /// The kernel refused a ring.
+    /// The kernel gave no ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A filter that the process has inherited refuses an operation.
     #[error(
-        "the kernel refuses an io_uring: {0}; in a container, allow the io_uring_* system calls in its \
-         seccomp profile"
+        "a filter forbids the io_uring operation {operation} ({error}); allow it in what starts this program \
+         (a container, a sandbox)"
     )]
-    Refused(io::Error),
+    ForbiddenOperation {
+        /// The operation.
+        operation: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
     /// An operation is missing.
     #[error("the kernel lacks the io_uring operation {0}; upgrade to Linux 6.1 or newer")]
     MissingOperation(&'static str),
+}
+
+impl ProbeError {
+    /// Whether it may go away by itself.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Ring(error) if error.is_shortage())
+    }
 }
 
 /// What was found.
@@ -55,19 +79,24 @@ pub struct Report {
     pub advice: Vec<String>,
 }
 
-/// Looks at the kernel and the limits, and raises the soft limit of descriptors.
+/// Looks at the kernel and the limits, raises the soft limits of descriptors and of locked memory, and makes a write
+/// beyond the limit of a file's size an error.
 ///
 /// # Errors
 /// A [`ProbeError`] that says what is missing and what to do.
 pub fn probe() -> Result<Report, ProbeError> {
+    limits::survive_file_size_limit();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    if parse_release(&kernel).is_some_and(|version| version < KERNEL_MIN) {
+    let version = Version::running();
+    if version.is_some_and(|version| version < KERNEL_MIN) {
         return Err(ProbeError::KernelTooOld { release: kernel });
     }
-    let ring = super::ring::builder().build(8).map_err(why_refused)?;
+    let descriptors = limits::raise_descriptors();
+    limits::raise_locked_memory();
+    let mut ring = probe_builder().build(PROBE_ENTRIES).map_err(why_refused)?;
     check_operations(&ring)?;
-    let mut advice = Vec::new();
-    let descriptors = raise_descriptors();
+    try_operations(&mut ring)?;
+    let mut advice = version.map(kernels::advice).unwrap_or_default();
     if descriptors < 65_536 {
         advice.push(format!(
             "this process may open {descriptors} descriptors; further sockets live in the rings' own tables, \
@@ -86,49 +115,86 @@ pub fn probe() -> Result<Report, ProbeError> {
     Ok(Report { kernel, descriptors, registered_memory, advice })
 }
 
-/// Major and minor of a release like `6.18.44-generic`.
-fn parse_release(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 fn why_refused(error: io::Error) -> ProbeError {
     let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     match sysctl.trim().parse() {
         Ok(value @ 1..) => ProbeError::SwitchedOff { value },
-        _ => ProbeError::Refused(error),
+        _ => RingError::from(error).into(),
     }
 }
 
 fn check_operations(ring: &IoUring) -> Result<(), ProbeError> {
     let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(ProbeError::Refused)?;
-    let needed = [
-        ("ACCEPT", opcode::Accept::CODE),
-        ("RECV", opcode::Recv::CODE),
-        ("SEND", opcode::Send::CODE),
-        ("SENDMSG", opcode::SendMsg::CODE),
-        ("WRITE_FIXED", opcode::WriteFixed::CODE),
-        ("READ", opcode::Read::CODE),
-        ("POLL_ADD", opcode::PollAdd::CODE),
-        ("CONNECT", opcode::Connect::CODE),
-        ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
-        ("CLOSE", opcode::Close::CODE),
-        ("OPENAT2", opcode::OpenAt2::CODE),
-        // Came with multishot receive, which cannot be asked for by itself.
-        ("SEND_ZC", opcode::SendZc::CODE),
-    ];
-    match needed.iter().find(|(_, code)| !probe.is_supported(*code)) {
+    ring.submitter().register_probe(&mut probe).map_err(RingError::from)?;
+    let known =
+        |entry: &squeue::Entry| u8::try_from(entry.get_opcode()).is_ok_and(|code| probe.is_supported(code));
+    match operations().iter().find(|(_, entry)| !known(entry)) {
         Some((name, _)) => Err(ProbeError::MissingOperation(name)),
         None => Ok(()),
     }
 }
 
-/// Raises the soft limit to the hard one and gives what holds then.
-fn raise_descriptors() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    (if raised { maximum } else { current }).unwrap_or(u64::MAX)
+/// The operations that the engine uses, each on a descriptor that does not exist: the kernel answers at once, and
+/// touches none of the memory that is named.
+fn operations() -> [(&'static str, squeue::Entry); 13] {
+    static HOW: OpenHow = OpenHow::new();
+    let (fd, null) = (Fd(-1), std::ptr::null_mut::<u8>());
+    [
+        ("ACCEPT", opcode::Accept::new(fd, null.cast(), null.cast()).build()),
+        ("RECV", opcode::Recv::new(fd, null, 0).build()),
+        ("SEND", opcode::Send::new(fd, null, 0).build()),
+        ("SENDMSG", opcode::SendMsg::new(fd, null.cast()).build()),
+        ("WRITE_FIXED", opcode::WriteFixed::new(fd, null, 0, 0).build()),
+        ("READ", opcode::Read::new(fd, null, 0).build()),
+        ("POLL_ADD", opcode::PollAdd::new(fd, 0).build()),
+        ("CONNECT", opcode::Connect::new(fd, null.cast(), 0).build()),
+        ("ASYNC_CANCEL", opcode::AsyncCancel::new(u64::MAX).build()),
+        ("CLOSE", opcode::Close::new(fd).build()),
+        ("OPENAT2", opcode::OpenAt2::new(fd, c"x".as_ptr(), &raw const HOW).build()),
+        ("SHUTDOWN", opcode::Shutdown::new(fd, 0).build()),
+        // Came with multishot receive, which cannot be asked for by itself.
+        ("SEND_ZC", opcode::SendZc::new(fd, null, 0).build()),
+    ]
+}
+
+/// Tries each operation: what a filter forbids (Linux 7.0) is not known before.
+fn try_operations(ring: &mut IoUring) -> Result<(), ProbeError> {
+    /// All complete at once; this bounds the wait for a kernel that does not do so.
+    const WAIT: Duration = Duration::from_millis(200);
+    let operations = operations();
+    for (place, (_, entry)) in (0..).zip(&operations) {
+        let entry = entry.clone().user_data(place);
+        // SAFETY: the entries point to statics, or to nothing.
+        unsafe { ring.submission().push(&entry) }.expect("the queue has room for all");
+    }
+    let timespec = Timespec::from(WAIT);
+    let args = SubmitArgs::new().timespec(&timespec);
+    match ring.submitter().submit_with_args(operations.len(), &args) {
+        Err(error)
+            if !matches!(Errno::from_io_error(&error), Some(Errno::TIME | Errno::INTR | Errno::AGAIN)) =>
+        {
+            return Err(RingError::from(error).into());
+        }
+        _ => {}
+    }
+    let answers: Vec<(u64, i32)> = ring
+        .completion()
+        .filter(|entry| !cqueue::notif(entry.flags()))
+        .map(|entry| (entry.user_data(), entry.result()))
+        .collect();
+    forbidden(&operations.map(|(name, _)| name), &answers)
+}
+
+/// Answers are places in `names` and results.
+fn forbidden(names: &[&'static str], answers: &[(u64, i32)]) -> Result<(), ProbeError> {
+    for (place, result) in answers {
+        let error = if *result < 0 { Errno::from_raw_os_error(-*result) } else { continue };
+        if matches!(error, Errno::ACCESS | Errno::PERM) {
+            let operation = names[usize::try_from(*place).expect("a place in the list")];
+            return Err(ProbeError::ForbiddenOperation { operation, error });
+        }
+    }
+    Ok(())
 }
 
 /// Tries with more than the classic 64 KiB and the usual 8 MiB of locked memory.
@@ -151,12 +217,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases() {
-        assert_eq!(parse_release("6.18.44-fc"), Some((6, 18)));
-        assert_eq!(parse_release("5.15.0-91-generic"), Some((5, 15)));
-        assert_eq!(parse_release("6.1"), Some((6, 1)));
-        assert_eq!(parse_release("odd"), None);
-        assert!(parse_release("6.0.19").unwrap() < KERNEL_MIN);
+    fn operations_that_a_filter_forbids_are_named() {
+        let names = ["ACCEPT", "RECV"];
+        let bad = |errno: i32| forbidden(&names, &[(0, -libc::EBADF), (1, -errno)]);
+        assert!(bad(libc::EFAULT).is_ok() && forbidden(&names, &[(0, 0)]).is_ok());
+        let text = bad(libc::EACCES).unwrap_err().to_string();
+        assert!(text.contains("operation RECV"), "{text}");
+    }
+
+    #[test]
+    fn a_ring_tries_every_operation() {
+        let mut ring = probe_builder().build(PROBE_ENTRIES).unwrap();
+        try_operations(&mut ring).unwrap();
+        check_operations(&ring).unwrap();
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::Region;
 use super::ring::Uring;
 use crate::memory::Segment;
 
+/// Bytes of registered memory that a turn lets go of.
+const STALE_PIECE: usize = 8 << 20;
+
 #[derive(Debug)]
 pub(super) struct RegionState {
     pub(super) segment: Arc<Segment>,
@@ -16,6 +19,9 @@ pub(super) struct RegionState {
 
 impl Uring {
     pub(super) fn hold_region(&mut self, segment: &Arc<Segment>) -> Region {
+        if self.fixed_free.is_empty() {
+            self.empty_slot();
+        }
         let fixed = self.fixed_free.pop().filter(|slot| self.register(*slot, segment));
         let segment = Arc::clone(segment);
         let (place, _) = self.regions.insert(RegionState { segment, fixed, inflight: 0, released: false });
@@ -41,14 +47,31 @@ impl Uring {
     fn forget_region(&mut self, region: Region) {
         let state = self.regions.remove(region.0).expect("a region is forgotten once");
         if let Some(slot) = state.fixed {
-            let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-            let submitter = self.ring.submitter();
-            // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
-            let updated = unsafe { submitter.register_buffers_update(slot.into(), &[empty], None) };
-            if updated.is_ok() {
-                self.fixed_free.push(slot);
-            }
+            self.stale.push_back((slot, state.segment));
         }
+    }
+
+    /// Takes memory that is not needed any more out of its slots, a piece of it: the kernel lets go of each page by
+    /// itself, and of gigabytes at once that would hold the loop up.
+    pub(super) fn empty_slots(&mut self) {
+        let mut bytes = 0;
+        while bytes < STALE_PIECE {
+            let Some(segment) = self.empty_slot() else { return };
+            bytes += segment.capacity();
+        }
+    }
+
+    /// Empties the slot that has waited longest.
+    fn empty_slot(&mut self) -> Option<Arc<Segment>> {
+        let (slot, segment) = self.stale.pop_front()?;
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let submitter = self.ring.submitter();
+        // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
+        let updated = unsafe { submitter.register_buffers_update(slot.into(), &[empty], None) };
+        if updated.is_ok() {
+            self.fixed_free.push(slot);
+        }
+        Some(segment)
     }
 
     /// Registers a segment's memory in a free slot.
@@ -57,7 +80,7 @@ impl Uring {
         let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
         let submitter = self.ring.submitter();
         // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
-        // is emptied in `forget_region`, or until the ring is gone.
+        // is emptied in `empty_slot`, or until the ring is gone.
         let registered = unsafe { submitter.register_buffers_update(slot.into(), &[vector], None) };
         if registered.is_err() {
             self.fixed_free.clear(); // no more memory may be locked: plain sends from here on

@@ -1,7 +1,6 @@
 //! The engine on a real ring: one per loop, used by its thread alone.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -9,59 +8,48 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use io_uring::types::Fd;
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
-use super::buffers::{self, BufferRing, RecvBuf};
+use super::buffers::{BufferRing, RecvBuf};
+use super::enter::{NOBODY, Refusals};
 use super::files::{self, FileSend, Folder, OpenFile, Opening, Scratch};
+use super::kernels::{Version, Workarounds};
 use super::mailbox::EventFd;
 use super::regions::RegionState;
 use super::send::{self, Chooser, Message, SendPath};
+use super::setup::{RingError, SUBMISSIONS, builder};
 use super::slab::Slab;
 use super::sockets::{Descriptors, Listener, SockState};
-use super::{Engine, Event, Millis, Payload, Region, Sock};
+use super::{Engine, Event, Millis, Payload, ReceiveBuffers, Region, Sock};
 use crate::memory::Segment;
 
-/// Entries of the submission queue: larger batches cost more, not less.
-const SUBMISSIONS: u32 = 512;
-/// Entries of the completion queue; the kernel keeps what does not fit.
-const COMPLETIONS: u32 = 8192;
 /// Slots for registered memory.
 const REGISTERED_MAX: u32 = 4096;
 /// Calls in a row for what the kernel has to do for us.
 const TASK_ROUNDS: usize = 64;
-/// How often the drop of an engine looks for the completions of what it cancelled.
-const DROP_ROUNDS: usize = 100;
-
-/// The ring's set-up, the same for the probe and for the loops.
-pub(super) fn builder() -> Builder<squeue::Entry, cqueue::Entry> {
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(COMPLETIONS);
-    builder
-}
 
 /// The engine on a real ring.
 pub struct Uring {
     pub(super) ring: IoUring,
     started: Instant,
-    inflight: Slab<Op>,
+    pub(super) inflight: Slab<Op>,
     pub(super) socks: Slab<SockState>,
     pub(super) listeners: Vec<Listener>,
     pub(super) regions: Slab<RegionState>,
     /// Free slots of the ring's table of registered memory.
     pub(super) fixed_free: Vec<u16>,
+    /// Slots whose memory is not needed any more, with what keeps it until they are emptied.
+    pub(super) stale: VecDeque<(u16, Arc<Segment>)>,
     pub(super) received: Rc<BufferRing>,
     /// Sockets whose receive ended for want of buffers.
     pub(super) starved: Vec<Sock>,
+    /// How often that happened.
+    pub(super) starvations: u64,
     pub(super) events: VecDeque<Event<RecvBuf>>,
     /// Completions that were taken off the ring, in its order, and whether somebody is handling them.
-    completions: VecDeque<(u64, i32, u32)>,
+    pub(super) completions: VecDeque<(u64, i32, u32)>,
     reaping: bool,
     eventfd: Arc<EventFd>,
     pub(super) chooser: Chooser,
@@ -74,6 +62,9 @@ pub struct Uring {
     pub(super) cold_reads: u64,
     /// When completions were asked for while there were events.
     looked: Millis,
+    pub(super) refusals: Refusals,
+    /// What this kernel needs done differently.
+    pub(super) workarounds: Workarounds,
 }
 
 /// An operation under way, with all memory it uses: it stays here until the last completion.
@@ -166,13 +157,13 @@ impl Uring {
     /// [`Event::Woken`]; its clock counts from `started`, the same for all loops of a process.
     ///
     /// # Errors
-    /// What the kernel says; [`super::probe::probe`] says it better.
+    /// [`RingError`], which says what to do.
     pub fn new(
         descriptors: Descriptors,
         path: SendPath,
         eventfd: Arc<EventFd>,
         started: Instant,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, RingError> {
         let ring = builder().build(SUBMISSIONS)?;
         let received = BufferRing::register(&ring)?;
         files::bound_workers(&ring);
@@ -189,8 +180,10 @@ impl Uring {
             regions: Slab::new(),
             #[expect(clippy::cast_possible_truncation, reason = "REGISTERED_MAX is small")]
             fixed_free: if fixed { (0..REGISTERED_MAX as u16).rev().collect() } else { Vec::new() },
+            stale: VecDeque::new(),
             received,
             starved: Vec::new(),
+            starvations: 0,
             events: VecDeque::new(),
             completions: VecDeque::new(),
             reaping: false,
@@ -199,9 +192,11 @@ impl Uring {
             in_process: 0,
             process_max: descriptors.process,
             direct_free: (0..descriptors.direct).rev().collect(),
-            scratch: Scratch::new()?,
+            scratch: Scratch::new().map_err(RingError::Buffers)?,
             cold_reads: 0,
             looked: 0,
+            refusals: Refusals::default(),
+            workarounds: Workarounds::of(Version::running()),
         };
         engine.read_wake();
         Ok(engine)
@@ -228,34 +223,17 @@ impl Uring {
         }
     }
 
-    /// Hands the queue to the kernel; waits for a completion if `wait` says until when.
-    pub(super) fn enter(&mut self, wait: Option<Duration>) {
-        let result = match wait {
-            None => self.ring.submit(),
-            Some(timeout) => {
-                let timespec = Timespec::from(timeout);
-                let args = SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
-        };
-        match result {
-            Ok(_) => {}
-            // Timed out; interrupted; completions must be taken first.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
-            Err(error) => panic!("io_uring_enter: {error}"),
-        }
-    }
-
     /// Handles what has completed. Handling may fill the submission queue and end up in here again: that only
     /// makes room, or bytes that came later would be told of before those that came first.
     pub(super) fn reap(&mut self) {
-        self.completions
-            .extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+        self.collect();
         if std::mem::replace(&mut self.reaping, true) {
             return;
         }
         while let Some((place, result, flags)) = self.completions.pop_front() {
-            self.complete(u32::try_from(place).expect("a place in the table"), result, flags);
+            if place != NOBODY {
+                self.complete(u32::try_from(place).expect("a place in the table"), result, flags);
+            }
         }
         self.reaping = false;
     }
@@ -421,8 +399,12 @@ impl Engine for Uring {
         self.cold_reads
     }
 
+    fn receive_buffers(&self) -> ReceiveBuffers {
+        ReceiveBuffers { count: self.received.buffers().into(), starvations: self.starvations }
+    }
+
     fn resume_accept(&mut self, listener: u32) {
-        self.accept(listener);
+        self.accept_again(listener);
     }
 
     fn stop_accept(&mut self) {
@@ -433,8 +415,9 @@ impl Engine for Uring {
         for sock in std::mem::take(&mut self.starved) {
             self.receive(sock);
         }
+        self.empty_slots();
         let now = self.now();
-        if self.events.is_empty() {
+        if self.events.is_empty() && self.stale.is_empty() {
             // Without a deadline: long enough not to matter, short enough to bear a lost wake.
             let millis = until.map_or(10_000, |until| until.saturating_sub(now));
             self.enter(Some(Duration::from_millis(millis)));
@@ -457,31 +440,5 @@ impl Engine for Uring {
 
     fn next_event(&mut self) -> Option<Event<RecvBuf>> {
         self.events.pop_front()
-    }
-}
-
-impl Drop for Uring {
-    fn drop(&mut self) {
-        self.events.clear();
-        self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(CancelBuilder::any()).build());
-        for _ in 0..DROP_ROUNDS {
-            if self.inflight.len() == 0 {
-                break;
-            }
-            self.enter(Some(Duration::from_millis(10)));
-            let completions: Vec<_> =
-                self.ring.completion().map(|entry| (entry.user_data(), entry.flags())).collect();
-            for (place, flags) in completions {
-                if !cqueue::more(flags) {
-                    self.inflight.remove(u32::try_from(place).unwrap_or(u32::MAX));
-                }
-            }
-        }
-        if self.inflight.len() > 0 || self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_err() {
-            // The kernel may still write to what we own: better lost than reused.
-            std::mem::forget(Rc::clone(&self.received));
-            std::mem::forget(std::mem::replace(&mut self.inflight, Slab::new()));
-            std::mem::forget(std::mem::replace(&mut self.regions, Slab::new()));
-        }
     }
 }

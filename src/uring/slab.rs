@@ -53,6 +53,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// The places that are taken.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        let taken = (0..).zip(&self.entries).filter(|(_, entry)| entry.value.is_some());
+        taken.map(|(place, _)| place)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }

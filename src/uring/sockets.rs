@@ -38,7 +38,14 @@ impl Descriptors {
 pub(super) struct Listener {
     pub(super) tag: u32,
     pub(super) socket: Option<TcpListener>,
+    /// Accepts that are under way.
+    pub(super) armed: u32,
+    /// An accept failed: no new ones until [`super::Engine::resume_accept`].
+    resting: bool,
 }
+
+/// Accepts under way on a listener where each takes one connection only.
+const SINGLE_ACCEPTS: u32 = 32;
 
 #[derive(Debug)]
 enum Descriptor {
@@ -64,17 +71,38 @@ const WAITS: usize = 2;
 impl Uring {
     /// Accepts on `socket` from now on; its connections carry `tag`.
     pub fn listen(&mut self, socket: TcpListener, tag: u32) {
-        self.listeners.push(Listener { tag, socket: Some(socket) });
+        self.listeners.push(Listener { tag, socket: Some(socket), armed: 0, resting: false });
         self.accept(tag);
     }
 
+    /// Arms what is missing of a listener's accepts: one that goes on, or several that take one connection each.
     pub(super) fn accept(&mut self, listener: u32) {
-        let found = self.listeners.iter().find(|candidate| candidate.tag == listener);
-        let Some(socket) = found.and_then(|found| found.socket.as_ref()) else { return };
+        let single = self.workarounds.single_accepts;
+        let Some(state) = self.listener(listener).filter(|state| !state.resting) else { return };
+        let Some(socket) = &state.socket else { return };
         let fd = Fd(socket.as_raw_fd());
-        self.submit(Op::Accept { listener }, |_| {
-            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).build()
-        });
+        let missing = (if single { SINGLE_ACCEPTS } else { 1 }).saturating_sub(state.armed);
+        state.armed += missing;
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        for _ in 0..missing {
+            self.submit(Op::Accept { listener }, |_| match single {
+                true => {
+                    opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).flags(flags).build()
+                }
+                false => opcode::AcceptMulti::new(fd).flags(flags).build(),
+            });
+        }
+    }
+
+    fn listener(&mut self, tag: u32) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| listener.tag == tag)
+    }
+
+    pub(super) fn accept_again(&mut self, listener: u32) {
+        if let Some(state) = self.listener(listener) {
+            state.resting = false;
+        }
+        self.accept(listener);
     }
 
     pub(super) fn close_listeners(&mut self) {
@@ -83,7 +111,7 @@ impl Uring {
         for socket in sockets {
             let cancel = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
             self.submit(Op::Cancel, |_| opcode::AsyncCancel2::new(cancel).build());
-            self.enter(None); // before the descriptor is closed
+            self.flush(); // before the descriptor is closed
         }
     }
 
@@ -114,11 +142,17 @@ impl Uring {
         if result >= 0 {
             self.accepted(listener, result);
         }
+        let state = self.listener(listener).expect("a listener stays in the table");
+        state.armed -= 1;
         match errno(result) {
-            // The kernel ended the multishot for reasons of its own, or the peer was gone already.
+            // It was a single one, or the kernel ended it for reasons of its own, or the peer was gone already.
             None | Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.accept(listener),
             Some(Errno::CANCELED) => {}
-            Some(error) => self.events.push_back(Event::AcceptFailed { listener, error }),
+            // Told once: with single accepts others may fail with it.
+            Some(error) if !std::mem::replace(&mut state.resting, true) => {
+                self.events.push_back(Event::AcceptFailed { listener, error });
+            }
+            Some(_) => {}
         }
     }
 
@@ -199,10 +233,20 @@ impl Uring {
                 self.receive(sock);
             }
             (None, _) => self.events.push_back(Event::Finished { sock, error: None }),
-            (Some(Errno::NOBUFS), _) => self.starved.push(sock),
+            (Some(Errno::NOBUFS), _) => self.starve(sock),
             (Some(Errno::INTR | Errno::AGAIN), _) => self.receive(sock),
             (Some(error), _) => self.events.push_back(Event::Finished { sock, error: Some(error) }),
         }
+    }
+
+    /// A receive ended for want of buffers: it starts again when those that were told of are used, with more of
+    /// them if the same turn did not add some already.
+    fn starve(&mut self, sock: Sock) {
+        self.starvations += 1;
+        if self.starved.is_empty() {
+            self.received.grow();
+        }
+        self.starved.push(sock);
     }
 
     pub(super) fn connected(&mut self, sock: Sock, result: i32) {
@@ -280,16 +324,9 @@ impl Uring {
     }
 
     pub(super) fn close_sock(&mut self, sock: Sock) {
-        let room = {
-            let queue = self.ring.submission();
-            queue.capacity() - queue.len()
-        };
-        if room < WAITS {
-            // Room is made before the operations are looked up: what completes meanwhile may be among them,
-            // and the cancel below would name whatever has got its place since.
-            self.enter(None);
-            self.reap();
-        }
+        // Room is made before the operations are looked up: what completes meanwhile may be among them,
+        // and the cancel below would name whatever has got its place since.
+        self.make_room(WAITS);
         let Some(state) = self.state(sock) else { return };
         if std::mem::replace(&mut state.closing, true) {
             return;

@@ -17,15 +17,15 @@ const MODES: [Descriptors; 2] = [Descriptors::PROCESS, Descriptors { process: 0,
 const PATHS: [SendPath; 5] =
     [SendPath::Auto, SendPath::Copy, SendPath::Fixed, SendPath::ZeroCopy, SendPath::Pages];
 
-fn engine(mode: Descriptors, path: SendPath) -> Uring {
+pub(super) fn engine(mode: Descriptors, path: SendPath) -> Uring {
     Uring::new(mode, path, EventFd::new().unwrap(), Instant::now()).unwrap()
 }
 
-fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
+pub(super) fn listening(mode: Descriptors) -> (Uring, SocketAddr) {
     listening_by(mode, SendPath::Auto)
 }
 
-fn listening_by(mode: Descriptors, path: SendPath) -> (Uring, SocketAddr) {
+pub(super) fn listening_by(mode: Descriptors, path: SendPath) -> (Uring, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let mut engine = engine(mode, path);
@@ -34,7 +34,7 @@ fn listening_by(mode: Descriptors, path: SendPath) -> (Uring, SocketAddr) {
 }
 
 /// Waits for the next event, at most a few seconds.
-fn next(engine: &mut Uring) -> Event<<Uring as Engine>::Buf> {
+pub(super) fn next(engine: &mut Uring) -> Event<<Uring as Engine>::Buf> {
     for _ in 0..500 {
         if let Some(event) = engine.next_event() {
             return event;
@@ -44,7 +44,7 @@ fn next(engine: &mut Uring) -> Event<<Uring as Engine>::Buf> {
     panic!("nothing happened");
 }
 
-fn accept(engine: &mut Uring) -> Sock {
+pub(super) fn accept(engine: &mut Uring) -> Sock {
     match next(engine) {
         Event::Accepted { listener: TAG, sock } => sock,
         other => panic!("{other:?}"),
@@ -197,7 +197,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
                 }
                 held.push(data);
                 // Hold nearly all buffers for a while, so that the kernel runs out.
-                if held.len() + 12 == usize::from(super::buffers::BUFFERS) {
+                if held.len() + 12 == usize::from(super::buffers::BUFFERS_MAX) {
                     for _ in 0..3 {
                         engine.wait(Some(engine.now() + 20));
                     }

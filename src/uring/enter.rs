@@ -1,0 +1,154 @@
+//! Calls of the kernel: handing the queue over, waiting, and the end of a ring.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{cqueue, opcode};
+use rustix::io::Errno;
+
+use super::buffers;
+use super::ring::Uring;
+use super::slab::Slab;
+
+/// A kernel that is short of something and has nothing to give back is left alone for so long.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Such a kernel is told of no more often than this.
+const TELL: Duration = Duration::from_secs(10);
+/// `IORING_ENTER_GETEVENTS`.
+const GET_EVENTS: u32 = 1;
+/// The name of operations that own nothing and that nobody waits for.
+pub(super) const NOBODY: u64 = u64::MAX;
+/// How often the drop of an engine looks for the completions of what it cancelled.
+const DROP_ROUNDS: usize = 100;
+
+/// Calls that the kernel refused for the time being.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pub(super) count: u64,
+    told: Option<Instant>,
+    /// Refusals to come, the next one first.
+    #[cfg(test)]
+    pub(super) injected: std::collections::VecDeque<Errno>,
+}
+
+impl Uring {
+    /// Hands the queue to the kernel; waits for a completion if `wait` says until when. A kernel that is short of
+    /// something takes a part of the queue, or nothing: what it leaves goes with the next call.
+    pub(super) fn enter(&mut self, wait: Option<Duration>) {
+        let Err(error) = self.call(wait) else { return };
+        match Errno::from_io_error(&error) {
+            // The time is over; a signal came.
+            Some(Errno::TIME | Errno::INTR) => {}
+            // No memory for requests, or too many completions wait to be taken.
+            Some(errno @ (Errno::AGAIN | Errno::NOMEM | Errno::BUSY)) => self.make_way(errno),
+            _ => panic!("io_uring_enter: {error}"),
+        }
+    }
+
+    fn call(&mut self, wait: Option<Duration>) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(errno) = self.refusals.injected.pop_front() {
+            return Err(errno.into());
+        }
+        match wait {
+            None => self.ring.submit(),
+            Some(timeout) => {
+                let timespec = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        }
+    }
+
+    /// Takes what has completed, which gives the kernel memory back, so that the next call has a chance.
+    fn make_way(&mut self, errno: Errno) {
+        self.refusals.count += 1;
+        if self.refusals.told.is_none_or(|told| told.elapsed() > TELL) {
+            self.refusals.told = Some(Instant::now());
+            let refusals = self.refusals.count;
+            tracing::warn!(error = %errno, refusals, "the kernel is short of resources; io_uring calls are tried again");
+        }
+        // A refused call has not run what completes operations: this one submits nothing and does.
+        // SAFETY: no argument is passed, so there is nothing that the kernel could read.
+        let _ = unsafe { self.ring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
+        let waiting = self.completions.len();
+        self.collect();
+        if self.completions.len() == waiting {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Takes completions off the ring; [`reap`](Self::reap) handles them.
+    pub(super) fn collect(&mut self) {
+        let completed = self.ring.completion();
+        self.completions.extend(completed.map(|entry| (entry.user_data(), entry.result(), entry.flags())));
+    }
+
+    /// Hands over all that is in the queue.
+    pub(super) fn flush(&mut self) {
+        while !self.ring.submission().is_empty() {
+            self.enter(None);
+        }
+    }
+
+    /// Makes room for `entries` in the queue.
+    pub(super) fn make_room(&mut self, entries: usize) {
+        debug_assert!(entries <= super::setup::SUBMISSIONS as usize);
+        loop {
+            let queue = self.ring.submission();
+            if queue.capacity() - queue.len() >= entries {
+                return;
+            }
+            drop(queue);
+            self.enter(None);
+            self.reap();
+        }
+    }
+
+    /// Cancels an operation by its place: the kernel finds it at once, where "all of them" looks at each one for
+    /// each.
+    fn cancel(&mut self, place: u32) {
+        let entry = opcode::AsyncCancel::new(u64::from(place)).build().user_data(NOBODY);
+        loop {
+            // SAFETY: the entry points to no memory.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.enter(None);
+            self.discard();
+        }
+    }
+
+    /// Takes completions and lets go of what their operations owned.
+    fn discard(&mut self) {
+        self.collect();
+        while let Some((place, _, flags)) = self.completions.pop_front() {
+            if !cqueue::more(flags) && place != NOBODY {
+                self.inflight.remove(u32::try_from(place).expect("a place in the table"));
+            }
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.events.clear();
+        self.discard();
+        let places: Vec<u32> = self.inflight.places().collect();
+        places.into_iter().for_each(|place| self.cancel(place));
+        for _ in 0..DROP_ROUNDS {
+            self.discard();
+            if self.inflight.len() == 0 {
+                break;
+            }
+            self.enter(Some(Duration::from_millis(10)));
+        }
+        if self.inflight.len() > 0 || self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_err() {
+            // The kernel may still write to what we own: better lost than reused.
+            std::mem::forget(std::rc::Rc::clone(&self.received));
+            std::mem::forget(std::mem::replace(&mut self.inflight, Slab::new()));
+            std::mem::forget(std::mem::replace(&mut self.regions, Slab::new()));
+        }
+    }
+}
