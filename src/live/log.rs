@@ -13,6 +13,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::timeline::StreamTime;
+use super::waiters::Waiters;
+pub use super::waiters::{Mark, Reached};
 use crate::media::encoding::Encoding;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::{Arena, Segment, SegmentWriter};
@@ -119,6 +121,8 @@ pub struct Start {
     pub clean: bool,
     /// Tags before it in the log.
     pub frames: u64,
+    /// Bytes of the bodies of all headers before it in the log, and of those that it refers to.
+    pub header_bytes: u64,
     /// What a viewer that starts here is told first.
     pub headers: Arc<Headers>,
     /// Whether there were pictures and sound in the stream so far, for the FLV header.
@@ -186,6 +190,7 @@ pub struct Log {
     head: AtomicU64,
     head_time: AtomicI64,
     index: ArcSwap<Index>,
+    waiters: Waiters,
 }
 
 impl Log {
@@ -204,7 +209,24 @@ impl Log {
     pub fn index(&self) -> Arc<Index> {
         self.index.load_full()
     }
+
+    /// Waits until the log reaches `mark`, or until nothing comes any more.
+    pub fn reached(self: &Arc<Self>, mark: Mark) -> Reached {
+        Reached::new(Arc::clone(self), mark)
+    }
+
+    /// Nothing comes any more: wakes those who wait.
+    pub(super) fn close(&self) {
+        self.waiters.close();
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
 }
+
+/// Bytes of headers that the starts of a log may refer to; each of them stands in the log as well.
+const HEADERS_KEPT: u64 = 4 << 20;
 
 /// The smallest segment: what a stream costs at least.
 const SEGMENT_MIN: usize = 64 << 10;
@@ -224,12 +246,20 @@ pub struct LogWriter {
     head: u64,
     time: StreamTime,
     frames: u64,
+    header_bytes: u64,
+    /// There are starts of which those who wait for one have not been told.
+    has_untold_starts: bool,
 }
 
 impl LogWriter {
     /// An empty log.
     pub fn new(arena: Arc<Arena>, retention: Retention, encoding: Encoding) -> Self {
-        let log = Log { head: AtomicU64::new(0), head_time: AtomicI64::new(0), index: ArcSwap::default() };
+        let log = Log {
+            head: AtomicU64::new(0),
+            head_time: AtomicI64::new(0),
+            index: ArcSwap::default(),
+            waiters: Waiters::default(),
+        };
         Self {
             log: Arc::new(log),
             encoding,
@@ -241,6 +271,8 @@ impl LogWriter {
             head: 0,
             time: 0,
             frames: 0,
+            header_bytes: 0,
+            has_untold_starts: false,
         }
     }
 
@@ -282,12 +314,14 @@ impl LogWriter {
     }
 
     fn has_outgrown_start(&self, time: StreamTime, part: u8) -> bool {
-        let (at, frames) = self.last_start().map_or((0, 0), |last| (last.at, last.frames));
+        let (at, frames, header_bytes) =
+            self.last_start().map_or((0, 0, 0), |last| (last.at, last.frames, last.header_bytes));
         let part = u64::from(part);
         let gop_time = self.retention.gop_time / part.cast_signed();
         self.last_start().is_some_and(|last| time - last.time > gop_time)
             || self.head - at > self.retention.bytes / (2 * part)
             || self.frames - frames > self.retention.frames / (2 * part)
+            || self.header_bytes - header_bytes > HEADERS_KEPT / (2 * part)
     }
 
     /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an
@@ -301,13 +335,14 @@ impl LogWriter {
         tracks: Tracks,
     ) {
         debug_assert!(at <= self.head && self.last_start().is_none_or(|last| last.at <= at));
-        let frames = self.frames;
+        let (frames, header_bytes) = (self.frames, self.header_bytes);
         if self.last_start().is_some_and(|last| last.at == at) {
             self.index.starts.pop_back(); // nobody has begun where nothing stands yet
         }
-        self.index.starts.push_back(Start { at, time, clean, frames, headers, tracks });
+        self.index.starts.push_back(Start { at, time, clean, frames, header_bytes, headers, tracks });
         self.trim(time);
         self.index_changed = true;
+        self.has_untold_starts = true;
     }
 
     /// Appends a tag. Readers see it after [`publish`](Self::publish).
@@ -328,6 +363,16 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Appends a header that starts from here on may refer to.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        self.append(tag, time)?;
+        self.header_bytes += tag.body.len() as u64;
+        Ok(())
+    }
+
     /// Shows the readers all that was appended and marked; `true` if there was anything new.
     pub fn publish(&mut self) -> bool {
         if let Some(open) = &mut self.open {
@@ -339,7 +384,21 @@ impl LogWriter {
             self.log.index.store(Arc::new(self.index.clone()));
         }
         self.log.head_time.store(self.time, Ordering::Relaxed);
-        self.log.head.swap(self.head, Ordering::SeqCst) != self.head
+        let is_new = self.log.head.swap(self.head, Ordering::SeqCst) != self.head;
+        if is_new {
+            let start = self.untold_start();
+            self.log.waiters.moved(self.head, self.time, start);
+        }
+        is_new
+    }
+
+    /// The newest start with a tag behind it, if it is new.
+    fn untold_start(&mut self) -> Option<u64> {
+        if !self.has_untold_starts {
+            return None;
+        }
+        self.has_untold_starts = self.last_start().is_some_and(|last| last.at >= self.head);
+        self.index.newest_start(self.head, false).map(|start| start.at)
     }
 
     fn open_segment(&mut self, len: usize) -> std::io::Result<()> {
@@ -373,7 +432,8 @@ impl LogWriter {
         while starts.len() > 1 {
             let spare = now - starts[1].time >= self.retention.history;
             let outgrown = self.head - starts[0].at > self.retention.bytes
-                || self.frames - starts[0].frames > self.retention.frames;
+                || self.frames - starts[0].frames > self.retention.frames
+                || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
             if !spare && !outgrown {
                 break;
             }
