@@ -6,8 +6,8 @@
 //! atomic number. So readers on other threads take no lock and copy nothing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -44,6 +44,9 @@ pub struct Headers {
     /// Body of the audio sequence header.
     pub audio: Option<Bytes>,
 }
+
+/// Bytes around a header of a few chunks, about.
+const ENCODED_MARGIN: usize = 128;
 
 impl Headers {
     /// The body of a kind's header.
@@ -82,6 +85,11 @@ impl Headers {
     }
 
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
+    ///
+    /// `at` changes only the timestamps of the two sequence headers, and the length not at all within FLV. In FLV they
+    /// are bytes 4 to 7 of each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from
+    /// `0xff_ffff` on (4 h 39 min) these are all ones and the value stands in four bytes more, after the message's
+    /// header and after the one byte in front of each further chunk (RTMP 1.0, clause 5.3.1.3).
     pub fn write_to(&self, at: StreamTime, encoding: Encoding, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {
             let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
@@ -191,6 +199,16 @@ pub struct Log {
     head_time: AtomicI64,
     index: ArcSwap<Index>,
     waiters: Waiters,
+    encoding: Encoding,
+    encoded: Mutex<Option<EncodedHeaders>>,
+}
+
+/// What viewers of a log were told last: those who start at one place are told the same.
+#[derive(Debug)]
+struct EncodedHeaders {
+    version: u32,
+    at: StreamTime,
+    bytes: Bytes,
 }
 
 impl Log {
@@ -208,6 +226,22 @@ impl Log {
     /// The index as it stands now.
     pub fn index(&self) -> Arc<Index> {
         self.index.load_full()
+    }
+
+    /// What [`Headers::write_to`] writes in this log's encoding, made once for all who start at the same time with the
+    /// same version. Only the newest is kept here; an earlier one goes with those who hold it.
+    ///
+    /// `headers` are this log's own, as a [`Start`] of it has them: versions are counted by log.
+    pub fn encoded_headers(&self, headers: &Headers, at: StreamTime) -> Bytes {
+        let mut newest = self.encoded.lock().expect("nobody panics with this lock");
+        let is_same = |known: &&EncodedHeaders| known.version == headers.version && known.at == at;
+        if let Some(known) = newest.as_ref().filter(is_same) {
+            return known.bytes.clone();
+        }
+        let len: usize = headers.bodies().map(|(_, body)| body.len() + ENCODED_MARGIN).sum();
+        let mut bytes = Vec::with_capacity(len);
+        headers.write_to(at, self.encoding, &mut bytes);
+        newest.insert(EncodedHeaders { version: headers.version, at, bytes: bytes.into() }).bytes.clone()
     }
 
     /// Waits until the log reaches `mark`, or until nothing comes any more.
@@ -259,6 +293,8 @@ impl LogWriter {
             head_time: AtomicI64::new(0),
             index: ArcSwap::default(),
             waiters: Waiters::default(),
+            encoding,
+            encoded: Mutex::default(),
         };
         Self {
             log: Arc::new(log),
@@ -546,13 +582,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn headers_are_encoded_once_for_those_who_start_at_one_place() {
+        let writer = writer(RETENTION);
+        let headers = Headers { video: Some(Bytes::from(vec![0x17; 100_000])), ..Headers::default() };
+        let newer = Headers { version: 1, audio: Some(Bytes::from_static(b"a")), ..headers.with(&tag(0, 1)) };
+        let log = writer.log();
+        let first = log.encoded_headers(&headers, 40);
+        assert_eq!(first.as_ptr(), log.encoded_headers(&headers, 40).as_ptr(), "shared");
+        for (headers, at) in [(&headers, 40), (&headers, 80), (&newer, 80)] {
+            let mut want = Vec::new();
+            headers.write_to(at, Encoding::Flv, &mut want);
+            assert_eq!(log.encoded_headers(headers, at), want);
+        }
+    }
+
+    #[test]
     fn headers_come_as_metadata_video_audio() {
-        let headers = Headers {
-            version: 1,
-            metadata: Some(Bytes::from_static(b"m")),
-            video: Some(Bytes::from_static(b"v")),
-            audio: Some(Bytes::from_static(b"a")),
-        };
+        let [metadata, video, audio] = ["m", "v", "a"].map(|body| Some(Bytes::from_static(body.as_bytes())));
+        let headers = Headers { version: 1, metadata, video, audio };
         let mut out = Vec::new();
         headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
         assert_eq!(out.len(), 3 * 16);

@@ -291,6 +291,7 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost() {
         const ROUNDS: u64 = 50_000;
+        const LEN: u64 = 16; // of a tag of one byte
         let mut writer = writer(RETENTION);
         let log = Arc::clone(writer.log());
         let seen = Arc::new(AtomicU64::new(0));
@@ -300,10 +301,12 @@ mod tests {
                 let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
                 let waker = Waker::from(Arc::clone(&unpark));
                 for round in 1..=ROUNDS {
+                    // The head may stand here already or move just now.
+                    let before = round * LEN;
                     let mut reached = log.reached(match round % 3 {
-                        0 => Mark::any(log.head()),
+                        0 => Mark::any(before),
                         1 => Mark { head: u64::MAX, time: round.cast_signed(), start: u64::MAX },
-                        _ => Mark { head: u64::MAX, time: StreamTime::MAX, start: log.head().max(1) },
+                        _ => Mark { head: u64::MAX, time: StreamTime::MAX, start: before },
                     });
                     let since = Instant::now();
                     while Pin::new(&mut reached).poll(&mut Context::from_waker(&waker)).is_pending() {

@@ -87,6 +87,7 @@ impl<E: Engine> Worker<E> {
         let now = self.engine.now();
         let mut clips = std::mem::take(&mut self.clips);
         for clip in &mut clips {
+            clip.writer.stream().heard(now);
             while clip.due() <= now {
                 let tag = clip.take();
                 self.counters[clip.role].bytes_in.add(tag.encoded_len() as u64);

@@ -340,6 +340,7 @@ impl Pull {
             }
             self.epochs = epochs;
         }
+        self.writer.stream().heard(now);
         while let Some(item) = link.flv.next_item().map_err(|error| (502, error.to_string()))? {
             if let FlvItem::Tag(tag) = item {
                 self.writer.push(&tag).map_err(|error| (502, format!("no memory for it: {error}")))?;

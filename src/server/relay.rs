@@ -409,6 +409,7 @@ impl<E: Engine> Worker<E> {
             self.shared.tell_all(|| Message::Published { role, stream: Arc::clone(&stream) });
         }
         let writer = writer.as_mut().expect("claimed above");
+        writer.stream().heard(now);
         for tag in tags {
             writer.push(tag).map_err(|error| format!("no memory for it: {error}"))?;
         }

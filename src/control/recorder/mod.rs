@@ -15,6 +15,8 @@ mod hls;
 mod hook;
 mod layout;
 mod merge;
+#[cfg(test)]
+mod pace_tests;
 mod playlist;
 mod queue;
 mod retention;
