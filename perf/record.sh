@@ -6,8 +6,10 @@
 #   STREAMS="1x4000 20x1000" perf/record.sh          COUNTxKBPS
 #   PROFILE=1 perf/record.sh                         and where the time goes, by perf, in $OUT/record-*.txt
 #
-# CPU is user and system time of all the process's threads, the kernel's workers for its files among them. What is
-# recorded is measured by what the FLV files grow by. DATA is the folder that is recorded to, on the disk that is to be
+# CPU is user and system time of all the process's threads, the kernel's workers for its files among them; the second
+# column leaves the loops out, which take the streams: it is steadier on a machine that others use, but does not see
+# what the loops do to wake the recorder. SERVER=... says which build; with OTHER=... that one is measured in the same
+# rounds. What is recorded is measured by what the FLV files grow by. DATA is the folder that is recorded to, on the disk that is to be
 # measured. More that can be set is in perf/lib.sh.
 . "$(dirname "$0")/lib.sh"
 
@@ -18,28 +20,39 @@ memory() { awk '/^RssAnon/ { print $2 * 1024 }' "/proc/$pid/status"; }
 written() { awk '/^write_bytes/ { print $2 }' "/proc/$pid/io"; }
 recorded() { find "$data/flv" -name index.flv -printf '%s\n' 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
 
-# sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, of now.
-sample() { echo "$(cpu "$pid") $(memory) $(written) $(recorded)"; }
+# aside: seconds of user and system time of the threads that are no loops.
+aside() {
+  local task
+  for task in /proc/"$pid"/task/*; do
+    [[ $(<"$task/comm") == loop-* ]] || cat "$task/stat"
+  done 2>/dev/null | awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); n += ($12 + $13) / hz } END { print n + 0 }'
+}
 
-# take CASE WHAT: one run, one line of results: CPU-seconds a second, memory, bytes written, bytes recorded.
+# sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, CPU-seconds beside the loops, of now.
+sample() { echo "$(cpu "$pid") $(memory) $(written) $(recorded) $(aside)"; }
+
+# take CASE WHAT: one run, one line of results: CPU-seconds a second, memory, bytes written, bytes recorded,
+# CPU-seconds a second beside the loops.
 take() {
-  local before after record=none
-  [[ $2 == none ]] || record=flv,hls,fmp4
+  local before after record=none server=$server
+  [[ $2 == *none ]] || record=flv,hls,fmp4
+  [[ $2 != other-* ]] || server=$OTHER
   rm -rf "$data"
   start_origin "$server_core" --loops 1 --data "$data"
   start_publisher "$(clip "${1#*x}")" --streams "${1%x*}"
   sleep 3 # the first segments are there
   before=$(sample)
-  [[ -z ${PROFILE:-} || $2 == none ]] || perf record -q -e cpu-clock -F 499 -g -p "$pid" -o "$out/record-$1.data" -- \
+  [[ -z ${PROFILE:-} || $2 != all ]] || perf record -q -e cpu-clock -F 499 -g -p "$pid" -o "$out/record-$1.data" -- \
     sleep "$duration" &
   sleep "$duration"
   after=$(sample)
   stop
   awk -v r="$1" -v w="$2" -v s="$duration" -v b="$before" -v a="$after" 'BEGIN {
     split(b, x, " "); split(a, y, " ")
-    printf "%s\t%s\t%.4f\t%.0f\t%.0f\t%.0f\n", r, w, (y[1] - x[1]) / s, y[2], y[3] - x[3], y[4] - x[4] }' >>"$results"
+    printf "%s\t%s\t%.4f\t%.0f\t%.0f\t%.0f\t%.4f\n", r, w, (y[1] - x[1]) / s, y[2], y[3] - x[3], y[4] - x[4],
+      (y[5] - x[5]) / s }' >>"$results"
   tail -n 1 "$results" >&2
-  [[ -z ${PROFILE:-} || $2 == none ]] ||
+  [[ -z ${PROFILE:-} || $2 != all ]] ||
     perf report -i "$out/record-$1.data" --no-children -g none --stdio >"$out/record-$1.txt" 2>/dev/null
 }
 
@@ -47,20 +60,29 @@ for case in $cases; do
   for _ in $(seq "$rounds"); do
     take "$case" none
     take "$case" all
+    [[ -z ${OTHER:-} ]] || { take "$case" other-none && take "$case" other-all; }
   done
 done
 rm -rf "$data"
 
-# pairs CASE: what the rounds of a case without and with recording have, side by side.
-pairs() { paste <(awk -F'\t' -v r="$1" '$1 == r && $2 == "none"' "$results") <(awk -F'\t' -v r="$1" '$1 == r && $2 == "all"' "$results"); }
+# pairs CASE [OTHER-]: what the rounds of a case without and with recording have, side by side.
+pairs() { paste <(lines "$1" "${2}none") <(lines "$1" "${2}all"); }
+lines() { awk -F'\t' -v r="$1" -v w="$2" '$1 == r && $2 == w' "$results"; }
+
+# row CASE [OTHER-]: a line of the table.
+row() {
+  printf '| %s | %s | %s | %s | %s MB | %s |\n' "$1${2:+, the other build}" \
+    "$(pairs "$1" "$2" | awk -F'\t' -v s="$duration" '$13 > 0 { print ($10 - $3) * s * 1e9 / $13 }' | spread %.1f)" \
+    "$(pairs "$1" "$2" | awk -F'\t' -v s="$duration" '$13 > 0 { print ($14 - $7) * s * 1e9 / $13 }' | spread %.1f)" \
+    "$(pairs "$1" "$2" | awk -F'\t' '{ print ($10 - $3) * 100 }' | spread %.1f)" \
+    "$(pairs "$1" "$2" | awk -F'\t' -v n="${1%x*}" '{ print ($11 - $4) / n / 1e6 }' | spread %.1f)" \
+    "$(pairs "$1" "$2" | awk -F'\t' '$13 > 0 { print $12 / $13 }' | spread %.1f)"
+}
 
 heading
-echo "| streams x kbit/s | CPU-s per GB of stream | % of a core more | memory more, a stream | written per byte of stream |"
-echo "|---|---|---|---|---|"
+echo "| streams x kbit/s | CPU-s per GB of stream | beside the loops | % of a core more | memory more, a stream | written per byte of stream |"
+echo "|---|---|---|---|---|---|"
 for case in $cases; do
-  printf '| %s | %s | %s | %s MB | %s |\n' "$case" \
-    "$(pairs "$case" | awk -F'\t' -v s="$duration" '$12 > 0 { print ($9 - $3) * s * 1e9 / $12 }' | spread %.1f)" \
-    "$(pairs "$case" | awk -F'\t' '{ print ($9 - $3) * 100 }' | spread %.1f)" \
-    "$(pairs "$case" | awk -F'\t' -v n="${case%x*}" '{ print ($10 - $4) / n / 1e6 }' | spread %.1f)" \
-    "$(pairs "$case" | awk -F'\t' '$12 > 0 { print $11 / $12 }' | spread %.1f)"
+  row "$case" ""
+  [[ -z ${OTHER:-} ]] || row "$case" other-
 done

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::events::{Event, Events, Subscribers};
 use super::key::StreamKey;
 use super::log::Retention;
 use super::stream::{Stream, StreamWriter};
@@ -67,6 +68,8 @@ pub struct Directory {
     retention: Retention,
     republish: Republish,
     entries: Mutex<HashMap<StreamKey, Entry>>,
+    /// Told with `entries` locked, so that events and listings have one order.
+    subscribers: Mutex<Subscribers>,
     /// The earliest time at which a parked stream may end; `u64::MAX` if none is parked.
     next_expiry: AtomicU64,
 }
@@ -97,7 +100,17 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Directory {
     /// No streams yet; those to come take their memory from `arena`.
     pub fn new(arena: Arc<Arena>, retention: Retention, republish: Republish) -> Self {
-        Self { arena, retention, republish, entries: Mutex::default(), next_expiry: AtomicU64::new(u64::MAX) }
+        let (entries, subscribers, next_expiry) = Default::default();
+        let directory = Self { arena, retention, republish, entries, subscribers, next_expiry };
+        directory.next_expiry.store(u64::MAX, Ordering::Relaxed);
+        directory
+    }
+
+    /// What happens to the streams from now on. Subscribe, then [`list`](Self::list): what happens in between is seen
+    /// twice, nothing is missed.
+    pub fn subscribe(&self) -> Events {
+        let _entries = self.lock();
+        self.subscribers().subscribe()
     }
 
     /// Hands out the writer of `key`: a parked one, so that the stream goes on, or a new one.
@@ -109,6 +122,7 @@ impl Directory {
         if let Some(entry) = entries.get_mut(key) {
             if let Some((writer, _)) = entry.parked.take() {
                 entry.take_over(claim);
+                self.tell(Event::Came(Arc::clone(&entry.stream)));
                 return Ok(writer);
             }
             if !self.may_replace(entry, claim) {
@@ -122,6 +136,7 @@ impl Directory {
         let arena = Arc::clone(&self.arena);
         let writer = Box::new(StreamWriter::new(id, key.clone(), epoch, arena, self.retention));
         let stream = Arc::clone(writer.stream());
+        self.tell(Event::Came(Arc::clone(&stream)));
         let mut entry = Entry { stream, parked: None, token: None, replaceable: false, wanted: false };
         entry.take_over(claim);
         entries.insert(key.clone(), entry);
@@ -158,9 +173,10 @@ impl Directory {
     pub fn park(&self, writer: Box<StreamWriter>, until: Millis) -> bool {
         let mut entries = self.lock();
         let entry = entries.get_mut(&writer.stream().key).expect("a writer's stream is listed");
-        debug_assert!(entry.parked.is_none() && entry.stream.id == writer.stream().id);
+        assert!(entry.parked.is_none() && entry.stream.id == writer.stream().id, "a stream has one writer");
         entry.parked = Some((writer, until));
         self.next_expiry.fetch_min(until, Ordering::Relaxed);
+        self.tell(Event::Parked(Arc::clone(&entry.stream)));
         std::mem::take(&mut entry.wanted)
     }
 
@@ -171,7 +187,8 @@ impl Directory {
         let mut entries = self.lock();
         stream.end();
         let removed = entries.remove(&stream.key);
-        debug_assert!(removed.is_some_and(|entry| entry.stream.id == stream.id));
+        assert!(removed.is_some_and(|entry| entry.stream.id == stream.id), "a writer's stream is listed");
+        self.tell(Event::Ended(Arc::clone(&stream)));
         stream
     }
 
@@ -190,6 +207,7 @@ impl Directory {
                 return true;
             }
             entry.stream.end();
+            self.tell(Event::Ended(Arc::clone(&entry.stream)));
             ended.push(Arc::clone(&entry.stream));
             false
         });
@@ -220,6 +238,15 @@ impl Directory {
         self.len() == 0
     }
 
+    /// With the entries locked.
+    fn tell(&self, event: Event) {
+        self.subscribers().tell(&event);
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
+        self.subscribers.lock().expect("nobody panics with this lock")
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Entry>> {
         self.entries.lock().expect("nobody panics with this lock")
     }
@@ -229,6 +256,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::live::log::tests::RETENTION;
+    use crate::media::tag::{Tag, TagKind};
 
     fn directory(republish: Republish) -> Directory {
         Directory::new(Arena::new().unwrap(), RETENTION, republish)
@@ -264,8 +292,11 @@ mod tests {
         assert!(!taken(Some("a"), 0) && !taken(None, 3_000));
         assert!(directory.is_taken(&key, &Claim::fixed(1_000_000)), "who cannot be told does not take over");
         // Media every four seconds is no silence: its own longest pause counts.
+        let mut writer = writer;
         for now in [4_000, 8_000, 12_000] {
             writer.stream().heard(now);
+            let body = bytes::Bytes::from_static(&[0xaf, 1, 3]);
+            writer.push(&Tag { kind: TagKind::Audio, timestamp: 0, body }).unwrap();
         }
         assert!(taken(None, 12_000 + 11_999) && !taken(None, 12_000 + 12_000));
         assert!(directory.park(writer, 100), "somebody waits");

@@ -178,8 +178,8 @@ impl Lane {
         if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
             leading.headers = Arc::new(leading.headers.with(tag));
         }
-        self.writer.append(tag, header_time(tag.kind, time))?;
-        // Behind the header, which viewers that start here are told anyway.
+        self.writer.append_header(tag, header_time(tag.kind, time))?;
+        // After the header, which viewers that start here are told anyway.
         self.before_data(time);
         Ok(())
     }

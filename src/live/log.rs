@@ -6,13 +6,15 @@
 //! atomic number. So readers on other threads take no lock and copy nothing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::timeline::StreamTime;
+use super::waiters::Waiters;
+pub use super::waiters::{Mark, Reached};
 use crate::media::encoding::Encoding;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::{Arena, Segment, SegmentWriter};
@@ -42,6 +44,9 @@ pub struct Headers {
     /// Body of the audio sequence header.
     pub audio: Option<Bytes>,
 }
+
+/// Bytes around a header of a few chunks, about.
+const ENCODED_MARGIN: usize = 128;
 
 impl Headers {
     /// The body of a kind's header.
@@ -80,6 +85,11 @@ impl Headers {
     }
 
     /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
+    ///
+    /// `at` changes only the timestamps of the two sequence headers, and the length not at all within FLV. In FLV they
+    /// are bytes 4 to 7 of each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from
+    /// `0xff_ffff` on (4 h 39 min) these are all ones and the value stands in four bytes more, after the message's
+    /// header and after the one byte in front of each further chunk (RTMP 1.0, clause 5.3.1.3).
     pub fn write_to(&self, at: StreamTime, encoding: Encoding, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {
             let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
@@ -119,6 +129,8 @@ pub struct Start {
     pub clean: bool,
     /// Tags before it in the log.
     pub frames: u64,
+    /// Bytes of the bodies of all headers before it in the log, and of those that it refers to.
+    pub header_bytes: u64,
     /// What a viewer that starts here is told first.
     pub headers: Arc<Headers>,
     /// Whether there were pictures and sound in the stream so far, for the FLV header.
@@ -186,6 +198,17 @@ pub struct Log {
     head: AtomicU64,
     head_time: AtomicI64,
     index: ArcSwap<Index>,
+    waiters: Waiters,
+    encoding: Encoding,
+    encoded: Mutex<Option<EncodedHeaders>>,
+}
+
+/// What viewers of a log were told last: those who start at one place are told the same.
+#[derive(Debug)]
+struct EncodedHeaders {
+    version: u32,
+    at: StreamTime,
+    bytes: Bytes,
 }
 
 impl Log {
@@ -204,7 +227,40 @@ impl Log {
     pub fn index(&self) -> Arc<Index> {
         self.index.load_full()
     }
+
+    /// What [`Headers::write_to`] writes in this log's encoding, made once for all who start at the same time with the
+    /// same version. Only the newest is kept here; an earlier one goes with those who hold it.
+    ///
+    /// `headers` are this log's own, as a [`Start`] of it has them: versions are counted by log.
+    pub fn encoded_headers(&self, headers: &Headers, at: StreamTime) -> Bytes {
+        let mut newest = self.encoded.lock().expect("nobody panics with this lock");
+        let is_same = |known: &&EncodedHeaders| known.version == headers.version && known.at == at;
+        if let Some(known) = newest.as_ref().filter(is_same) {
+            return known.bytes.clone();
+        }
+        let len: usize = headers.bodies().map(|(_, body)| body.len() + ENCODED_MARGIN).sum();
+        let mut bytes = Vec::with_capacity(len);
+        headers.write_to(at, self.encoding, &mut bytes);
+        newest.insert(EncodedHeaders { version: headers.version, at, bytes: bytes.into() }).bytes.clone()
+    }
+
+    /// Waits until the log reaches `mark`, or until nothing comes any more.
+    pub fn reached(self: &Arc<Self>, mark: Mark) -> Reached {
+        Reached::new(Arc::clone(self), mark)
+    }
+
+    /// Nothing comes any more: wakes those who wait.
+    pub(super) fn close(&self) {
+        self.waiters.close();
+    }
+
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
 }
+
+/// Bytes of headers that the starts of a log may refer to; each of them stands in the log as well.
+const HEADERS_KEPT: u64 = 4 << 20;
 
 /// The smallest segment: what a stream costs at least.
 const SEGMENT_MIN: usize = 64 << 10;
@@ -224,12 +280,22 @@ pub struct LogWriter {
     head: u64,
     time: StreamTime,
     frames: u64,
+    header_bytes: u64,
+    /// There are starts of which those who wait for one have not been told.
+    has_untold_starts: bool,
 }
 
 impl LogWriter {
     /// An empty log.
     pub fn new(arena: Arc<Arena>, retention: Retention, encoding: Encoding) -> Self {
-        let log = Log { head: AtomicU64::new(0), head_time: AtomicI64::new(0), index: ArcSwap::default() };
+        let log = Log {
+            head: AtomicU64::new(0),
+            head_time: AtomicI64::new(0),
+            index: ArcSwap::default(),
+            waiters: Waiters::default(),
+            encoding,
+            encoded: Mutex::default(),
+        };
         Self {
             log: Arc::new(log),
             encoding,
@@ -241,6 +307,8 @@ impl LogWriter {
             head: 0,
             time: 0,
             frames: 0,
+            header_bytes: 0,
+            has_untold_starts: false,
         }
     }
 
@@ -282,12 +350,14 @@ impl LogWriter {
     }
 
     fn has_outgrown_start(&self, time: StreamTime, part: u8) -> bool {
-        let (at, frames) = self.last_start().map_or((0, 0), |last| (last.at, last.frames));
+        let (at, frames, header_bytes) =
+            self.last_start().map_or((0, 0, 0), |last| (last.at, last.frames, last.header_bytes));
         let part = u64::from(part);
         let gop_time = self.retention.gop_time / part.cast_signed();
         self.last_start().is_some_and(|last| time - last.time > gop_time)
             || self.head - at > self.retention.bytes / (2 * part)
             || self.frames - frames > self.retention.frames / (2 * part)
+            || self.header_bytes - header_bytes > HEADERS_KEPT / (2 * part)
     }
 
     /// Marks `at` as a place where a viewer may start; `at` is the head or, for the very first start, an
@@ -301,13 +371,14 @@ impl LogWriter {
         tracks: Tracks,
     ) {
         debug_assert!(at <= self.head && self.last_start().is_none_or(|last| last.at <= at));
-        let frames = self.frames;
+        let (frames, header_bytes) = (self.frames, self.header_bytes);
         if self.last_start().is_some_and(|last| last.at == at) {
             self.index.starts.pop_back(); // nobody has begun where nothing stands yet
         }
-        self.index.starts.push_back(Start { at, time, clean, frames, headers, tracks });
+        self.index.starts.push_back(Start { at, time, clean, frames, header_bytes, headers, tracks });
         self.trim(time);
         self.index_changed = true;
+        self.has_untold_starts = true;
     }
 
     /// Appends a tag. Readers see it after [`publish`](Self::publish).
@@ -328,6 +399,16 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Appends a header that starts from here on may refer to.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
+        self.append(tag, time)?;
+        self.header_bytes += tag.body.len() as u64;
+        Ok(())
+    }
+
     /// Shows the readers all that was appended and marked; `true` if there was anything new.
     pub fn publish(&mut self) -> bool {
         if let Some(open) = &mut self.open {
@@ -339,7 +420,21 @@ impl LogWriter {
             self.log.index.store(Arc::new(self.index.clone()));
         }
         self.log.head_time.store(self.time, Ordering::Relaxed);
-        self.log.head.swap(self.head, Ordering::SeqCst) != self.head
+        let is_new = self.log.head.swap(self.head, Ordering::SeqCst) != self.head;
+        if is_new {
+            let start = self.untold_start();
+            self.log.waiters.moved(self.head, self.time, start);
+        }
+        is_new
+    }
+
+    /// The newest start with a tag behind it, if it is new.
+    fn untold_start(&mut self) -> Option<u64> {
+        if !self.has_untold_starts {
+            return None;
+        }
+        self.has_untold_starts = self.last_start().is_some_and(|last| last.at >= self.head);
+        self.index.newest_start(self.head, false).map(|start| start.at)
     }
 
     fn open_segment(&mut self, len: usize) -> std::io::Result<()> {
@@ -373,7 +468,8 @@ impl LogWriter {
         while starts.len() > 1 {
             let spare = now - starts[1].time >= self.retention.history;
             let outgrown = self.head - starts[0].at > self.retention.bytes
-                || self.frames - starts[0].frames > self.retention.frames;
+                || self.frames - starts[0].frames > self.retention.frames
+                || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
             if !spare && !outgrown {
                 break;
             }
@@ -486,13 +582,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn headers_are_encoded_once_for_those_who_start_at_one_place() {
+        let writer = writer(RETENTION);
+        let headers = Headers { video: Some(Bytes::from(vec![0x17; 100_000])), ..Headers::default() };
+        let newer = Headers { version: 1, audio: Some(Bytes::from_static(b"a")), ..headers.with(&tag(0, 1)) };
+        let log = writer.log();
+        let first = log.encoded_headers(&headers, 40);
+        assert_eq!(first.as_ptr(), log.encoded_headers(&headers, 40).as_ptr(), "shared");
+        for (headers, at) in [(&headers, 40), (&headers, 80), (&newer, 80)] {
+            let mut want = Vec::new();
+            headers.write_to(at, Encoding::Flv, &mut want);
+            assert_eq!(log.encoded_headers(headers, at), want);
+        }
+    }
+
+    #[test]
     fn headers_come_as_metadata_video_audio() {
-        let headers = Headers {
-            version: 1,
-            metadata: Some(Bytes::from_static(b"m")),
-            video: Some(Bytes::from_static(b"v")),
-            audio: Some(Bytes::from_static(b"a")),
-        };
+        let [metadata, video, audio] = ["m", "v", "a"].map(|body| Some(Bytes::from_static(body.as_bytes())));
+        let headers = Headers { version: 1, metadata, video, audio };
         let mut out = Vec::new();
         headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
         assert_eq!(out.len(), 3 * 16);

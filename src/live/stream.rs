@@ -1,6 +1,7 @@
 //! One stream: what everybody sees of it, and the writer that its publisher holds.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use super::key::StreamKey;
 use super::lane::Lane;
 pub use super::lane::{Choice, Selection};
 use super::log::{Log, Retention};
+use super::rate::Rate;
 use super::timeline::{StreamTime, Timeline};
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
@@ -29,13 +31,16 @@ pub struct Stream {
     pub bytes_in: AtomicU64,
     /// Viewers on all loops.
     pub viewers: AtomicU32,
-    /// Bits per second that came in lately; whoever measures writes it.
-    pub bitrate: AtomicU64,
+    rate: Rate,
     /// When the present publisher began, in milliseconds on the caller's clock.
     since: AtomicU64,
-    /// When it was heard last, and its longest silence.
+    /// When its newest bytes came, media or not: the time of what is pushed next.
     heard: AtomicU64,
-    longest_silence: AtomicU64,
+    /// When its first and its newest media frame came; [`NEVER`]: none has.
+    first_media: AtomicU64,
+    newest_media: AtomicU64,
+    /// The longest time between two of its media frames.
+    longest_pause: AtomicU64,
     logs: [ArcSwapOption<Log>; Choice::COUNT],
     wanted: AtomicU8,
     loops: AtomicU64,
@@ -94,20 +99,56 @@ impl Stream {
     pub fn began(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
         self.heard.store(now, Ordering::Relaxed);
-        self.longest_silence.store(0, Ordering::Relaxed);
+        self.first_media.store(NEVER, Ordering::Relaxed);
+        self.newest_media.store(NEVER, Ordering::Relaxed);
+        self.longest_pause.store(0, Ordering::Relaxed);
+        self.rate.begin(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
-    /// The present publisher sent something.
+    /// Bytes of the present publisher came at `now`, whatever they are; what the writer is given until the next call
+    /// counts as of that time. Called by the writer's thread only, before it pushes.
     pub fn heard(&self, now: u64) {
-        let before = self.heard.swap(now, Ordering::Relaxed);
-        self.longest_silence.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+        self.heard.store(now, Ordering::Relaxed);
+        self.rate.measure(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
-    /// Whether the present publisher has been silent for `limit` milliseconds, and for three times as long as
-    /// it ever was before: some send a picture every few seconds and nothing else.
+    /// When the present publisher's first media frame came: a picture or a sound, not metadata nor a header.
+    pub fn first_media(&self) -> Option<u64> {
+        Some(self.first_media.load(Ordering::Relaxed)).filter(|time| *time != NEVER)
+    }
+
+    /// When its newest media frame came.
+    pub fn newest_media(&self) -> Option<u64> {
+        Some(self.newest_media.load(Ordering::Relaxed)).filter(|time| *time != NEVER)
+    }
+
+    /// A media frame came with the bytes that were heard last.
+    fn came_media(&self) {
+        let now = self.heard.load(Ordering::Relaxed);
+        let before = self.newest_media.load(Ordering::Relaxed);
+        if before == now {
+            return;
+        }
+        // The writer's thread alone stores these.
+        self.newest_media.store(now, Ordering::Relaxed);
+        if before == NEVER {
+            self.first_media.store(now, Ordering::Relaxed);
+        } else if now.saturating_sub(before) > self.longest_pause.load(Ordering::Relaxed) {
+            self.longest_pause.store(now.saturating_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the present publisher has sent no media for `limit` milliseconds, and for three times as long as
+    /// it ever did before: some send a picture every few seconds and nothing else. Other bytes do not count.
     pub fn is_silent(&self, now: u64, limit: u64) -> bool {
-        let usual = self.longest_silence.load(Ordering::Relaxed);
-        now.saturating_sub(self.heard.load(Ordering::Relaxed)) >= limit.max(usual.saturating_mul(3))
+        let usual = self.longest_pause.load(Ordering::Relaxed);
+        let since = self.newest_media().unwrap_or_else(|| self.since.load(Ordering::Relaxed));
+        now.saturating_sub(since) >= limit.max(usual.saturating_mul(3))
+    }
+
+    /// Bits per second that came in lately.
+    pub fn bitrate(&self, now: u64) -> u64 {
+        self.rate.at(now, self.bytes_in.load(Ordering::Relaxed))
     }
 
     /// Milliseconds since the present publisher began.
@@ -129,6 +170,7 @@ impl Stream {
 
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        self.logs.iter().filter_map(ArcSwapOption::load_full).for_each(|log| log.close());
     }
 
     /// What is known of its content.
@@ -137,9 +179,48 @@ impl Stream {
     }
 }
 
+/// No time: in place of one that is not known.
+const NEVER: u64 = u64::MAX;
+
+/// The largest metadata or sequence header that a stream keeps, in bytes: each new viewer is sent it.
+pub const HEADER_MAX: usize = 1 << 20;
+
+/// Why a tag is not taken. The stream is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// Metadata or a sequence header that every viewer would have to be sent.
+    #[error("{} of {len} bytes, limit {limit}", header_name(*.kind))]
+    HeaderTooLarge {
+        /// Whose header it is; `Script`: metadata.
+        kind: TagKind,
+        /// Bytes of its body.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// No memory can be mapped for it.
+    #[error("no memory for the stream's log: {0}")]
+    Memory(io::ErrorKind),
+}
+
+impl From<io::Error> for PushError {
+    fn from(error: io::Error) -> Self {
+        Self::Memory(error.kind())
+    }
+}
+
+fn header_name(kind: TagKind) -> &'static str {
+    match kind {
+        TagKind::Script => "metadata",
+        TagKind::Video => "video sequence header",
+        TagKind::Audio => "audio sequence header",
+    }
+}
+
 /// A video frame that needs others is dropped until its publisher's first keyframe, but no longer than this:
 /// some encoders never send one.
 const KEYFRAME_PATIENCE: StreamTime = 5_000;
+
 /// The writer of a stream: one publisher after the other holds it.
 #[derive(Debug)]
 pub struct StreamWriter {
@@ -172,10 +253,12 @@ impl StreamWriter {
             copy_of: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             viewers: AtomicU32::new(0),
-            bitrate: AtomicU64::new(0),
+            rate: Rate::default(),
             since: AtomicU64::new(0),
             heard: AtomicU64::new(0),
-            longest_silence: AtomicU64::new(0),
+            first_media: AtomicU64::new(NEVER),
+            newest_media: AtomicU64::new(NEVER),
+            longest_pause: AtomicU64::new(0),
             logs: Default::default(),
             wanted: AtomicU8::new(Choice::default().bit()),
             loops: AtomicU64::new(0),
@@ -229,14 +312,17 @@ impl StreamWriter {
     /// Takes a tag as the publisher sent it.
     ///
     /// # Errors
-    /// When no memory can be mapped for it.
-    pub fn push(&mut self, tag: &Tag) -> std::io::Result<()> {
-        self.stream.bytes_in.fetch_add(tag.encoded_len() as u64, Ordering::Relaxed);
+    /// [`PushError`]: a header is too large, or no memory can be mapped.
+    pub fn push(&mut self, tag: &Tag) -> Result<(), PushError> {
+        // Only the one writer stores it.
+        let bytes = self.stream.bytes_in.load(Ordering::Relaxed);
+        self.stream.bytes_in.store(bytes + tag.encoded_len() as u64, Ordering::Relaxed);
         let class = tag.class();
         match class {
             Class::Metadata | Class::SequenceHeader => return self.push_header(tag),
             Class::Other if tag.body.is_empty() => return Ok(()),
-            Class::KeyFrame | Class::InterFrame | Class::Sound | Class::Other => {}
+            Class::KeyFrame | Class::InterFrame | Class::Sound => self.stream.came_media(),
+            Class::Other => {}
         }
         if self.is_overlap(tag) {
             return Ok(());
@@ -268,9 +354,13 @@ impl StreamWriter {
         news
     }
 
-    fn push_header(&mut self, tag: &Tag) -> std::io::Result<()> {
-        if tag.body.is_empty() {
+    fn push_header(&mut self, tag: &Tag) -> Result<(), PushError> {
+        let (kind, len) = (tag.kind, tag.body.len());
+        if len == 0 {
             return Ok(());
+        }
+        if len > HEADER_MAX {
+            return Err(PushError::HeaderTooLarge { kind, len, limit: HEADER_MAX });
         }
         // Kept for long: in memory of its own, not in the buffer that it came in.
         let tag = &Tag { body: Bytes::copy_from_slice(&tag.body), ..*tag };

@@ -333,3 +333,74 @@ fn what_the_next_publisher_lacks_is_not_announced() {
     assert_eq!(start.headers.bodies().map(|(kind, _)| kind).collect::<Vec<_>>(), [TagKind::Audio]);
     assert!(writer.stream().facts().video.is_none());
 }
+
+fn header(kind: TagKind, len: usize, n: u32) -> Tag {
+    let first: &[u8] = match kind {
+        TagKind::Script => b"\x02\x00\x0aonMetaData\x05",
+        TagKind::Video => &[0x17, 0, 0, 0, 0],
+        TagKind::Audio => &[0xaf, 0],
+    };
+    let mut body = [first, &n.to_be_bytes()].concat();
+    body.resize(len, 7);
+    Tag { kind, timestamp: 0, body: Bytes::from(body) }
+}
+
+#[test]
+fn a_header_that_every_viewer_would_be_sent_is_bounded_and_the_stream_goes_on_without_it() {
+    for kind in [TagKind::Script, TagKind::Video, TagKind::Audio] {
+        let mut writer = writer();
+        writer.push(&header(kind, HEADER_MAX, 0)).unwrap();
+        push(&mut writer, &[key(0), sound(5)]);
+        let before = content(&writer, Selection::All);
+        let len = HEADER_MAX + 1;
+        let refused = writer.push(&header(kind, len, 0));
+        assert_eq!(refused, Err(PushError::HeaderTooLarge { kind, len, limit: HEADER_MAX }));
+        writer.publish();
+        assert_eq!(content(&writer, Selection::All), before);
+        push(&mut writer, &[key(40)]);
+        assert_eq!(content(&writer, Selection::All).len(), before.len() + 1);
+    }
+    let error = PushError::HeaderTooLarge { kind: TagKind::Video, len: 2_000_000, limit: HEADER_MAX };
+    assert_eq!(error.to_string(), "video sequence header of 2000000 bytes, limit 1048576");
+}
+
+/// A publisher that changes its headers all the time makes its stream keep only some of them.
+#[test]
+fn the_headers_that_a_stream_keeps_are_bounded_together() {
+    let retention = Retention { bytes: 256 << 20, frames: 100_000, gop_time: 60_000, history: 600_000 };
+    let key_of_live = StreamKey::parse("live/x").unwrap();
+    let mut writer = StreamWriter::new(1, key_of_live, 7, Arena::new().unwrap(), retention);
+    for n in 0..100 {
+        push(&mut writer, &[header(TagKind::Video, HEADER_MAX, n), header(TagKind::Script, HEADER_MAX, n)]);
+        push(&mut writer, &[key(n * 40)]);
+        let index = writer.stream().log(Selection::All).unwrap().index();
+        let bodies = index.starts.iter().flat_map(|start| start.headers.bodies());
+        let distinct: std::collections::HashMap<_, _> =
+            bodies.map(|(_, body)| (body.as_ptr(), body.len())).collect();
+        let kept: usize = distinct.values().sum();
+        assert!(kept <= 8 << 20, "{kept} bytes of headers after {n} changes");
+    }
+}
+
+#[test]
+fn only_media_is_a_sign_of_life_and_its_times_are_known() {
+    let mut writer = writer();
+    let stream = Arc::clone(writer.stream());
+    assert_eq!((stream.first_media(), stream.newest_media()), (None, None));
+    stream.began(1_000);
+    for now in 1_001..5_000 {
+        stream.heard(now); // a byte now and then
+    }
+    push(&mut writer, &[meta(), avc(), aac()]);
+    assert_eq!((stream.first_media(), stream.newest_media()), (None, None), "headers are no media");
+    assert!(stream.is_silent(5_000, 4_000) && !stream.is_silent(4_999, 4_000));
+    for (now, tag) in [(6_000, key(0)), (6_000, sound(0)), (7_000, inter(40)), (9_000, meta())] {
+        stream.heard(now);
+        push(&mut writer, &[tag]);
+    }
+    assert_eq!((stream.first_media(), stream.newest_media()), (Some(6_000), Some(7_000)));
+    assert!(stream.is_silent(10_000, 3_000) && !stream.is_silent(9_999, 3_000));
+    writer.begin_session();
+    stream.began(20_000);
+    assert_eq!((stream.first_media(), stream.newest_media()), (None, None), "those were another's");
+}

@@ -178,18 +178,12 @@ impl Peer {
         tables: &mut Tables<'_>,
         head: &mut ConnHead,
     ) -> Next {
-        let (mut next, mut media) = (Next::Stay, false);
+        let mut next = Next::Stay;
         while let (Next::Stay, Some(event)) = (&next, self.session.poll_event()) {
             next = match event {
-                Event::Media(tag) => {
-                    media |= tag.class().is_media();
-                    self.write(&tag)
-                }
+                Event::Media(tag) => self.write(&tag),
                 event => self.on_event(core, tables, head, event),
             };
-        }
-        if media {
-            self.publication.heard_media(core.now());
         }
         if let Some(writer) = &mut self.publication.writer {
             core.announce(writer);

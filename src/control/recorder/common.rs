@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::layout::Kind;
 
@@ -14,20 +15,43 @@ pub(super) struct Common {
     /// Less room is left on the disk than must be.
     pub(super) full: Cell<bool>,
     /// The process ends: what there is must do.
-    pub(super) stopping: Cell<bool>,
+    stopping: Cell<bool>,
+    stopped: Notify,
     /// Folders of takes that are being recorded, or are to be finished, and how often.
     active: RefCell<HashMap<PathBuf, u32>>,
     /// Folders of takes that are being finished or removed.
     claimed: RefCell<HashSet<PathBuf>>,
+    released: Notify,
     /// Folders that new takes want, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
     /// Takes that were parted from what is still recorded, and are to be finished.
     left: RefCell<Vec<Left>>,
+    has_left: Notify,
     /// Takes that were moved away before they were finished, by folder and id, and where they are now.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
 impl Common {
+    /// The process ends: tells all that wait for [`stopped`](Self::stopped).
+    pub(super) fn stop(&self) {
+        self.stopping.set(true);
+        self.stopped.notify_waiters();
+    }
+
+    /// Whether the process ends.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Waits until the process ends.
+    pub(super) async fn stopped(&self) {
+        // In this order: what is told from here on is heard.
+        let told = self.stopped.notified();
+        if !self.is_stopping() {
+            told.await;
+        }
+    }
+
     /// Whether a new take wants this folder.
     pub(super) fn is_wanted(&self, dir: &Path) -> bool {
         self.wanted.borrow().contains(dir)
@@ -41,7 +65,9 @@ impl Common {
 
     /// The take is free again.
     pub(super) fn release(&self, dir: &Path) {
-        self.claimed.borrow_mut().remove(dir);
+        let was_claimed = self.claimed.borrow_mut().remove(dir);
+        assert!(was_claimed, "only what was claimed is released");
+        self.released.notify_waiters();
     }
 
     /// Whether a take in this folder is being recorded or waits to be finished.
@@ -63,8 +89,12 @@ impl Common {
     /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
     pub(super) async fn want(&self, dir: &Path) {
         self.wanted.borrow_mut().insert(dir.to_owned());
-        while self.claimed.borrow().contains(dir) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        loop {
+            let released = self.released.notified();
+            if !self.claimed.borrow().contains(dir) {
+                return;
+            }
+            released.await;
         }
     }
 
@@ -76,6 +106,7 @@ impl Common {
     /// A take was parted from what is still recorded.
     pub(super) fn leave_behind(&self, left: Left) {
         self.left.borrow_mut().push(left);
+        self.has_left.notify_one();
     }
 
     /// The take of this id is not in `dir` any more, but in `place`.
@@ -86,6 +117,11 @@ impl Common {
     /// The takes that were parted since it was asked for last.
     pub(super) fn take_left(&self) -> Vec<Left> {
         self.left.take()
+    }
+
+    /// Waits until a take has been parted since this returned last.
+    pub(super) async fn left_behind(&self) {
+        self.has_left.notified().await;
     }
 
     /// Where the take is that was in `dir`; a take moves once, and is asked for once.
@@ -112,11 +148,10 @@ pub(super) struct Active {
 impl Drop for Active {
     fn drop(&mut self) {
         let mut active = self.common.active.borrow_mut();
-        if let Some(count) = active.get_mut(&self.dir) {
-            *count -= 1;
-            if *count == 0 {
-                active.remove(&self.dir);
-            }
+        let count = active.get_mut(&self.dir).expect("a guard is counted");
+        *count -= 1;
+        if *count == 0 {
+            active.remove(&self.dir);
         }
     }
 }

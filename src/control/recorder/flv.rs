@@ -91,7 +91,7 @@ impl<D: Disk> Flv<D> {
             self.setting.disk.truncate(&self.path(), self.len).await?;
             self.torn = false;
         }
-        let Some(file) = &self.file else { return Ok(()) };
+        let file = self.file.as_ref().expect("created above");
         let more = self.buffer.len() as u64;
         let (result, mut buffer) =
             self.setting.disk.write(file, self.len, std::mem::take(&mut self.buffer)).await;
@@ -135,6 +135,7 @@ fn journal(dir: &Path) -> PathBuf {
 
 impl<D: Disk> Task for Flv<D> {
     const KIND: Kind = Kind::Flv;
+    const PACE: StreamTime = WAIT;
 
     fn begin(&mut self, start: &Start, _gap: bool) {
         for (kind, body) in start.headers.bodies() {
@@ -173,6 +174,10 @@ impl<D: Disk> Task for Flv<D> {
         if self.buffer.len() < GATHER && self.newest - self.written < WAIT {
             return Ok(());
         }
+        self.flush().await
+    }
+
+    async fn settle(&mut self) -> io::Result<()> {
         self.flush().await
     }
 

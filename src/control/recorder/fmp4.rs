@@ -210,6 +210,8 @@ impl<D: Disk> Fmp4<D> {
 
 impl<D: Disk> Task for Fmp4<D> {
     const KIND: Kind = Kind::Fmp4;
+    // Segments end at starts, at which the log is read anyway.
+    const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
         self.source.begin(start, gap, &mut self.muxer);
@@ -238,6 +240,10 @@ impl<D: Disk> Task for Fmp4<D> {
             }
         }
         Ok(())
+    }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        Ok(()) // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {

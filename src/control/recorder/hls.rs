@@ -148,6 +148,8 @@ fn name(number: u64) -> String {
 
 impl<D: Disk> Task for Hls<D> {
     const KIND: Kind = Kind::Hls;
+    // Segments end at starts, at which the log is read anyway.
+    const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
         self.source.begin(start, gap, &mut self.muxer);
@@ -177,6 +179,10 @@ impl<D: Disk> Task for Hls<D> {
             }
         }
         Ok(())
+    }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        Ok(()) // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {

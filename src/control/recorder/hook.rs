@@ -1,6 +1,6 @@
 //! Tells somebody of each finished file: a POST or a command, tried again for a while when it fails.
 
-use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -10,9 +10,9 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::sync::mpsc;
 use tracing::{error, warn};
 
+use super::queue::Items;
 use crate::config::{Hook, Upstream};
 use crate::protocol::http::client::{ResponseReader, post_json};
 
@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Attempts for one file: about a quarter of an hour.
 const ATTEMPTS: u32 = 20;
 /// Files that may wait to be told of; further ones are not.
-const WAITING_MAX: usize = 1000;
+pub(super) const WAITING_MAX: usize = 1000;
 /// Bytes of an answer's head.
 const HEAD_MAX: usize = 16 << 10;
 
@@ -61,27 +61,13 @@ enum HookError {
     TooLong,
 }
 
-/// What waits to be told; `busy` is held by it.
-pub(super) type Queue = mpsc::UnboundedReceiver<(Finished, Rc<()>)>;
+/// What is to be told, and what says that something is under way.
+pub(super) type Told = (Finished, Rc<()>);
 
 /// Tells one after the other, for ever.
-pub(super) async fn tell_all(hook: Hook, mut queue: Queue) {
-    let mut waiting = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            let Some(next) = queue.recv().await else { return };
-            waiting.push_back(next);
-        }
-        while let Ok(next) = queue.try_recv() {
-            if waiting.len() < WAITING_MAX {
-                waiting.push_back(next);
-            } else {
-                error!(file = next.0.file, "too many finished files wait: nobody is told of this one");
-            }
-        }
-        if let Some((finished, _busy)) = waiting.pop_front() {
-            tell(&hook, &finished).await;
-        }
+pub(super) async fn tell_all(hook: Hook, mut queue: Items<Told>) {
+    while let Some(told) = queue.recv().await {
+        tell(&hook, &told.item.0).await;
     }
 }
 
@@ -93,7 +79,7 @@ async fn tell(hook: &Hook, finished: &Finished) {
             match hook {
                 Hook::Nobody => Ok(()),
                 Hook::Http(url) => post(url, &json).await,
-                Hook::Command(command) => run(command, finished, &json).await,
+                Hook::Command(command) => run(command, finished, &json, std::env::vars_os()).await,
             }
         };
         let result = tokio::time::timeout(ATTEMPT, attempted).await.unwrap_or(Err(HookError::TooLong));
@@ -129,10 +115,26 @@ async fn post(url: &Upstream, json: &str) -> Result<(), HookError> {
     if (200..300).contains(&status) { Ok(()) } else { Err(HookError::Status(status)) }
 }
 
-/// Runs a command with the JSON on its standard input.
-async fn run(command: &str, finished: &Finished, json: &str) -> Result<(), HookError> {
+/// Whether a variable of our environment is ours alone: our configuration, in which there are secrets, and what the
+/// service manager says to this process (systemd.exec(5), sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
+fn is_private(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let is_ours = |prefix: &str| name.starts_with(prefix.as_bytes());
+    matches!(name, b"CREDENTIALS_DIRECTORY" | b"NOTIFY_SOCKET")
+        || ["URINGCAST_", "WATCHDOG_", "LISTEN_"].into_iter().any(is_ours)
+}
+
+/// Runs a command with the JSON on its standard input and what it may know of `environment`.
+async fn run(
+    command: &str,
+    finished: &Finished,
+    json: &str,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<(), HookError> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
+        .env_clear()
+        .envs(environment.filter(|(name, _)| !is_private(name)))
         .env("URINGCAST_FILE", &finished.file)
         .env("URINGCAST_STREAM", &finished.stream)
         .env("URINGCAST_KIND", finished.kind)
@@ -219,6 +221,33 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         assert!(text.contains("\"url\":\"/flv/live/x/index.flv\""));
-        assert!(runtime().block_on(run("exit 3", &finished(), "")).is_err());
+        assert!(runtime().block_on(run("exit 3", &finished(), "", std::env::vars_os())).is_err());
+    }
+
+    #[test]
+    fn a_command_inherits_no_secret_and_nothing_meant_for_this_process() {
+        let file = std::env::temp_dir().join(format!("uringcast-hook-env-{}", std::process::id()));
+        let command = format!("env > {}", file.display());
+        let environment = [
+            ("PATH", "/usr/bin:/bin"),
+            ("OWN_SETTING", "kept"),
+            ("URINGCAST_ADMIN_TOKEN", "secret"),
+            ("URINGCAST_ORIGIN__PUBLISH_TOKEN", "secret"),
+            ("CREDENTIALS_DIRECTORY", "/run/secret"),
+            ("NOTIFY_SOCKET", "/run/secret"),
+            ("WATCHDOG_USEC", "secret"),
+            ("WATCHDOG_PID", "secret"),
+            ("LISTEN_FDS", "secret"),
+            ("LISTEN_FDNAMES", "secret"),
+        ];
+        let environment = environment.map(|(name, value)| (name.into(), value.into())).into_iter();
+        runtime().block_on(run(&command, &finished(), "", environment)).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for kept in ["OWN_SETTING=kept", "URINGCAST_KIND=flv", "URINGCAST_STREAM=live/x"] {
+            assert!(lines.contains(&kept), "{kept} lacks in {text}");
+        }
+        assert!(!text.contains("secret") && !text.contains("WATCHDOG") && !text.contains("LISTEN"), "{text}");
     }
 }

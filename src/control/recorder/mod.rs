@@ -15,7 +15,10 @@ mod hls;
 mod hook;
 mod layout;
 mod merge;
+#[cfg(test)]
+mod pace_tests;
 mod playlist;
+mod queue;
 mod retention;
 mod segment_file;
 #[cfg(test)]
@@ -28,7 +31,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -36,26 +40,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::Control;
 use crate::config::{Config, Hook, Record, Role};
+use crate::live::events::Event;
 use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
 use crate::server::shared::{RoleState, Shared, Source};
 use common::{Active, Common, Left};
 use disk::{Disk, Uring};
-use hook::Finished;
+use hook::{Finished, Told};
 use layout::Kind;
+use queue::{Items, Queue, Queued};
 use retention::Limits;
 use stats::Stats;
 pub(super) use stats::describe;
 use take::About;
 use task::{Setting, Task};
 
-/// How often the directory is looked at for streams that are new.
-const WATCH: Duration = Duration::from_millis(200);
+/// Takes that may wait to be finished. Further ones are looked for when half of these are done.
+const JOBS_MAX: usize = 1000;
+/// How long a take waits that another one works on.
+const AGAIN: Duration = Duration::from_millis(200);
 /// After so many segments' time live players have read that a stream is over, and its playlist becomes the replay.
 const LAST_WORD: u32 = 2;
 /// How long a finishing step that failed waits.
@@ -73,9 +80,12 @@ const STOP: Duration = Duration::from_secs(10);
 pub(super) struct Recorder {
     shared: Arc<Shared>,
     common: Rc<Common>,
-    jobs: mpsc::UnboundedSender<Job>,
-    /// `None`: nobody wants to be told.
-    told: Option<mpsc::UnboundedSender<(Finished, Rc<()>)>>,
+    /// Takes to finish.
+    jobs: Queue<Job>,
+    /// There were more of them than may wait.
+    overflowed: Cell<bool>,
+    /// Files that the hook is to be called for; `None`: there is no hook.
+    told: Option<Queue<Told>>,
     /// Held by each task and job that is under way.
     busy: Rc<()>,
     /// The data folder is the demo's own and goes with it.
@@ -108,26 +118,35 @@ impl Recorder {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;
         }
-        let (jobs, queue) = mpsc::unbounded_channel();
+        let (jobs, queue) = Queue::new("finish", JOBS_MAX);
         let told = match shared.config.recording.hook.clone() {
             Hook::Nobody => None,
             hook => {
-                let (told, queue) = mpsc::unbounded_channel();
+                let (told, queue) = Queue::new("hook", hook::WAITING_MAX);
                 tokio_uring::spawn(hook::tell_all(hook, queue));
                 Some(told)
             }
         };
         let busy = Rc::new(());
-        let recorder = Rc::new(Self { shared, common: Rc::default(), jobs, told, busy, temporary });
+        let recorder = Rc::new(Self {
+            shared,
+            common: Rc::default(),
+            jobs,
+            overflowed: Cell::new(false),
+            told,
+            busy,
+            temporary,
+        });
         tokio_uring::spawn(Rc::clone(&recorder).work(queue));
         tokio_uring::spawn(Rc::clone(&recorder).watch());
+        tokio_uring::spawn(Rc::clone(&recorder).finish_parted());
         tokio_uring::spawn(Rc::clone(&recorder).keep());
         Some(recorder)
     }
 
     /// Ends all recordings and waits until they are closed, but not for ever.
     pub(super) async fn stop(&self) {
-        self.common.stopping.set(true);
+        self.common.stop();
         if self.temporary {
             let _ = Uring.remove_dir(&self.config().origin.data).await;
             return;
@@ -150,29 +169,57 @@ impl Recorder {
         self.config().origin.data.join(kind.folder())
     }
 
-    /// Looks for new streams, for ever.
+    /// Records each stream that comes, for ever.
     async fn watch(self: Rc<Self>) {
+        let Some(role) = origin(&self.shared) else { return };
+        let mut events = role.directory.subscribe();
         self.mend().await;
-        let mut seen: HashMap<u64, bool> = HashMap::new();
-        while !self.common.stopping.get() {
-            let Some(role) = origin(&self.shared) else { return };
-            for (stream, _) in role.directory.list() {
-                if seen.insert(stream.id, true).is_none() {
-                    self.record(&stream);
+        // Streams that are recorded, or were until now.
+        let mut seen = HashSet::new();
+        let mut event = Event::Resync; // those that came before
+        loop {
+            match &event {
+                Event::Came(stream) => self.record_once(&mut seen, stream),
+                Event::Parked(_) => {}
+                Event::Ended(stream) => {
+                    seen.remove(&stream.id);
+                }
+                Event::Resync => {
+                    let listed = role.directory.list();
+                    listed.iter().for_each(|(stream, _)| self.record_once(&mut seen, stream));
+                    let ids: HashSet<u64> = listed.iter().map(|(stream, _)| stream.id).collect();
+                    seen.retain(|id| ids.contains(id));
                 }
             }
-            seen.retain(|_, there| std::mem::replace(there, false));
-            self.common.take_left().into_iter().for_each(|left| self.finish(left));
-            tokio::time::sleep(WATCH).await;
+            event = tokio::select! {
+                biased;
+                () = self.common.stopped() => return,
+                event = std::future::poll_fn(|context| events.poll_next(context)) => event,
+            };
         }
     }
 
-    /// Finds what a crash has left behind.
+    fn record_once(self: &Rc<Self>, seen: &mut HashSet<u64>, stream: &Arc<Stream>) {
+        if seen.insert(stream.id) {
+            self.record(stream);
+        }
+    }
+
+    /// Finishes the takes that are parted from what is still recorded, for ever.
+    async fn finish_parted(self: Rc<Self>) {
+        loop {
+            self.common.left_behind().await;
+            self.common.take_left().into_iter().for_each(|left| self.finish(left));
+        }
+    }
+
+    /// Finds what a crash has left behind, or what could not wait to be finished.
     async fn mend(&self) {
         for kind in Kind::EVERY {
             match finish::takes(&Uring, &self.root(kind)).await {
                 Ok(takes) => {
-                    for take in takes.into_iter().filter(|take| take.unfinished) {
+                    let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
+                    for take in takes.into_iter().filter(is_left) {
                         info!(take = %take.dir.display(), "finishing a recording that was cut off");
                         self.finish(Left { kind, dir: take.dir, id: take.id });
                     }
@@ -182,9 +229,12 @@ impl Recorder {
         }
     }
 
+    /// Has a take finished, or leaves it as it is until there is room for that.
     fn finish(&self, Left { kind, dir, id }: Left) {
         let (active, busy) = (self.common.activate(&dir), Rc::clone(&self.busy));
-        let _ = self.jobs.send(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy });
+        if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
+            self.overflowed.set(true);
+        }
     }
 
     /// Begins the tasks of a stream.
@@ -247,30 +297,38 @@ impl Recorder {
         if kind == Kind::Flv {
             return;
         }
-        let until = tokio::time::Instant::now() + self.config().recording.segment * LAST_WORD;
-        while !self.common.stopping.get() && tokio::time::Instant::now() < until {
-            tokio::time::sleep(WATCH).await;
+        tokio::select! {
+            () = self.common.stopped() => {}
+            () = tokio::time::sleep(self.config().recording.segment * LAST_WORD) => {}
         }
     }
 
     /// Finishes one take after the other.
-    async fn work(self: Rc<Self>, mut queue: mpsc::UnboundedReceiver<Job>) {
-        while let Some(mut job) = queue.recv().await {
-            match self.try_finish(&mut job).await {
-                Ok(files) => {
-                    for file in files {
-                        self.finished(job.kind, &job.dir, &file).await;
-                    }
+    async fn work(self: Rc<Self>, mut queue: Items<Job>) {
+        while let Some(queued) = queue.recv().await {
+            self.work_on(queued).await;
+            if self.jobs.len() < JOBS_MAX / 2 && self.overflowed.take() {
+                self.mend().await;
+            }
+        }
+    }
+
+    async fn work_on(self: &Rc<Self>, mut queued: Queued<Job>) {
+        let job = &mut queued.item;
+        match self.try_finish(job).await {
+            Ok(files) => {
+                for file in files {
+                    self.finished(job.kind, &job.dir, &file).await;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again(job, WATCH),
-                Err(error) => {
-                    job.attempts += 1;
-                    if job.attempts >= ATTEMPTS || self.common.stopping.get() {
-                        error!(take = %job.dir.display(), %error, "a recording cannot be finished");
-                    } else {
-                        warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
-                        self.again(job, RETRY);
-                    }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again(queued, AGAIN),
+            Err(error) => {
+                job.attempts += 1;
+                if job.attempts >= ATTEMPTS || self.common.is_stopping() {
+                    error!(take = %job.dir.display(), %error, "a recording cannot be finished");
+                } else {
+                    warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
+                    self.again(queued, RETRY);
                 }
             }
         }
@@ -301,11 +359,11 @@ impl Recorder {
         result
     }
 
-    fn again(&self, job: Job, after: Duration) {
-        let jobs = self.jobs.clone();
+    fn again(self: &Rc<Self>, job: Queued<Job>, after: Duration) {
+        let recorder = Rc::clone(self);
         tokio_uring::spawn(async move {
             tokio::time::sleep(after).await;
-            let _ = jobs.send(job);
+            recorder.jobs.put_back(job);
         });
     }
 
@@ -326,7 +384,7 @@ impl Recorder {
             url: format!("/{}", url.display()),
             size,
         };
-        let _ = told.send((finished, Rc::clone(&self.busy)));
+        told.put((finished, Rc::clone(&self.busy)));
     }
 
     /// Keeps what is to be kept, for ever.

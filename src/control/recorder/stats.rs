@@ -16,6 +16,10 @@ pub(in crate::control) fn describe() {
     describe_counter!("uringcast_recorded_segments_total", "Segments and files finished");
     describe_counter!("uringcast_recording_failures_total", "Failed attempts to record");
     describe_counter!("uringcast_recording_skipped_bytes_total", "Bytes of streams that were not recorded");
+    describe_counter!(
+        "uringcast_recording_refused_total",
+        "What did not fit into a queue: takes to finish, which are finished later, and calls of the hook, which are not made"
+    );
 }
 
 impl Stats {

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::live::log::{Log, Start, wire_time};
+use crate::live::log::{Log, Mark, Reached, Start, wire_time};
 use crate::live::timeline::StreamTime;
 use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind, TagRef, Tags};
 use crate::memory::Segment;
@@ -52,6 +52,8 @@ pub(super) struct Tail {
     at: u64,
     state: State,
     time: StreamTime,
+    /// The head and the newest time when the log was looked at last.
+    looked: (u64, StreamTime),
     /// The first start at or behind this time is told, though nothing is missing before it.
     part: StreamTime,
 }
@@ -67,7 +69,7 @@ enum State {
 impl Tail {
     /// Before anything was read.
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, at: 0, state: State::Fresh, time: 0, part: StreamTime::MAX }
+        Self { log, at: 0, state: State::Fresh, time: 0, looked: (0, 0), part: StreamTime::MAX }
     }
 
     /// Tells the first clean start at or behind `time`, though nothing is missing before it.
@@ -82,11 +84,24 @@ impl Tail {
         }
     }
 
+    /// Waits until anything comes that was not there when the log was looked at last, or the log is over.
+    pub(super) fn more(&self) -> Reached {
+        self.log.reached(Mark::any(self.looked.0))
+    }
+
+    /// Waits until so many bytes, or tags of so much time, or a start comes, or the log is over.
+    pub(super) fn enough(&self, bytes: u64, time: StreamTime) -> Reached {
+        let (head, newest) = self.looked;
+        self.log.reached(Mark { head: head + bytes, time: newest.saturating_add(time), start: self.at })
+    }
+
     /// What comes next.
     pub(super) fn next(&mut self) -> News {
         // In this order: a newer index than the head is fine, an older one is not.
         let head = self.log.head();
         let index = self.log.index();
+        assert!(self.at <= head, "a reader never passes the head");
+        self.looked = (head, self.log.head_time());
         if self.state == State::Running && self.at < index.tail() {
             self.state = State::Lost;
         }
@@ -103,6 +118,7 @@ impl Tail {
                 let room = usize::try_from(end - span.start).unwrap_or(usize::MAX);
                 let bytes = span.segment.bytes();
                 let end = from + whole_tags(&bytes[from..bytes.len().min(room)]);
+                assert!(end > from, "the head stands behind a whole tag");
                 self.at += (end - from) as u64;
                 return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });
             }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::common::{Common, Left};
@@ -24,8 +25,10 @@ use crate::media::m3u8::Head;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
 
-/// How often a log is looked at that had nothing new.
-const POLL: Duration = Duration::from_millis(250);
+/// A reader is woken for this many bytes, however short the time that they are of.
+const BATCH: u64 = 512 << 10;
+/// How long it leaves the log alone at least, however much comes.
+const REST: Duration = Duration::from_millis(200);
 /// How long a task that failed waits before it tries again.
 const RETRY: Duration = Duration::from_secs(2);
 /// A write that takes longer is worth a line in the log.
@@ -104,6 +107,9 @@ impl<D: Disk> Setting<D> {
 /// called often enough that little gathers.
 pub(super) trait Task {
     const KIND: Kind;
+    /// How much of the stream's time is read at once, at most, in milliseconds. Twice as long after it was read
+    /// last, what there is gets [settled](Self::settle).
+    const PACE: StreamTime;
 
     /// Tags from here on. `gap`: what was before is missing.
     fn begin(&mut self, start: &Start, gap: bool);
@@ -114,8 +120,10 @@ pub(super) trait Task {
     /// What was before is a take of its own: it is whole, and what comes begins another one. Goes on with
     /// [`begin`](Self::begin).
     fn part(&mut self, about: About);
-    /// Puts on the disk what has gathered.
+    /// Puts on the disk what has gathered, if it is enough to be worth it.
     async fn write(&mut self) -> io::Result<()>;
+    /// The stream pauses: puts on the disk what is of use without what comes next.
+    async fn settle(&mut self) -> io::Result<()>;
     /// Closes what is open after the last write.
     async fn close(&mut self) -> io::Result<()>;
     /// The take of which something is left to finish then.
@@ -130,21 +138,28 @@ pub(super) async fn run<T: Task, D: Disk>(
     stream: Arc<Stream>,
     setting: Setting<D>,
 ) -> Option<Left> {
-    let log = loop {
-        if let Some(log) = stream.log(Selection::All) {
-            break log;
-        }
-        tokio::time::sleep(POLL).await;
+    let log = stream.log(Selection::All).expect("a stream has this log from its beginning");
+    let mut runner = Runner {
+        tail: Tail::new(log),
+        read: Instant::now(),
+        settled: true,
+        failing: false,
+        begun: false,
+        began: None,
+        parts: 0,
+        setting,
     };
-    let mut runner =
-        Runner { tail: Tail::new(log), failing: false, begun: false, began: None, parts: 0, setting };
     loop {
         // In this order: what came before the end is read.
-        let over = stream.has_ended() || runner.setting.common.stopping.get();
+        let over = stream.has_ended() || runner.setting.common.is_stopping();
         match runner.step(&mut task).await {
             Ok(true) => tokio::task::yield_now().await,
             Ok(false) if over => break,
-            Ok(false) => tokio::time::sleep(POLL).await,
+            Ok(false) => {
+                if let Err(error) = runner.wait(&mut task).await {
+                    runner.failed(&mut task, &error).await;
+                }
+            }
             Err(_) if over => break,
             Err(error) => runner.failed(&mut task, &error).await,
         }
@@ -154,6 +169,10 @@ pub(super) async fn run<T: Task, D: Disk>(
 
 struct Runner<D> {
     tail: Tail,
+    /// When the log was read last.
+    read: Instant,
+    /// Nothing was read since the task settled: there is nothing to do until more comes.
+    settled: bool,
     /// The last attempt failed, and the log says so.
     failing: bool,
     begun: bool,
@@ -165,6 +184,34 @@ struct Runner<D> {
 }
 
 impl<D: Disk> Runner<D> {
+    /// Waits until there is enough to read, or the stream or the process ends. Where a stream pauses within what would
+    /// be enough, the task settles instead, and then any byte is enough.
+    async fn wait<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        let common = Rc::clone(&self.setting.common);
+        let is_settled = self.settled;
+        let reached = if is_settled { self.tail.more() } else { self.tail.enough(BATCH, T::PACE) };
+        let paused = Duration::from_millis(T::PACE.unsigned_abs() * 2);
+        tokio::select! {
+            biased;
+            () = common.stopped() => return Ok(()),
+            () = reached => {}
+            () = tokio::time::sleep(paused), if !is_settled => return self.settle(task).await,
+        }
+        tokio::select! {
+            () = common.stopped() => {}
+            () = tokio::time::sleep_until(self.read + REST) => {}
+        }
+        Ok(())
+    }
+
+    async fn settle<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        while self.step(task).await? {
+            tokio::task::yield_now().await;
+        }
+        self.settled = true;
+        Self::watch_disk(&self.setting, T::KIND, task.settle()).await
+    }
+
     /// Takes the next piece of the log; `Ok(false)`: there is none.
     async fn step<T: Task>(&mut self, task: &mut T) -> io::Result<bool> {
         if self.setting.common.full.get() {
@@ -199,6 +246,7 @@ impl<D: Disk> Runner<D> {
                 }
             }
         }
+        (self.read, self.settled) = (Instant::now(), false);
         self.write(task).await?;
         Ok(true)
     }
@@ -219,22 +267,32 @@ impl<D: Disk> Runner<D> {
 
     /// Writes, and says so if that takes long.
     async fn write<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
-        let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
-        let mut writing = std::pin::pin!(task.write());
-        let result = tokio::select! {
-            biased;
-            result = &mut writing => result,
-            () = tokio::time::sleep(STALL) => {
-                warn!(stream, kind, "the disk does not take what is recorded; waiting for it");
-                let _stalled = self.setting.stats.stalled();
-                writing.await
-            }
-        };
+        let result = Self::watch_disk(&self.setting, T::KIND, task.write()).await;
         if result.is_ok() && self.failing {
             self.failing = false;
+            let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
             info!(stream, kind, "recording goes on");
         }
         result
+    }
+
+    /// Waits for the disk, and says so if that takes long.
+    async fn watch_disk(
+        setting: &Setting<D>,
+        kind: Kind,
+        writing: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
+        let mut writing = std::pin::pin!(writing);
+        tokio::select! {
+            biased;
+            result = &mut writing => result,
+            () = tokio::time::sleep(STALL) => {
+                let (stream, kind) = (setting.about.stream.as_str(), kind.name());
+                warn!(stream, kind, "the disk does not take what is recorded; waiting for it");
+                let _stalled = setting.stats.stalled();
+                writing.await
+            }
+        }
     }
 
     async fn failed<T: Task>(&mut self, task: &mut T, error: &io::Error) {

@@ -38,7 +38,7 @@ const AVCC: &[u8] = &[
 ];
 
 /// A publisher: 25 pictures a second with a keyframe each second, and AAC.
-struct Publisher {
+pub(super) struct Publisher {
     directory: Directory,
     writer: Box<StreamWriter>,
     /// Milliseconds.
@@ -47,7 +47,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = Directory::new(Arena::new().unwrap(), RETENTION, Republish::Reject);
         let writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
         let mut publisher = Self { directory, writer, time: 0, sounds: 0 };
@@ -57,7 +57,7 @@ impl Publisher {
         publisher
     }
 
-    fn stream(&self) -> Arc<Stream> {
+    pub(super) fn stream(&self) -> Arc<Stream> {
         Arc::clone(self.writer.stream())
     }
 
@@ -65,33 +65,46 @@ impl Publisher {
         self.writer.push(&Tag { kind, timestamp, body: Bytes::from(body) }).unwrap();
     }
 
-    /// Publishes so many seconds, in the clock's time.
-    async fn play(&mut self, seconds: u32) {
-        for _ in 0..seconds {
-            for n in 0..25 {
-                let key = n == 0;
-                let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
-                frame.push(if key { 0x65 } else { 0x41 });
-                frame.extend([7; 199]);
-                self.push(TagKind::Video, self.time, frame);
-                while self.sounds * 1024 / 441 * 10 <= self.time {
-                    let time = self.sounds * 10_240 / 441;
-                    self.push(TagKind::Audio, time, vec![0xaf, 1, 0x21, 0x10, 5]);
-                    self.sounds += 1;
-                }
-                self.time += 40;
+    /// Publishes so many pictures at once, with the sounds beside them.
+    pub(super) fn frames(&mut self, count: u32) {
+        for _ in 0..count {
+            let key = self.time.is_multiple_of(1_000);
+            let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
+            frame.push(if key { 0x65 } else { 0x41 });
+            frame.extend([7; 199]);
+            self.push(TagKind::Video, self.time, frame);
+            while self.sounds * 1024 / 441 * 10 <= self.time {
+                let time = self.sounds * 10_240 / 441;
+                self.push(TagKind::Audio, time, vec![0xaf, 1, 0x21, 0x10, 5]);
+                self.sounds += 1;
             }
-            self.writer.publish();
+            self.time += 40;
+        }
+        self.writer.publish();
+    }
+
+    /// Publishes so many seconds, in the clock's time, a second at once.
+    pub(super) async fn play(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.frames(25);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
-    fn end(self) {
+    /// The same, picture by picture.
+    pub(super) async fn play_smoothly(&mut self, seconds: u32) {
+        for _ in 0..seconds * 25 {
+            self.frames(1);
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    }
+
+    pub(super) fn end(self) {
         self.directory.end(self.writer);
     }
 }
 
-fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim> {
+pub(super) fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim> {
     Setting {
         disk: disk.clone(),
         about: About {
@@ -111,12 +124,12 @@ fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> Setting<Sim
 }
 
 /// The folder of a kind's take.
-fn dir(kind: Kind) -> PathBuf {
+pub(super) fn dir(kind: Kind) -> PathBuf {
     Path::new("/data").join(kind.folder()).join("live/x")
 }
 
 /// Runs the task of a kind.
-async fn record_as(kind: Kind, setting: Setting<Sim>, stream: &Arc<Stream>) -> Option<Left> {
+pub(super) async fn record_as(kind: Kind, setting: Setting<Sim>, stream: &Arc<Stream>) -> Option<Left> {
     let (stream, own, dir) = (Arc::clone(stream), setting.clone(), dir(kind));
     match kind {
         Kind::Flv => run(Flv::new(own, dir), stream, setting).await,
@@ -143,7 +156,7 @@ async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &
 }
 
 /// Finishes all that is left under a kind's folder, as the next start does.
-async fn mend(disk: &Sim, kind: Kind, common: &Common) {
+pub(super) async fn mend(disk: &Sim, kind: Kind, common: &Common) {
     let root = Path::new("/data").join(kind.folder());
     for take in takes(disk, &root).await.unwrap() {
         if take.unfinished {
@@ -154,14 +167,14 @@ async fn mend(disk: &Sim, kind: Kind, common: &Common) {
 
 /// What can be played of a take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Playable {
-    pictures: usize,
-    sounds: usize,
-    segments: usize,
+pub(super) struct Playable {
+    pub(super) pictures: usize,
+    pub(super) sounds: usize,
+    pub(super) segments: usize,
 }
 
 /// Plays all that a take of `kind` has left in `base`, with readers that are not the writers'.
-fn play(kind: Kind, files: &BTreeMap<String, Vec<u8>>, base: &str) -> Playable {
+pub(super) fn play(kind: Kind, files: &BTreeMap<String, Vec<u8>>, base: &str) -> Playable {
     match kind {
         Kind::Hls => {
             let (playlist, bytes) = segments(files, &format!("{base}/"), "index.m3u8");
@@ -263,7 +276,7 @@ fn play_mp4(bytes: &[u8]) -> (usize, usize) {
     (pictures, sounds)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 

@@ -133,7 +133,7 @@ fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {
         audio: facts.audio.as_deref().and_then(|body| codec::name(TagKind::Audio, body)),
         width: size.map(|(width, _)| width),
         height: size.map(|(_, height)| height),
-        bitrate: stream.bitrate.load(std::sync::atomic::Ordering::Relaxed),
+        bitrate: stream.bitrate(now),
         uptime_ms: stream.uptime(now),
     }
 }

@@ -57,13 +57,9 @@ pub(in crate::server) struct Publication {
     life: Life,
 }
 
-/// Signs of life of a publisher.
+/// Signs of life of a publisher besides its media, which its stream knows of.
 #[derive(Debug, Default)]
 struct Life {
-    /// When it began.
-    began: Millis,
-    /// When its newest media came.
-    media: Option<Millis>,
     /// When its deadline was set last, and the bytes that have come since.
     looked: Millis,
     bytes: u64,
@@ -74,8 +70,8 @@ impl Life {
     ///
     /// Media is a sign. So are bytes that come at 1 KiB a second or faster, since one tag may take long on a
     /// slow line, but not for ever: a name is not held without media.
-    fn left(&self, now: Millis, silence: Millis) -> Option<Millis> {
-        let newest = self.media.unwrap_or(self.began);
+    /// `newest`: when the newest media came, or, before that, when the publisher began.
+    fn left(&self, newest: Millis, now: Millis, silence: Millis) -> Option<Millis> {
         let quiet = now.saturating_sub(newest);
         if quiet < silence {
             return Some(silence - quiet);
@@ -114,11 +110,6 @@ impl Publication {
             writer.stream().heard(now);
         }
     }
-
-    /// Media of it has come.
-    pub(in crate::server) fn heard_media(&mut self, now: Millis) {
-        self.life.media = Some(now);
-    }
 }
 
 /// The largest tag that a publisher may send, in bytes.
@@ -152,7 +143,7 @@ impl Publishers {
                 info!(role = name, peer, stream, agent, "publisher came");
                 writer.begin_session();
                 writer.stream().began(now);
-                publication.life = Life { began: now, media: None, looked: now, bytes: 0 };
+                publication.life = Life { looked: now, bytes: 0 };
                 core.counters[role].publishers.add(1);
                 core.deadline(sock, core.role(role).silence);
                 let stream = Arc::clone(writer.stream());
@@ -226,10 +217,11 @@ impl Publishers {
         publication: &mut Publication,
     ) -> Result<(), Next> {
         let (now, silence) = (core.now(), core.role(head.role).silence);
-        let life = &mut publication.life;
-        let Some(left) = life.left(now, silence) else {
-            let what = if life.media.is_some() { "no media any more" } else { "no media" };
-            return Err(Next::refuse(format!("it sent {what} for {silence} ms")));
+        let (life, Some(writer)) = (&mut publication.life, &publication.writer) else { return Ok(()) };
+        let stream = writer.stream();
+        let newest = stream.newest_media().unwrap_or_else(|| now.saturating_sub(stream.uptime(now)));
+        let Some(left) = life.left(newest, now, silence) else {
+            return Err(Next::refuse(format!("it sent no media for {silence} ms")));
         };
         (life.looked, life.bytes) = (now, 0);
         core.deadline(head.sock, left);
@@ -244,25 +236,20 @@ mod tests {
     const SILENCE: Millis = 15_000;
 
     #[test]
-    fn a_claim_needs_media_in_time() {
-        let mut life = Life { began: 1_000, looked: 1_000, bytes: 15, ..Life::default() };
-        assert_eq!(life.left(1_000, SILENCE), Some(SILENCE));
-        assert_eq!(life.left(15_999, SILENCE), Some(1));
-        assert_eq!(life.left(16_000, SILENCE), None, "a byte a second holds no name");
+    fn a_name_is_held_by_media() {
+        let mut life = Life { looked: 1_000, bytes: 15 };
+        assert_eq!(life.left(1_000, 1_000, SILENCE), Some(SILENCE));
+        assert_eq!(life.left(1_000, 15_999, SILENCE), Some(1));
+        assert_eq!(life.left(1_000, 16_000, SILENCE), None, "a byte a second holds no name");
         (life.looked, life.bytes) = (60_000, 1 << 30);
-        assert_eq!(life.left(60_999, SILENCE), Some(SILENCE));
-        assert_eq!(life.left(61_000, SILENCE), None, "bytes alone hold no name");
+        assert_eq!(life.left(1_000, 60_999, SILENCE), Some(SILENCE));
+        assert_eq!(life.left(1_000, 61_000, SILENCE), None, "bytes alone hold no name");
     }
 
     #[test]
-    fn a_byte_a_second_is_silence_and_a_slow_line_is_not() {
-        let at = |bytes| Life { began: 0, media: Some(1_000), looked: 1_000, bytes };
-        assert_eq!(at(0).left(10_000, SILENCE), Some(6_000));
-        assert_eq!(at(15).left(16_000, SILENCE), None);
-        assert_eq!(at(15 * 1024).left(16_000, SILENCE), Some(SILENCE));
-        let mut slow = at(1 << 30);
-        slow.looked = 60_000;
-        assert_eq!(slow.left(60_999, SILENCE), Some(SILENCE));
-        assert_eq!(slow.left(61_000, SILENCE), None, "a tag has to end at some time");
+    fn a_slow_line_is_not_silent() {
+        let at = |bytes| Life { looked: 1_000, bytes };
+        assert_eq!(at(15 * 1024 - 1).left(1_000, 16_000, SILENCE), None);
+        assert_eq!(at(15 * 1024).left(1_000, 16_000, SILENCE), Some(SILENCE));
     }
 }

@@ -91,6 +91,7 @@ impl Clips {
     pub(in crate::server) fn play<E: Engine>(&mut self, core: &mut Core<E>) {
         let now = core.now();
         for clip in self.0.iter_mut().filter(|clip| clip.due() <= now) {
+            clip.writer.stream().heard(now);
             while clip.due() <= now {
                 let tag = clip.take();
                 core.counters[clip.role].bytes_in.add(tag.encoded_len() as u64);

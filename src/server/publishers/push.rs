@@ -161,29 +161,23 @@ impl Push {
         publishers: &mut Publishers,
         head: &ConnHead,
     ) -> Result<(), Stop> {
-        let mut media = false;
-        let result = loop {
+        loop {
             if self.publication.waits() {
-                break match self.flv.held() {
+                return match self.flv.held() {
                     ..=HELD_MAX => Ok(()),
                     _ => Err(Stop::Refused(PublishError::Taken.to_string())),
                 };
             }
             match self.flv.next_event().map_err(Stop::Wrong)? {
-                None => break Ok(()),
+                None => return Ok(()),
                 Some(PushEvent::Begin) => self.claim(core, publishers, head)?,
-                Some(PushEvent::End) => break Err(Stop::Done),
+                Some(PushEvent::End) => return Err(Stop::Done),
                 Some(PushEvent::Tag(tag)) => {
-                    media |= tag.class().is_media();
                     let writer = self.publication.writer.as_mut().expect("tags come after the beginning");
                     writer.push(&tag).map_err(|error| Stop::Failed(error.to_string()))?;
                 }
             }
-        };
-        if media {
-            self.publication.heard_media(core.now());
         }
-        result
     }
 
     fn claim<E: Engine>(

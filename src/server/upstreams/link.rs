@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::config::Remote;
+use crate::live::stream::PushError;
 use crate::media::encoding::RTMP_STREAM;
 use crate::media::flv::{FlvError, FlvItem, FlvReader};
 use crate::media::tag::{TAG_BODY_MAX, Tag};
@@ -66,7 +67,7 @@ pub(in crate::server) enum LinkError {
     MessageStream(u32),
     /// What it sent cannot be kept.
     #[error(transparent)]
-    Push(#[from] std::io::Error),
+    Push(#[from] PushError),
     /// The name is published by somebody else here.
     #[error(transparent)]
     Publish(#[from] crate::live::directory::PublishError),

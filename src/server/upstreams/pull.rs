@@ -332,6 +332,7 @@ impl Pull {
         let Self { link, writer, epochs, last_data, .. } = self;
         let Some(link) = link else { return (false, Ok(())) };
         let mut began = false;
+        writer.stream().heard(now);
         let result = link.take(now, data, |event| {
             match event {
                 LinkEvent::Answered(head) => {

@@ -336,6 +336,7 @@ impl Relay {
                 writer.insert(fresh)
             }
         };
+        writer.stream().heard(now);
         for tag in tags {
             writer.push(tag)?;
         }

@@ -1,0 +1,332 @@
+//! Readers that wait for a log to grow, without a lock or an allocation per tag.
+//!
+//! A reader says with a [`Mark`] when it wants to be woken; the smallest of all marks stand in three atomics, which is
+//! all that the writer looks at. No wake-up is lost: the reader stores its mark and then reads the head, the writer
+//! stores the head and then reads the marks. These four are `SeqCst`, so in their single order either the writer's
+//! read comes after the reader's store and finds the mark, or the reader's read comes after the writer's store and
+//! finds the head. What the writer stores before the head (the newest time and the index) is visible to whoever reads
+//! that head.
+//!
+//! A mark is removed by the wake-up or with its [`Reached`]; readers that wait are few (tasks of the control thread,
+//! not viewers, which their loops tell).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use super::log::Log;
+use super::timeline::StreamTime;
+
+/// When a reader wants to be woken: whichever comes first, or the end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The head stands here or further on.
+    pub head: u64,
+    /// The newest tag has this time or a later one.
+    pub time: StreamTime,
+    /// There is a start at this offset or further on, and a tag after it; `u64::MAX`: starts do not matter.
+    pub start: u64,
+}
+
+impl Mark {
+    /// Anything after `head`.
+    pub fn any(head: u64) -> Self {
+        Self { head: head + 1, time: StreamTime::MAX, start: u64::MAX }
+    }
+}
+
+/// More readers than this at one log are a mistake of ours.
+const WAITING_MAX: usize = 64;
+
+/// Those who wait at a log.
+#[derive(Debug)]
+pub(super) struct Waiters {
+    /// The smallest of all marks; the largest value if nobody waits.
+    head: AtomicU64,
+    time: AtomicI64,
+    start: AtomicU64,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next_id: u64,
+    entries: Vec<Entry>,
+    /// Nothing comes any more: nobody waits.
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    mark: Mark,
+    waker: Waker,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self {
+            head: AtomicU64::new(u64::MAX),
+            time: AtomicI64::new(StreamTime::MAX),
+            start: AtomicU64::new(u64::MAX),
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl Waiters {
+    /// The writer has moved the head to `head`, the newest time to `time` and, if one was marked, the newest start to
+    /// `start`: wakes who waits for that. Costs two or three reads if nobody does.
+    pub(super) fn moved(&self, head: u64, time: StreamTime, start: Option<u64>) {
+        let is_due = head >= self.head.load(Ordering::SeqCst)
+            || time >= self.time.load(Ordering::SeqCst)
+            || start.is_some_and(|start| start >= self.start.load(Ordering::SeqCst));
+        if is_due {
+            self.wake(|mark| {
+                head >= mark.head || time >= mark.time || start.is_some_and(|start| start >= mark.start)
+            });
+        }
+    }
+
+    /// Nothing comes any more: wakes all.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.wake(|_| true);
+    }
+
+    fn wake(&self, is_due: impl Fn(&Mark) -> bool) {
+        let mut waiting = self.lock();
+        let due: Vec<Entry> = waiting.entries.extract_if(.., |entry| is_due(&entry.mark)).collect();
+        self.set_marks(&waiting);
+        drop(waiting); // a waker may run code of its own
+        due.into_iter().for_each(|entry| entry.waker.wake());
+    }
+
+    /// Enters a mark, or gives a known one its newest waker; `None` when nothing comes any more.
+    fn enter(&self, id: Option<u64>, mark: Mark, waker: &Waker) -> Option<u64> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return None;
+        }
+        if let Some(entry) = waiting.entries.iter_mut().find(|entry| Some(entry.id) == id) {
+            entry.waker.clone_from(waker);
+            return id;
+        }
+        assert!(waiting.entries.len() < WAITING_MAX, "too many readers wait at one log");
+        let id = id.unwrap_or(waiting.next_id);
+        waiting.next_id = waiting.next_id.max(id + 1);
+        waiting.entries.push(Entry { id, mark, waker: waker.clone() });
+        self.set_marks(&waiting);
+        Some(id)
+    }
+
+    fn leave(&self, id: u64) {
+        let mut waiting = self.lock();
+        waiting.entries.retain(|entry| entry.id != id);
+        self.set_marks(&waiting);
+    }
+
+    fn set_marks(&self, waiting: &Waiting) {
+        let marks = || waiting.entries.iter().map(|entry| &entry.mark);
+        self.head.store(marks().map(|mark| mark.head).min().unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.time.store(marks().map(|mark| mark.time).min().unwrap_or(StreamTime::MAX), Ordering::SeqCst);
+        self.start.store(marks().map(|mark| mark.start).min().unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nobody panics with this lock")
+    }
+}
+
+/// Waits until a log reaches a mark or nothing comes any more. Dropping it ends the wait.
+#[derive(Debug)]
+pub struct Reached {
+    log: Arc<Log>,
+    mark: Mark,
+    id: Option<u64>,
+}
+
+impl Reached {
+    pub(super) fn new(log: Arc<Log>, mark: Mark) -> Self {
+        Self { log, mark, id: None }
+    }
+
+    fn is_due(&self) -> bool {
+        let mark = self.mark;
+        // The head first: it publishes the other two.
+        let head = self.log.head();
+        head >= mark.head
+            || self.log.head_time() >= mark.time
+            || (mark.start < head
+                && self.log.index().newest_start(head, false).is_some_and(|last| last.at >= mark.start))
+    }
+}
+
+impl Future for Reached {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_due() {
+            return Poll::Ready(());
+        }
+        self.id = self.log.waiters().enter(self.id, self.mark, context.waker());
+        // It may have come after it was looked at and before the mark was entered.
+        if self.id.is_none() || self.is_due() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.log.waiters().leave(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+    use std::thread::Thread;
+    use std::time::{Duration, Instant};
+
+    use super::super::log::tests::{RETENTION, tag, writer};
+    use super::super::log::{Headers, LogWriter, Tracks};
+    use super::*;
+
+    /// Counts wake-ups.
+    #[derive(Default)]
+    struct Count(AtomicU64);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(reached: &mut Reached, count: &Arc<Count>) -> bool {
+        let waker = Waker::from(Arc::clone(count));
+        Pin::new(reached).poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+
+    fn append(writer: &mut LogWriter, time: StreamTime, len: usize) {
+        writer.append(&tag(0, len), time).unwrap();
+        writer.publish();
+    }
+
+    fn start(writer: &mut LogWriter, time: StreamTime) {
+        writer.mark_start(writer.head(), time, true, Arc::new(Headers::default()), Tracks::default());
+    }
+
+    #[test]
+    fn a_reader_is_woken_once_by_bytes_time_or_a_start_and_not_for_each_tag() {
+        let never = Mark { head: u64::MAX, time: StreamTime::MAX, start: u64::MAX };
+        for (mark, wakes_at) in [
+            (Mark { head: 10 * 115, ..never }, 9),
+            (Mark { head: 10 * 115 + 1, ..never }, 10),
+            (Mark { time: 200, ..never }, 5),
+            (Mark { start: 1, ..never }, 7),
+            (Mark { time: 200, head: 1, ..never }, 0),
+        ] {
+            let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
+            let mut reached = writer.log().reached(mark);
+            assert!(!poll(&mut reached, &count));
+            for n in 0..20 {
+                if n % 7 == 0 {
+                    start(&mut writer, n * 40);
+                }
+                append(&mut writer, n * 40, 100);
+                let woken = count.0.load(Ordering::Relaxed);
+                assert_eq!(woken, u64::from(n >= wakes_at), "{mark:?} at tag {n}");
+            }
+            assert!(poll(&mut reached, &count));
+        }
+    }
+
+    #[test]
+    fn a_mark_goes_with_its_reader_and_one_leaves_those_of_others() {
+        let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
+        let log = Arc::clone(writer.log());
+        let (mut near, mut far) = (log.reached(Mark::any(0)), log.reached(Mark::any(200)));
+        assert!(!poll(&mut near, &count) && !poll(&mut far, &count));
+        assert!(!poll(&mut far, &count), "asked again, it still waits");
+        assert_eq!(log.waiters().lock().entries.len(), 2);
+        drop(near);
+        append(&mut writer, 0, 100);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        append(&mut writer, 0, 100);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        drop(far);
+        let waiters = log.waiters();
+        assert_eq!(waiters.head.load(Ordering::Relaxed), u64::MAX);
+        assert!(waiters.lock().entries.is_empty());
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_waited_for_and_nor_is_a_log_that_is_over() {
+        let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
+        append(&mut writer, 0, 100);
+        let log = Arc::clone(writer.log());
+        assert!(poll(&mut log.reached(Mark::any(0)), &count));
+        let mut reached = log.reached(Mark::any(log.head()));
+        assert!(!poll(&mut reached, &count));
+        log.close();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(poll(&mut reached, &count) && poll(&mut log.reached(Mark::any(log.head())), &count));
+    }
+
+    struct Unpark(Thread, AtomicBool);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, Ordering::Release);
+            self.0.unpark();
+        }
+    }
+
+    /// The writer goes on only when the reader has seen what it wrote last, so each round is a race between the
+    /// reader's mark and the writer's head, and one wake-up that is lost ends the test.
+    #[test]
+    fn no_wake_up_is_lost() {
+        const ROUNDS: u64 = 50_000;
+        const LEN: u64 = 16; // of a tag of one byte
+        let mut writer = writer(RETENTION);
+        let log = Arc::clone(writer.log());
+        let seen = Arc::new(AtomicU64::new(0));
+        let reader = std::thread::spawn({
+            let seen = Arc::clone(&seen);
+            move || {
+                let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
+                let waker = Waker::from(Arc::clone(&unpark));
+                for round in 1..=ROUNDS {
+                    // The head may stand here already or move just now.
+                    let before = round * LEN;
+                    let mut reached = log.reached(match round % 3 {
+                        0 => Mark::any(before),
+                        1 => Mark { head: u64::MAX, time: round.cast_signed(), start: u64::MAX },
+                        _ => Mark { head: u64::MAX, time: StreamTime::MAX, start: before },
+                    });
+                    let since = Instant::now();
+                    while Pin::new(&mut reached).poll(&mut Context::from_waker(&waker)).is_pending() {
+                        while !unpark.1.swap(false, Ordering::Acquire) {
+                            assert!(since.elapsed() < Duration::from_secs(60), "round {round}: not woken");
+                            std::thread::park_timeout(Duration::from_secs(1));
+                        }
+                    }
+                    seen.store(round, Ordering::Release);
+                }
+            }
+        });
+        append(&mut writer, 0, 1);
+        for round in 1..=ROUNDS {
+            start(&mut writer, round.cast_signed());
+            append(&mut writer, round.cast_signed(), 1);
+            while seen.load(Ordering::Acquire) < round && !reader.is_finished() {
+                std::hint::spin_loop();
+            }
+        }
+        reader.join().unwrap();
+    }
+}
