@@ -13,8 +13,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A publisher's limit below this would end any stream with pictures: it is a slip of the unit.
 const PUBLISH_MIN: Rate = Rate { bits: 100_000 };
-/// Most event loops of a process.
-const LOOPS_MAX: usize = 1024;
+/// Most event loops of a process: a stream's subscribers are bits of a word.
+pub const LOOPS_MAX: usize = 64;
 
 /// A key and the rule it breaks.
 pub(super) type Broken = (&'static str, Rule);

@@ -16,6 +16,8 @@
 //! | `pull` | streams pulled from an upstream |
 //! | `clip` | the demo's publisher |
 //! | `counters` | what a loop counts |
+//! | `listing` | what many ask for and the control thread makes |
+//! | `log_limit` | how many lines of a kind peers may cause |
 //! | `announce` | what is said at the start |
 
 pub mod announce;
@@ -27,6 +29,8 @@ mod cost;
 pub mod counters;
 mod fanout;
 pub mod files;
+pub mod listing;
+pub mod log_limit;
 mod pace;
 mod pages;
 mod play;

@@ -95,7 +95,8 @@ impl<E: Engine> Worker<E> {
 
     fn page(&self, request: &Request) -> Bytes {
         let (kind, body) = if request.path == "/api/v1/streams" {
-            ("application/json", Bytes::from(api::streams_json(&self.shared, None)))
+            let body = self.shared.listing.fresh(self.shared.now());
+            ("application/json", body.unwrap_or_else(|| api::streams_json(&self.shared).into()))
         } else if let Some((kind, body)) = pages::find(&request.path) {
             (kind, Bytes::from_static(body))
         } else {

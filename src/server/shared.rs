@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::api;
 use super::counters::RoleCounters;
 use super::files::Site;
 use super::files::proxy::Fetched;
 use super::files::writer::LogQueue;
+use super::listing::Listing;
 use super::roster;
 use super::view::Policy;
 use crate::config::{self, Config, Role, Upstream};
@@ -74,6 +76,8 @@ pub enum Message {
     Kick(Sock, oneshot::Sender<roster::Kick>),
     /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
     KickPublisher(u64, oneshot::Sender<bool>),
+    /// A listing was made: requests that wait for one ask again.
+    Listed,
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
     /// End now.
@@ -190,6 +194,10 @@ pub struct Shared {
     pub floors: Vec<AtomicU64>,
     /// Where the access log goes, if there is one.
     pub access_log: OnceLock<LogQueue>,
+    /// The streams as `/api/v1/streams` has them; made by the control thread.
+    pub listing: Listing,
+    /// Log lines that were left out because peers caused too many of a kind.
+    pub log_suppressed: Arc<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 
@@ -221,6 +229,8 @@ impl Shared {
             started,
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
+            listing: api::listing(),
+            log_suppressed: Arc::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }

@@ -238,6 +238,8 @@ impl<E: Engine> Worker<E> {
             Message::KickPublisher(stream, reply) => {
                 let _ = reply.send(self.on_kick_publisher(stream));
             }
+            // Nothing waits for a listing yet.
+            Message::Listed => {}
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }

@@ -199,12 +199,13 @@ impl<E: Engine> Worker<E> {
             return self.begin_answer(conn, Answer::of_page(413, page, false));
         }
         if request.path == "/api/v1/streams" {
-            let body = api::streams_json(&self.shared, None).into();
+            let body = self.shared.listing.fresh(self.shared.now());
+            let body = body.unwrap_or_else(|| api::streams_json(&self.shared).into());
             return self.answer_json(conn, &request, body);
         }
         if request.path == "/api/v1/recordings" {
             let site = self.role(conn.role).files.as_ref().expect("its listener is for files");
-            let body = site.library.listing();
+            let body = site.library.at_once(self.shared.now());
             return self.answer_json(conn, &request, body);
         }
         if let Some(path) = self.live_path(conn.role, &request.path) {

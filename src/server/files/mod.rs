@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use audience::{Attendance, Audience};
 pub(super) use cache::FILES_MAX;
 pub(super) use client::Client;
-pub use site::{Site, refresh};
+pub use site::{Site, list_recordings, refresh};
 
 use super::shared::Shared;
 use super::worker::Worker;

@@ -9,6 +9,7 @@ use super::Audience;
 use super::library::Library;
 use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
+use crate::server::listing::Listing;
 use crate::server::shared::Shared;
 use crate::uring::files::Folder;
 
@@ -71,6 +72,11 @@ impl Site {
         self.folder.load_full()
     }
 
+    /// The recordings that there are; made by the control thread.
+    pub fn recordings(&self) -> &Listing {
+        &self.library.listing
+    }
+
     /// Whether embedded pages come before files.
     pub(super) fn pages_first(&self) -> bool {
         self.origin
@@ -82,13 +88,18 @@ impl Site {
     }
 }
 
-/// Opens the folders of all roles again where they were replaced or have come, and lists their recordings if
-/// somebody has asked for that. Blocks.
+/// Looks which recordings a role has. Blocks.
+pub fn list_recordings(shared: &Shared, role: usize) {
+    if let Some(site) = &shared.roles[role].files {
+        site.library.refresh(&site.root, shared.now());
+    }
+}
+
+/// Opens the folders of all roles again where they were replaced or have come. Blocks.
 pub fn refresh(shared: &Shared) {
     for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
         if let Err(error) = site.open() {
             tracing::debug!(root = %site.root.display(), %error, "no such folder to serve");
         }
-        site.library.refresh(&site.root);
     }
 }
