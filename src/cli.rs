@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::config::load::{DEFAULT_FILE, Setting, Sources};
 use crate::config::units;
-use crate::config::{Config, ConfigError, LogFormat, Place, Record, Role, Upstream};
+use crate::config::{Config, ConfigError, LogFormat, Place, Record, Role, Upstream, Warning};
 use crate::tools::push::{self, PushArgs};
 use crate::tools::stress::{self, StressArgs};
 
@@ -38,6 +38,8 @@ pub enum Command {
     CheckConfig {
         /// The file that was checked, if there is one.
         file: Option<PathBuf>,
+        /// What is legal and odd.
+        warnings: Vec<Warning>,
     },
     /// Print completions: [`write_completions`].
     Completions(Shell),
@@ -53,28 +55,45 @@ impl Command {
     ///
     /// # Errors
     /// What standard output or the folder says.
-    pub fn finish(self) -> Result<ExitCode, String> {
+    pub fn finish(self) -> Result<ExitCode, FinishError> {
         let mut out = io::stdout().lock();
         let done = match self {
             Self::Run { .. } => Ok(()),
             Self::Stress(arguments) => {
                 drop(out);
-                return stress::main(&arguments).map_err(|error| format!("{error:#}"));
+                return Ok(stress::main(&arguments)?);
             }
             Self::Push(arguments) => {
                 drop(out);
                 return Ok(push::main(&arguments));
             }
-            Self::CheckConfig { file: Some(file) } => writeln!(out, "{}: good", file.display()),
-            Self::CheckConfig { file: None } => writeln!(out, "no file: the defaults are good"),
+            Self::CheckConfig { file, warnings } => {
+                let name = file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+                let what = if name == "no file" { "the defaults are good" } else { "good" };
+                warnings
+                    .iter()
+                    .try_for_each(|warning| writeln!(io::stderr(), "{name}: warning: {warning}"))
+                    .and_then(|()| writeln!(out, "{name}: {what}"))
+            }
             Self::Completions(shell) => {
                 write_completions(shell, &mut out);
                 Ok(())
             }
             Self::Man { dir } => write_man(dir.as_deref(), &mut out),
         };
-        done.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        Ok(done.map(|()| ExitCode::SUCCESS)?)
     }
+}
+
+/// Why a command that runs no role failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The load generator.
+    #[error("{0:#}")]
+    Stress(#[from] anyhow::Error),
+    /// Standard output, or the folder of the man pages.
+    #[error("{0}")]
+    Output(#[from] io::Error),
 }
 
 /// Why there is nothing to run.
@@ -250,10 +269,29 @@ struct FileGatewayFlags {
 }
 
 /// A value parser that checks the text and keeps it: the layers hold text.
-fn checked<T, E: ToString>(
+fn checked<T, E>(
     parse: fn(&str) -> Result<T, E>,
-) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync {
-    move |text| parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+) -> impl Fn(&str) -> Result<String, E> + Clone + Send + Sync {
+    move |text| parse(text).map(|_| text.to_owned())
+}
+
+/// The definition of the command line, with the demo's own defaults in its help.
+fn definition() -> clap::Command {
+    Cli::command().mut_subcommand("demo", |demo| {
+        demo.mut_args(|arg| {
+            let default = match arg.get_id().as_str() {
+                "rtmp" => "127.0.0.1:1935",
+                "flv" => "127.0.0.1:8501",
+                "web" => "127.0.0.1:8088",
+                "data" => "a temporary folder that goes when the demo ends",
+                "record" => "flv,hls,fmp4",
+                _ => return arg,
+            };
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let text = help.split(" [default: ").next().unwrap_or_default();
+            arg.help(format!("{text} [default: {default}]"))
+        })
+    })
 }
 
 /// The flags that were given, as settings.
@@ -335,7 +373,7 @@ fn parse_with(
     environment: impl Iterator<Item = (OsString, OsString)>,
     default_file: &Path,
 ) -> Result<Command, CliError> {
-    let mut clap = Cli::command();
+    let mut clap = definition();
     let cli = Cli::from_arg_matches(&clap.try_get_matches_from_mut(arguments)?)?;
     let (role, misplaced) = (role_of(cli.command.as_ref()), given_before_role(&cli));
     if let (Some(_), Some(flag)) = (&cli.command, misplaced) {
@@ -349,8 +387,9 @@ fn parse_with(
         Some(Sub::Man { dir }) => Ok(Command::Man { dir }),
         Some(Sub::CheckConfig { .. }) => {
             let sources = with_default_file(sources, default_file);
-            sources.check()?;
-            Ok(Command::CheckConfig { file: sources.file })
+            let mut warnings = sources.check()?.warnings();
+            warnings.extend(sources.file.as_deref().and_then(Warning::of_file));
+            Ok(Command::CheckConfig { file: sources.file, warnings })
         }
         _ => {
             // The demo must not take a machine's real ports by accident.
@@ -403,7 +442,7 @@ fn with_default_file(mut sources: Sources, default: &Path) -> Sources {
 
 /// Writes the completions for a shell.
 pub fn write_completions(shell: Shell, out: &mut dyn Write) {
-    clap_complete::generate(shell, &mut Cli::command(), "uringcast", out);
+    clap_complete::generate(shell, &mut definition(), "uringcast", out);
 }
 
 /// Writes the first man page to `out`, or with `dir` one page a subcommand into that folder, which is made.
@@ -414,9 +453,9 @@ pub fn write_man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
         Some(dir) => {
             std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)
+            clap_mangen::generate_to(definition(), dir)
         }
-        None => clap_mangen::Man::new(Cli::command()).render(out),
+        None => clap_mangen::Man::new(definition()).render(out),
     }
 }
 
@@ -436,7 +475,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -499,8 +538,14 @@ mod tests {
     /// The help repeats defaults for the reader; giving them all must change nothing.
     #[test]
     fn the_help_tells_true_defaults() {
-        let clap = Cli::command();
-        for name in ["origin", "flv-gateway", "file-gateway"] {
+        let clap = definition();
+        let demo = Role::Demo { gateway: true };
+        for (name, defaults) in [
+            ("origin", Config::default()),
+            ("flv-gateway", Config::default()),
+            ("file-gateway", Config::default()),
+            ("demo", Config::for_role(demo)),
+        ] {
             let sub = clap.get_subcommands().find(|sub| sub.get_name() == name).unwrap();
             let mut line = format!("{name} --admin 127.0.0.1:9935");
             for arg in clap.get_arguments().filter(|arg| arg.is_global_set()).chain(sub.get_arguments()) {
@@ -515,7 +560,7 @@ mod tests {
             let upstream = if name == "flv-gateway" { " --upstream http://a" } else { "" };
             let (_, mut config) = run(&format!("{line}{upstream}")).unwrap();
             config.flv_gateway.upstream.clear();
-            assert_eq!(config, Config { admin_explicit: true, ..Config::default() }, "{line}");
+            assert_eq!(config, Config { admin_explicit: true, ..defaults }, "{line}");
         }
     }
 
@@ -535,7 +580,7 @@ mod tests {
         };
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/uringcast.toml");
         let checked = other(&format!("check-config {file}")).unwrap();
-        assert!(matches!(checked, Command::CheckConfig { file: Some(path) } if path == Path::new(file)));
+        assert!(matches!(checked, Command::CheckConfig { file: Some(path), .. } if path == Path::new(file)));
         assert_eq!(other("check-config /nonexistent").unwrap_err().exit_code(), 78);
         assert!(matches!(other("completions bash").unwrap(), Command::Completions(Shell::Bash)));
         assert!(matches!(other("man /tmp").unwrap(), Command::Man { dir: Some(_) }));

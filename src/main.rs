@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use uringcast::cli::{self, CliError, Command};
+use metrics_exporter_prometheus::BuildError;
+
+use uringcast::cli::{self, CliError, Command, FinishError};
 use uringcast::config::load::Sources;
 use uringcast::config::{Config, Role};
+use uringcast::control::demo::DemoFolder;
+use uringcast::control::logging::LogError;
 use uringcast::control::metrics::Metrics;
 use uringcast::control::{self, Control, logging};
 use uringcast::server::announce;
@@ -19,7 +23,11 @@ enum Fatal {
     #[error("{0}")]
     Start(#[from] StartError),
     #[error("{0}")]
-    Other(String),
+    Log(#[from] LogError),
+    #[error("the metrics cannot be had: {0}")]
+    Metrics(#[from] BuildError),
+    #[error("{0}")]
+    Finish(#[from] FinishError),
 }
 
 impl Fatal {
@@ -34,7 +42,7 @@ impl Fatal {
                 }
             }
             Self::Start(error) => error.exit_code(),
-            Self::Other(_) => 1,
+            Self::Log(_) | Self::Metrics(_) | Self::Finish(_) => 1,
         }
     }
 }
@@ -42,7 +50,7 @@ impl Fatal {
 fn main() -> ExitCode {
     let fatal = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Command::Run { role, config, sources }) => run(role, *config, sources).map(|()| ExitCode::SUCCESS),
-        Ok(other) => other.finish().map_err(Fatal::Other),
+        Ok(other) => other.finish().map_err(Fatal::from),
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
             eprintln!("uringcast: {error}");
@@ -58,23 +66,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
-    let (log_level, _guard) = logging::start(&config.log, config.log_format).map_err(Fatal::Other)?;
+fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
+    let (log_level, _guard) = logging::start(&config.log, config.log_format)?;
     for advice in probe()?.advice {
         tracing::warn!("{advice}");
     }
-    let metrics = Metrics::install().map_err(Fatal::Other)?;
+    let metrics = Metrics::install()?;
     let admin = control::bind_admin(&config)
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
+    // Removed however this function is left.
+    let _folder = DemoFolder::new(role, &mut config);
     let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;
-    eprintln!(
-        "{}",
-        announce::ready(role, &server.shared, admin.as_ref().and_then(|admin| admin.local_addr().ok()))
-    );
+    let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    let mut announcement = announce::ready(role, &server.shared, admin_address);
     if let Some(hints) = announce::hints(role, &server.shared) {
-        eprintln!("{hints}");
+        announcement = format!("{announcement}\n{hints}");
     }
-    control::run(&runtime, Control { server, metrics, admin, log_level, role, sources });
+    control::run(&runtime, Control { server, metrics, admin, log_level, announcement, role, sources });
     Ok(())
 }

@@ -38,7 +38,7 @@ pub struct Limits {
     pub waits_per_address: usize,
     /// Requests, handshakes and refused attempts of one address in a second.
     pub requests_per_address: usize,
-    /// Networks of proxies whose word on a client's address is taken, and that no limit per address holds for.
+    /// Networks of proxies whose forwarded client addresses are believed; limits per address do not hold for them.
     #[serde(with = "units::networks")]
     pub trusted: Vec<Network>,
     /// Bytes of an HTTP request's line and headers.
@@ -71,8 +71,8 @@ impl Default for Limits {
             memory: 0,
             streams: 20_000,
             publish_bitrate: Rate::mbps(400),
-            // A quarter of the ports an address has. Large networks whose people leave by one address stay below:
-            // who watches a live stream is not counted.
+            // A quarter of the ports an address has: a network that shares one address stays below it, all the more
+            // as viewers of live streams are not counted.
             connections_per_address: 16_384,
             publishes_per_address: 256,
             waits_per_address: 1_000,
@@ -109,7 +109,7 @@ impl Limits {
         self.reserve.min(capacity / 4)
     }
 
-    /// Whether the word of this peer on a client's address is taken.
+    /// Whether a client address that this peer forwards is believed.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))
     }

@@ -10,6 +10,7 @@ mod limits;
 mod listener;
 pub mod load;
 pub mod units;
+mod warning;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,6 +27,10 @@ pub use units::{
     AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
     is_private, masked,
 };
+pub use warning::Warning;
+
+/// The demo's temporary folder is named so, with the process's number at its end.
+pub const DEMO_FOLDER: &str = "uringcast-demo-";
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -90,6 +95,9 @@ pub struct Config {
     /// Whether `admin` was written by the user. If not, a role that finds the address taken goes without.
     #[serde(skip)]
     pub admin_explicit: bool,
+    /// Names, besides addresses and `localhost`, that the admin listener may be asked by.
+    #[serde(with = "units::names")]
+    pub admin_hosts: Vec<String>,
     /// What operators show to see viewers and to end them; empty: whoever reaches the admin listener may, if that
     /// is on a loopback address.
     pub admin_token: Secret,
@@ -336,6 +344,7 @@ impl Default for Config {
             loops: 0,
             admin: Some((LOOPBACK, 9935).into()),
             admin_explicit: false,
+            admin_hosts: Vec::new(),
             admin_token: Secret::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -461,7 +470,8 @@ impl Config {
             config.origin.flv = (LOOPBACK, 8501).into();
             config.origin.web = (LOOPBACK, 8088).into();
             config.flv_gateway.listen = (LOOPBACK, 8080).into();
-            config.origin.data = std::env::temp_dir().join(format!("uringcast-demo-{}", std::process::id()));
+            let own = std::env::temp_dir().join(format!("{DEMO_FOLDER}{}", std::process::id()));
+            config.origin.data = own.join("data");
         }
         config
     }

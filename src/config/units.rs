@@ -37,7 +37,7 @@ pub use secret::Secret;
 pub use time::parse_duration;
 pub use upstream::Upstream;
 
-use address::parse_hosts;
+use address::{parse_hosts, parse_names};
 use network::parse_networks;
 use upstream::parse_upstreams;
 
@@ -95,6 +95,12 @@ pub enum UnitError {
     /// Not the address of a host.
     #[error("{text:?} is not a list of addresses: write \"127.0.0.1,::1\"")]
     Hosts {
+        /// What was written.
+        text: String,
+    },
+    /// Not names of hosts.
+    #[error("{text:?} is not a list of host names: write \"edge1.example,edge1\", without ports")]
+    Names {
         /// What was written.
         text: String,
     },
@@ -198,6 +204,7 @@ written!(hosts, Vec<IpAddr>, "a list of addresses", parse_hosts, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });
 
+written!(names, Vec<String>, "a list of host names", parse_names, |list| list.join(","));
 written!(networks, Vec<Network>, "a list of networks as \"10.0.0.0/8\"", parse_networks, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });

@@ -10,6 +10,26 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::LogFormat;
 
+/// Why the log cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter cannot be read.
+    #[error("log filter {filter:?}: {error}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        error: tracing_subscriber::filter::ParseError,
+    },
+    /// The filter cannot be changed.
+    #[error("the log's filter cannot be changed: {0}")]
+    Reload(#[from] reload::Error),
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(filter).map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
+}
+
 /// Lines that may wait for a slow reader of the log; further ones are dropped.
 const LINES_MAX: usize = 65_536;
 
@@ -28,9 +48,8 @@ impl LogLevel {
     ///
     /// # Errors
     /// What is wrong with the filter.
-    pub fn set(&self, filter: &str) -> Result<(), String> {
-        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
-        self.0.reload(filter).map_err(|error| error.to_string())
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        Ok(self.0.reload(parse(filter)?)?)
     }
 }
 
@@ -38,9 +57,8 @@ impl LogLevel {
 ///
 /// # Errors
 /// What is wrong with the filter.
-pub fn start(filter: &str, format: LogFormat) -> Result<(LogLevel, WorkerGuard), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter {filter:?}: {error}"))?;
-    let (filter, handle) = reload::Layer::new(filter);
+pub fn start(filter: &str, format: LogFormat) -> Result<(LogLevel, WorkerGuard), LogError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(std::io::stderr());
     tracing_subscriber::registry().with(filter).with(lines(format, writer)).init();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::file_metrics;
 use crate::server::Protocol;
@@ -28,15 +28,13 @@ impl Metrics {
     ///
     /// # Errors
     /// When there is a recorder already.
-    pub fn install() -> Result<Self, String> {
+    pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(
                 Matcher::Full("uringcast_first_picture_seconds".to_owned()),
                 FIRST_PICTURE,
-            )
-            .map_err(|error| error.to_string())?
-            .install_recorder()
-            .map_err(|error| error.to_string())?;
+            )?
+            .install_recorder()?;
         describe();
         Ok(Self(handle))
     }
@@ -72,6 +70,10 @@ fn describe() {
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
     describe_counter!("uringcast_pull_failures_total", "Pulls from an upstream that failed");
+    describe_counter!(
+        "uringcast_log_lines_suppressed_total",
+        "Log lines left out: peers caused too many of a kind"
+    );
     describe_gauge!("uringcast_connections", "Connections now");
     file_metrics::describe();
     describe_histogram!("uringcast_first_picture_seconds", "From a viewer's request to its first picture");
@@ -82,6 +84,7 @@ fn collect(shared: &Shared) {
     gauge!("uringcast_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("uringcast_uptime_seconds").set(shared.started.elapsed().as_secs_f64());
     gauge!("uringcast_log_memory_bytes").set(float(shared.arena.mapped()));
+    counter!("uringcast_log_lines_suppressed_total").absolute(shared.log_suppressed.load(Ordering::Relaxed));
     for (place, floor) in shared.floors.iter().enumerate() {
         let seconds = float(floor.load(Ordering::Relaxed)) / 1000.0;
         gauge!("uringcast_flush_floor_seconds", "loop" => place.to_string()).set(seconds);

@@ -4,10 +4,13 @@
 //! It reads what the loops count and posts messages to them. A stall here never touches a loop.
 
 mod admin;
+pub mod demo;
 mod fetch;
 mod file_metrics;
+mod listings;
 pub mod logging;
 pub mod metrics;
+mod notify;
 mod recorder;
 mod traffic;
 
@@ -15,7 +18,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::load::Sources;
@@ -24,6 +27,7 @@ use crate::server::files;
 use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
 use metrics::Metrics;
+use notify::{Notifier, Word};
 
 /// How often finished loops are looked for while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -43,6 +47,8 @@ pub struct Control {
     pub admin: Option<std::net::TcpListener>,
     /// Changes the log's filter.
     pub log_level: LogLevel,
+    /// What is printed once signals are listened for: the `ready` line, and hints.
+    pub announcement: String,
     /// The role, for a reload.
     pub role: Role,
     /// Where the configuration came from, for a reload.
@@ -77,39 +83,68 @@ pub fn runtime() -> std::io::Result<tokio_uring::Runtime> {
 pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
     runtime.block_on(async {
         let control = Rc::new(control);
+        let notifier = Notifier::from_environment();
+        // A signal that comes before this ends the process at once; nobody has been told yet that it is ready.
+        let Signals { mut end, hangup, user1 } = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => return error!(%error, "cannot listen for signals"),
+        };
         if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
             tokio_uring::spawn(admin::serve(listener, Rc::clone(&control)));
         }
         tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
-        tokio_uring::spawn(keep_alive(Rc::clone(&control)));
+        tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
         fetch::start(&control);
+        listings::start(&control);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
-        tokio_uring::spawn(reload(Rc::clone(&control)));
-        tokio_uring::spawn(reopen_logs(Rc::clone(&control)));
+        tokio_uring::spawn(reload(Rc::clone(&control), hangup));
+        tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
         let recorder = recorder::Recorder::start(&control);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        until_told_to_end(&control).await;
+        eprintln!("{}", control.announcement);
+        notifier.tell(Word::Ready);
+        until_told_to_end(&control, &notifier, &mut end).await;
         if let Some(recorder) = recorder {
             recorder.stop().await;
         }
     });
 }
 
+/// The signals that are listened for.
+struct Signals {
+    end: EndSignals,
+    hangup: Signal,
+    user1: Signal,
+}
+
+/// Those that end the process.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            end: EndSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
 /// Waits for a signal, then drains or stops.
-async fn until_told_to_end(control: &Control) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        error!("cannot listen for signals");
-        return;
-    };
+async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut EndSignals) {
+    let EndSignals { terminate, interrupt } = signals;
     let drain = tokio::select! {
         _ = terminate.recv() => true,
         _ = interrupt.recv() => false,
         () = finished(control) => false,
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    notifier.tell(Word::Stopping);
     let config = &control.server.shared.config;
     if drain {
         info!(within = ?config.drain, "draining: no new connections; a second signal ends at once");
@@ -137,12 +172,12 @@ async fn finished(control: &Control) {
 }
 
 /// Tells systemd's watchdog that the loops are alive, for as long as they are.
-async fn keep_alive(control: Rc<Control>) {
-    let Some(every) = sd_notify::watchdog_enabled() else { return };
+async fn keep_alive(control: Rc<Control>, notifier: Notifier) {
+    let Some(every) = notifier.watchdog() else { return };
     loop {
         tokio::time::sleep(every / 3).await;
         if admin::hanging_loop(&control.server.shared).is_none() {
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            notifier.tell(Word::Alive);
         }
     }
 }
@@ -157,8 +192,7 @@ async fn resolve(control: Rc<Control>) {
 }
 
 /// Opens the access log anew at each SIGUSR1: it was moved away.
-async fn reopen_logs(control: Rc<Control>) {
-    let Ok(mut told) = signal(SignalKind::user_defined1()) else { return };
+async fn reopen_logs(control: Rc<Control>, mut told: Signal) {
     while told.recv().await.is_some() {
         if let Some(log) = control.server.shared.access_log.get() {
             log.reopen();
@@ -178,8 +212,7 @@ async fn watch_folders(control: Rc<Control>) {
 }
 
 /// Reads the configuration again at each SIGHUP. What can change without disturbing anybody does.
-async fn reload(control: Rc<Control>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+async fn reload(control: Rc<Control>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         match control.sources.load(control.role) {
             Ok(config) => {

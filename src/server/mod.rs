@@ -17,6 +17,8 @@
 //! | `askers`, `health`, `millis`, `counter` | small things that several of them use |
 //! | `roster` | what operators ask of the loops |
 //! | `counters` | what a loop counts |
+//! | `listing` | what many ask for and the control thread makes |
+//! | `log_limit` | how many lines of a kind peers may cause |
 //! | `announce` | what is said at the start |
 
 pub mod announce;
@@ -33,6 +35,8 @@ mod head;
 pub mod health;
 pub mod http;
 mod listener;
+pub mod listing;
+pub mod log_limit;
 mod millis;
 mod publishers;
 pub mod roles;

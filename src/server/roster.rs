@@ -6,11 +6,11 @@
 use tokio::sync::oneshot;
 
 use super::shared::{Message, Shared};
-pub use super::viewers::listing::{BadName, Entry, Kick, LIMIT_MAX, Listing, Query, ViewerName};
+pub use super::viewers::listing::{BadName, Entry, Kick, LIMIT_MAX, ViewerList, Query, ViewerName};
 use crate::live::stream::Stream;
 
 /// Asks every loop who watches.
-pub fn ask(shared: &Shared, query: &Query) -> Vec<oneshot::Receiver<Listing>> {
+pub fn ask(shared: &Shared, query: &Query) -> Vec<oneshot::Receiver<ViewerList>> {
     let ask = |post: &crate::uring::mailbox::Postbox<Message>| {
         let (reply, answer) = oneshot::channel();
         post.post(Message::Viewers(query.clone(), reply));

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::askers::Ticket;
 use super::core::Core;
 use super::head::{ConnHead, Next};
+use super::http::connection::SERVER_FULL;
 use super::publishers::claim::{Claimed, Publication, Publishers, Wish, tag_max};
 use super::viewers::audience::{KICKED, STREAM_ENDED, Seat, Viewers};
 use super::viewers::play::{Options, Play, Via};
@@ -302,7 +303,7 @@ impl Peer {
         let name = format!("{}/{}", target.app, target.name);
         let refusal = match (StreamKey::parse(&name), Options::parse(|name| target.parameter(name))) {
             _ if core.is_draining() => "This server is going down; ask another one.".to_owned(),
-            _ if head.reserved => "This server is full; ask another one, or this one again soon.".to_owned(),
+            _ if head.reserved => SERVER_FULL.to_owned(),
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
             (Ok(key), Ok(options)) => {

@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
 use super::http::access_writer::LogQueue;
+use super::http::api;
 pub use super::roles::{RoleState, Source};
-use super::viewers::listing::{Kick, Listing, Query};
+use super::listing::Listing;
+use super::viewers::listing::{Kick, Query, ViewerList};
 use crate::config::Config;
 use crate::live::stream::Stream;
 use crate::memory::Arena;
@@ -68,11 +70,13 @@ pub enum Message {
         stream: Arc<Stream>,
     },
     /// An operator asks who watches.
-    Viewers(Query, oneshot::Sender<Listing>),
+    Viewers(Query, oneshot::Sender<ViewerList>),
     /// An operator wants a viewer gone.
     Kick(Sock, oneshot::Sender<Kick>),
     /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
     KickPublisher(u64, oneshot::Sender<bool>),
+    /// A listing was made: requests that wait for one ask again.
+    Listed,
     /// Accept nobody any more, and end when the last connection is gone.
     Drain,
     /// End now.
@@ -161,6 +165,10 @@ pub struct Shared {
     pub floors: Vec<AtomicU64>,
     /// Where the access log goes, if there is one.
     pub access_log: OnceLock<LogQueue>,
+    /// The streams as `/api/v1/streams` has them; made by the control thread.
+    pub listing: Listing,
+    /// Log lines that were left out because peers caused too many of a kind.
+    pub log_suppressed: Arc<AtomicU64>,
     pub(super) phase: AtomicU8,
 }
 
@@ -192,6 +200,8 @@ impl Shared {
             started,
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
+            listing: api::listing(),
+            log_suppressed: Arc::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }

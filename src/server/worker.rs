@@ -11,7 +11,7 @@ use super::conns::Conns;
 use super::core::{Core, LEAVE, Task};
 use super::files::store::Files;
 use super::head::{ConnHead, Next, Reason};
-use super::http::connection::{self, Connection};
+use super::http::connection::{self, Connection, SERVER_FULL};
 use super::http::responder::Responder;
 use super::listener::{Capacity, Listener, Speaks};
 use super::publishers::claim::Publishers;
@@ -253,6 +253,10 @@ impl<E: Engine> Worker<E> {
             Message::KickPublisher(stream, reply) => {
                 let _ = reply.send(self.dismiss_publisher(stream, 403, "an operator has ended it"));
             }
+            // Nothing waits for a listing yet.
+            Message::Listed => {
+                self.core.tasks.extend(self.responder.take_listing().into_iter().map(Task::AskAgain));
+            }
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
@@ -350,8 +354,7 @@ impl<E: Engine> Worker<E> {
                 return Next::close("the server has as many connections as it may");
             }
             // Better than to let it wait.
-            let message = "This server is full; ask another one, or this one again soon.";
-            worker.core.say_last(&mut conn.head, error_page(503, message, false, false).into())
+            worker.core.say_last(&mut conn.head, error_page(503, SERVER_FULL, false, false).into())
         });
     }
 
@@ -631,7 +634,11 @@ impl<E: Engine> Worker<E> {
         match &mut conn.kind {
             Kind::Leaving => Next::close("it was answered"),
             _ if head.out.is_closed() => Next::close("it does not take its answer"),
-            Kind::Http(http) => http.deadline(core, head),
+            Kind::Http(http) => {
+                let mut tables =
+                    connection::Tables { responder: &mut self.responder, files: &mut self.files };
+                http.deadline(core, &mut tables, head)
+            }
             Kind::Push(push) => push.deadline(core, publishers, head),
             Kind::Player(player) => player.deadline(core, viewers, head),
             Kind::Rtmp(peer) => peer.deadline(core, &mut rtmp::Tables { publishers, viewers }, head),

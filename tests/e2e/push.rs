@@ -208,6 +208,46 @@ fn who_is_refused_is_told_why() {
     drop(taken);
 }
 
+/// A proxy's error page instead of an upgrade, and of a 200: its reason is shown, whether its length is known or not.
+#[test]
+fn a_refusal_with_a_page_is_shown() {
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/demo/clip.flv");
+    let page = "<html>\r\n<body>\r\nno such app here\r\n</body>\r\n</html>\r\n";
+    let length = format!("Content-Length: {}\r\n", page.len());
+    for (scheme, headers, keep) in [
+        ("ws", length.as_str(), true),
+        ("ws", "Connection: close\r\n", false),
+        ("http", length.as_str(), true),
+        ("http", "Connection: close\r\n", false),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://{}/live/x", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 403 Forbidden\r\n{headers}\r\n{page}");
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.windows(4).any(|part| part == b"\r\n\r\n") {
+                let mut piece = [0; 1024];
+                let len = socket.read(&mut piece).unwrap();
+                assert!(len > 0, "a request");
+                request.extend_from_slice(&piece[..len]);
+            }
+            // In two pieces, as a slow proxy writes it.
+            let (head, rest) = answer.as_bytes().split_at(answer.len() - 20);
+            socket.write_all(head).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            socket.write_all(rest).unwrap();
+            if keep {
+                let _ = socket.read_to_end(&mut request);
+            }
+        });
+        let (code, log) = push(&clip, &url, &[]);
+        assert_eq!(code, 77, "{url} {headers}: {log}");
+        assert!(log.contains("403 no such app here"), "{url} {headers}: {log}");
+        server.join().unwrap();
+    }
+}
+
 #[test]
 fn the_same_token_takes_a_name_over_and_viewers_stay() {
     let scratch = Scratch::new("token");

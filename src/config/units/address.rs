@@ -36,6 +36,21 @@ pub(super) fn parse_hosts(text: &str) -> Result<Vec<IpAddr>, UnitError> {
     hosts.collect::<Result<_, _>>().map_err(|_| UnitError::Hosts { text: text.to_owned() })
 }
 
+/// Parses names of hosts with commas in between; they become lower case.
+///
+/// # Errors
+/// [`UnitError::Names`]: a port or a wildcard is no part of a name.
+pub(super) fn parse_names(text: &str) -> Result<Vec<String>, UnitError> {
+    let good = |name: &str| {
+        name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if !names.iter().all(|name| good(name)) {
+        return Err(UnitError::Names { text: text.to_owned() });
+    }
+    Ok(names.into_iter().map(str::to_ascii_lowercase).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +66,14 @@ mod tests {
             assert_eq!(parse_listen(text), Err(UnitError::Address { text: text.to_owned() }));
         }
         assert_eq!(parse_admin("off"), Ok(None));
+    }
+
+    #[test]
+    fn names_of_hosts() {
+        assert_eq!(parse_names("Edge.example, b-1"), Ok(vec!["edge.example".to_owned(), "b-1".to_owned()]));
+        assert_eq!(parse_names(""), Ok(vec![]));
+        for text in ["edge.example:9935", "*.example", "http://edge", "a b"] {
+            assert_eq!(parse_names(text), Err(UnitError::Names { text: text.to_owned() }), "{text}");
+        }
     }
 }

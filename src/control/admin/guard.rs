@@ -1,8 +1,9 @@
-//! Who may see viewers and end them: operators, and no page of somebody else in an operator's browser.
+//! Who may see viewers and end them: operators, and no page of another site in an operator's browser.
 //!
 //! A browser lets any page send requests to a loopback address. Three things keep such pages out: an `Origin` that is
-//! not our own is refused, no answer may be read from elsewhere (there is no CORS and no preflight), and a name that
-//! somebody has pointed at the loopback address is not listened to, unless the token is shown.
+//! not our own is refused, no answer may be read from elsewhere (there is no CORS and no preflight), and a request
+//! under a name that anybody can point at the address (DNS rebinding) is refused, whatever it asks for, unless the
+//! token is shown.
 
 use std::net::IpAddr;
 
@@ -35,6 +36,8 @@ impl Access {
 #[derive(Debug)]
 pub(super) struct Guard {
     token: Secret,
+    /// Names that it may be asked by, in lower case.
+    hosts: Vec<String>,
     pub(super) access: Access,
 }
 
@@ -46,7 +49,8 @@ pub(super) enum Denied {
     Foreign,
     /// The host is named in a way that anybody can point here.
     #[error(
-        "Ask by the address itself or as localhost, or set admin_token: other names may be somebody else's."
+        "Ask by the address itself or as localhost, list the name in admin_hosts, or show the admin_token: anybody \
+         can point a name here."
     )]
     Name,
     /// The token is not there, or is another one.
@@ -68,13 +72,22 @@ impl Denied {
 
 impl Guard {
     /// For a listener at `address`.
-    pub(super) fn new(token: Secret, address: IpAddr) -> Self {
+    pub(super) fn new(token: Secret, hosts: Vec<String>, address: IpAddr) -> Self {
         let access = match (token.is_empty(), address.is_loopback()) {
             (false, _) => Access::Token,
             (true, true) => Access::Open,
             (true, false) => Access::Off,
         };
-        Self { token, access }
+        Self { token, hosts, access }
+    }
+
+    /// Whether a request may have what everybody may who reaches the listener. Without a `Host`, which HTTP/1.0
+    /// allows, no browser has sent it.
+    pub(super) fn check_open(&self, request: &Request) -> Result<(), Denied> {
+        match request.header("host") {
+            Some(host) if !self.is_own(host) && !self.is_shown(request) => Err(Denied::Name),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a request may have what is an operator's.
@@ -91,25 +104,33 @@ impl Guard {
         if !matches!(site, "none" | "same-origin") {
             return Err(Denied::Foreign);
         }
-        let shown = || request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         match self.access {
             Access::Off => Err(Denied::Off),
-            Access::Open if is_address(host) => Ok(()),
+            Access::Open if self.is_own(host) => Ok(()),
             Access::Open => Err(Denied::Name),
-            Access::Token if shown().is_some_and(|token| self.token.is(token.trim())) => Ok(()),
+            Access::Token if self.is_shown(request) => Ok(()),
             Access::Token => Err(Denied::Token),
         }
     }
-}
 
-/// Whether a `Host` is an address or `localhost`, with or without a port: nobody else can own that.
-fn is_address(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    /// Whether the token is shown.
+    fn is_shown(&self, request: &Request) -> bool {
+        let shown = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        shown.is_some_and(|token| self.token.is(token.trim()))
+    }
+
+    /// Whether a `Host`, with or without a port, is an address, `localhost` or a listed name: nobody else can point
+    /// these here.
+    fn is_own(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+        name.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok()
+            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
 }
 
 #[cfg(test)]
@@ -120,11 +141,43 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
     const LOOPBACK: &str = "127.0.0.1";
 
-    fn check(token: &str, address: &str, headers: &str) -> Result<(), Denied> {
-        let guard = Guard::new(token.parse().unwrap(), address.parse().unwrap());
-        let head = format!("DELETE /api/v1/viewers/x HTTP/1.1\r\n{headers}\r\n");
+    fn guard(token: &str, address: &str) -> Guard {
+        Guard::new(token.parse().unwrap(), vec!["edge1.example".to_owned()], address.parse().unwrap())
+    }
+
+    fn request(head: &str) -> Request {
         let mut reader = RequestReader::new(RequestLimits::new(4096));
-        guard.check(&reader.push(head.as_bytes()).unwrap().unwrap())
+        reader.push(head.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn everything_is_refused_under_the_names_of_others() {
+        for (address, token) in [(LOOPBACK, ""), ("10.0.0.1", ""), (LOOPBACK, TOKEN)] {
+            let ask = |headers: &str| {
+                guard(token, address).check_open(&request(&format!("GET /metrics HTTP/1.1\r\n{headers}\r\n")))
+            };
+            for host in [
+                "127.0.0.1:9935",
+                "10.0.0.1",
+                "[::1]:9935",
+                "localhost",
+                "edge1.example",
+                "EDGE1.example:9935",
+            ] {
+                assert_eq!(ask(&format!("Host: {host}\r\n")), Ok(()), "{host}");
+            }
+            for host in ["evil.example", "edge1.example.evil.example", "xedge1.example", ""] {
+                assert_eq!(ask(&format!("Host: {host}\r\n")), Err(Denied::Name), "{host}");
+            }
+            let shown = ask(&format!("Host: any.example\r\nAuthorization: Bearer {TOKEN}\r\n"));
+            assert_eq!(shown.is_ok(), token == TOKEN);
+            assert_eq!(guard(token, address).check_open(&request("GET /livez HTTP/1.0\r\n\r\n")), Ok(()));
+        }
+    }
+
+    fn check(token: &str, address: &str, headers: &str) -> Result<(), Denied> {
+        let guard = guard(token, address);
+        guard.check(&request(&format!("DELETE /api/v1/viewers/x HTTP/1.1\r\n{headers}\r\n")))
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::oneshot::Receiver;
 use tracing::info;
 
-use super::{Reply, TEXT};
+use super::reply::{Reply, said};
 use crate::live::key::StreamKey;
 use crate::protocol::http::request::Request;
 use crate::server::roster::{self, Entry, Kick, LIMIT_MAX, Query, ViewerName};
@@ -106,8 +105,4 @@ async fn all<T>(answers: Vec<Receiver<T>>) -> Option<Vec<T>> {
 
 fn hangs() -> Reply {
     said(503, "A loop does not answer; see /livez.")
-}
-
-pub(super) fn said(status: u16, message: &str) -> Reply {
-    Reply::new(status, TEXT, Bytes::from(format!("{message}\n")))
 }

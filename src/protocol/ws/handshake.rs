@@ -11,6 +11,9 @@ use crate::protocol::http::Head;
 /// Appended to every key (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// The longest name of a subprotocol that is repeated.
+const PROTOCOL_MAX: usize = 64;
+
 /// The value of `Sec-WebSocket-Accept` for a key (RFC 6455, 4.2.2).
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
@@ -38,9 +41,36 @@ pub fn upgrade_response(key: &str, protocol: Option<&str>) -> Vec<u8> {
     }
 }
 
+/// The subprotocol to answer with: the first one of those that the client offers in `Sec-WebSocket-Protocol`
+/// (RFC 6455, 4.2.2). None has a meaning here, but browsers fail a connection that offers some and is answered with
+/// none. `None` where the first is no token (RFC 9110, 5.6.2): then nothing is chosen.
+pub fn first_protocol(offered: &str) -> Option<&str> {
+    let first = offered.split(',').map(str::trim).find(|name| !name.is_empty())?;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (first.len() <= PROTOCOL_MAX && first.bytes().all(token)).then_some(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_subprotocol_that_is_offered_is_chosen() {
+        for (offered, chosen) in [
+            ("flv", Some("flv")),
+            (" flv , null", Some("flv")),
+            (", v1.flv", Some("v1.flv")),
+            ("", None),
+            (",", None),
+            ("a b", None),
+            ("flv\r\nX: y", None),
+            ("\"flv\"", None),
+            ("flv\u{e9}", None),
+        ] {
+            assert_eq!(first_protocol(offered), chosen, "{offered:?}");
+        }
+        assert_eq!(first_protocol(&"x".repeat(PROTOCOL_MAX + 1)), None);
+    }
 
     #[test]
     fn the_standards_example() {

@@ -8,7 +8,7 @@ pub mod handshake;
 pub mod reader;
 
 pub use frame::{HEADER_MAX, Opcode, client_frame, close_frame, frame_header, pong_frame};
-pub use handshake::{accept_key, upgrade_response};
+pub use handshake::{accept_key, first_protocol, upgrade_response};
 pub use reader::{Event, FrameReader, WsError};
 
 /// Close codes that the program sends (RFC 6455, 7.4.1).

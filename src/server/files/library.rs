@@ -1,24 +1,28 @@
 //! What recordings there are, for the pages: `GET /api/v1/recordings`.
 //!
 //! Loops never look at the disk for it. The control thread walks the folder, at most every few seconds and only
-//! after somebody has asked, and leaves the answer here.
+//! while it is asked for, and leaves the answer here. The first walk may take long: who does not wait for its end is
+//! told that the answer is not complete.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::server::http::routes::RECORDINGS;
+use crate::server::listing::Listing;
+use crate::uring::Millis;
 
-/// The shortest time between two walks.
-const REST: Duration = Duration::from_secs(3);
+/// The shortest time between two walks, and how old an answer may be.
+const REST: Millis = 3_000;
+const LIFE: Millis = 6_000;
+/// How an answer ends that names all, and one that does not.
+const COMPLETE: &str = "\"complete\":true}";
+const INCOMPLETE: &str = "\"complete\":false}";
 /// Takes that are listed.
 const TAKES_MAX: usize = 2000;
 /// Names that one walk looks at: segments are among them.
@@ -32,45 +36,41 @@ const SEPARATE: &str = "output_separate";
 /// The recordings in a folder, as they were when it was last looked at.
 #[derive(Debug)]
 pub(in crate::server) struct Library {
-    listing: ArcSwap<Bytes>,
-    wanted: AtomicBool,
-    walked: Mutex<Option<Instant>>,
+    pub(in crate::server) listing: Listing,
 }
 
 impl Default for Library {
     fn default() -> Self {
-        let empty = Bytes::from_static(br#"{"recordings":[],"complete":true}"#);
-        Self {
-            listing: ArcSwap::from_pointee(empty),
-            wanted: AtomicBool::new(true),
-            walked: Mutex::default(),
-        }
+        Self { listing: Listing::new(REST, LIFE) }
     }
 }
 
 impl Library {
-    /// The listing as JSON, at most a few seconds old if it was asked for in that time.
-    pub(in crate::server) fn listing(&self) -> Bytes {
-        self.wanted.store(true, Ordering::Relaxed);
-        Bytes::clone(&self.listing.load())
+    /// What is known at once: the recordings, or as many as are known, which the answer says.
+    pub(in crate::server) fn at_once(&self, now: Millis) -> Bytes {
+        self.listing.fresh(now).unwrap_or_else(|| incomplete(self.listing.newest()))
     }
 
-    /// Looks again if somebody wants to know and the last time is long enough ago. Blocks.
-    pub(in crate::server) fn refresh(&self, root: &Path) {
-        let mut walked = self.walked.lock().expect("nobody panics with it");
-        let rested = walked.is_none_or(|at| at.elapsed() >= REST);
-        if rested && self.wanted.swap(false, Ordering::Relaxed) {
-            let listing = serde_json::to_vec(&walk(root)).expect("plain data");
-            self.listing.store(Bytes::from(listing).into());
-            *walked = Some(Instant::now());
-        }
+    /// Looks again. Blocks.
+    pub(in crate::server) fn refresh(&self, root: &Path, now: Millis) {
+        let json = serde_json::to_vec(&walk(root)).expect("plain data");
+        self.listing.store(now, json.into());
+    }
+}
+
+/// An old answer, or none, as one that does not name all.
+fn incomplete(old: Option<Bytes>) -> Bytes {
+    let Some(old) = old else { return Bytes::from(format!("{{\"recordings\":[],{INCOMPLETE}")) };
+    match old.strip_suffix(COMPLETE.as_bytes()) {
+        Some(front) => [front, INCOMPLETE.as_bytes()].concat().into(),
+        None => old,
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Listing {
+struct Recordings {
     recordings: Vec<Take>,
-    /// Whether these are all.
+    /// Whether these are all. It is the last member: see [`incomplete`].
     complete: bool,
 }
 
@@ -95,7 +95,7 @@ struct Take {
     flv: Option<u64>,
 }
 
-fn walk(root: &Path) -> Listing {
+fn walk(root: &Path) -> Recordings {
     let mut walk = Walk { takes: BTreeMap::new(), names: 0, complete: true };
     for kind in RECORDINGS {
         walk.folder(kind, &root.join(kind), "", 0);
@@ -106,7 +106,7 @@ fn walk(root: &Path) -> Listing {
         recordings.truncate(TAKES_MAX);
         walk.complete = false;
     }
-    Listing { recordings, complete: walk.complete }
+    Recordings { recordings, complete: walk.complete }
 }
 
 struct Walk {
@@ -223,13 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_only_when_somebody_has_asked() {
+    fn an_answer_before_the_first_walk_is_not_complete() {
         let library = Library::default();
-        let nowhere = Path::new("/nonexistent");
-        library.refresh(nowhere);
-        let first = library.walked.lock().unwrap().unwrap();
-        library.refresh(nowhere);
-        assert_eq!(library.walked.lock().unwrap().unwrap(), first);
-        assert_eq!(&library.listing()[..], br#"{"recordings":[],"complete":true}"#);
+        assert_eq!(&library.at_once(0)[..], br#"{"recordings":[],"complete":false}"#);
+        library.refresh(Path::new("/nonexistent"), 10);
+        assert_eq!(&library.at_once(20)[..], br#"{"recordings":[],"complete":true}"#);
+        assert_eq!(library.listing.fresh(10 + LIFE + 1), None, "it waits for the next walk");
+        assert_eq!(&library.at_once(10 + LIFE + 1)[..], br#"{"recordings":[],"complete":false}"#);
+    }
+
+    #[test]
+    fn an_old_answer_says_that_it_is_not_complete() {
+        let some = Bytes::from_static(br#"{"recordings":[{"key":"a/b"}],"complete":true}"#);
+        assert_eq!(&incomplete(Some(some))[..], br#"{"recordings":[{"key":"a/b"}],"complete":false}"#);
+        let partial = Bytes::from_static(br#"{"recordings":[],"complete":false}"#);
+        assert_eq!(incomplete(Some(partial.clone())), partial);
     }
 }

@@ -10,6 +10,8 @@ use super::library::Library;
 use super::proxy::Proxy;
 use crate::protocol::http::RelPath;
 use crate::server::http::routes::RECORDINGS;
+use crate::server::listing::Listing;
+use crate::uring::Millis;
 use crate::uring::files::Folder;
 
 /// Files that a role serves.
@@ -64,17 +66,25 @@ impl Site {
         }
     }
 
-    /// Opens the folder again where another one has taken its place or it has come, and lists its recordings if
-    /// that was asked for. Blocks.
+    /// Opens the folder again where another one has taken its place or it has come. Blocks.
     pub fn refresh(&self) {
         if let Err(error) = self.open() {
             tracing::debug!(root = %self.root.display(), %error, "no such folder to serve");
         }
-        self.library.refresh(&self.root);
+    }
+
+    /// Looks which recordings there are. Blocks.
+    pub fn list_recordings(&self, now: Millis) {
+        self.library.refresh(&self.root, now);
     }
 
     pub(in crate::server) fn folder(&self) -> Option<Arc<Folder>> {
         self.folder.load_full()
+    }
+
+    /// The recordings that there are; made by the control thread.
+    pub fn recordings(&self) -> &Listing {
+        &self.library.listing
     }
 
     /// Whether embedded pages come before files.

@@ -79,6 +79,7 @@ impl Answer {
 
     /// The answer to a GET or HEAD of a file.
     pub(in crate::server) fn of_entry(request: &Request, entry: &Entry, date: &str, keep: bool) -> Self {
+        let head_only = request.method == Method::Head;
         match conditional::evaluate(&request.headers, entry.validators()) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
@@ -86,7 +87,7 @@ impl Answer {
                 return Self::of_page(304, head, keep);
             }
             Verdict::Failed => {
-                return Self::of_error(412, "The file has changed.", &[("Date", date)], request, keep);
+                return Self::of_error(412, "The file has changed.", &[("Date", date)], head_only, keep);
             }
         }
         let asked = request.header("range");
@@ -97,13 +98,19 @@ impl Answer {
             Range::Unsatisfiable => {
                 let range = format!("bytes */{}", entry.len);
                 let message = format!("The file has {} bytes.", entry.len);
-                Self::of_error(416, &message, &[("Date", date), ("Content-Range", &range)], request, keep)
+                Self::of_error(416, &message, &[("Date", date), ("Content-Range", &range)], head_only, keep)
             }
         }
     }
 
-    fn of_error(status: u16, message: &str, fields: &[(&str, &str)], request: &Request, keep: bool) -> Self {
-        let head_only = request.method == Method::Head;
+    /// A refusal in plain text; `fields` go into its head.
+    pub(in crate::server) fn of_error(
+        status: u16,
+        message: &str,
+        fields: &[(&str, &str)],
+        head_only: bool,
+        keep: bool,
+    ) -> Self {
         Self::of_page(status, error_page_with(status, message, fields, head_only, keep), keep)
     }
 

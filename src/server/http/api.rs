@@ -8,19 +8,31 @@ use crate::media::tag::TagKind;
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
+use crate::server::listing::Listing;
+use crate::uring::Millis;
+
+/// Streams that are named at the most.
+const STREAMS_MAX: usize = 10_000;
+/// The shortest time between two listings of streams, and how old one may be that is given out.
+const REST: Millis = 250;
+const LIFE: Millis = 1_000;
+
+/// The place of the listing of streams.
+pub(in crate::server) const fn listing() -> Listing {
+    Listing::new(REST, LIFE)
+}
 
 #[derive(Serialize)]
-struct Listing {
+struct Body {
     role: &'static str,
     version: &'static str,
     ports: Ports,
+    /// Streams there are, listed or not.
+    total: usize,
     streams: Vec<Entry>,
     /// What each role of the process has done since its start.
     roles: Vec<Sums>,
     upstreams: Vec<UpstreamEntry>,
-    /// What operators have to show, where there is something for them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    operator: Option<&'static str>,
 }
 
 /// Counters of a role, summed over its loops.
@@ -64,16 +76,16 @@ struct Entry {
     uptime_ms: u64,
 }
 
-/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls. `operator`: what operators
-/// have to show on this listener.
-pub fn streams_json(shared: &Shared, operator: Option<&'static str>) -> String {
+/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls. For the
+/// control thread: with thousands of streams it takes long to make. Others read [`Shared::listing`].
+pub fn streams_json(shared: &Shared) -> String {
     let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
     let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
     let now = shared.now();
     let streams = main.directory.list();
     let entry = |(stream, live): &(std::sync::Arc<Stream>, bool)| entry(stream, *live, main.name, now);
     let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
-    let listing = Listing {
+    let body = Body {
         role: main.name,
         version: env!("CARGO_PKG_VERSION"),
         ports: Ports {
@@ -82,12 +94,12 @@ pub fn streams_json(shared: &Shared, operator: Option<&'static str>) -> String {
             gateway: port(shared.addresses.gateway),
             web: port(shared.addresses.web.or(shared.addresses.files)),
         },
-        streams: streams.iter().map(entry).collect(),
+        total: streams.len(),
+        streams: streams.iter().take(STREAMS_MAX).map(entry).collect(),
         roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
         upstreams: shared.roles.iter().flat_map(upstreams).collect(),
-        operator,
     };
-    serde_json::to_string(&listing).expect("plain data")
+    serde_json::to_string(&body).expect("plain data")
 }
 
 fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {

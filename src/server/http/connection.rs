@@ -11,14 +11,13 @@ use super::responder::Responder;
 use super::routes::{Resource, Routes};
 use super::transfer::{Progress, Transfer};
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
-use crate::protocol::http::response::{error_page, error_page_with, preflight};
+use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
 use crate::server::files::lookup::Found;
 use crate::server::files::store::Files;
 use crate::server::head::{ConnHead, Next};
-use crate::server::http::api;
 use crate::uring::{Engine, SendError};
 
 /// Bytes of further requests that wait for an answer to be sent.
@@ -26,6 +25,10 @@ const HELD_MAX: usize = 256 << 10;
 /// How often a request may be put off because another file has to be looked at: the file, its compressed forms,
 /// and some of them again if they change meanwhile.
 const LOOKS_MAX: u8 = 12;
+
+/// What clients are told for whom there is no capacity.
+pub(in crate::server) const SERVER_FULL: &str =
+    "This server is full; ask another one, or this one again soon.";
 
 /// See the module.
 #[derive(Debug)]
@@ -107,7 +110,12 @@ impl Connection {
     }
 
     /// Its deadline has passed.
-    pub(in crate::server) fn deadline<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> Next {
+    pub(in crate::server) fn deadline<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+    ) -> Next {
         if self.is_answering() {
             if self.transfer.is_stuck(core, head) {
                 return Next::close("it takes nothing of its answer");
@@ -116,8 +124,12 @@ impl Connection {
             Next::Stay
         } else if self.is_idle() {
             Next::close("no request came in time")
-        } else if self.asked.is_some() {
-            Next::close("its file could not be opened in time")
+        } else if let Some((request, looks)) = self.asked.take() {
+            // The next answer is the last: what is known by now has to do.
+            match looks {
+                ..LOOKS_MAX => self.respond(core, tables, head, request, LOOKS_MAX),
+                _ => Next::close("its file could not be opened in time"),
+            }
         } else {
             Next::refuse("its request did not end in time")
         }
@@ -209,50 +221,71 @@ impl Connection {
             let client = self.client_address(core, head, &request);
             self.transfer.record = Some(Record::of_request(&request, client, core.now()));
         }
-        let keep = keeps(core, &request);
-        let head_only = request.method == Method::Head;
-        let resource = match self.routes.find(&request) {
-            Ok(Resource::Push) => return Next::Push(Box::new(request), self.reader.take_rest()),
-            Ok(Resource::Health) => return self.answer(core, tables, head, health(core, head_only, keep)),
-            Ok(_) if head.reserved => {
-                let message = "This server is full; ask another one, or this one again soon.";
-                let page = error_page(503, message, head_only, false);
-                return self.answer(core, tables, head, Answer::of_page(503, page, false));
-            }
-            Ok(resource) => resource,
-            Err(error) => {
-                let (status, message) = (error.status(), error.to_string());
-                let keep = keep && !request.has_body();
-                let allow = [("Allow", self.routes.methods())];
-                let page = error_page_with(status, &message, &allow, head_only, keep);
-                return self.answer(core, tables, head, Answer::of_page(status, page, keep));
-            }
-        };
-        let answer = match resource {
-            Resource::Preflight => {
-                let keep = keep && !request.has_body();
+        self.respond(core, tables, head, Box::new(request), 0)
+    }
+
+    /// Answers a request, or puts it off until more is known; `looks`: how often it was put off.
+    fn respond<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &mut ConnHead,
+        request: Box<Request>,
+        looks: u8,
+    ) -> Next {
+        let keep = keeps(core, &request) && (!request.has_body() || request.method != Method::Options);
+        let (head_only, now) = (request.method == Method::Head, core.now());
+        let answer = match self.routes.find(&request) {
+            Ok(Resource::Push) => return Next::Push(request, self.reader.take_rest()),
+            Ok(Resource::Health) => health(core, head_only, keep),
+            Ok(_) if head.reserved => Answer::of_error(503, SERVER_FULL, &[], head_only, false),
+            Ok(Resource::Preflight) => {
                 let asked = request.header("access-control-request-headers");
                 Answer::of_page(204, preflight(self.routes.methods(), asked, keep), keep)
             }
-            Resource::Play(name) => {
-                match live::play(core, head.role, &request, name) {
-                    Ok(play) => return Next::Play(Box::new(play)),
-                    Err(refusal) => Answer::of_page(refusal.status, refusal.page, false),
+            Ok(Resource::Play(name)) => match live::play(core, head.role, &request, name) {
+                Ok(play) => return Next::Play(Box::new(play)),
+                Err(refusal) => Answer::of_page(refusal.status, refusal.page, false),
+            },
+            Ok(Resource::Streams) => match core.shared.listing.fresh(now) {
+                Some(list) => Answer::of_json(list, head_only, keep),
+                None => return self.wait_for_listing(core, tables, head, request, looks),
+            },
+            Ok(Resource::Recordings) => match &core.role(head.role).files {
+                Some(site) if site.recordings().fresh(now).is_none() && looks < LOOKS_MAX => {
+                    return self.wait_for_listing(core, tables, head, request, looks);
                 }
-            }
-            Resource::Streams => Answer::of_json(api::streams_json(&core.shared, None), head_only, keep),
-            Resource::Recordings => match &core.role(head.role).files {
-                Some(site) => Answer::of_json(site.library.listing(), head_only, keep),
-                None => missing(self.routes, head_only, keep),
+                Some(site) => Answer::of_json(site.library.at_once(now), head_only, keep),
+                None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Resource::Page => match tables.files.find_page(&request.path) {
+            Ok(Resource::Page) => match tables.files.find_page(&request.path) {
                 Some(page) => Answer::of_entry(&request, &page, tables.responder.date.now(), keep),
-                None => missing(self.routes, head_only, keep),
+                None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Resource::File => return self.serve_file(core, tables, head, Box::new(request), 0),
-            _ => missing(self.routes, head_only, keep),
+            Ok(Resource::File) => return self.serve_file(core, tables, head, request, looks),
+            Ok(Resource::Missing) => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
+            Err(error) => {
+                let (status, message) = (error.status(), error.to_string());
+                let keep = keep && !request.has_body();
+                Answer::of_error(status, &message, &[("Allow", self.routes.methods())], head_only, keep)
+            }
         };
         self.answer(core, tables, head, answer)
+    }
+
+    /// The control thread makes the list that is asked for.
+    fn wait_for_listing<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        tables: &mut Tables<'_>,
+        head: &ConnHead,
+        request: Box<Request>,
+        looks: u8,
+    ) -> Next {
+        self.asked = Some((request, looks + 1));
+        tables.responder.wait_for_listing(head.sock);
+        core.deadline(head.sock, core.request_time());
+        Next::Stay
     }
 
     /// The client's address.
@@ -294,7 +327,7 @@ impl Connection {
         notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
     }
 
-    /// A file that a request had to wait for is there, or is not.
+    /// What a request had to wait for is there, or is not.
     pub(in crate::server) fn ask_again<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -302,7 +335,7 @@ impl Connection {
         head: &mut ConnHead,
     ) -> Next {
         match self.asked.take() {
-            Some((request, looks)) => self.serve_file(core, tables, head, request, looks),
+            Some((request, looks)) => self.respond(core, tables, head, request, looks),
             None => Next::Stay,
         }
     }
@@ -318,10 +351,7 @@ impl Connection {
         let (keep, head_only) = (keeps(core, &request), request.method == Method::Head);
         let found = self.find_file(core, tables, head, &request);
         let date = tables.responder.date.now();
-        let error = |status, message| {
-            let page = error_page_with(status, message, &[("Date", date)], head_only, keep);
-            Answer::of_page(status, page, keep)
-        };
+        let error = |status, message| Answer::of_error(status, message, &[("Date", date)], head_only, keep);
         let answer = match found {
             Found::Entry(entry) => Answer::of_entry(&request, &entry, date, keep),
             Found::Missing => error(404, self.routes.hint),
@@ -400,10 +430,6 @@ impl Connection {
 /// Whether the connection stays open after the answer to a request.
 fn keeps<E: Engine>(core: &Core<E>, request: &Request) -> bool {
     request.keep_alive() && !core.is_draining()
-}
-
-fn missing(routes: &Routes, head_only: bool, keep: bool) -> Answer {
-    Answer::of_page(404, error_page(404, routes.hint, head_only, keep), keep)
 }
 
 /// Whether the process is well and takes work.

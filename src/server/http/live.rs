@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::live::key::StreamKey;
 use crate::protocol::http::error_page;
 use crate::protocol::http::request::{Method, Request};
+use crate::protocol::ws;
 use crate::server::core::Core;
 use crate::server::viewers::play::{Options, Play, Via};
 use crate::server::viewers::player::patience;
@@ -22,7 +23,8 @@ pub(super) fn play<E: Engine>(
     let via = match request.websocket_key() {
         Ok(None) => Via::Http,
         Ok(Some(key)) => {
-            let protocol = None;
+            let offered = request.header("sec-websocket-protocol");
+            let protocol = offered.and_then(ws::first_protocol).map(str::to_owned);
             Via::WebSocket { key, protocol }
         }
         Err(error) => return Err(Refusal { status: error.status(), page: error.page().into() }),

@@ -13,6 +13,8 @@ use crate::uring::Sock;
 pub(in crate::server) struct Responder {
     /// Clients whose file can go on.
     ready: VecDeque<Sock>,
+    /// Clients that wait for a list to be made.
+    listing: Vec<Sock>,
     pub(super) date: Date,
     pub(super) log: Option<Log>,
 }
@@ -23,7 +25,7 @@ impl Responder {
         let config = &shared.config.access_log;
         let queue = shared.access_log.get().cloned();
         let log = queue.map(|queue| Log::new(queue, config.format, config.sample));
-        Self { ready: VecDeque::new(), date: Date::default(), log }
+        Self { ready: VecDeque::new(), listing: Vec::new(), date: Date::default(), log }
     }
 
     /// Whether a file can be sent to a client at once.
@@ -39,6 +41,16 @@ impl Responder {
     /// The client whose turn it is.
     pub(in crate::server) fn next_turn(&mut self) -> Option<Sock> {
         self.ready.pop_front()
+    }
+
+    /// A client waits for a list that the control thread makes.
+    pub(super) fn wait_for_listing(&mut self, client: Sock) {
+        self.listing.push(client);
+    }
+
+    /// A list was made: the clients that wait for one.
+    pub(in crate::server) fn take_listing(&mut self) -> Vec<Sock> {
+        std::mem::take(&mut self.listing)
     }
 
     /// Whether the next request is one of those that are logged.

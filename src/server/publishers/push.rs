@@ -73,7 +73,8 @@ fn page(status: u16, text: &str) -> Bytes {
 /// The reader of a pushed body, and what its peer is told before it sends that.
 fn transport(request: &Request, tag_max: u32) -> Result<(FlvPush, Bytes), Bytes> {
     if let Some(key) = request.websocket_key().map_err(|error| Bytes::from(error.page()))? {
-        let answer = ws::upgrade_response(&key, None);
+        let protocol = request.header("sec-websocket-protocol").and_then(ws::first_protocol);
+        let answer = ws::upgrade_response(&key, protocol);
         return Ok((FlvPush::websocket(tag_max), answer.into()));
     }
     let push = FlvPush::http(request.body_length(), tag_max);

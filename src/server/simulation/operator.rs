@@ -7,7 +7,7 @@ use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::net::{Action, World};
-use crate::server::roster::{self, Kick, LIMIT_MAX, Listing, Query};
+use crate::server::roster::{self, Kick, LIMIT_MAX, ViewerList, Query};
 use crate::server::shared::Shared;
 
 /// The operator of all processes.
@@ -23,7 +23,7 @@ pub(super) struct Operator {
 enum Step {
     Begins,
     /// With the process that each answer is from.
-    Lists(Vec<(usize, Receiver<Listing>)>),
+    Lists(Vec<(usize, Receiver<ViewerList>)>),
     Kicks(Receiver<Kick>),
     Done,
 }

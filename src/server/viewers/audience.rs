@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::fanout::Fanout;
-use super::listing::{Entry, Kick, LIMIT_MAX, Listing, Query, ViewerName};
+use super::listing::{Entry, Kick, LIMIT_MAX, ViewerList, Query, ViewerName};
 use super::play::Play;
 use super::viewer::{Viewer, Wish};
 use crate::live::key::StreamKey;
@@ -164,9 +164,9 @@ impl Viewers {
         core: &Core<E>,
         query: &Query,
         is_forward: impl Fn(Sock) -> bool,
-    ) -> Listing {
+    ) -> ViewerList {
         let now = core.now();
-        let mut listing = Listing::default();
+        let mut listing = ViewerList::default();
         for view in self.fanout.views(query.stream.as_ref()) {
             listing.total += view.members.len();
             let left = query.limit.min(LIMIT_MAX).saturating_sub(listing.entries.len());

@@ -46,7 +46,7 @@ pub struct Entry {
 
 /// What one loop answers.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct ViewerList {
     /// How many there are.
     pub total: usize,
     /// Some of them.

@@ -82,10 +82,15 @@ impl Target {
     }
 }
 
-fn factor(text: &str) -> Result<f64, String> {
+/// Not a factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a factor from 0.01 to 1000, or 0")]
+struct BadFactor;
+
+fn factor(text: &str) -> Result<f64, BadFactor> {
     match text.parse::<f64>() {
         Ok(value) if value == 0.0 || (0.01..=1000.0).contains(&value) => Ok(value),
-        _ => Err("not a factor from 0.01 to 1000, or 0".to_owned()),
+        _ => Err(BadFactor),
     }
 }
 

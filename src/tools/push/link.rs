@@ -7,6 +7,7 @@ use super::args::{Scheme, Target};
 use crate::media::flv::FileHeader;
 use crate::media::tag::Tag;
 use crate::protocol::http::client::{ResponseReader, State};
+use crate::protocol::http::response::reason;
 use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::client::PublishSession;
 use crate::protocol::ws::{self, FrameReader, Opcode};
@@ -49,22 +50,48 @@ impl Answer {
         Self { reader: ResponseReader::new(HEAD_MAX), text: Vec::new(), heard: false }
     }
 
-    /// The status, once the answer is whole.
-    fn input(&mut self, bytes: &[u8]) -> Result<Option<u16>, PushError> {
+    /// Takes what belongs to the answer and gives the rest: what follows the head of a 101 is the new protocol's.
+    fn input<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], PushError> {
         self.heard = true;
+        let mut rest = bytes;
+        // A head ends with a line, so that line by line nothing after it is taken with it.
+        while self.reader.state() == State::Head && !rest.is_empty() {
+            let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+            self.push(&rest[..line])?;
+            rest = &rest[line..];
+        }
+        if self.status() != Some(101) {
+            self.push(rest)?;
+            rest = &[];
+        }
+        Ok(rest)
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), PushError> {
         let text = &mut self.text;
         let take = |_: &_, piece: &[u8]| {
             let room = TEXT_MAX - text.len();
             text.extend_from_slice(&piece[..piece.len().min(room)]);
         };
-        let state = self.reader.push(bytes, take).map_err(|error| PushError::Lost(error.to_string()))?;
-        let head = self.reader.head().filter(|_| state == State::Finished);
-        Ok(head.map(|head| head.status))
+        self.reader.push(bytes, take).map_err(|error| PushError::Lost(error.to_string()))?;
+        Ok(())
     }
 
+    /// The status, once the head is whole.
+    fn status(&self) -> Option<u16> {
+        self.reader.head().map(|head| head.status)
+    }
+
+    /// Whether there is no more of its text to wait for.
+    fn is_whole(&self) -> bool {
+        self.reader.state() == State::Finished || self.text.len() >= TEXT_MAX
+    }
+
+    /// The status and the line of the text that says most: the last one that is no markup.
     fn refusal(&self, status: u16) -> PushError {
         let text = String::from_utf8_lossy(&self.text);
-        let line = text.lines().last().unwrap_or_default();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let line = lines.rfind(|line| !line.starts_with('<')).unwrap_or(reason(status));
         PushError::Refused(format!("{status} {line}"))
     }
 }
@@ -115,35 +142,43 @@ impl Link {
                 }
                 other => PushError::Lost(other.to_string()),
             }),
-            Kind::Http(answer) => match answer.input(bytes)? {
-                None | Some(200..=299) => Ok(()),
-                Some(status) => Err(answer.refusal(status)),
-            },
+            Kind::Http(answer) => {
+                answer.input(bytes)?;
+                let whole = answer.is_whole();
+                self.refusal().filter(|_| whole).map_or(Ok(()), Err)
+            }
             Kind::Ws { answer: waiting @ Some(_), accept, frames, closed } => {
                 let answer = waiting.as_mut().expect("matched");
-                // Frames may come right behind the head.
-                let end =
-                    bytes.windows(4).position(|part| part == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-                let Some(status) = answer.input(&bytes[..end])? else { return Ok(()) };
-                let head = answer.reader.head().expect("it has a status");
-                if status != 101 {
-                    return Err(answer.refusal(status));
+                let rest = answer.input(bytes)?;
+                let Some(head) = answer.reader.head() else { return Ok(()) };
+                if head.status != 101 {
+                    return if answer.is_whole() { Err(answer.refusal(head.status)) } else { Ok(()) };
                 }
                 if head.headers.get("sec-websocket-accept") != Some(accept) {
                     return Err(PushError::Lost("the server does not speak WebSocket".to_owned()));
                 }
                 *waiting = None;
-                take_frames(frames, &bytes[end..], closed, &mut self.out)
+                take_frames(frames, rest, closed, &mut self.out)
             }
             Kind::Ws { frames, closed, .. } => take_frames(frames, bytes, closed, &mut self.out),
         }
+    }
+
+    /// What the server refuses with, as far as it has said: the rest of its text may be missing.
+    pub(super) fn refusal(&self) -> Option<PushError> {
+        let (answer, good) = match &self.kind {
+            Kind::Http(answer) => (answer, 200..=299),
+            Kind::Ws { answer: Some(answer), .. } => (answer, 101..=101),
+            Kind::Rtmp(_) | Kind::Ws { answer: None, .. } => return None,
+        };
+        answer.status().filter(|status| !good.contains(status)).map(|status| answer.refusal(status))
     }
 
     /// Whether tags may be written. Servers that know nothing of `Expect` say nothing: wait a second at most.
     pub(super) fn is_ready(&self) -> bool {
         match &self.kind {
             Kind::Rtmp(session) => session.is_publishing(),
-            Kind::Http(answer) => answer.heard,
+            Kind::Http(answer) => answer.heard && self.refusal().is_none(),
             Kind::Ws { answer, .. } => answer.is_none(),
         }
     }
@@ -244,4 +279,78 @@ fn take_frames(
 fn mask() -> [u8; 4] {
     let [a, b, c, d, ..] = RandomState::new().hash_one(0u8).to_ne_bytes();
     [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(url: &str) -> Link {
+        Link::new(&Target::parse(url).unwrap(), FileHeader { audio: true, video: true })
+    }
+
+    /// What a link says to an answer that comes in pieces of so many bytes, and what it knows when the server hangs up.
+    fn answered(url: &str, answer: &str, piece: usize) -> Option<String> {
+        let mut link = link(url);
+        let refused = answer.as_bytes().chunks(piece).find_map(|piece| link.input(piece).err());
+        assert!(!link.is_ready() || refused.is_none(), "{answer}");
+        refused.or_else(|| link.refusal()).map(|error| {
+            assert_eq!(error.exit_code(), 77, "{error}");
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn a_refusal_with_a_body_is_understood_however_it_comes() {
+        let page = "<html>\r\n<h1>\r\nno such app\r\n</h1>\r\n</html>\r\n";
+        let length = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+        let close = format!("HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n{page}");
+        let chunks = format!(
+            "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{page}\r\n0\r\n\r\n",
+            page.len()
+        );
+        for url in ["ws://h/live/x", "http://h/live/x"] {
+            for answer in [&length, &close, &chunks] {
+                for piece in [1, 2, 3, 7, 50, 10_000] {
+                    let said = answered(url, answer, piece);
+                    assert_eq!(
+                        said.as_deref(),
+                        Some("the server refused: 403 no such app"),
+                        "{url} {answer} {piece}"
+                    );
+                }
+            }
+            let said = answered(url, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 5);
+            assert_eq!(said.as_deref(), Some("the server refused: 404 Not Found"));
+            let said = answered(url, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 900\r\n\r\n<html>", 5);
+            assert_eq!(said.as_deref(), Some("the server refused: 502 Bad Gateway"), "it hung up early");
+        }
+    }
+
+    #[test]
+    fn an_endless_refusal_is_not_read_to_its_end() {
+        let head = "HTTP/1.1 403 Forbidden\r\n\r\n";
+        let mut link = link("ws://h/live/x");
+        link.input(head.as_bytes()).unwrap();
+        assert!((0..3).any(|_| link.input(&[b'x'; TEXT_MAX]).is_err()));
+    }
+
+    #[test]
+    fn frames_after_the_head_are_kept_however_it_is_split() {
+        let mut first = link("ws://h/live/x");
+        let request = String::from_utf8(first.take_output()).unwrap();
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+        let answer = String::from_utf8(ws::upgrade_response(key, None)).unwrap();
+        let all = [answer.as_bytes(), &[0x89, 2, b'h', b'i']].concat();
+        for at in 1..all.len() {
+            let mut link = link("ws://h/live/x");
+            let Kind::Ws { accept, .. } = &mut link.kind else { panic!("a WebSocket") };
+            *accept = ws::accept_key(key);
+            link.take_output();
+            link.input(&all[..at]).unwrap();
+            link.input(&all[at..]).unwrap();
+            assert!(link.is_ready());
+            assert_eq!(link.take_output().len(), 8, "the ping is answered, split at {at}");
+        }
+    }
 }

@@ -150,8 +150,8 @@ impl Pusher {
     async fn session(&mut self) -> Result<(), PushError> {
         let mut socket = connect(&self.target.address).await?;
         let mut link = Link::new(&self.target, self.source.header());
-        let let_in = self.wait_ready(&mut socket, &mut link);
-        timeout(PATIENCE, let_in).await.map_err(|_| lost("the server does not answer"))??;
+        let let_in = timeout(PATIENCE, self.wait_ready(&mut socket, &mut link)).await;
+        let_in.map_err(|_| link.refusal().unwrap_or_else(|| lost("the server does not answer")))??;
         link.begin();
         self.headers.values().for_each(|tag| link.write_tag(tag));
         let mut piece = vec![0; 16 << 10];
@@ -206,7 +206,7 @@ impl Pusher {
         while !link.is_ready() {
             let read = match timeout(EXPECT, socket.read(&mut piece)).await {
                 Ok(read) => read,
-                Err(_) if link.may_be_silent() => return Ok(()),
+                Err(_) if link.may_be_silent() => return link.refusal().map_or(Ok(()), Err),
                 Err(_) => continue,
             };
             take(link, read, &piece)?;
@@ -319,10 +319,10 @@ async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> 
         // The server may have said why before it hung up.
         Ok(Err(error)) => {
             let mut piece = [0; 4096];
-            if let Ok(len @ 1..) = socket.try_read(&mut piece) {
+            while let Ok(len @ 1..) = socket.try_read(&mut piece) {
                 link.input(&piece[..len])?;
             }
-            Err(lost(error.to_string()))
+            Err(link.refusal().unwrap_or_else(|| lost(error.to_string())))
         }
         Err(_) => Err(lost("the server takes no bytes")),
     }
@@ -330,9 +330,9 @@ async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> 
 
 fn take(link: &mut Link, read: std::io::Result<usize>, piece: &[u8]) -> Result<(), PushError> {
     match read {
-        Ok(0) => Err(lost("the server hung up")),
+        Ok(0) => Err(link.refusal().unwrap_or_else(|| lost("the server hung up"))),
         Ok(len) => link.input(&piece[..len]),
-        Err(error) => Err(lost(error.to_string())),
+        Err(error) => Err(link.refusal().unwrap_or_else(|| lost(error.to_string()))),
     }
 }
 

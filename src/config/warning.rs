@@ -1,0 +1,166 @@
+//! Settings that are legal and probably not meant: `check-config` says them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::units::format_size;
+use super::{Config, Hook};
+
+/// Tags are gathered for longer than this only by mistake, or for a reason that needs none of our advice.
+const FLUSH_LONG: Duration = Duration::from_secs(1);
+/// Encoders send keyframes every few seconds; less than this keeps none.
+const GOP_SHORT: Duration = Duration::from_secs(2);
+
+/// A setting that is legal and odd: its key, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The key with its table; for the file itself `file`.
+    pub key: &'static str,
+    /// What follows from it.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+fn warning(key: &'static str, text: impl Into<String>) -> Warning {
+    Warning { key, text: text.into() }
+}
+
+impl Warning {
+    /// A configuration file that everybody may read: it may hold tokens and stream keys.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let mode = std::fs::metadata(path).ok()?.permissions().mode();
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = |line: &str| !line.trim_start().starts_with('#');
+        let secret = text.lines().filter(|text| line(text)).any(|line| {
+            ["admin_token", "[[forward]]", "[[pull]]", "forward", "pull"]
+                .iter()
+                .any(|word| line.trim_start().starts_with(word))
+        });
+        (mode & 0o004 != 0 && secret).then(|| {
+            warning("file", "it holds a token or stream URLs, and every user of the machine may read it")
+        })
+    }
+}
+
+impl Config {
+    /// What is legal and probably not meant.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut list = Vec::new();
+        self.warn_of_access(&mut list);
+        self.warn_of_times(&mut list);
+        self.warn_of_limits(&mut list);
+        self.warn_of_recording(&mut list);
+        list
+    }
+
+    fn warn_of_access(&self, list: &mut Vec<Warning>) {
+        if let Some(address) = self.admin.filter(|address| !address.ip().is_loopback())
+            && self.admin_token.is_empty()
+        {
+            let text = format!(
+                "{address} is no loopback address: without admin_token operators can do nothing there"
+            );
+            list.push(warning("admin", text));
+        }
+        let any = |ip: &str| ip.parse().is_ok_and(|ip: IpAddr| self.limits.is_trusted(ip));
+        if any("8.8.8.8") || any("2001:4860:4860::8888") {
+            let text = "addresses of the internet are trusted: anybody there may claim to be anybody";
+            list.push(warning("limits.trusted", text));
+        }
+    }
+
+    fn warn_of_times(&self, list: &mut Vec<Warning>) {
+        for (key, flush) in
+            [("origin.flush", self.origin.flush), ("flv_gateway.flush", self.flv_gateway.flush)]
+        {
+            if flush > FLUSH_LONG {
+                list.push(warning(key, "every viewer is this much later than the publisher"));
+            }
+        }
+        if self.origin.silence < self.origin.stale {
+            let text = "it is shorter than origin.stale, which then never takes effect";
+            list.push(warning("origin.silence", text));
+        }
+        if self.live.gop_time < GOP_SHORT {
+            let text = "hardly any encoder sends keyframes so often: viewers will wait for the next one";
+            list.push(warning("live.gop_time", text));
+        }
+    }
+
+    fn warn_of_limits(&self, list: &mut Vec<Warning>) {
+        let (live, limits) = (&self.live, &self.limits);
+        if live.lag_bytes > live.gop_bytes {
+            let text = "it is more than live.gop_bytes, which bounds it: that much of a stream is not kept";
+            list.push(warning("live.lag_bytes", text));
+        }
+        if limits.memory > 0 && limits.memory < 2 * live.gop_bytes {
+            let one = format_size(live.gop_bytes);
+            list.push(warning(
+                "limits.memory",
+                format!("not even two streams of live.gop_bytes ({one}) fit in it"),
+            ));
+        }
+        if limits.connections > 0 && limits.reserved(limits.connections) < limits.reserve {
+            let text = "it is more than a quarter of limits.connections, and a quarter is what is kept";
+            list.push(warning("limits.reserve", text));
+        }
+        if std::thread::available_parallelism().is_ok_and(|cores| self.loops > cores.get()) {
+            list.push(warning("loops", "there are more loops than cores: they take turns"));
+        }
+    }
+
+    fn warn_of_recording(&self, list: &mut Vec<Warning>) {
+        let (origin, recording) = (&self.origin, &self.recording);
+        let recorded = origin.record.is_any() || origin.record_apps.values().any(|record| record.is_any());
+        if !recorded && recording.hook != Hook::Nobody {
+            list.push(warning("recording.hook", "nothing is recorded (origin.record), so nothing is told"));
+        }
+        if recorded && recording.take.is_zero() {
+            let text =
+                "a stream that never ends is one recording that never ends: it is never merged or removed";
+            list.push(warning("recording.take", text));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
+        let mut config = Config::default();
+        change(&mut config);
+        assert_eq!(config.validate(), Ok(()));
+        config.warnings().iter().map(|warning| warning.key).collect()
+    }
+
+    #[test]
+    fn defaults_are_nothing_odd() {
+        assert_eq!(Config::default().warnings(), []);
+    }
+
+    #[test]
+    fn odd_settings_are_named() {
+        let second = Duration::from_secs(1);
+        assert_eq!(keys(|c| c.admin = "0.0.0.0:1".parse().ok()), ["admin"]);
+        assert_eq!(keys(|c| c.limits.trusted = vec!["0.0.0.0/0".parse().unwrap()]), ["limits.trusted"]);
+        assert_eq!(keys(|c| c.limits.trusted = vec!["::/0".parse().unwrap()]), ["limits.trusted"]);
+        assert_eq!(keys(|c| c.origin.flush = second * 2), ["origin.flush"]);
+        assert_eq!(keys(|c| c.origin.silence = second), ["origin.silence"]);
+        assert_eq!(keys(|c| c.live.gop_time = second), ["live.gop_time"]);
+        assert_eq!(keys(|c| c.live.lag_bytes = 33 << 20), ["live.lag_bytes"]);
+        assert_eq!(keys(|c| (c.limits.memory, c.live.gop_bytes) = (64 << 20, 33 << 20)), ["limits.memory"]);
+        assert_eq!(keys(|c| c.limits.connections = 100), ["limits.reserve"]);
+        assert_eq!(keys(|c| c.recording.hook = Hook::Command("x".to_owned())), ["recording.hook"]);
+        let all = crate::config::Record { flv: true, hls: true, fmp4: true };
+        assert_eq!(keys(|c| (c.origin.record, c.recording.take) = (all, Duration::ZERO)), ["recording.take"]);
+    }
+}

@@ -1,0 +1,66 @@
+//! Makes the listings of streams and of recordings while they are asked for.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Control;
+use crate::server::listing::Listing;
+use crate::server::shared::{Message, Shared};
+use crate::server::streams_json;
+
+/// Starts a task for each listing.
+pub(super) fn start(control: &Rc<Control>) {
+    tokio_uring::spawn(keep_streams(Rc::clone(control)));
+    for role in 0..control.server.shared.roles.len() {
+        tokio_uring::spawn(keep_recordings(Rc::clone(control), role));
+    }
+}
+
+/// The listing of streams, for this thread: made now if there is none that is young enough.
+pub(super) fn streams(shared: &Shared) -> Bytes {
+    let listing = &shared.listing;
+    listing.fresh(shared.now()).unwrap_or_else(|| make_streams(shared))
+}
+
+fn make_streams(shared: &Shared) -> Bytes {
+    let now = shared.now();
+    let json = Bytes::from(streams_json(shared));
+    shared.listing.store(now, json.clone());
+    json
+}
+
+async fn keep_streams(control: Rc<Control>) {
+    let shared = &control.server.shared;
+    loop {
+        until_due(shared, &shared.listing).await;
+        make_streams(shared);
+        shared.tell_all(|| Message::Listed);
+    }
+}
+
+async fn keep_recordings(control: Rc<Control>, role: usize) {
+    let shared = &control.server.shared;
+    let Some(site) = &shared.roles[role].files else { return };
+    loop {
+        until_due(shared, site.recordings()).await;
+        let all = Arc::clone(shared);
+        // Walking a folder may take long.
+        let walk = tokio::task::spawn_blocking(move || {
+            all.roles[role].files.as_ref().inspect(|site| site.list_recordings(all.now()));
+        });
+        let _ = walk.await;
+        shared.tell_all(|| Message::Listed);
+    }
+}
+
+/// Waits until a listing is wanted and may be made again.
+async fn until_due(shared: &Shared, listing: &Listing) {
+    listing.until_wanted().await;
+    let rest = listing.rest_left(shared.now());
+    if rest > 0 {
+        tokio::time::sleep(Duration::from_millis(rest)).await;
+    }
+}
