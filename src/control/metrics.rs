@@ -7,7 +7,9 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::file_metrics;
 use crate::server::Protocol;
+use crate::server::budget::Held;
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::limits::Refused;
 use crate::server::shared::{RoleState, Shared, Source};
 
 /// Bounds of the histogram of a viewer's first picture, in seconds.
@@ -65,6 +67,9 @@ fn describe() {
     describe_counter!("uringcast_accepted_total", "Connections accepted");
     describe_counter!("uringcast_accept_failures_total", "Accepts that the kernel refused");
     describe_counter!("uringcast_turned_away_total", "Connections turned away: the server was full");
+    describe_counter!("uringcast_refused_total", "What was refused, by reason: limits and taken names");
+    describe_gauge!("uringcast_memory_budget_bytes", "Memory that the process may use (limits.memory)");
+    describe_gauge!("uringcast_memory_used_bytes", "What it uses of that, by what for");
     describe_counter!("uringcast_skips_total", "Skips of viewers that fell behind");
     describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
@@ -84,6 +89,7 @@ fn collect(shared: &Shared) {
     gauge!("uringcast_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("uringcast_uptime_seconds").set(shared.started.elapsed().as_secs_f64());
     gauge!("uringcast_log_memory_bytes").set(float(shared.arena.mapped()));
+    collect_memory(shared);
     counter!("uringcast_log_lines_suppressed_total").absolute(shared.log_suppressed.load(Ordering::Relaxed));
     for (place, floor) in shared.floors.iter().enumerate() {
         let seconds = float(floor.load(Ordering::Relaxed)) / 1000.0;
@@ -94,6 +100,22 @@ fn collect(shared: &Shared) {
             shared.counters.iter().fold(0u64, |sum, counters| sum.wrapping_add(pick(&counters[place]).get()))
         };
         collect_role(role, &sum);
+    }
+}
+
+fn collect_memory(shared: &Shared) {
+    let budget = &shared.budget;
+    gauge!("uringcast_memory_budget_bytes").set(float(budget.limit));
+    let sum = |pick: fn(&Held) -> &std::sync::atomic::AtomicU64| -> u64 {
+        budget.loops.iter().map(|held| pick(held).load(Ordering::Relaxed)).sum()
+    };
+    for (what, bytes) in [
+        ("logs", shared.arena.mapped()),
+        ("connections", sum(|held| &held.connections)),
+        ("greetings", sum(|held| &held.greetings)),
+        ("sockets", sum(|held| &held.kernel)),
+    ] {
+        gauge!("uringcast_memory_used_bytes", "for" => what).set(float(bytes));
     }
 }
 
@@ -133,6 +155,10 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
     }
     gauge!("uringcast_connections", "role" => name).set(float(sum(&|counters| &counters.connections)));
     gauge!("uringcast_streams", "role" => name).set(float(role.directory.len() as u64));
+    for why in Refused::EVERY {
+        counter!("uringcast_refused_total", "role" => name, "reason" => why.name())
+            .absolute(sum(&|counters| &counters.refused[why as usize]));
+    }
     for (place, reason) in FAREWELLS.into_iter().enumerate() {
         counter!("uringcast_viewers_left_total", "role" => name, "reason" => reason)
             .absolute(sum(&|counters| &counters.farewells[place]));

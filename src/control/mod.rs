@@ -207,7 +207,8 @@ async fn watch_folders(control: Rc<Control>) {
         let shared = std::sync::Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || {
             shared.roles.iter().filter_map(|role| role.files.as_ref()).for_each(files::site::Site::refresh);
-        }).await;
+        })
+        .await;
     }
 }
 

@@ -215,6 +215,14 @@ impl Directory {
         ended
     }
 
+    /// Shortens the streams that wait for their publisher, as memory demands.
+    pub fn shorten_parked(&self) {
+        for (writer, _) in self.lock().values_mut().filter_map(|entry| entry.parked.as_mut()) {
+            writer.shorten();
+            writer.publish();
+        }
+    }
+
     /// The stream of that name, whether somebody publishes it now or it waits for its publisher.
     pub fn get(&self, key: &StreamKey) -> Option<Arc<Stream>> {
         self.lock().get(key).map(|entry| Arc::clone(&entry.stream))

@@ -137,6 +137,12 @@ impl Lane {
         self.writer.publish()
     }
 
+    /// Drops what memory does not allow any more; `true` if anything was dropped.
+    pub(super) fn shorten(&mut self) -> bool {
+        let tracks = self.announced(self.writer.time());
+        self.writer.shorten(&Arc::clone(&self.headers), tracks)
+    }
+
     /// Another publisher: it may have other tracks, and other headers or none.
     pub(super) fn begin_session(&mut self) {
         self.before = self.announced(StreamTime::MAX);

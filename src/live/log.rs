@@ -355,7 +355,7 @@ impl LogWriter {
         let part = u64::from(part);
         let gop_time = self.retention.gop_time / part.cast_signed();
         self.last_start().is_some_and(|last| time - last.time > gop_time)
-            || self.head - at > self.retention.bytes / (2 * part)
+            || self.head - at > self.bytes_max() / (2 * part)
             || self.frames - frames > self.retention.frames / (2 * part)
             || self.header_bytes - header_bytes > HEADERS_KEPT / (2 * part)
     }
@@ -437,6 +437,27 @@ impl LogWriter {
         self.index.newest_start(self.head, false).map(|start| start.at)
     }
 
+    /// Bytes between the oldest start and the head, as configured or as memory allows.
+    fn bytes_max(&self) -> u64 {
+        self.retention.bytes.min(self.arena.log_limit())
+    }
+
+    /// Drops what is beyond the bounds now, at the price of a start without a keyframe if all of it belongs to one
+    /// group of pictures; `true` if anything was dropped.
+    pub fn shorten(&mut self, headers: &Arc<Headers>, tracks: Tracks) -> bool {
+        let oldest = self.index.starts.front().map_or(0, |start| start.at);
+        if self.head - oldest <= self.bytes_max() {
+            return false;
+        }
+        let newest = self.last_start().map_or(0, |start| start.at);
+        if self.head - newest > self.bytes_max() {
+            self.mark_start(self.head, self.time, false, Arc::clone(headers), tracks);
+        }
+        self.trim(self.time);
+        self.index_changed = true;
+        true
+    }
+
     fn open_segment(&mut self, len: usize) -> std::io::Result<()> {
         let fresh = self.arena.segment(self.segment_size().max(len))?;
         if let Some(mut full) = self.open.take() {
@@ -459,15 +480,17 @@ impl LogWriter {
         usize::try_from(two_seconds)
             .unwrap_or(SEGMENT_MAX)
             .next_power_of_two()
+            .min(usize::try_from(self.bytes_max() / 4).unwrap_or(SEGMENT_MAX))
             .clamp(SEGMENT_MIN, SEGMENT_MAX)
     }
 
     /// Drops starts beyond the bounds, then the segments before the oldest start.
     fn trim(&mut self, now: StreamTime) {
+        let bytes_max = self.bytes_max();
         let starts = &mut self.index.starts;
         while starts.len() > 1 {
             let spare = now - starts[1].time >= self.retention.history;
-            let outgrown = self.head - starts[0].at > self.retention.bytes
+            let outgrown = self.head - starts[0].at > bytes_max
                 || self.frames - starts[0].frames > self.retention.frames
                 || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
             if !spare && !outgrown {

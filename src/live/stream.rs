@@ -338,6 +338,13 @@ impl StreamWriter {
         Ok(())
     }
 
+    /// Drops what memory does not allow any more. [`publish`](Self::publish) shows it to the readers.
+    pub fn shorten(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.shorten();
+        }
+    }
+
     /// Shows the readers all that was pushed; `true` if somebody should be told.
     pub fn publish(&mut self) -> bool {
         let mut news = false;

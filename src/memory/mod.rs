@@ -32,6 +32,10 @@ const SPARE_PART: u64 = 4;
 pub struct Arena {
     memfd: Mutex<Arc<Memfd>>,
     mapped: AtomicU64,
+    /// Bytes that living segments may take.
+    limit: AtomicU64,
+    /// Bytes that one log is to keep at the most.
+    log_limit: AtomicU64,
     /// Memory that nobody holds, the newest last.
     spare: Mutex<Vec<Mapping>>,
     /// Bytes on their way back to the system.
@@ -49,6 +53,8 @@ impl Arena {
         Ok(Arc::new(Self {
             memfd: Mutex::new(Arc::new(Memfd::new()?)),
             mapped: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
+            log_limit: AtomicU64::new(u64::MAX),
             spare: Mutex::default(),
             leaving: Arc::default(),
         }))
@@ -57,6 +63,21 @@ impl Arena {
     /// Bytes of living segments now.
     pub fn mapped(&self) -> u64 {
         self.mapped.load(Ordering::Relaxed)
+    }
+
+    /// Bounds the living segments, in bytes; those that live already stay.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how many bytes one user of segments is to keep at the most. Users ask; nothing is taken from them.
+    pub fn set_log_limit(&self, bytes: u64) {
+        self.log_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What [`set_log_limit`](Self::set_log_limit) said last; `u64::MAX`: no bound.
+    pub fn log_limit(&self) -> u64 {
+        self.log_limit.load(Ordering::Relaxed)
     }
 
     /// Bytes that belong to no segment any more and still to the process: kept for segments to come, or about to be
@@ -70,10 +91,16 @@ impl Arena {
     /// Maps a segment of at least `capacity` bytes (rounded up to whole pages).
     ///
     /// # Errors
-    /// What `mmap(2)` says, above all that memory or mappings ran out.
+    /// What `mmap(2)` says, above all that memory or mappings ran out; [`QuotaExceeded`] beyond the limit.
+    ///
+    /// [`QuotaExceeded`]: std::io::ErrorKind::QuotaExceeded
     pub fn segment(self: &Arc<Self>, capacity: usize) -> std::io::Result<SegmentWriter> {
         assert!(capacity > 0, "an empty segment holds nothing");
         let capacity = capacity.next_multiple_of(PAGE);
+        if self.mapped().saturating_add(capacity as u64) > self.limit.load(Ordering::Relaxed) {
+            let why = "the memory budget is used up";
+            return Err(std::io::Error::new(std::io::ErrorKind::QuotaExceeded, why));
+        }
         let mapping = match self.take_spare(capacity) {
             Some(mapping) => mapping,
             None => self.map(capacity)?,

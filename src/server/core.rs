@@ -2,12 +2,15 @@
 //! connections, and what all loops share. It holds no table of connections, streams or files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::warn;
 
 use super::counters::RoleCounters;
 use super::head::{ConnHead, LinkId, Next, Reason};
+use super::limits::{Kind, Refused};
+use super::log_limit::{LineKind, LogLimits};
 use super::roles::RoleState;
 use super::shared::{Message, Phase, Shared, millis};
 use super::transport::Transports;
@@ -41,6 +44,8 @@ pub(super) struct Core<E: Engine> {
     pub(super) tasks: Vec<Task>,
     /// Streams that have more for this loop's viewers.
     pub(super) news: Vec<u64>,
+    /// How many lines of a kind peers may cause.
+    pub(super) lines: LogLimits,
     deadlines: Vec<Millis>,
 }
 
@@ -50,6 +55,7 @@ impl<E: Engine> Core<E> {
             net: Transports::new(engine),
             index,
             counters: Arc::clone(&shared.counters[index]),
+            lines: LogLimits::new(Arc::clone(&shared.log_suppressed)),
             shared,
             tasks: Vec::new(),
             news: Vec::new(),
@@ -158,9 +164,46 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Counts and logs a request or a claim that is refused.
+    /// Whether a line that peers can cause may be written now.
+    pub(super) fn may_log(&mut self, kind: LineKind) -> bool {
+        let now = self.now();
+        self.lines.allow(kind, now)
+    }
+
+    /// Logs a publisher that is refused.
     pub(super) fn log_refusal(&mut self, head: &ConnHead, stream: &str, reason: &str) {
-        let (role, peer) = (self.role(head.role).name, self.peer(head.sock));
-        warn!(role, peer, stream, reason, "refused a publisher");
+        if self.may_log(LineKind::Publisher) {
+            let (role, peer) = (self.role(head.role).name, self.peer(head.sock));
+            warn!(role, peer, stream, reason, "refused a publisher");
+        }
+    }
+
+    /// Counts something that is refused.
+    pub(super) fn count_refusal(&self, role: usize, why: Refused) {
+        self.counters[role].refused(why);
+    }
+
+    /// Gives a connection its place among those of its address.
+    ///
+    /// # Errors
+    /// [`Refused`] when the address has as many as it may.
+    pub(super) fn admit(&self, head: &mut ConnHead) -> Result<(), Refused> {
+        head.pass = self.shared.address_limits.enter(Kind::Connection, head.address)?;
+        Ok(())
+    }
+
+    /// Counts what a connection holds now; `false` if it has grown although the budget is used up.
+    #[must_use]
+    pub(super) fn account(&self, head: &mut ConnHead, held: usize) -> bool {
+        /// What every connection may hold whatever others do.
+        const SMALL: usize = 64 << 10;
+        if held == head.held {
+            return true;
+        }
+        let own = &self.shared.budget.loops[self.index].connections;
+        let sum = own.load(Ordering::Relaxed) + held as u64 - head.held as u64;
+        own.store(sum, Ordering::Relaxed);
+        let grew = held > std::mem::replace(&mut head.held, held);
+        !(grew && held > SMALL && self.shared.budget.is_spent())
     }
 }

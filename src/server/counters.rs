@@ -2,6 +2,7 @@
 
 pub use super::counter::Counter;
 use super::files::counters::FileCounters;
+use super::limits::Refused;
 use super::viewers::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
 
@@ -21,8 +22,10 @@ pub struct RoleCounters {
     pub accept_failures: Counter,
     /// Viewers now, by protocol.
     pub viewers: [Counter; Protocol::EVERY.len()],
-    /// Connections turned away for want of room.
+    /// Connections turned away because the server was full.
     pub turned_away: Counter,
+    /// What was refused, by [`Refused`].
+    pub refused: [Counter; Refused::EVERY.len()],
     /// Publishers now.
     pub publishers: Counter,
     /// Pulls from an upstream now.
@@ -58,6 +61,7 @@ impl RoleCounters {
             accepted: Counter::default(),
             accept_failures: Counter::default(),
             turned_away: Counter::default(),
+            refused: Default::default(),
             viewers: Default::default(),
             publishers: Counter::default(),
             pulls: Counter::default(),
@@ -79,6 +83,11 @@ impl RoleCounters {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
     pub(super) fn first_picture(&self, after: Millis) {
         self.first_picture.record(after as f64 / 1000.0);
+    }
+
+    /// Something was refused.
+    pub(super) fn refused(&self, why: Refused) {
+        self.refused[why as usize].add(1);
     }
 
     pub(super) fn farewell(&self, farewell: Farewell) {

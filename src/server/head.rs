@@ -1,9 +1,11 @@
 //! What every connection has, whatever it is at present, and what a handler decides of it.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
+use super::limits::Pass;
 use super::transport::Outbox;
 use super::viewers::play::Play;
 use super::viewers::viewer::ViewerId;
@@ -24,12 +26,28 @@ pub(super) struct ConnHead {
     pub(super) reserved: bool,
     /// Bytes of memory that the budget counts for it.
     pub(super) held: usize,
+    /// The client's address, where it is known.
+    pub(super) address: Option<IpAddr>,
+    /// Its place among the connections of its address, until it watches.
+    pub(super) pass: Option<Pass>,
+    /// Its place among those of its address that wait for a stream.
+    pub(super) wait_pass: Option<Pass>,
 }
 
 impl ConnHead {
     /// A connection that has said nothing yet.
     pub(super) fn new(sock: Sock, role: usize) -> Self {
-        Self { sock, role, out: Outbox::default(), viewer: None, reserved: false, held: 0 }
+        Self {
+            sock,
+            role,
+            out: Outbox::default(),
+            viewer: None,
+            reserved: false,
+            held: 0,
+            address: None,
+            pass: None,
+            wait_pass: None,
+        }
     }
 }
 

@@ -133,7 +133,10 @@ mod tests {
         assert!(health.take_probe(0) && !health.take_probe(0));
         health.failed(0);
         assert!(!health.take_probe(499) && health.take_probe(500));
-        assert!(!health.take_probe(500 + PROBE_LOST - 1) && health.take_probe(500 + PROBE_LOST), "a lost one");
+        assert!(
+            !health.take_probe(500 + PROBE_LOST - 1) && health.take_probe(500 + PROBE_LOST),
+            "a lost one"
+        );
         health.failed(20_000);
         assert!(!health.take_probe(20_999) && health.take_probe(21_000));
         health.answered();

@@ -15,6 +15,7 @@
 //! | `upstreams` | connections that the server opens: pulls, relays, probes |
 //! | `files` | static files: the file gateway, and the origin's web listener |
 //! | `askers`, `health`, `millis`, `counter` | small things that several of them use |
+//! | `budget`, `limits` | what all peers together, and each address, may cost |
 //! | `roster` | what operators ask of the loops |
 //! | `counters` | what a loop counts |
 //! | `listing` | what many ask for and the control thread makes |
@@ -23,6 +24,7 @@
 
 pub mod announce;
 mod askers;
+pub mod budget;
 mod conn;
 mod conns;
 mod core;
@@ -34,6 +36,7 @@ pub mod files;
 mod head;
 pub mod health;
 pub mod http;
+pub mod limits;
 mod listener;
 pub mod listing;
 pub mod log_limit;

@@ -6,7 +6,7 @@
 use tokio::sync::oneshot;
 
 use super::shared::{Message, Shared};
-pub use super::viewers::listing::{BadName, Entry, Kick, LIMIT_MAX, ViewerList, Query, ViewerName};
+pub use super::viewers::listing::{BadName, Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use crate::live::stream::Stream;
 
 /// Asks every loop who watches.

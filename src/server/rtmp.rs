@@ -10,6 +10,7 @@ use super::askers::Ticket;
 use super::core::Core;
 use super::head::{ConnHead, Next};
 use super::http::connection::SERVER_FULL;
+use super::limits::Refused;
 use super::publishers::claim::{Claimed, Publication, Publishers, Wish, tag_max};
 use super::viewers::audience::{KICKED, STREAM_ENDED, Seat, Viewers};
 use super::viewers::play::{Options, Play, Via};
@@ -162,7 +163,10 @@ impl Peer {
     ) -> Next {
         if self.seated.is_none() && self.paused.is_none() {
             core.counters[head.role].bytes_in.add(data.len() as u64);
-            self.publication.heard(data.len(), core.now());
+            if let Err(why) = self.publication.heard(core, head, data.len()) {
+                core.count_refusal(head.role, why);
+                return self.dismiss(core, tables, head, &why.to_string());
+            }
         }
         let result = self.session.input(data);
         match (self.events(core, tables, head), result) {
@@ -274,9 +278,10 @@ impl Peer {
         match tables.publishers.claim(core, head, &mut self.publication) {
             Claimed::Granted => self.session.accept_publish(),
             Claimed::Soon => {}
-            Claimed::Refused(reason) => {
+            Claimed::Refused(why) => {
                 self.publication.wish = None;
-                self.session.refuse_publish(Refusal::BadName, &reason);
+                let code = if why == Refused::Taken { Refusal::BadName } else { Refusal::Failed };
+                self.session.refuse_publish(code, &why.to_string());
             }
         }
     }
@@ -446,6 +451,18 @@ impl Peer {
                 cut(core, head, &seated.play.key, farewell)
             }
         }
+    }
+
+    /// Answers that a limit does not let it wait.
+    pub(super) fn turn_away<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+        why: Refused,
+    ) -> Next {
+        self.seated = None;
+        let last = self.refusal(&why.to_string());
+        core.say_last(head, last)
     }
 
     /// Answers that there is no such stream.

@@ -9,12 +9,14 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::budget::Budget;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
 use super::http::access_writer::LogQueue;
 use super::http::api;
-pub use super::roles::{RoleState, Source};
+use super::limits::AddressLimits;
 use super::listing::Listing;
+pub use super::roles::{RoleState, Source};
 use super::viewers::listing::{Kick, Query, ViewerList};
 use crate::config::Config;
 use crate::live::stream::Stream;
@@ -75,6 +77,8 @@ pub enum Message {
     Kick(Sock, oneshot::Sender<Kick>),
     /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
     KickPublisher(u64, oneshot::Sender<bool>),
+    /// Memory is short: streams are to keep less.
+    Shorten,
     /// A listing was made: requests that wait for one ask again.
     Listed,
     /// Accept nobody any more, and end when the last connection is gone.
@@ -169,6 +173,9 @@ pub struct Shared {
     pub listing: Listing,
     /// Log lines that were left out because peers caused too many of a kind.
     pub log_suppressed: Arc<AtomicU64>,
+    /// The memory that all of the process may use.
+    pub budget: Budget,
+    pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
 
@@ -192,16 +199,18 @@ impl Shared {
             counters: counters.collect(),
             beats: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
-            config,
-            arena,
-            roles,
-            posts,
             addresses,
             started,
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
             listing: api::listing(),
             log_suppressed: Arc::default(),
+            budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
+            address_limits: AddressLimits::new(&config.limits),
+            config,
+            arena,
+            roles,
+            posts,
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -211,6 +220,11 @@ impl Shared {
         for post in &self.posts {
             post.post(message());
         }
+    }
+
+    /// How many streams there are, of all roles.
+    pub fn streams(&self) -> usize {
+        self.roles.iter().map(|role| role.directory.len()).sum()
     }
 
     /// Whether new connections are taken.
@@ -252,4 +266,3 @@ impl Shared {
 fn counters_of(role: &'static str) -> RoleCounters {
     RoleCounters::new(metrics::histogram!("uringcast_first_picture_seconds", "role" => role))
 }
-

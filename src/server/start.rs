@@ -186,14 +186,16 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let origin = &config.origin;
         let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
         addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
-        addresses.flv = Some(plan.bind("--flv", flv, next_role, Speaks::Http(&STREAM_PORT), loops, &config)?);
+        addresses.flv =
+            Some(plan.bind("--flv", flv, next_role, Speaks::Http(&STREAM_PORT), loops, &config)?);
         let patient = for_files(&config);
         addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http(&WEB_PORT), loops, &patient)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
         let listen = config.flv_gateway.listen;
-        addresses.gateway = Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FLV_GATEWAY), loops, &config)?);
+        addresses.gateway =
+            Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FLV_GATEWAY), loops, &config)?);
         follow_own_origin(&mut config, addresses.flv);
         next_role += 1;
     }
@@ -202,7 +204,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let mut patient = for_files(&config);
         // What the kernel holds of a file are references, and no viewer lags behind: it may take what it likes.
         (patient.limits.sndbuf, patient.limits.notsent_lowat) = (0, usize::MAX);
-        addresses.files = Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FILE_GATEWAY), loops, &patient)?);
+        addresses.files =
+            Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FILE_GATEWAY), loops, &patient)?);
     }
     let arena = Arena::new().map_err(StartError::Memory)?;
     let mut roles = roles(&config, role, &arena);
@@ -219,7 +222,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         0 => descriptors.capacity(),
         limit => (limit / loops).clamp(1, descriptors.capacity()),
     };
-    let reserve = shared.config.limits.reserve.div_ceil(loops).min(connections / 4);
+    let reserve = shared.config.limits.reserved(connections);
     let capacity = Capacity { connections, reserve, files };
     resolve_upstreams(&shared);
     let path = send_path(shared.config.limits.send_path);

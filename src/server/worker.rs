@@ -13,7 +13,9 @@ use super::files::store::Files;
 use super::head::{ConnHead, Next, Reason};
 use super::http::connection::{self, Connection, SERVER_FULL};
 use super::http::responder::Responder;
+use super::limits::Refused;
 use super::listener::{Capacity, Listener, Speaks};
+use super::log_limit::LineKind;
 use super::publishers::claim::Publishers;
 use super::publishers::clip::Clips;
 use super::publishers::push::Push;
@@ -114,8 +116,7 @@ impl<E: Engine> Worker<E> {
     /// When there is something to do, whatever comes in before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         let files = self.responder.is_ready().then_some(0);
-        let deadlines =
-            [Some(self.next_sweep), self.viewers.fanout.next_flush(), self.clips.next(), files];
+        let deadlines = [Some(self.next_sweep), self.viewers.fanout.next_flush(), self.clips.next(), files];
         deadlines.into_iter().flatten().min()
     }
 
@@ -239,8 +240,7 @@ impl<E: Engine> Worker<E> {
             Message::GivenUp { role, stream } => self.on_given_up(role, &stream),
             Message::Viewers(query, reply) => {
                 let conns = &self.conns;
-                let is_forward =
-                    |sock| matches!(conns.get(sock), Some(Conn { kind: Kind::Link(_), .. }));
+                let is_forward = |sock| matches!(conns.get(sock), Some(Conn { kind: Kind::Link(_), .. }));
                 let _ = reply.send(self.viewers.list(&self.core, &query, is_forward));
             }
             Message::Kick(sock, reply) => {
@@ -257,6 +257,7 @@ impl<E: Engine> Worker<E> {
             Message::Listed => {
                 self.core.tasks.extend(self.responder.take_listing().into_iter().map(Task::AskAgain));
             }
+            Message::Shorten => self.shorten(),
             Message::Drain => self.drain(),
             Message::Stop => self.stop = true,
         }
@@ -292,8 +293,7 @@ impl<E: Engine> Worker<E> {
     fn on_given_up(&mut self, role: usize, stream: &Stream) {
         for sock in self.publishers.take_claimants(role, &stream.key) {
             self.with(sock, |worker, conn| {
-                let (core, head, publishers) =
-                    (&mut worker.core, &mut conn.head, &mut worker.publishers);
+                let (core, head, publishers) = (&mut worker.core, &mut conn.head, &mut worker.publishers);
                 match &mut conn.kind {
                     Kind::Push(push) => push.claim_again(core, publishers, head),
                     Kind::Rtmp(peer) => {
@@ -332,10 +332,14 @@ impl<E: Engine> Worker<E> {
             Speaks::Http(routes) => Kind::Http(Box::new(Connection::new(routes, limits))),
         };
         let mut head = ConnHead::new(sock, role);
+        head.address = self.core.net.peer(sock).map(|peer| peer.ip().to_canonical());
         head.reserved = self.conns.open() + self.capacity.reserve >= self.capacity.connections;
+        let admitted = self.core.admit(&mut head);
         self.add(head, kind);
         self.core.deadline(sock, self.core.request_time());
-        if self.conns.open() > self.capacity.connections {
+        if let Err(why) = admitted {
+            self.turn_away(sock, why);
+        } else if self.conns.open() > self.capacity.connections {
             self.make_way(sock);
         }
     }
@@ -348,13 +352,19 @@ impl<E: Engine> Worker<E> {
         if let Some(sock) = idle {
             return self.with(sock, |_, _| Next::close("its place was needed"));
         }
-        self.with(newcomer, |worker, conn| {
+        self.turn_away(newcomer, Refused::Full);
+    }
+
+    /// Tells a client that it cannot be served: better than to let it wait.
+    fn turn_away(&mut self, sock: Sock, why: Refused) {
+        self.with(sock, |worker, conn| {
             worker.core.counters[conn.head.role].turned_away.add(1);
+            worker.core.count_refusal(conn.head.role, why);
             if matches!(conn.kind, Kind::Rtmp(_)) {
-                return Next::close("the server has as many connections as it may");
+                return Next::close(why.to_string());
             }
-            // Better than to let it wait.
-            worker.core.say_last(&mut conn.head, error_page(503, SERVER_FULL, false, false).into())
+            let message = if why == Refused::Full { SERVER_FULL.to_owned() } else { why.to_string() };
+            worker.core.say_last(&mut conn.head, error_page(why.status(), &message, false, false).into())
         });
     }
 
@@ -392,7 +402,14 @@ impl<E: Engine> Worker<E> {
             next = match next {
                 Next::Stay => match self.settle(&mut conn) {
                     Some(next) => next,
-                    None => break self.conns.put_back(conn),
+                    None => {
+                        let held = conn.held();
+                        if self.core.account(&mut conn.head, held) {
+                            break self.conns.put_back(conn);
+                        }
+                        self.core.count_refusal(conn.head.role, Refused::Memory);
+                        Next::close(Refused::Memory.to_string())
+                    }
                 },
                 Next::Play(play) => self.play(&mut conn, *play),
                 Next::Push(request, body) => self.push(&mut conn, &request, &body),
@@ -443,12 +460,22 @@ impl<E: Engine> Worker<E> {
                     let answer = match &mut conn.kind {
                         Kind::Player(player) => player.answer(),
                         Kind::Rtmp(peer) => peer.answer(),
-                        _ => unreachable!("other connections do not play"),
+                        _ => return Next::close("it does not play"),
                     };
                     self.viewers.watch(&mut self.core, head, &play, answer, &stream);
                     Seat::Watching
                 }
-                None => Seat::Waiting(self.viewers.wait(&mut self.core, head, &play)),
+                None => match self.viewers.wait(&mut self.core, head, &play) {
+                    Ok(ticket) => Seat::Waiting(ticket),
+                    Err(why) => {
+                        self.core.count_refusal(head.role, why);
+                        return match &mut conn.kind {
+                            Kind::Player(player) => player.turn_away(&mut self.core, head, why),
+                            Kind::Rtmp(peer) => peer.turn_away(&mut self.core, head, why),
+                            _ => Next::close(why.to_string()),
+                        };
+                    }
+                },
             }
         } else {
             // What was said before is under way, and the fan-out wants the socket for itself: `settle` goes on.
@@ -507,14 +534,18 @@ impl<E: Engine> Worker<E> {
 
     fn close(&mut self, mut conn: Conn, reason: &Reason, refused: bool) {
         let (sock, role) = (conn.head.sock, conn.head.role);
-        let name = self.core.role(role).name;
+        let name = self.core.shared.roles[role].name;
         if refused {
             self.core.counters[role].bad_peers.add(1);
-            warn!(role = name, peer = self.core.peer(sock), %reason, "closed a connection that broke its protocol");
+            if self.core.may_log(LineKind::Protocol) {
+                let peer = self.core.peer(sock);
+                warn!(role = name, peer, %reason, "closed a connection that broke its protocol");
+            }
         } else {
             debug!(role = name, peer = self.core.peer(sock), %reason, "connection closed");
         }
         self.leave(&mut conn, reason);
+        let _ = self.core.account(&mut conn.head, 0);
         self.core.counters[role].connections.sub(1);
         self.conns.closed();
         self.core.no_deadline(sock);
@@ -611,13 +642,43 @@ impl<E: Engine> Worker<E> {
         }
         if now >= self.next_stall_sweep {
             self.next_stall_sweep = now + STALL_SWEEP;
-            self.viewers.fanout.sweep(now);
+            let queued =
+                self.viewers.fanout.sweep(&mut self.core.net, now, self.core.shared.budget.is_tight());
+            let own = &self.core.shared.budget.loops[self.core.index];
+            own.kernel.store(queued, Ordering::Relaxed);
+            own.greetings.store(self.viewers.fanout.greeting_bytes(), Ordering::Relaxed);
+            self.core.lines.settle(now);
         }
         self.upstreams.sweep(&mut self.core);
         self.do_tasks();
         self.hand_over();
         if self.core.index == 0 {
             self.expire_streams(now);
+            if self.core.shared.budget.adjust(self.core.shared.streams()).is_some() {
+                self.core.shared.tell_all(|| Message::Shorten);
+            }
+        }
+    }
+
+    /// Memory is short: the streams that are written here keep less.
+    fn shorten(&mut self) {
+        for sock in self.publishers.writers() {
+            self.with(sock, |worker, conn| {
+                let publication = match &mut conn.kind {
+                    Kind::Push(push) => &mut push.publication,
+                    Kind::Rtmp(peer) => &mut peer.publication,
+                    _ => return Next::Stay,
+                };
+                if let Some(writer) = &mut publication.writer {
+                    writer.shorten();
+                    worker.core.announce(writer);
+                }
+                Next::Stay
+            });
+        }
+        self.upstreams.shorten(&mut self.core);
+        if self.core.index == 0 {
+            self.core.shared.roles.iter().for_each(|role| role.directory.shorten_parked());
         }
     }
 
@@ -649,7 +710,11 @@ impl<E: Engine> Worker<E> {
     fn expire_streams(&mut self, now: Millis) {
         for (role, state) in self.core.shared.roles.iter().enumerate() {
             for stream in state.directory.expire(now) {
-                info!(role = state.name, stream = stream.key.as_str(), "stream ended: no publisher came back");
+                info!(
+                    role = state.name,
+                    stream = stream.key.as_str(),
+                    "stream ended: no publisher came back"
+                );
                 let ended = || Message::Ended { role, stream: Arc::clone(&stream), status: 404 };
                 self.core.shared.tell_all(ended);
             }

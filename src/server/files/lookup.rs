@@ -230,13 +230,7 @@ impl Files {
         self.adopt(core, ticket, file, result.ok());
     }
 
-    fn adopt<E: Engine>(
-        &mut self,
-        core: &mut Core<E>,
-        ticket: u64,
-        file: Rc<OpenFile>,
-        body: Option<Bytes>,
-    ) {
+    fn adopt<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, file: Rc<OpenFile>, body: Option<Bytes>) {
         let Key { path, coding, .. } = &self.cache.look(ticket).key;
         let kind = FileType::of(path.extension());
         let entry = Entry::of_file(file, body, kind, *coding);
@@ -248,7 +242,6 @@ impl Files {
         core.tasks.extend(self.cache.found(ticket, finding, now).into_iter().map(Task::AskAgain));
     }
 }
-
 
 /// Whether an open failed because there is no such file, or none that is ours to give.
 fn is_absence(error: Errno) -> bool {

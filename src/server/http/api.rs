@@ -6,9 +6,9 @@ use crate::live::stream::Stream;
 use crate::media::codec;
 use crate::media::tag::TagKind;
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::listing::Listing;
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
-use crate::server::listing::Listing;
 use crate::uring::Millis;
 
 /// Streams that are named at the most.
@@ -126,10 +126,7 @@ fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
 
 fn upstreams(role: &RoleState) -> Vec<UpstreamEntry> {
     let Source::Upstreams(upstreams) = &role.source else { return Vec::new() };
-    let entry = |one: &UpstreamState| UpstreamEntry {
-        url: one.url.to_string(),
-        up: one.health.is_up(),
-    };
+    let entry = |one: &UpstreamState| UpstreamEntry { url: one.url.to_string(), up: one.health.is_up() };
     upstreams.iter().map(entry).collect()
 }
 

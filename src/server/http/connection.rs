@@ -18,6 +18,7 @@ use crate::server::files::entry::Entry;
 use crate::server::files::lookup::Found;
 use crate::server::files::store::Files;
 use crate::server::head::{ConnHead, Next};
+use crate::server::log_limit::LineKind;
 use crate::uring::{Engine, SendError};
 
 /// Bytes of further requests that wait for an answer to be sent.
@@ -38,8 +39,6 @@ pub(in crate::server) struct Connection {
     /// A request whose file is being looked at, and how often it was put off.
     asked: Option<(Box<Request>, u8)>,
     transfer: Transfer,
-    /// The client's address, once it was needed.
-    peer: Option<IpAddr>,
     /// Part of a head has come, and its time runs.
     begun: bool,
     /// The client will not send any more.
@@ -59,7 +58,6 @@ impl Connection {
             reader: RequestReader::new(limits),
             asked: None,
             transfer: Transfer::default(),
-            peer: None,
             begun: false,
             finished: false,
         }
@@ -189,12 +187,13 @@ impl Connection {
         head: &ConnHead,
         error: &HttpError,
     ) -> Next {
-        let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
         core.counters[head.role].bad_peers.add(1);
-        tracing::warn!(role, peer, reason = %error, "refused a request");
+        if core.may_log(LineKind::Request) {
+            let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
+            tracing::warn!(role, peer, reason = %error, "refused a request");
+        }
         if tables.responder.wants_record() {
-            let peer = self.peer(core, head);
-            self.transfer.record = Some(Record::of_nonsense(peer, core.now()));
+            self.transfer.record = Some(Record::of_nonsense(head.address, core.now()));
         }
         self.answer(core, tables, head, Answer::of_page(error.status(), error.page(), false))
     }
@@ -218,8 +217,13 @@ impl Connection {
         request: Request,
     ) -> Next {
         if tables.responder.wants_record() {
-            let client = self.client_address(core, head, &request);
+            let client = Self::client_address(core, head, &request);
             self.transfer.record = Some(Record::of_request(&request, client, core.now()));
+        }
+        if let Err(why) = core.shared.address_limits.request(head.address, core.now()) {
+            core.count_refusal(head.role, why);
+            let answer = Answer::of_error(why.status(), &why.to_string(), &[], false, false);
+            return self.answer(core, tables, head, answer);
         }
         self.respond(core, tables, head, Box::new(request), 0)
     }
@@ -288,22 +292,9 @@ impl Connection {
         Next::Stay
     }
 
-    /// The client's address.
-    fn peer<E: Engine>(&mut self, core: &Core<E>, head: &ConnHead) -> Option<IpAddr> {
-        if self.peer.is_none() {
-            self.peer = core.net.peer(head.sock).map(|peer| peer.ip().to_canonical());
-        }
-        self.peer
-    }
-
     /// The address of the one who asks: the client's, or what a proxy that is believed says.
-    fn client_address<E: Engine>(
-        &mut self,
-        core: &Core<E>,
-        head: &ConnHead,
-        request: &Request,
-    ) -> Option<IpAddr> {
-        let peer = self.peer(core, head)?;
+    fn client_address<E: Engine>(core: &Core<E>, head: &ConnHead, request: &Request) -> Option<IpAddr> {
+        let peer = head.address?;
         let believed = core.shared.config.access_log.proxies.contains(&peer);
         let told = request.header("x-real-ip").filter(|_| believed).and_then(|text| text.trim().parse().ok());
         Some(told.unwrap_or(peer))
@@ -311,7 +302,6 @@ impl Connection {
 
     /// Notes who watches what by playlists and segments.
     fn note_viewer<E: Engine>(
-        &mut self,
         core: &Core<E>,
         tables: &mut Tables<'_>,
         head: &ConnHead,
@@ -321,7 +311,7 @@ impl Connection {
         if !matches!(entry.kind, FileKind::Playlist | FileKind::Segment) {
             return;
         }
-        let viewer = (self.client_address(core, head, request), request.header("user-agent"));
+        let viewer = (Self::client_address(core, head, request), request.header("user-agent"));
         let Some(site) = &core.shared.roles[head.role].files else { return };
         let notes = tables.files.notes.entry(head.role).or_default();
         notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
@@ -349,7 +339,7 @@ impl Connection {
         looks: u8,
     ) -> Next {
         let (keep, head_only) = (keeps(core, &request), request.method == Method::Head);
-        let found = self.find_file(core, tables, head, &request);
+        let found = Self::find_file(core, tables, head, &request);
         let date = tables.responder.date.now();
         let error = |status, message| Answer::of_error(status, message, &[("Date", date)], head_only, keep);
         let answer = match found {
@@ -368,7 +358,6 @@ impl Connection {
 
     /// The file or the page that a request means.
     fn find_file<E: Engine>(
-        &mut self,
         core: &mut Core<E>,
         tables: &mut Tables<'_>,
         head: &ConnHead,
@@ -385,7 +374,7 @@ impl Connection {
             (None, None) => Found::Missing,
         };
         if let (Found::Entry(entry), Some(path)) = (&found, &path) {
-            self.note_viewer(core, tables, head, request, (path, entry));
+            Self::note_viewer(core, tables, head, request, (path, entry));
         }
         match found {
             Found::Missing if !site.pages_first() => {

@@ -18,7 +18,8 @@ pub(super) fn play<E: Engine>(
     request: &Request,
     name: &str,
 ) -> Result<Play, Refusal> {
-    let refuse = |status, message: String| Refusal { status, page: error_page(status, &message, false, false).into() };
+    let refuse =
+        |status, message: String| Refusal { status, page: error_page(status, &message, false, false).into() };
     let key = StreamKey::parse(name).map_err(|error| refuse(400, error.to_string()))?;
     let via = match request.websocket_key() {
         Ok(None) => Via::Http,

@@ -74,8 +74,13 @@ const TAKES: (&str, Resource<'_>) = ("/api/v1/recordings", Resource::Recordings)
 const LIVE_PLAYER: &str = "Nothing here. The live player is at /index.html.";
 
 /// The origin's port for streams.
-pub(in crate::server) static STREAM_PORT: Routes =
-    Routes { exact: &[HEALTH, STREAMS], pushes: true, plays: true, others: Resource::Page, hint: LIVE_PLAYER };
+pub(in crate::server) static STREAM_PORT: Routes = Routes {
+    exact: &[HEALTH, STREAMS],
+    pushes: true,
+    plays: true,
+    others: Resource::Page,
+    hint: LIVE_PLAYER,
+};
 /// The origin's port for pages and recordings.
 pub(in crate::server) static WEB_PORT: Routes = Routes {
     exact: &[HEALTH, STREAMS, TAKES],
@@ -187,7 +192,8 @@ mod tests {
             ("OPTIONS /live/a", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)"),
             ("GET /index.html", "Ok(Page)", "Ok(File)", "Ok(Missing)", "Ok(File)"),
         ] {
-            let all = [&STREAM_PORT, &WEB_PORT, &FLV_GATEWAY, &FILE_GATEWAY].map(|routes| found(routes, line));
+            let all =
+                [&STREAM_PORT, &WEB_PORT, &FLV_GATEWAY, &FILE_GATEWAY].map(|routes| found(routes, line));
             assert_eq!(all, [stream, web, gateway, files], "{line}");
         }
     }
@@ -195,7 +201,11 @@ mod tests {
     #[test]
     fn a_websocket_plays_with_the_suffix_and_pushes_without() {
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
-        let found = |path: &str| WEB_PORT.find(&request(&format!("GET {path}"), upgrade)).is_ok_and(|found| found == Resource::Push);
+        let found = |path: &str| {
+            WEB_PORT
+                .find(&request(&format!("GET {path}"), upgrade))
+                .is_ok_and(|found| found == Resource::Push)
+        };
         assert!(found("/live/a") && !found("/live/a.flv"));
     }
 

@@ -12,11 +12,17 @@ use crate::live::stream::StreamWriter;
 use crate::server::askers::{Askers, Ticket};
 use crate::server::core::Core;
 use crate::server::head::{ConnHead, Next};
+use crate::server::limits::{Kind, Pass, Refused};
+use crate::server::log_limit::LineKind;
 use crate::server::shared::Message;
 use crate::uring::{Engine, Millis, Sock};
 
+/// Apps that no stream may have: their names are paths of the server.
+const RESERVED: [&str; 4] = ["hls", "mp4", "flv", "api"];
 /// Bytes a second below which a publisher counts as silent although something comes: 1 KiB.
 const TRICKLE: u64 = 1024;
+/// The time over which a publisher's bit rate is measured.
+const FLOW: Millis = 10_000;
 /// A publisher whose bytes are no media counts as alive for so many times the time that it may be silent.
 const WITHOUT_MEDIA: u64 = 4;
 
@@ -42,7 +48,7 @@ pub(in crate::server) enum Claimed {
     Granted,
     /// The publisher before it was told to give the name up; [`Publishers::take_claimants`] says when it has.
     Soon,
-    Refused(String),
+    Refused(Refused),
 }
 
 /// What a connection publishes, or wants to.
@@ -55,6 +61,31 @@ pub(in crate::server) struct Publication {
     /// The stream it publishes.
     pub(in crate::server) writer: Option<Box<StreamWriter>>,
     life: Life,
+    flow: Flow,
+    /// Its place among the publishers of its address.
+    pass: Option<Pass>,
+}
+
+/// How much a publisher sends.
+#[derive(Debug, Default)]
+struct Flow {
+    /// When the present stretch of time began, and the bytes in it.
+    since: Millis,
+    bytes: u64,
+}
+
+impl Flow {
+    /// Counts bytes; gives the bits a second of a stretch that is over.
+    fn count(&mut self, bytes: usize, now: Millis) -> Option<u64> {
+        self.bytes += bytes as u64;
+        let passed = now.saturating_sub(self.since);
+        if passed < FLOW {
+            return None;
+        }
+        let rate = self.bytes.saturating_mul(8_000) / passed;
+        *self = Self { since: now, bytes: 0 };
+        Some(rate)
+    }
 }
 
 /// Signs of life of a publisher besides its media, which its stream knows of.
@@ -88,26 +119,32 @@ impl Publication {
         Self { wish: Some(wish), ..Self::default() }
     }
 
-    /// The stream it publishes.
-    pub(in crate::server) fn key(&self) -> Option<&StreamKey> {
-        Some(&self.writer.as_ref()?.stream().key)
-    }
-
     /// Whether it waits for another publisher to give the name up.
     pub(in crate::server) fn waits(&self) -> bool {
         self.waits.is_some()
     }
 
-    /// The name it waits for has been given up, or it waits no more.
-    pub(in crate::server) fn stop_waiting(&mut self) {
-        self.waits = None;
-    }
-
     /// Bytes of it have come.
-    pub(in crate::server) fn heard(&mut self, bytes: usize, now: Millis) {
+    ///
+    /// # Errors
+    /// [`Refused::Bitrate`] when it sends more than it may.
+    pub(in crate::server) fn heard<E: Engine>(
+        &mut self,
+        core: &Core<E>,
+        head: &ConnHead,
+        bytes: usize,
+    ) -> Result<(), Refused> {
+        let now = core.now();
         self.life.bytes += bytes as u64;
-        if let Some(writer) = &self.writer {
-            writer.stream().heard(now);
+        let Some(writer) = &self.writer else { return Ok(()) };
+        writer.stream().heard(now);
+        let limit = core.shared.config.limits.publish_bitrate.bits;
+        match self.flow.count(bytes, now) {
+            Some(rate) if limit > 0 && rate > limit => {
+                let exempt = core.shared.address_limits.is_exempt(head.address);
+                if exempt { Ok(()) } else { Err(Refused::Bitrate) }
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -137,13 +174,21 @@ impl Publishers {
         let wish = publication.wish.as_ref().expect("it said what it wants");
         let (now, name) = (core.now(), core.role(role).name);
         publication.waits = None;
+        let pass = match self.admit(core, head, wish) {
+            Ok(pass) => pass,
+            Err(why) => return refuse(core, head, wish, why),
+        };
         match core.role(role).directory.publish(&wish.key, &wish.claim(now)) {
             Ok(mut writer) => {
-                let (peer, stream, agent) = (core.peer(sock), wish.key.as_str(), &wish.agent);
-                info!(role = name, peer, stream, agent, "publisher came");
+                if core.may_log(LineKind::Publisher) {
+                    let (peer, stream, agent) = (core.peer(sock), wish.key.as_str(), &wish.agent);
+                    info!(role = name, peer, stream, agent, "publisher came");
+                }
                 writer.begin_session();
                 writer.stream().began(now);
                 publication.life = Life { looked: now, bytes: 0 };
+                publication.flow = Flow { since: now, bytes: 0 };
+                publication.pass = pass;
                 core.counters[role].publishers.add(1);
                 core.deadline(sock, core.role(role).silence);
                 let stream = Arc::clone(writer.stream());
@@ -157,11 +202,40 @@ impl Publishers {
                 core.shared.tell_all(|| Message::GiveUp { role, stream: Arc::clone(&stream) });
                 Claimed::Soon
             }
-            Err(error @ PublishError::Taken) => {
-                core.log_refusal(head, wish.key.as_str(), &error.to_string());
-                Claimed::Refused(error.to_string())
+            Err(PublishError::Taken) => refuse(core, head, wish, Refused::Taken),
+        }
+    }
+
+    /// Whether the server has the means for another publisher.
+    fn admit<E: Engine>(
+        &self,
+        core: &Core<E>,
+        head: &ConnHead,
+        wish: &Wish,
+    ) -> Result<Option<Pass>, Refused> {
+        let shared = &core.shared;
+        let app = wish.key.as_str().split('/').next().unwrap_or_default();
+        if RESERVED.contains(&app) {
+            return Err(Refused::Reserved);
+        }
+        // One that goes on with its stream has its memory already.
+        if shared.roles[head.role].directory.get(&wish.key).is_none() {
+            let streams = shared.config.limits.streams;
+            if streams > 0 && shared.streams() >= streams {
+                return Err(Refused::Streams);
+            }
+            if !shared.budget.admits_publisher() {
+                return Err(Refused::Memory);
             }
         }
+        shared.address_limits.enter(Kind::Publish, head.address)
+    }
+
+    /// The connections of this loop that write streams.
+    pub(in crate::server) fn writers(&self) -> Vec<Sock> {
+        let mut writers: Vec<(u64, Sock)> = self.writing.iter().map(|(id, sock)| (*id, *sock)).collect();
+        writers.sort_unstable_by_key(|(id, _)| *id);
+        writers.into_iter().map(|(_, sock)| sock).collect()
     }
 
     /// A stream has been given up: takes out those of this loop that wait for it.
@@ -197,8 +271,16 @@ impl Publishers {
         reason: &str,
     ) {
         let Some(mut writer) = publication.writer.take() else { return };
+        publication.pass = None;
         let role = head.role;
-        info!(role = core.role(role).name, stream = writer.stream().key.as_str(), reason, "publish ended");
+        if core.may_log(LineKind::Publisher) {
+            info!(
+                role = core.role(role).name,
+                stream = writer.stream().key.as_str(),
+                reason,
+                "publish ended"
+            );
+        }
         core.counters[role].publishers.sub(1);
         core.announce(&mut writer);
         let stream = Arc::clone(writer.stream());
@@ -227,6 +309,12 @@ impl Publishers {
         core.deadline(head.sock, left);
         Ok(())
     }
+}
+
+fn refuse<E: Engine>(core: &mut Core<E>, head: &ConnHead, wish: &Wish, why: Refused) -> Claimed {
+    core.count_refusal(head.role, why);
+    core.log_refusal(head, wish.key.as_str(), &why.to_string());
+    Claimed::Refused(why)
 }
 
 #[cfg(test)]

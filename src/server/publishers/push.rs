@@ -6,7 +6,6 @@
 use bytes::Bytes;
 
 use super::claim::{Claimed, Publication, Publishers, Wish, tag_max};
-use crate::live::directory::PublishError;
 use crate::live::key::StreamKey;
 use crate::protocol::http::error_page;
 use crate::protocol::http::request::Request;
@@ -15,6 +14,7 @@ use crate::protocol::push::{FlvPush, PushError, PushEvent};
 use crate::protocol::ws;
 use crate::server::core::Core;
 use crate::server::head::{ConnHead, Next};
+use crate::server::limits::Refused;
 use crate::uring::Engine;
 
 /// What may come in while the name is not free yet.
@@ -33,7 +33,7 @@ enum Stop {
     /// It was sent to its end.
     Done,
     Wrong(PushError),
-    Refused(String),
+    Refused(Refused),
     /// The server's own fault.
     Failed(String),
 }
@@ -46,7 +46,7 @@ impl Stop {
                 return Head::new(200).header("Content-Length", 0).cors().connection(false).encode().into();
             }
             Self::Wrong(error) => (error.status(), error.close_code(), error.to_string()),
-            Self::Refused(reason) => (409, ws::code::POLICY, reason.clone()),
+            Self::Refused(why) => (why.status(), ws::code::POLICY, why.to_string()),
             Self::Failed(reason) => (503, ws::code::INTERNAL, reason.clone()),
         };
         if websocket { close(code, &text) } else { page(status, &text) }
@@ -57,7 +57,8 @@ impl Stop {
         match self {
             Self::Done => "it was sent to its end".to_owned(),
             Self::Wrong(error) => error.to_string(),
-            Self::Refused(reason) | Self::Failed(reason) => reason.clone(),
+            Self::Refused(why) => why.to_string(),
+            Self::Failed(reason) => reason.clone(),
         }
     }
 }
@@ -116,8 +117,8 @@ impl Push {
         data: &[u8],
     ) -> Next {
         core.counters[head.role].bytes_in.add(data.len() as u64);
-        self.publication.heard(data.len(), core.now());
-        let pushed = self.flv.push(data).map_err(Stop::Wrong);
+        let heard = self.publication.heard(core, head, data.len());
+        let pushed = self.flv.push(data).map_err(Stop::Wrong).and(heard.map_err(Stop::Refused));
         self.events(core, publishers, head, pushed)
     }
 
@@ -147,6 +148,9 @@ impl Push {
         let pongs = self.flv.take_output().unwrap_or_default();
         let Err(stop) = result else { return core.say(head, pongs) };
         let reason = stop.reason();
+        if matches!(stop, Stop::Refused(Refused::Bitrate)) {
+            core.count_refusal(head.role, Refused::Bitrate);
+        }
         if matches!(stop, Stop::Wrong(_)) {
             core.counters[head.role].bad_peers.add(1);
             let name = self.publication.wish.as_ref().map_or("", |wish| wish.key.as_str());
@@ -166,7 +170,7 @@ impl Push {
             if self.publication.waits() {
                 return match self.flv.held() {
                     ..=HELD_MAX => Ok(()),
-                    _ => Err(Stop::Refused(PublishError::Taken.to_string())),
+                    _ => Err(Stop::Refused(Refused::Taken)),
                 };
             }
             match self.flv.next_event().map_err(Stop::Wrong)? {
@@ -189,7 +193,7 @@ impl Push {
     ) -> Result<(), Stop> {
         match publishers.claim(core, head, &mut self.publication) {
             Claimed::Granted | Claimed::Soon => Ok(()),
-            Claimed::Refused(reason) => Err(Stop::Refused(reason)),
+            Claimed::Refused(why) => Err(Stop::Refused(why)),
         }
     }
 
@@ -240,9 +244,9 @@ fn wish<E: Engine>(core: &mut Core<E>, head: &ConnHead, request: &Request) -> Re
     let agent = request.header("user-agent").unwrap_or_default().to_owned();
     let wish = Wish { key, token, agent };
     if core.role(head.role).directory.is_taken(&wish.key, &wish.claim(core.now())) {
-        let reason = PublishError::Taken.to_string();
-        core.log_refusal(head, wish.key.as_str(), &reason);
-        return Err((409, reason));
+        core.count_refusal(head.role, Refused::Taken);
+        core.log_refusal(head, wish.key.as_str(), &Refused::Taken.to_string());
+        return Err((Refused::Taken.status(), Refused::Taken.to_string()));
     }
     Ok(wish)
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::net::{Action, World};
-use crate::server::roster::{self, Kick, LIMIT_MAX, ViewerList, Query};
+use crate::server::roster::{self, Kick, LIMIT_MAX, Query, ViewerList};
 use crate::server::shared::Shared;
 
 /// The operator of all processes.

@@ -200,7 +200,10 @@ impl Simulation {
             doors.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
         }
         if level > 0 || with_gateway {
-            doors.push((Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) }, GATEWAY + gateway - 1));
+            doors.push((
+                Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) },
+                GATEWAY + gateway - 1,
+            ));
         }
         self.start(config, arena, roles, &doors);
     }
@@ -216,7 +219,12 @@ impl Simulation {
             }
         }
         let rtmp = (Listener { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
-        self.start(config, arena, roles, &[rtmp, (Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FAR_FLV)]);
+        self.start(
+            config,
+            arena,
+            roles,
+            &[rtmp, (Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FAR_FLV)],
+        );
     }
 
     /// A process that serves files, and its clients.
@@ -228,7 +236,12 @@ impl Simulation {
         for site in roles.iter().filter_map(|role| role.files.as_ref()) {
             site.open().expect("this package has a folder");
         }
-        self.start(config, arena, roles, &[(Listener { role: 0, speaks: Speaks::Http(&FILE_GATEWAY) }, FILES)]);
+        self.start(
+            config,
+            arena,
+            roles,
+            &[(Listener { role: 0, speaks: Speaks::Http(&FILE_GATEWAY) }, FILES)],
+        );
         let world = Rc::clone(&self.world);
         let mut world = world.borrow_mut();
         for _ in 0..world.rng.size(1, 8) {
@@ -240,13 +253,7 @@ impl Simulation {
         }
     }
 
-    fn start(
-        &mut self,
-        config: Config,
-        arena: Arc<Arena>,
-        roles: Vec<RoleState>,
-        doors: &[(Listener, u16)],
-    ) {
+    fn start(&mut self, config: Config, arena: Arc<Arena>, roles: Vec<RoleState>, doors: &[(Listener, u16)]) {
         let loops = self.world.borrow_mut().rng.size(1, 3);
         let tags: Vec<(u32, u16)> = (0u32..).zip(doors).map(|(tag, (_, port))| (tag, *port)).collect();
         let (mut posts, mut mails) = (Vec::new(), Vec::new());

@@ -106,6 +106,11 @@ impl<E: Engine> Transports<E> {
         self.engine.queued(sock)
     }
 
+    /// Bounds what the kernel may hold for the peer, in bytes.
+    pub(super) fn set_send_buffer(&mut self, sock: Sock, bytes: u32) {
+        self.engine.set_send_buffer(sock, bytes);
+    }
+
     /// Makes a segment's memory known, so that it can be sent from.
     pub(super) fn hold(&mut self, segment: &Arc<Segment>) -> Region {
         self.engine.hold(segment)

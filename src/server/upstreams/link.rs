@@ -152,11 +152,8 @@ impl Speech {
             let hello = session.take_output().unwrap_or_default();
             return (Self::Publish(Box::new(session)), hello);
         }
-        let fields = [
-            ("Content-Type", "video/x-flv"),
-            ("Transfer-Encoding", "chunked"),
-            ("Connection", "close"),
-        ];
+        let fields =
+            [("Content-Type", "video/x-flv"), ("Transfer-Encoding", "chunked"), ("Connection", "close")];
         (Self::Post(response()), request_head("POST", &remote.authority, path, &fields).into())
     }
 
@@ -222,7 +219,8 @@ impl Link {
     ) -> Result<(), LinkError> {
         self.last = now;
         let stage = &mut self.stage;
-        let mut run = |head: Option<&ResponseHead>, on: &mut dyn FnMut(LinkEvent<'_>) -> Result<(), LinkError>| {
+        let mut run = |head: Option<&ResponseHead>,
+                       on: &mut dyn FnMut(LinkEvent<'_>) -> Result<(), LinkError>| {
             if std::mem::replace(stage, Stage::Running) == Stage::Running {
                 return Ok(());
             }

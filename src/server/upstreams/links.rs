@@ -123,11 +123,18 @@ impl Upstreams {
             LinkId::Pull(id) => self.pulls.closed(core, id),
             LinkId::Relay(id) => self.relays.closed(core, id, head.sock, reason),
             LinkId::Probe(role, place) => {
-                let Some(at) = self.probes.iter().position(|(_, probe)| probe.sock == head.sock) else { return };
+                let Some(at) = self.probes.iter().position(|(_, probe)| probe.sock == head.sock) else {
+                    return;
+                };
                 self.probes.swap_remove(at);
                 upstreams(core.role(role))[place].health.failed(core.now());
             }
         }
+    }
+
+    /// Memory is short: pulled streams keep less.
+    pub(in crate::server) fn shorten<E: Engine>(&mut self, core: &mut Core<E>) {
+        self.pulls.shorten(core);
     }
 
     /// Looks after all of them.

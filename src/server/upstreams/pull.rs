@@ -258,6 +258,14 @@ impl Pulls {
         }
     }
 
+    /// Memory is short: the streams keep less.
+    pub(super) fn shorten<E: Engine>(&mut self, core: &mut Core<E>) {
+        for pull in self.pulls.iter_mut().flatten() {
+            pull.writer.shorten();
+            core.announce(&mut pull.writer);
+        }
+    }
+
     /// Looks after all pulls.
     pub(super) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {
         let now = core.now();

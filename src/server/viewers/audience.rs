@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::fanout::Fanout;
-use super::listing::{Entry, Kick, LIMIT_MAX, ViewerList, Query, ViewerName};
+use super::listing::{Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use super::play::Play;
 use super::viewer::{Viewer, Wish};
 use crate::live::key::StreamKey;
@@ -14,6 +14,7 @@ use crate::live::stream::Stream;
 use crate::server::askers::{Askers, Ticket};
 use crate::server::core::{Core, LEAVE};
 use crate::server::head::{ConnHead, Next};
+use crate::server::limits::{Kind, Refused};
 use crate::uring::{Engine, Sock};
 
 /// What those are told whose stream has ended, where their protocol has words for it.
@@ -67,6 +68,8 @@ impl Viewers {
             since: play.since,
         };
         core.deadline(head.sock, play.time_left(core.now()));
+        // A viewer that watches is not limited by its address any more.
+        (head.pass, head.wait_pass) = (None, None);
         self.join(core, head, stream, wish);
         tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
     }
@@ -104,14 +107,20 @@ impl Viewers {
     }
 
     /// Lets a connection wait for its stream.
+    ///
+    /// # Errors
+    /// [`Refused`] when its address waits for as many as it may.
     pub(in crate::server) fn wait<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        head: &ConnHead,
+        head: &mut ConnHead,
         play: &Play,
-    ) -> Ticket {
+    ) -> Result<Ticket, Refused> {
+        if head.wait_pass.is_none() {
+            head.wait_pass = core.shared.address_limits.enter(Kind::Wait, head.address)?;
+        }
         core.deadline(head.sock, play.time_left(core.now()));
-        self.waiting.add(head.role, &play.key, head.sock)
+        Ok(self.waiting.add(head.role, &play.key, head.sock))
     }
 
     /// A connection does not wait any more.
@@ -124,11 +133,6 @@ impl Viewers {
     /// A stream has come: takes out those who wait for it.
     pub(in crate::server) fn take_waiting(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.waiting.take(role, key)
-    }
-
-    /// Whether anybody waits for a stream.
-    pub(in crate::server) fn is_awaited(&self, role: usize, key: &StreamKey) -> bool {
-        self.waiting.any(role, key)
     }
 
     /// A viewer has paused.

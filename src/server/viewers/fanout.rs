@@ -97,7 +97,12 @@ impl Fanout {
     }
 
     /// Takes a viewer off its stream; its socket is the caller's to close. Gives what it was.
-    pub(in crate::server) fn leave<E: Engine>(&mut self, net: &mut Transports<E>, loop_index: usize, id: ViewerId) -> Viewer {
+    pub(in crate::server) fn leave<E: Engine>(
+        &mut self,
+        net: &mut Transports<E>,
+        loop_index: usize,
+        id: ViewerId,
+    ) -> Viewer {
         let viewer = self.viewers[id as usize].take().expect("a viewer leaves once");
         self.free_viewers.push(id);
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
@@ -225,7 +230,12 @@ impl Fanout {
     }
 
     /// A viewer's full socket has room again.
-    pub(in crate::server) fn writable<E: Engine>(&mut self, net: &mut Transports<E>, id: ViewerId, counters: &[RoleCounters]) {
+    pub(in crate::server) fn writable<E: Engine>(
+        &mut self,
+        net: &mut Transports<E>,
+        id: ViewerId,
+        counters: &[RoleCounters],
+    ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         if matches!(viewer.state, State::Blocked(_)) {
             viewer.state = State::Idle;
@@ -270,7 +280,12 @@ impl Fanout {
     }
 
     /// Lets a viewer go behind the tag, or the message, that it is in.
-    pub(in crate::server) fn kick<E: Engine>(&mut self, net: &mut Transports<E>, id: ViewerId, counters: &[RoleCounters]) {
+    pub(in crate::server) fn kick<E: Engine>(
+        &mut self,
+        net: &mut Transports<E>,
+        id: ViewerId,
+        counters: &[RoleCounters],
+    ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         viewer.last_words = Some(Farewell::Kicked);
         self.serve(net, id, counters);
@@ -291,8 +306,17 @@ impl Fanout {
         view.members.iter().filter_map(|id| self.viewer(*id))
     }
 
-    /// Finds the viewers whose sockets have been full for too long.
-    pub(in crate::server) fn sweep(&mut self, now: Millis) {
+    /// Finds the viewers whose sockets have been full for too long, and gives the bytes that the kernel holds for
+    /// those whose sockets are full now. `tight`: it is to hold less.
+    pub(in crate::server) fn sweep<E: Engine>(
+        &mut self,
+        net: &mut Transports<E>,
+        now: Millis,
+        tight: bool,
+    ) -> u64 {
+        /// What the kernel may hold for a viewer while memory is short, in bytes.
+        const SMALL: u32 = 32 << 10;
+        let mut queued = 0;
         for (id, viewer) in self.viewers.iter_mut().enumerate() {
             let Some(viewer) = viewer else { continue };
             let State::Blocked(since) = viewer.state else { continue };
@@ -300,8 +324,19 @@ impl Fanout {
             if now.saturating_sub(since) >= view.policy.stall {
                 let id = u32::try_from(id).expect("fewer than 2^32 viewers");
                 dismiss(&mut self.leaving, id, viewer, Farewell::Stalled);
+                continue;
             }
+            if tight {
+                net.set_send_buffer(viewer.sock, SMALL);
+            }
+            queued += net.queued(viewer.sock).map_or(u64::from(SMALL), u64::from);
         }
+        queued
+    }
+
+    /// Bytes of the greetings that all views keep.
+    pub(in crate::server) fn greeting_bytes(&self) -> u64 {
+        self.views.iter().flatten().map(|view| view.greeting_bytes() as u64).sum()
     }
 
     /// The next viewer to be let go.
@@ -350,7 +385,12 @@ impl Fanout {
 
     /// Gives a viewer that has just joined its first bytes, out of what its view knows: a crowd that arrives
     /// must not shorten the window of those who watch.
-    pub(in crate::server) fn welcome<E: Engine>(&mut self, net: &mut Transports<E>, id: ViewerId, counters: &[RoleCounters]) {
+    pub(in crate::server) fn welcome<E: Engine>(
+        &mut self,
+        net: &mut Transports<E>,
+        id: ViewerId,
+        counters: &[RoleCounters],
+    ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
         if view.is_blank() {

@@ -11,6 +11,7 @@ use crate::protocol::http::error_page;
 use crate::protocol::ws;
 use crate::server::core::Core;
 use crate::server::head::{ConnHead, Next};
+use crate::server::limits::Refused;
 use crate::uring::{Engine, Millis};
 
 /// Bytes that a viewer may send although it should only read.
@@ -105,6 +106,18 @@ impl Player {
         }
     }
 
+    /// Answers that a limit does not let it wait.
+    pub(in crate::server) fn turn_away<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        head: &mut ConnHead,
+        why: Refused,
+    ) -> Next {
+        self.seat = Seat::Gone;
+        let page = error_page(why.status(), &why.to_string(), self.play.head_only, false);
+        core.say_last(head, page.into())
+    }
+
     /// Answers that there is no such stream.
     fn refuse<E: Engine>(
         &mut self,
@@ -143,9 +156,7 @@ impl Player {
             Farewell::StreamEnded | Farewell::Refused | Farewell::Kicked => {
                 let fresh = head.viewer.is_some_and(|id| viewers.fanout.is_fresh(id));
                 let bytes = match farewell {
-                    Farewell::StreamEnded => {
-                        play.framing().goodbye(ws::code::NORMAL, "the stream has ended")
-                    }
+                    Farewell::StreamEnded => play.framing().goodbye(ws::code::NORMAL, "the stream has ended"),
                     Farewell::Kicked if fresh && matches!(play.via, Via::Http) => {
                         error_page(403, KICKED, play.head_only, false).into()
                     }

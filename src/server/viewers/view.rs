@@ -199,7 +199,12 @@ impl View {
 }
 
 /// Accounts for bytes that a viewer's socket took.
-pub(in crate::server) fn took<E: Engine>(net: &mut Transports<E>, viewer: &mut Viewer, bytes: u32, counters: &RoleCounters) {
+pub(in crate::server) fn took<E: Engine>(
+    net: &mut Transports<E>,
+    viewer: &mut Viewer,
+    bytes: u32,
+    counters: &RoleCounters,
+) {
     match viewer.state {
         State::SendingOwn => viewer.own.sent(bytes as usize),
         State::SendingLog => {
