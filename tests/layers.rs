@@ -1,8 +1,9 @@
-//! Dependencies point one way: which module may name which, as `src/lib.rs` and ARCHITECTURE.md say.
+//! Dependencies point one way: which module may name which, as `src/lib.rs` and ARCHITECTURE.md say; no circle of
+//! imports among the files of `src/`; and the loop's worker is one file.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// A module and the others that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -20,18 +21,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 #[test]
 fn dependencies_point_one_way() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let tree = Tree::read();
     let mut seen = BTreeSet::new();
-    for file in sources(&root) {
-        let module = module_of(&root, &file);
-        let Some(module) = module else { continue };
+    for (file, source) in &tree.files {
+        let Some(module) = source.module.first().filter(|name| *name != "main") else { continue };
         let (_, allowed) = MAY_USE
             .iter()
-            .find(|(name, _)| *name == module)
+            .find(|(name, _)| name == module)
             .unwrap_or_else(|| panic!("{}: a new module needs a line in this table", file.display()));
         seen.insert(module.clone());
-        let text = std::fs::read_to_string(&file).unwrap();
-        for used in crate_paths(&text) {
+        for path in source.paths() {
+            let Some(used) = path.first().filter(|used| MAY_USE.iter().any(|(name, _)| name == used)) else {
+                continue;
+            };
             assert!(
                 used == module || allowed.contains(&used.as_str()),
                 "{}: {module} must not use {used}",
@@ -42,30 +44,251 @@ fn dependencies_point_one_way() {
     assert_eq!(seen.len(), MAY_USE.len(), "a module in the table is gone: {seen:?}");
 }
 
-fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let tree = Tree::read();
+    let mut edges: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    for (file, source) in &tree.files {
+        let used = source.imports().into_iter().filter_map(|path| tree.file_of(&path));
+        edges.insert(file, used.filter(|used| *used != file).collect());
+    }
+    let circles: Vec<String> = edges
+        .keys()
+        .filter_map(|file| way_back(file, &edges))
+        .map(|way| way.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" -> "))
+        .collect();
+    assert!(circles.is_empty(), "circles of imports:\n{}", circles.join("\n"));
+}
+
+/// The shortest way along imports from a file to itself, if there is one.
+fn way_back<'a>(file: &'a Path, edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&'a Path>> {
+    let mut came_from: BTreeMap<&Path, &Path> = BTreeMap::new();
+    let mut todo = std::collections::VecDeque::from([file]);
+    while let Some(at) = todo.pop_front() {
+        for next in &edges[at] {
+            if *next == file {
+                let before = |step: &&'a Path| came_from.get(step).copied();
+                let mut way: Vec<&Path> = std::iter::successors(Some(at), before).collect();
+                way.reverse();
+                way.push(file);
+                return Some(way);
+            }
+            if !came_from.contains_key(next) {
+                came_from.insert(next, at);
+                todo.push_back(next);
+            }
         }
     }
-    files
+    None
 }
 
-/// `media` for `src/media/tag.rs`; none for `lib.rs` and `main.rs`, which name everything.
-fn module_of(root: &Path, file: &Path) -> Option<String> {
-    let first = file.strip_prefix(root).unwrap().components().next().unwrap();
-    let name = first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
-    (name != "lib" && name != "main").then_some(name)
+#[test]
+fn the_worker_is_one_file() {
+    let tree = Tree::read();
+    let implements = |(_, source): &(&PathBuf, &Source)| source.code.contains("for Worker<") || source.code.contains("> Worker<");
+    let files: Vec<_> = tree.files.iter().filter(implements).map(|(file, _)| file.clone()).collect();
+    assert_eq!(files, [PathBuf::from("server/worker.rs")]);
 }
 
-/// The names behind `crate::` in code.
-fn crate_paths(text: &str) -> impl Iterator<Item = String> + '_ {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    code.flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>())
-        .filter(|name| name.starts_with(char::is_lowercase))
+/// The files of `src/`, by their paths below it, without those that are compiled for tests alone.
+struct Tree {
+    files: BTreeMap<PathBuf, Source>,
+}
+
+struct Source {
+    /// Its path as a module: `["server", "viewers", "view"]`.
+    module: Vec<String>,
+    /// Its text without comments and without what is compiled for tests alone.
+    code: String,
+    /// The modules that it declares.
+    children: Vec<String>,
+}
+
+impl Tree {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = BTreeMap::new();
+        let mut todo = vec![(root.join("lib.rs"), Vec::new()), (root.join("main.rs"), vec!["main".to_owned()])];
+        while let Some((path, module)) = todo.pop() {
+            let code = code_of(&std::fs::read_to_string(&path).unwrap());
+            let children = declared(&code);
+            let folder = if path.ends_with("mod.rs") || module.is_empty() || module == ["main"] {
+                path.parent().unwrap().to_owned()
+            } else {
+                path.with_extension("")
+            };
+            for child in &children {
+                let (plain, nested) = (folder.join(format!("{child}.rs")), folder.join(child).join("mod.rs"));
+                let file = if plain.exists() { plain } else { nested };
+                todo.push((file, [module.clone(), vec![child.clone()]].concat()));
+            }
+            let name = path.strip_prefix(&root).unwrap().to_owned();
+            files.insert(name, Source { module, code, children });
+        }
+        assert!(files.len() > 150, "only {} files are found", files.len());
+        Self { files }
+    }
+
+    /// The file that a path leads to: of the longest part of it that is a module, or, where that only passes the
+    /// name on, of what it passes on.
+    fn file_of(&self, path: &[String]) -> Option<&Path> {
+        (1..=path.len()).rev().find_map(|len| {
+            let (file, source) = self.files.iter().find(|(_, source)| source.module == path[..len])?;
+            let passed_on = path.get(len).and_then(|name| source.passed_on(name));
+            passed_on.map_or(Some(file.as_path()), |to| self.file_of(&to))
+        })
+    }
+}
+
+impl Source {
+    /// What the code imports: without the names that it only passes on.
+    fn imports(&self) -> Vec<Vec<String>> {
+        let own = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
+        let module = self.module.clone();
+        Self { module, code: own, children: self.children.clone() }.paths()
+    }
+
+    /// Where a name comes from that this file passes on.
+    fn passed_on(&self, name: &str) -> Option<Vec<String>> {
+        self.code.split(';').filter(|item| is_re_export(item)).find_map(|item| {
+            let item = item.rsplit("pub use").next().or(item.rsplit(" use ").next())?.to_owned();
+            let source = Self { module: self.module.clone(), code: item, children: self.children.clone() };
+            source.paths().into_iter().find(|path| path.last().is_some_and(|last| last == name))
+        })
+    }
+
+    /// All paths to modules of the crate in the code, from its root on.
+    fn paths(&self) -> Vec<Vec<String>> {
+        let mut paths = Vec::new();
+        let mut rest = self.code.as_str();
+        while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            let tail = &rest[at..];
+            let path: String = tail.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            let before = rest[..at].chars().next_back();
+            rest = &tail[path.len()..];
+            if before == Some(':') || before == Some('\'') {
+                continue;
+            }
+            // The braces of an import list: each name in them continues the path.
+            let tree = if path.ends_with("::") && rest.starts_with('{') { braces(rest) } else { "" };
+            rest = &rest[tree.len()..];
+            expand(path.trim_end_matches(':'), tree, &mut paths);
+        }
+        paths.into_iter().filter_map(|path| self.resolve(&path)).collect()
+    }
+
+    /// A path from the crate's root on, if it leads into the crate.
+    fn resolve(&self, path: &str) -> Option<Vec<String>> {
+        let parts: Vec<&str> = path.split("::").filter(|part| !part.is_empty()).collect();
+        let (first, rest) = parts.split_first()?;
+        let ups = parts.iter().take_while(|part| **part == "super").count();
+        let (base, rest) = match *first {
+            "crate" => (Vec::new(), rest),
+            "self" => (self.module.clone(), rest),
+            "super" => (self.module[..self.module.len().checked_sub(ups)?].to_vec(), &parts[ups..]),
+            "uringcast" => (Vec::new(), rest),
+            child if parts.len() > 1 && self.children.iter().any(|own| own == child) => {
+                (self.module.clone(), &parts[..])
+            }
+            _ => return None,
+        };
+        Some([base, rest.iter().map(|part| (*part).to_owned()).collect()].concat())
+    }
+}
+
+/// Whether an item passes names on.
+fn is_re_export(item: &str) -> bool {
+    let line = item.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    line.is_some_and(|line| line.starts_with("pub use "))
+}
+
+/// The balanced braces at the beginning of a text.
+fn braces(text: &str) -> &str {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..=at];
+        }
+    }
+    text
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let Some(inner) = tree.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return paths.push(prefix.to_owned());
+    };
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let item = inner[from..at].trim();
+                from = at + 1;
+                let (name, tree) = item.find('{').map_or((item, ""), |brace| item.split_at(brace));
+                let name = name.split(" as ").next().unwrap().trim().trim_end_matches(':');
+                if !name.is_empty() {
+                    expand(&format!("{prefix}::{name}"), tree.trim(), paths);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A file's text without comments, strings and items for tests alone.
+fn code_of(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut code = String::new();
+    let mut skip = false;
+    let mut depth = 0usize;
+    for line in lines {
+        if line.trim() == "#[cfg(test)]" {
+            skip = true;
+            continue;
+        }
+        if skip {
+            depth += line.matches('{').count();
+            depth = depth.saturating_sub(line.matches('}').count());
+            let attribute = line.trim_start().starts_with("#[");
+            let ends = line.trim_end().ends_with([';', '}', ',']);
+            skip = depth > 0 || attribute || !ends;
+            continue;
+        }
+        let line = ["pub(super)", "pub(crate)", "pub(in crate::server)"]
+            .iter()
+            .fold(line.to_owned(), |line, visibility| line.replace(visibility, "pub"));
+        code.push_str(line.split(" // ").next().unwrap());
+        code.push('\n');
+    }
+    code
+}
+
+/// The modules that a file declares.
+fn declared(code: &str) -> Vec<String> {
+    let names = code.lines().filter_map(|line| {
+        let line = line.trim_start().strip_suffix(';')?;
+        let line = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+        line.trim_start().strip_prefix("mod ")
+    });
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn imports_are_read_whatever_their_form() {
+    let code = code_of(
+        "use crate::{a, b::{c, d as e}};\n// use crate::no;\nuse super::super::f::G;\nuse child::H;\nuse std::io;\n\
+         fn x() { crate::i::j(); self::k(); }\n#[cfg(test)]\nmod tests {\n    use crate::tested;\n}\nuse super::l;\n",
+    );
+    let module = ["m", "n", "o"].map(str::to_owned).to_vec();
+    let source = Source { module, code, children: vec!["child".to_owned()] };
+    let found: Vec<String> = source.paths().iter().map(|path| path.join("::")).collect();
+    let expected = ["a", "b::c", "b::d", "m::f::G", "m::n::o::child::H", "i::j", "m::n::o::k", "m::n::l"];
+    assert_eq!(found, expected);
 }

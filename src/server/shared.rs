@@ -13,7 +13,6 @@ use super::budget::Budget;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
 use super::http::access_writer::LogQueue;
-use super::http::api;
 use super::limits::AddressLimits;
 use super::listing::Listing;
 pub use super::roles::{RoleState, Source};
@@ -26,6 +25,10 @@ use crate::uring::mailbox::{Mail, Postbox};
 use crate::uring::{Millis, Sock};
 
 pub(super) use super::millis::millis;
+
+/// The shortest time between two listings of streams, and how old one may be that is given out.
+const LISTING_REST: Millis = 250;
+const LISTING_LIFE: Millis = 1_000;
 
 /// What loops tell each other.
 #[derive(Debug)]
@@ -203,7 +206,7 @@ impl Shared {
             started,
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
-            listing: api::listing(),
+            listing: Listing::new(LISTING_REST, LISTING_LIFE),
             log_suppressed: Arc::default(),
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
             address_limits: AddressLimits::new(&config.limits),

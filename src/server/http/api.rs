@@ -6,21 +6,11 @@ use crate::live::stream::Stream;
 use crate::media::codec;
 use crate::media::tag::TagKind;
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
-use crate::server::listing::Listing;
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
-use crate::uring::Millis;
 
 /// Streams that are named at the most.
 const STREAMS_MAX: usize = 10_000;
-/// The shortest time between two listings of streams, and how old one may be that is given out.
-const REST: Millis = 250;
-const LIFE: Millis = 1_000;
-
-/// The place of the listing of streams.
-pub(in crate::server) const fn listing() -> Listing {
-    Listing::new(REST, LIFE)
-}
 
 #[derive(Serialize)]
 struct Body {
