@@ -65,7 +65,7 @@ fn describe() {
     describe_counter!("uringcast_accepted_total", "Connections accepted");
     describe_counter!("uringcast_accept_failures_total", "Accepts that the kernel refused");
     describe_counter!("uringcast_turned_away_total", "Connections turned away: the server was full");
-    describe_counter!("uringcast_skips_total", "Skips of viewers that fell behind");
+    describe_counter!("uringcast_skips_total", "Skips of viewers that lagged");
     describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
