@@ -1,6 +1,6 @@
 //! The command line: one definition per flag gives the parser, the help, the completions and the man pages.
 //!
-//! A flag that was given becomes a [`Setting`]; one that was not leaves the layers below alone. No default is
+//! A flag that was given becomes a [`Setting`](crate::config::load::Setting); one that was not leaves the layers below alone. No default is
 //! written here.
 
 mod flags;
