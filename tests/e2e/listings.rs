@@ -33,7 +33,7 @@ fn recordings_are_complete_or_said_not_to_be() {
     let args =
         ["origin", "--rtmp", any, "--flv", any, "--web", any, "--admin", "off", "--loops", "1", "--data"];
     let mut server = Server::start(&scratch.path(""), &[&args[..], &[data.to_str().unwrap()]].concat());
-    let mut complete = || {
+    let complete = || {
         until("a complete answer", || {
             let (keys, complete) = recordings(&server);
             complete.then_some(keys)
