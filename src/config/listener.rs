@@ -8,7 +8,7 @@ use super::Config;
 const BACKLOG: i32 = 65_535;
 /// After so long without an acknowledgement, or with a window that stays shut, the kernel gives a peer up.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The kernel gives a peer up so much later than we would: then it is we who close, and say why.
+/// The kernel gives a peer up so much later than the server does, so that the server closes it and says why.
 const AFTER_STALL: Duration = Duration::from_secs(5);
 
 /// Options of a listening socket. Each makes small writes go out at once (`TCP_NODELAY`) and probes peers that are

@@ -9,10 +9,10 @@ mod error;
 mod limits;
 mod listener;
 pub mod load;
+mod roles;
 pub mod units;
 mod warning;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub use check::LOOPS_MAX;
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
+pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use units::{
     AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
     is_private, masked,
@@ -70,19 +71,6 @@ impl Role {
     }
 }
 
-/// What becomes of a stream name that is published while somebody publishes it already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Republish {
-    /// The newcomer is refused.
-    Reject,
-    /// The newcomer takes the name over.
-    Replace,
-    /// It does if the old publisher is silent, or if both have the same token.
-    #[default]
-    ReplaceIfStaleOrSameToken,
-}
-
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +86,7 @@ pub struct Config {
     /// Names, besides addresses and `localhost`, that the admin listener may be asked by.
     #[serde(with = "units::names")]
     pub admin_hosts: Vec<String>,
-    /// What operators show to see viewers and to end them; empty: whoever reaches the admin listener may, if that
+    /// What operators show to see viewers and to end them; empty: every client of the admin listener may, if that
     /// is on a loopback address.
     pub admin_token: Secret,
     /// A filter as tracing's `EnvFilter` reads it.
@@ -118,9 +106,9 @@ pub struct Config {
     pub access_log: AccessLog,
     /// How streams are recorded.
     pub recording: Recording,
-    /// Bounds of live streams and their viewers, in every role.
+    /// Limits of live streams and their viewers, in every role.
     pub live: Live,
-    /// Bounds of connections, in every role.
+    /// Limits of memory, connections and client addresses, in every role.
     pub limits: Limits,
     /// Streams of the origin that are published to other servers as well.
     pub forward: Vec<Forward>,
@@ -160,108 +148,6 @@ pub struct Pull {
     pub from: Remote,
 }
 
-/// Settings of the origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// RTMP publishers and viewers.
-    #[serde(with = "units::listen")]
-    pub rtmp: SocketAddr,
-    /// HTTP-FLV and WS-FLV, push and play.
-    #[serde(with = "units::listen")]
-    pub flv: SocketAddr,
-    /// Pages and files.
-    #[serde(with = "units::listen")]
-    pub web: SocketAddr,
-    /// The folder that recordings are kept under.
-    pub data: PathBuf,
-    /// What is recorded of every stream.
-    pub record: Record,
-    /// What is recorded of the streams of an app instead, by the app's name.
-    pub record_apps: BTreeMap<String, Record>,
-    /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
-    #[serde(with = "units::duration")]
-    pub flush: Duration,
-    /// How long a GET for a stream that is not live waits for its publisher.
-    #[serde(with = "units::duration")]
-    pub wait: Duration,
-    /// How long viewers stay after the publisher went.
-    #[serde(with = "units::duration")]
-    pub gap: Duration,
-    /// A publisher that sends no media for so long is closed.
-    #[serde(with = "units::duration")]
-    pub silence: Duration,
-    /// What becomes of a name that is published twice.
-    pub republish: Republish,
-    /// A publisher that has sent nothing for so long is stale.
-    #[serde(with = "units::duration")]
-    pub stale: Duration,
-}
-
-/// Settings of the FLV gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FlvGateway {
-    /// HTTP-FLV and WS-FLV viewers.
-    #[serde(with = "units::listen")]
-    pub listen: SocketAddr,
-    /// Where streams are pulled from, in order of preference.
-    #[serde(with = "units::upstreams")]
-    pub upstream: Vec<Upstream>,
-    /// How long a pull is kept after its last viewer went.
-    #[serde(with = "units::duration")]
-    pub linger: Duration,
-    /// How long tags may be gathered before they are sent.
-    #[serde(with = "units::duration")]
-    pub flush: Duration,
-    /// How long a GET waits for the first tag from upstream.
-    #[serde(with = "units::duration")]
-    pub wait: Duration,
-    /// How long viewers stay while no upstream has the stream.
-    #[serde(with = "units::duration")]
-    pub gap: Duration,
-    /// An upstream that sends nothing for so long is left and pulled from anew.
-    #[serde(with = "units::duration")]
-    pub silence: Duration,
-    /// An upstream that does not accept a connection within this time is left for the next one.
-    #[serde(with = "units::duration")]
-    pub connect: Duration,
-    /// How long it is remembered that no upstream has a stream (a 404); zero: not at all.
-    #[serde(with = "units::duration")]
-    pub negative: Duration,
-}
-
-/// Settings of the file gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileGateway {
-    /// HTTP clients.
-    #[serde(with = "units::listen")]
-    pub listen: SocketAddr,
-    /// The folder that is served; nothing outside it is.
-    pub root: PathBuf,
-    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
-    #[serde(with = "units::upstreams")]
-    pub upstream: Vec<Upstream>,
-    /// An upstream that does not accept a connection within this time is left for the next one.
-    #[serde(with = "units::duration")]
-    pub connect: Duration,
-    /// The folder that fetched files are kept in.
-    pub cache: PathBuf,
-    /// Bytes that the folder may hold.
-    #[serde(with = "units::size")]
-    pub cache_size: usize,
-    /// The largest file that is fetched, in bytes.
-    #[serde(with = "units::size")]
-    pub cache_file: usize,
-    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
-    #[serde(with = "units::duration")]
-    pub playlist_life: Duration,
-    /// How long old files are served while no upstream answers.
-    #[serde(with = "units::duration")]
-    pub stale: Duration,
-}
-
 /// The log of requests for files and pages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,7 +168,7 @@ pub struct AccessLog {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recording {
-    /// A segment ends at the first keyframe at or behind this.
+    /// A segment ends at the first keyframe at or after this.
     #[serde(with = "units::duration")]
     pub segment: Duration,
     /// A take that is longer is ended at a keyframe, and another one begins; zero: a take lasts as long as its stream.
@@ -301,11 +187,11 @@ pub struct Recording {
     /// The oldest takes are removed, and then nothing is recorded, while less is free on the disk.
     #[serde(with = "units::size")]
     pub min_free: usize,
-    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: nobody.
+    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: none.
     pub hook: Hook,
 }
 
-/// Bounds of live streams and their viewers.
+/// Limits of live streams and their viewers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Live {
@@ -317,10 +203,10 @@ pub struct Live {
     /// Time kept of a stream.
     #[serde(with = "units::duration")]
     pub gop_time: Duration,
-    /// A viewer further behind, in bytes, goes on at a keyframe.
+    /// A viewer that lags by more, in bytes, goes on at a keyframe.
     #[serde(with = "units::size")]
     pub lag_bytes: usize,
-    /// A viewer further behind, in time, goes on at a keyframe.
+    /// A viewer that lags by more, in time, goes on at a keyframe.
     #[serde(with = "units::duration")]
     pub lag_time: Duration,
     /// A viewer that takes nothing for so long is cut.
@@ -362,57 +248,6 @@ impl Default for Config {
     }
 }
 
-impl Default for Origin {
-    fn default() -> Self {
-        Self {
-            rtmp: (ANY, 1935).into(),
-            flv: (ANY, 8501).into(),
-            web: (ANY, 80).into(),
-            data: "/var/lib/uringcast".into(),
-            record: Record::default(),
-            record_apps: BTreeMap::new(),
-            flush: Duration::ZERO,
-            wait: SECOND * 5,
-            gap: SECOND * 10,
-            silence: SECOND * 15,
-            republish: Republish::default(),
-            stale: SECOND * 3,
-        }
-    }
-}
-
-impl Default for FlvGateway {
-    fn default() -> Self {
-        Self {
-            listen: (ANY, 8080).into(),
-            upstream: Vec::new(),
-            linger: SECOND * 10,
-            flush: Duration::ZERO,
-            wait: SECOND * 5,
-            gap: SECOND * 10,
-            silence: SECOND * 15,
-            connect: SECOND,
-            negative: SECOND,
-        }
-    }
-}
-
-impl Default for FileGateway {
-    fn default() -> Self {
-        Self {
-            listen: (ANY, 8100).into(),
-            root: "/var/lib/uringcast".into(),
-            upstream: Vec::new(),
-            connect: SECOND,
-            cache: "/var/cache/uringcast".into(),
-            cache_size: 10 * 1024 * MIB,
-            cache_file: 1024 * MIB,
-            playlist_life: SECOND,
-            stale: SECOND * 60,
-        }
-    }
-}
-
 impl Default for AccessLog {
     fn default() -> Self {
         let proxies = vec![LOOPBACK.into(), Ipv6Addr::LOCALHOST.into()];
@@ -447,13 +282,6 @@ impl Default for Live {
             flush_max: Duration::from_millis(500),
             tag_max: 16 * MIB,
         }
-    }
-}
-
-impl Origin {
-    /// What is recorded of the streams of `app`.
-    pub fn record_of(&self, app: &str) -> Record {
-        self.record_apps.get(app).copied().unwrap_or(self.record)
     }
 }
 

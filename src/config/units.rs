@@ -245,3 +245,47 @@ impl<'de> Deserialize<'de> for Remote {
 by_text!(Hook, "an http:// URL or a command");
 by_text!(LogFormat, "\"text\" or \"json\"");
 by_text!(AccessFormat, "\"combined\" or \"json\"");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is accepted reads back as the same, and nothing panics.
+        #[test]
+        fn any_text_is_a_value_or_refused(text in "[0-9a-zA-Z:/.,@?=&{}\\[\\]% \u{e9}~-]{0,40}") {
+            let _ = (parse_listen(&text), parse_admin(&text), parse_duration(&text), masked(&text));
+            let _ = (parse_hosts(&text), parse_names(&text), text.parse::<Remote>(), text.parse::<Secret>());
+            if let Ok(size) = parse_size(&text) {
+                prop_assert_eq!(parse_size(&format_size(size)), Ok(size));
+            }
+            if let Ok(rate) = text.parse::<Rate>() {
+                prop_assert_eq!(rate.to_string().parse(), Ok(rate));
+            }
+            if let Ok(network) = text.parse::<Network>() {
+                prop_assert_eq!(network.to_string().parse(), Ok(network));
+            }
+            if let Ok(upstream) = text.parse::<Upstream>() {
+                prop_assert_eq!(upstream.to_string().parse(), Ok(upstream));
+            }
+        }
+
+        #[test]
+        fn networks_read_back_as_written(bits: u32, wide: u128, prefix in 0u8..=128) {
+            let short = prefix.min(32);
+            let mask = u32::MAX.checked_shl(32 - u32::from(short)).unwrap_or(0);
+            let own = std::net::Ipv4Addr::from_bits(bits & mask);
+            let network: Network = format!("{own}/{short}").parse().unwrap();
+            prop_assert!(network.contains(std::net::Ipv4Addr::from_bits(bits).into()));
+            prop_assert_eq!(network.to_string().parse(), Ok(network));
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            let own = std::net::Ipv6Addr::from_bits(wide & mask);
+            // An IPv4 address that is written as IPv6 counts as IPv4.
+            prop_assume!(own.to_ipv4_mapped().is_none() && std::net::Ipv6Addr::from_bits(wide).to_ipv4_mapped().is_none());
+            let network: Network = format!("{own}/{prefix}").parse().unwrap();
+            prop_assert!(network.contains(std::net::Ipv6Addr::from_bits(wide).into()));
+        }
+    }
+}

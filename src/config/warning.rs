@@ -34,7 +34,7 @@ fn warning(key: &'static str, text: impl Into<String>) -> Warning {
 }
 
 impl Warning {
-    /// A configuration file that everybody may read: it may hold tokens and stream keys.
+    /// A configuration file that every user may read: it may hold tokens and stream keys.
     pub fn of_file(path: &Path) -> Option<Self> {
         let mode = std::fs::metadata(path).ok()?.permissions().mode();
         let text = std::fs::read_to_string(path).ok()?;
@@ -72,7 +72,7 @@ impl Config {
         }
         let any = |ip: &str| ip.parse().is_ok_and(|ip: IpAddr| self.limits.is_trusted(ip));
         if any("8.8.8.8") || any("2001:4860:4860::8888") {
-            let text = "addresses of the internet are trusted: anybody there may claim to be anybody";
+            let text = "addresses of the internet are trusted: clients there may claim any address";
             list.push(warning("limits.trusted", text));
         }
     }

@@ -76,7 +76,7 @@ fn remove_before_abort(path: &Path) {
     }
 }
 
-/// Makes a folder for nobody else and takes its lock. Another demo may sweep it away before it is locked.
+/// Makes a folder for this user alone and takes its lock. Another demo may sweep it away before it is locked.
 fn create(path: &Path) -> io::Result<File> {
     for _ in 0..ATTEMPTS {
         std::fs::DirBuilder::new().mode(0o700).create(path)?;

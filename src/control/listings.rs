@@ -21,8 +21,7 @@ pub(super) fn start(control: &Rc<Control>) {
 
 /// The listing of streams, for this thread: made now if there is none that is young enough.
 pub(super) fn streams(shared: &Shared) -> Bytes {
-    let listing = &shared.listing;
-    listing.fresh(shared.now()).unwrap_or_else(|| make_streams(shared))
+    shared.listing.young(shared.now()).unwrap_or_else(|| make_streams(shared))
 }
 
 fn make_streams(shared: &Shared) -> Bytes {

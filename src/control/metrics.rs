@@ -70,7 +70,7 @@ fn describe() {
     describe_counter!("uringcast_refused_total", "What was refused, by reason: limits and taken names");
     describe_gauge!("uringcast_memory_budget_bytes", "Memory that the process may use (limits.memory)");
     describe_gauge!("uringcast_memory_used_bytes", "What it uses of that, by what for");
-    describe_counter!("uringcast_skips_total", "Skips of viewers that fell behind");
+    describe_counter!("uringcast_skips_total", "Skips of viewers that lagged");
     describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
     describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");

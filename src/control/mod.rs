@@ -55,7 +55,7 @@ pub struct Control {
     pub sources: Sources,
 }
 
-/// Binds the admin listener. A default address that is taken is left to whoever has it.
+/// Binds the admin listener. A default address that is taken is left to the program that has it.
 ///
 /// # Errors
 /// When an address that was asked for cannot be had.
@@ -84,7 +84,7 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
     runtime.block_on(async {
         let control = Rc::new(control);
         let notifier = Notifier::from_environment();
-        // A signal that comes before this ends the process at once; nobody has been told yet that it is ready.
+        // A signal that comes before this ends the process at once; it has not been said yet that it is ready.
         let Signals { mut end, hangup, user1 } = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => return error!(%error, "cannot listen for signals"),
@@ -212,7 +212,7 @@ async fn watch_folders(control: Rc<Control>) {
     }
 }
 
-/// Reads the configuration again at each SIGHUP. What can change without disturbing anybody does.
+/// Reads the configuration again at each SIGHUP. What can change without disturbing clients does.
 async fn reload(control: Rc<Control>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         match control.sources.load(control.role) {

@@ -47,7 +47,7 @@ pub(super) enum NotifyError {
 /// The way to the service manager; it holds nothing open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notifier {
-    /// `None`: nobody wants to be told.
+    /// `None`: there is no service manager.
     socket: Option<OsString>,
     watchdog: Option<Duration>,
 }
@@ -120,7 +120,10 @@ mod tests {
         let path = std::env::temp_dir().join(&name);
         heard(&SocketAddr::from_pathname(&path).unwrap(), path.as_os_str());
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(send(path.as_os_str(), Word::Ready), Err(NotifyError::Io(_))), "nobody is there");
+        assert!(
+            matches!(send(path.as_os_str(), Word::Ready), Err(NotifyError::Io(_))),
+            "nothing listens there"
+        );
         assert!(matches!(send("vsock:2:1234".as_ref(), Word::Ready), Err(NotifyError::Name)));
     }
 

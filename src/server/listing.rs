@@ -39,12 +39,17 @@ impl Listing {
 
     /// The listing, if there is one that is young enough. If not, one is being made now: ask again when told so.
     pub fn fresh(&self, now: Millis) -> Option<Bytes> {
-        let newest = self.newest.load();
-        let age = newest.as_ref().map(|made| now.saturating_sub(made.at));
-        if age.is_none_or(|age| age >= self.rest) {
+        if self.rest_left(now) == 0 {
             self.wanted.notify_one();
         }
-        newest.as_ref().filter(|_| age <= Some(self.life)).map(|made| Bytes::clone(&made.json))
+        self.young(now)
+    }
+
+    /// The same, without a word that it is wanted: for the thread that makes it.
+    pub fn young(&self, now: Millis) -> Option<Bytes> {
+        let newest = self.newest.load();
+        let made = newest.as_ref().filter(|made| now.saturating_sub(made.at) <= self.life);
+        made.map(|made| Bytes::clone(&made.json))
     }
 
     /// The newest one, however old.

@@ -111,3 +111,25 @@ fn health_is_503_while_it_drains() {
     until("503 while draining", || (http(admin, "GET", "/healthz", "").0.status == 503).then_some(()));
     assert_eq!(http(admin, "GET", "/livez", "").0.status, 200);
 }
+
+/// One that asks and reads nothing is closed although there is room for others.
+#[test]
+fn a_peer_that_reads_nothing_is_closed() {
+    let scratch = Scratch::new("deaf-peer");
+    let mut demo = demo(&scratch, &[]);
+    let admin = demo.addr("admin");
+    let mut deaf = TcpStream::connect(admin).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    let ask = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n").repeat(20);
+    until("it to be closed", || {
+        loop {
+            match deaf.write(ask.as_bytes()) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                Err(_) => return Some(()),
+            }
+        }
+    });
+    assert_eq!(http(admin, "GET", "/livez", "").0.status, 200);
+    demo.assert_up();
+}

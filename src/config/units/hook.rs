@@ -1,11 +1,11 @@
-//! Who is told of finished files.
+//! What is told of finished files.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{UnitError, Upstream};
 
-/// Who is told of finished files.
+/// What is told of finished files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
     /// Nobody.

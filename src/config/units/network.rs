@@ -93,6 +93,9 @@ impl FromStr for Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| wrong("the address is malformed"))?;
+        if address.to_canonical() != address {
+            return Err(wrong("an IPv4 network is written as IPv4"));
+        }
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let prefix = match prefix {
@@ -142,9 +145,18 @@ mod tests {
             assert!(!parsed.contains(ip(outside)), "{network} {outside}");
             assert_eq!(parsed.to_string().parse::<Network>().unwrap(), parsed);
         }
-        for text in
-            ["", "10", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.1/8", "::/129", "host/8", "::1/64"]
-        {
+        for text in [
+            "",
+            "10",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.1/8",
+            "::/129",
+            "host/8",
+            "::ffff:10.0.0.0/104",
+            "::1/64",
+        ] {
             assert!(matches!(text.parse::<Network>(), Err(UnitError::Network { .. })), "{text}");
         }
     }

@@ -91,7 +91,7 @@ mod tests {
             .for_each(|(_, entry)| entry.touch(at(2)));
         let (newest, left) = connections.add(Rc::new(100), at(3));
         assert_eq!(left.as_deref(), Some(&7));
-        // Who has left has no place to give up, and nobody loses one by it.
+        // The one that left has no place to give up, and no other loses one by it.
         entries[7].touch(at(9));
         drop(entries.remove(7));
         drop(newest);

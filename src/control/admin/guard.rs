@@ -1,8 +1,8 @@
-//! Who may see viewers and end them: operators, and no page of another site in an operator's browser.
+//! Which requests may list viewers and end them: those of operators, and none of other sites' pages.
 //!
 //! A browser lets any page send requests to a loopback address. Three things keep such pages out: an `Origin` that is
 //! not our own is refused, no answer may be read from elsewhere (there is no CORS and no preflight), and a request
-//! under a name that anybody can point at the address (DNS rebinding) is refused, whatever it asks for, unless the
+//! under a name that may be pointed at the address by others (DNS rebinding) is refused, whatever it asks for, unless the
 //! token is shown.
 
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use crate::protocol::http::request::Request;
 /// What an operator has to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nothing: who reaches the listener is an operator.
+    /// Nothing: every client of the listener is an operator.
     Open,
     /// The token.
     Token,
-    /// There is no token, and anybody may reach the listener.
+    /// There is no token, and the listener is open to the network.
     Off,
 }
 
@@ -47,10 +47,10 @@ pub(super) enum Denied {
     /// A page of another origin sent it.
     #[error("This is not for pages of other sites.")]
     Foreign,
-    /// The host is named in a way that anybody can point here.
+    /// The host is named in a way that others can point here.
     #[error(
-        "Ask by the address itself or as localhost, list the name in admin_hosts, or show the admin_token: anybody \
-         can point a name here."
+        "Ask by the address itself or as localhost, list the name in admin_hosts, or show the admin_token: other \
+         sites can point a name here."
     )]
     Name,
     /// The token is not there, or is another one.
@@ -81,8 +81,7 @@ impl Guard {
         Self { token, hosts, access }
     }
 
-    /// Whether a request may have what everybody may who reaches the listener. Without a `Host`, which HTTP/1.0
-    /// allows, no browser has sent it.
+    /// Whether a request may have anything at all. One without a `Host`, which HTTP/1.0 allows, comes from no browser.
     pub(super) fn check_open(&self, request: &Request) -> Result<(), Denied> {
         match request.header("host") {
             Some(host) if !self.is_own(host) && !self.is_shown(request) => Err(Denied::Name),
@@ -119,8 +118,8 @@ impl Guard {
         shown.is_some_and(|token| self.token.is(token.trim()))
     }
 
-    /// Whether a `Host`, with or without a port, is an address, `localhost` or a listed name: nobody else can point
-    /// these here.
+    /// Whether a `Host`, with or without a port, is an address, `localhost` or a listed name: no other site can
+    /// point these here.
     fn is_own(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -21,7 +21,7 @@ const LIMIT: usize = 200;
 struct Listing {
     /// How many there are, listed or not.
     total: usize,
-    /// Some of them, those first who came first.
+    /// Some of them, in the order in which they came.
     viewers: Vec<Entry>,
 }
 

@@ -1,8 +1,8 @@
 //! What recordings there are, for the pages: `GET /api/v1/recordings`.
 //!
 //! Loops never look at the disk for it. The control thread walks the folder, at most every few seconds and only
-//! while it is asked for, and leaves the answer here. The first walk may take long: who does not wait for its end is
-//! told that the answer is not complete.
+//! while it is asked for, and leaves the answer here. The first walk may take long: an answer
+//! before its end says that it is not complete.
 
 use std::collections::BTreeMap;
 use std::fs;

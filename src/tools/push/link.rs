@@ -28,7 +28,7 @@ enum Kind {
     Rtmp(Box<PublishSession>),
     Http(Answer),
     Ws {
-        /// The answer to the upgrade; none behind it.
+        /// The answer to the upgrade; none after it.
         answer: Option<Answer>,
         accept: String,
         frames: Box<FrameReader>,
@@ -275,7 +275,7 @@ fn take_frames(
     refusal.map_or(Ok(()), |reason| Err(PushError::Refused(reason)))
 }
 
-/// It hides nothing from anybody, it only must not be the same each time (RFC 6455, 10.3).
+/// It hides nothing, it only must not be the same each time (RFC 6455, 10.3).
 fn mask() -> [u8; 4] {
     let [a, b, c, d, ..] = RandomState::new().hash_one(0u8).to_ne_bytes();
     [a, b, c, d]

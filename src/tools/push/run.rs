@@ -130,7 +130,7 @@ impl Pusher {
             };
             let lost = match error {
                 PushError::Lost(_) => true,
-                // After a cut the server may still take our old connection for somebody else's.
+                // After a cut the server may still take the old connection for another publisher.
                 PushError::Refused(_) => self.tags > 0,
                 _ => false,
             };
@@ -270,7 +270,7 @@ impl Pusher {
     }
 }
 
-/// A bar where the length is known, a spinner where it is not; nothing where nobody looks.
+/// A bar where the length is known, a spinner where it is not; nothing where standard error is no terminal.
 fn bar(duration: Option<Duration>) -> ProgressBar {
     let (bar, template) = match duration.and_then(|duration| u64::try_from(duration.as_millis()).ok()) {
         Some(millis) => (ProgressBar::new(millis), "{wide_bar} {msg}"),

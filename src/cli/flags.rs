@@ -1,0 +1,165 @@
+//! The flags that set keys of the configuration, and what was given of them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::load::Setting;
+use crate::config::units;
+use crate::config::{LogFormat, Place, Record, Role, Upstream};
+
+#[derive(Debug, Args)]
+pub(super) struct CommonFlags {
+    /// Read this TOML file [default: /etc/uringcast/uringcast.toml if it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Event loops, one thread each [default: one a core].
+    #[arg(long, global = true, value_name = "N", value_parser = checked(|text| text.parse::<u16>()))]
+    loops: Option<String>,
+    /// Answer metrics, probes and the API here; "off": nowhere [default: 127.0.0.1:9935].
+    #[arg(long, global = true, value_name = "ADDR", value_parser = checked(units::parse_admin))]
+    admin: Option<String>,
+    /// Log filter: "warn", "info", "debug", "info,uringcast::server=debug" [default: info].
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// Log format: text or json [default: text].
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = checked(str::parse::<LogFormat>))]
+    log_format: Option<String>,
+    /// Let viewers finish so long after SIGTERM [default: 10s].
+    #[arg(long, global = true, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    drain: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OriginFlags {
+    /// Listen here for RTMP [default: 0.0.0.0:1935].
+    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    rtmp: Option<String>,
+    /// Listen here for HTTP-FLV and WS-FLV, push and play [default: 0.0.0.0:8501].
+    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    flv: Option<String>,
+    /// Listen here for pages and files [default: 0.0.0.0:80].
+    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    web: Option<String>,
+    /// Keep recordings under this folder [default: /var/lib/uringcast].
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Record every stream: "none" or some of "flv,hls,fmp4" [default: none; all in the all-in-one and the demo].
+    #[arg(long, value_name = "KINDS", value_parser = checked(str::parse::<Record>))]
+    record: Option<String>,
+    #[command(flatten)]
+    viewers: ViewerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FlvGatewayFlags {
+    /// Listen here for viewers [default: 0.0.0.0:8080].
+    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    listen: Option<String>,
+    /// Pull from here, http://host:port/prefix; given again, the next one to try.
+    #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    upstream: Vec<String>,
+    /// Keep a pull so long after its last viewer went [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    linger: Option<String>,
+    #[command(flatten)]
+    viewers: ViewerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ViewerFlags {
+    /// Gather tags so long before they are sent [default: 0ms].
+    #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    flush: Option<String>,
+    /// Let a GET wait so long for a stream that is not live [default: 5s].
+    #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    wait: Option<String>,
+    /// Keep viewers so long after the publisher went [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    gap: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FileGatewayFlags {
+    /// Listen here for HTTP clients [default: 0.0.0.0:8100].
+    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    listen: Option<String>,
+    /// Serve this folder [default: /var/lib/uringcast].
+    #[arg(long, value_name = "DIR")]
+    root: Option<String>,
+    /// Fetch files that are not there from here, http://host:port/prefix; given again, the next one to try.
+    #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    upstream: Vec<String>,
+    /// Keep fetched files in this folder [default: /var/cache/uringcast].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<String>,
+    /// Log requests to this file; "-" is standard output [default: off].
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
+}
+
+/// A value parser that checks the text and keeps it: the layers hold text.
+fn checked<T, E>(
+    parse: fn(&str) -> Result<T, E>,
+) -> impl Fn(&str) -> Result<String, E> + Clone + Send + Sync {
+    move |text| parse(text).map(|_| text.to_owned())
+}
+
+/// The flags that were given, as settings.
+#[derive(Default)]
+pub(super) struct Given(pub(super) Vec<Setting>);
+
+impl Given {
+    fn add(&mut self, flag: &str, keys: &[&str], value: Option<&String>) {
+        let Some(value) = value else { return };
+        for key in keys {
+            let place = Place::Flag(flag.to_owned());
+            self.0.push(Setting { place, key: (*key).to_owned(), value: value.clone() });
+        }
+    }
+
+    pub(super) fn common(&mut self, flags: &CommonFlags) {
+        self.add("--loops", &["loops"], flags.loops.as_ref());
+        self.add("--admin", &["admin"], flags.admin.as_ref());
+        self.add("--log", &["log"], flags.log.as_ref());
+        self.add("--log-format", &["log_format"], flags.log_format.as_ref());
+        self.add("--drain", &["drain"], flags.drain.as_ref());
+    }
+
+    /// The origin's flags; those on viewers hold for the gateway beside it as well.
+    pub(super) fn origin(&mut self, flags: &OriginFlags, role: Role) {
+        self.add("--rtmp", &["origin.rtmp"], flags.rtmp.as_ref());
+        self.add("--flv", &["origin.flv"], flags.flv.as_ref());
+        self.add("--web", &["origin.web"], flags.web.as_ref());
+        self.add("--data", &["origin.data"], flags.data.as_ref());
+        self.add("--record", &["origin.record"], flags.record.as_ref());
+        self.viewers(&flags.viewers, role);
+    }
+
+    pub(super) fn flv_gateway(&mut self, flags: &FlvGatewayFlags) {
+        self.add("--listen", &["flv_gateway.listen"], flags.listen.as_ref());
+        let upstream = (!flags.upstream.is_empty()).then(|| flags.upstream.join(","));
+        self.add("--upstream", &["flv_gateway.upstream"], upstream.as_ref());
+        self.add("--linger", &["flv_gateway.linger"], flags.linger.as_ref());
+        self.viewers(&flags.viewers, Role::FlvGateway);
+    }
+
+    pub(super) fn file_gateway(&mut self, flags: &FileGatewayFlags) {
+        self.add("--listen", &["file_gateway.listen"], flags.listen.as_ref());
+        self.add("--root", &["file_gateway.root"], flags.root.as_ref());
+        let upstream = (!flags.upstream.is_empty()).then(|| flags.upstream.join(","));
+        self.add("--upstream", &["file_gateway.upstream"], upstream.as_ref());
+        self.add("--cache", &["file_gateway.cache"], flags.cache.as_ref());
+        self.add("--access-log", &["access_log.path"], flags.access_log.as_ref());
+    }
+
+    fn viewers(&mut self, flags: &ViewerFlags, role: Role) {
+        for (name, value) in [("flush", &flags.flush), ("wait", &flags.wait), ("gap", &flags.gap)] {
+            for (has, table) in [(role.has_origin(), "origin"), (role.has_flv_gateway(), "flv_gateway")] {
+                if has {
+                    self.add(&format!("--{name}"), &[&format!("{table}.{name}")], value.as_ref());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Settings of the three roles, with their defaults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{self, Record, Upstream};
+use super::{ANY, MIB, SECOND};
+
+/// What becomes of a stream name that is published while somebody publishes it already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Republish {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes the name over.
+    Replace,
+    /// It does if the old publisher is silent, or if both have the same token.
+    #[default]
+    ReplaceIfStaleOrSameToken,
+}
+
+/// Settings of the origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// RTMP publishers and viewers.
+    #[serde(with = "units::listen")]
+    pub rtmp: SocketAddr,
+    /// HTTP-FLV and WS-FLV, push and play.
+    #[serde(with = "units::listen")]
+    pub flv: SocketAddr,
+    /// Pages and files.
+    #[serde(with = "units::listen")]
+    pub web: SocketAddr,
+    /// The folder that recordings are kept under.
+    pub data: PathBuf,
+    /// What is recorded of every stream.
+    pub record: Record,
+    /// What is recorded of the streams of an app instead, by the app's name.
+    pub record_apps: BTreeMap<String, Record>,
+    /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
+    #[serde(with = "units::duration")]
+    pub flush: Duration,
+    /// How long a GET for a stream that is not live waits for its publisher.
+    #[serde(with = "units::duration")]
+    pub wait: Duration,
+    /// How long viewers stay after the publisher went.
+    #[serde(with = "units::duration")]
+    pub gap: Duration,
+    /// A publisher that sends no media for so long is closed.
+    #[serde(with = "units::duration")]
+    pub silence: Duration,
+    /// What becomes of a name that is published twice.
+    pub republish: Republish,
+    /// A publisher that has sent nothing for so long is stale.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
+}
+
+/// Settings of the FLV gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlvGateway {
+    /// HTTP-FLV and WS-FLV viewers.
+    #[serde(with = "units::listen")]
+    pub listen: SocketAddr,
+    /// Where streams are pulled from, in order of preference.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// How long a pull is kept after its last viewer went.
+    #[serde(with = "units::duration")]
+    pub linger: Duration,
+    /// How long tags may be gathered before they are sent.
+    #[serde(with = "units::duration")]
+    pub flush: Duration,
+    /// How long a GET waits for the first tag from upstream.
+    #[serde(with = "units::duration")]
+    pub wait: Duration,
+    /// How long viewers stay while no upstream has the stream.
+    #[serde(with = "units::duration")]
+    pub gap: Duration,
+    /// An upstream that sends nothing for so long is left and pulled from anew.
+    #[serde(with = "units::duration")]
+    pub silence: Duration,
+    /// An upstream that does not accept a connection within this time is left for the next one.
+    #[serde(with = "units::duration")]
+    pub connect: Duration,
+    /// How long it is remembered that no upstream has a stream (a 404); zero: not at all.
+    #[serde(with = "units::duration")]
+    pub negative: Duration,
+}
+
+/// Settings of the file gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileGateway {
+    /// HTTP clients.
+    #[serde(with = "units::listen")]
+    pub listen: SocketAddr,
+    /// The folder that is served; nothing outside it is.
+    pub root: PathBuf,
+    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
+    #[serde(with = "units::upstreams")]
+    pub upstream: Vec<Upstream>,
+    /// An upstream that does not accept a connection within this time is left for the next one.
+    #[serde(with = "units::duration")]
+    pub connect: Duration,
+    /// The folder that fetched files are kept in.
+    pub cache: PathBuf,
+    /// Bytes that the folder may hold.
+    #[serde(with = "units::size")]
+    pub cache_size: usize,
+    /// The largest file that is fetched, in bytes.
+    #[serde(with = "units::size")]
+    pub cache_file: usize,
+    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
+    #[serde(with = "units::duration")]
+    pub playlist_life: Duration,
+    /// How long old files are served while no upstream answers.
+    #[serde(with = "units::duration")]
+    pub stale: Duration,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            rtmp: (ANY, 1935).into(),
+            flv: (ANY, 8501).into(),
+            web: (ANY, 80).into(),
+            data: "/var/lib/uringcast".into(),
+            record: Record::default(),
+            record_apps: BTreeMap::new(),
+            flush: Duration::ZERO,
+            wait: SECOND * 5,
+            gap: SECOND * 10,
+            silence: SECOND * 15,
+            republish: Republish::default(),
+            stale: SECOND * 3,
+        }
+    }
+}
+
+impl Default for FlvGateway {
+    fn default() -> Self {
+        Self {
+            listen: (ANY, 8080).into(),
+            upstream: Vec::new(),
+            linger: SECOND * 10,
+            flush: Duration::ZERO,
+            wait: SECOND * 5,
+            gap: SECOND * 10,
+            silence: SECOND * 15,
+            connect: SECOND,
+            negative: SECOND,
+        }
+    }
+}
+
+impl Default for FileGateway {
+    fn default() -> Self {
+        Self {
+            listen: (ANY, 8100).into(),
+            root: "/var/lib/uringcast".into(),
+            upstream: Vec::new(),
+            connect: SECOND,
+            cache: "/var/cache/uringcast".into(),
+            cache_size: 10 * 1024 * MIB,
+            cache_file: 1024 * MIB,
+            playlist_life: SECOND,
+            stale: SECOND * 60,
+        }
+    }
+}
+
+impl Origin {
+    /// What is recorded of the streams of `app`.
+    pub fn record_of(&self, app: &str) -> Record {
+        self.record_apps.get(app).copied().unwrap_or(self.record)
+    }
+}
