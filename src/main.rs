@@ -1,5 +1,6 @@
 //! The `uringcast` program: arguments to a role, its configuration, and its run.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use uringcast::cli::{self, CliError, Command};
@@ -45,17 +46,22 @@ fn main() -> ExitCode {
         Ok(other) => other.finish().map_err(Fatal::Other),
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
-            eprintln!("uringcast: {error}");
+            say(&format!("uringcast: {error}"));
             return error.exit_code().into();
         }
     };
     match fatal {
         Ok(code) => code,
         Err(fatal) => {
-            eprintln!("uringcast: {fatal}");
+            say(&format!("uringcast: {fatal}"));
             fatal.exit_code().into()
         }
     }
+}
+
+/// Writes a line to stderr, where that can be written: a file there may be full, or as long as a limit allows.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
@@ -68,12 +74,10 @@ fn run(role: Role, config: Config, sources: Sources) -> Result<(), Fatal> {
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
     let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;
-    eprintln!(
-        "{}",
-        announce::ready(role, &server.shared, admin.as_ref().and_then(|admin| admin.local_addr().ok()))
-    );
+    let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    say(&announce::ready(role, &server.shared, admin_address));
     if let Some(hints) = announce::hints(role, &server.shared) {
-        eprintln!("{hints}");
+        say(&hints);
     }
     control::run(&runtime, Control { server, metrics, admin, log_level, role, sources });
     Ok(())
