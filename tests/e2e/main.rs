@@ -16,6 +16,7 @@ mod files;
 mod files_life;
 mod files_proxy;
 mod harness;
+mod limits;
 mod misuse;
 mod operator;
 mod push;
