@@ -1,5 +1,6 @@
 //! The `uringcast` program: arguments to a role, its configuration, and its run.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use metrics_exporter_prometheus::BuildError;
@@ -53,17 +54,22 @@ fn main() -> ExitCode {
         Ok(other) => other.finish().map_err(Fatal::from),
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {
-            eprintln!("uringcast: {error}");
+            say(&format!("uringcast: {error}"));
             return error.exit_code().into();
         }
     };
     match fatal {
         Ok(code) => code,
         Err(fatal) => {
-            eprintln!("uringcast: {fatal}");
+            say(&format!("uringcast: {fatal}"));
             fatal.exit_code().into()
         }
     }
+}
+
+/// Writes a line to stderr, where that can be written: a file there may be full, or as long as a limit allows.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {

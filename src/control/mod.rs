@@ -14,6 +14,7 @@ mod notify;
 mod recorder;
 mod traffic;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         tokio_uring::spawn(reload(Rc::clone(&control), hangup));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
         let recorder = recorder::Recorder::start(&control);
-        eprintln!("{}", control.announcement);
+        let _ = writeln!(std::io::stderr(), "{}", control.announcement);
         notifier.tell(Word::Ready);
         until_told_to_end(&control, &notifier, &mut end).await;
         if let Some(recorder) = recorder {

@@ -2,14 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::files::cache::FILES_MAX;
@@ -26,8 +23,13 @@ use crate::memory::Arena;
 use crate::uring::mailbox::{EventFd, Mailbox, Wake, mailbox};
 use crate::uring::ring::Uring;
 use crate::uring::send::SendPath;
-use crate::uring::setup::RingError;
 use crate::uring::sockets::Descriptors;
+
+pub use error::StartError;
+use rings::Waiting;
+
+mod error;
+mod rings;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 65_535;
@@ -35,131 +37,8 @@ const BACKLOG: i32 = 65_535;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// So much later than we would cut a viewer that takes nothing, so that it is we who do and say so.
 const AFTER_STALL: Duration = Duration::from_secs(5);
-/// What the kernel counts as locked memory may be that of a process that has just ended: so often a ring that finds
-/// none is tried again,
-const RING_TRIES: u32 = 20;
-/// and after so long.
-const RING_PAUSE: Duration = Duration::from_millis(50);
 /// The demo's stream.
 const DEMO_KEY: &str = "live/demo";
-
-/// Why the program could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is in use.
-    #[error(
-        "{name}: the address {address} is taken by another program; stop it (ss -ltnp shows which it is) \
-         or choose another one"
-    )]
-    Taken {
-        /// The flag or key that sets it.
-        name: &'static str,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A port below 1024 without the right to it.
-    #[error(
-        "{name}: no right to listen on {address}: run as root, give the program CAP_NET_BIND_SERVICE, or \
-         choose a port above 1023"
-    )]
-    NoRight {
-        /// The flag or key that sets it.
-        name: &'static str,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// Another failure to listen.
-    #[error("{name}: cannot listen on {address}: {error}")]
-    Listen {
-        /// The flag or key that sets it.
-        name: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The file gateway's folder cannot be opened.
-    #[error("--root: cannot serve the folder {}: {error}", root.display())]
-    Root {
-        /// The folder.
-        root: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The folder for fetched files cannot be had.
-    #[error("file_gateway.cache: cannot use the folder {}: {error}", cache.display())]
-    Cache {
-        /// The folder.
-        cache: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The access log cannot be opened.
-    #[error("access_log.path: cannot write {}: {error}", path.display())]
-    AccessLog {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A loop has no ring.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The control thread has no ring, or what else its runtime needs.
-    #[error("cannot start the control thread: {0}")]
-    Control(RingError),
-    /// A thread cannot be started.
-    #[error(
-        "cannot start {loops} loops: {error}; raise the limit of threads (systemd: TasksMax=, LimitNPROC=) or of \
-         memory, or use fewer loops (--loops)"
-    )]
-    Threads {
-        /// How many.
-        loops: usize,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// There is no shared memory.
-    #[error("cannot make the memory that streams are kept in (memfd_create): {0}{advice}", advice = memfd_advice(.0))]
-    Memory(io::Error),
-    /// Anything else.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-/// What helps where a memfd is refused.
-fn memfd_advice(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
-            "; in a container, allow the system call memfd_create in its seccomp profile"
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            "; raise the limit of descriptors (systemd: LimitNOFILE=1048576)"
-        }
-        Some(Errno::FBIG) => "; raise the limit of a file's size (systemd: LimitFSIZE=infinity)",
-        _ => "",
-    }
-}
-
-impl StartError {
-    /// As `sysexits.h` has it: 75 for what may go away by itself, so that a supervisor tries again, 69 for an io_uring
-    /// that is not to be had.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Ring(error) | Self::Control(error) if !error.is_shortage() => 69,
-            _ => 75,
-        }
-    }
-
-    /// Why `address`, which the flag `name` sets, cannot be listened on.
-    pub fn listen(name: &'static str, address: SocketAddr, error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::AddrInUse => Self::Taken { name, address },
-            io::ErrorKind::PermissionDenied => Self::NoRight { name, address },
-            _ => Self::Listen { name, address, error },
-        }
-    }
-}
 
 /// A running server.
 #[derive(Debug)]
@@ -252,80 +131,6 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let threads = waiting.for_all()?;
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
-}
-
-/// Threads of loops that make their rings, each its own, and wait until all have one.
-struct Waiting {
-    loops: usize,
-    threads: Vec<JoinHandle<()>>,
-    /// Lets a loop begin; dropped, it ends.
-    go: Vec<Sender<()>>,
-    report: Sender<Result<(), RingError>>,
-    reports: Receiver<Result<(), RingError>>,
-}
-
-impl Waiting {
-    fn new(loops: usize) -> Self {
-        let (report, reports) = channel();
-        Self { loops, threads: Vec::new(), go: Vec::new(), report, reports }
-    }
-
-    /// Starts a loop's thread: it makes the ring, which no other thread may use, and runs when all have theirs.
-    fn spawn<R>(
-        &mut self,
-        index: usize,
-        make: impl Fn() -> Result<R, RingError> + Send + 'static,
-        run: impl FnOnce(R) + Send + 'static,
-    ) -> Result<(), StartError> {
-        let (go, begin) = channel();
-        let report = self.report.clone();
-        let thread = std::thread::Builder::new().name(format!("loop-{index}"));
-        let spawned = thread.spawn(move || {
-            let ring = make_ring(make);
-            let (ring, made) = match ring {
-                Ok(ring) => (Some(ring), Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            let told = report.send(made);
-            drop(report);
-            if let (Some(ring), Ok(()), Ok(())) = (ring, told, begin.recv()) {
-                run(ring);
-            }
-        });
-        self.threads.push(spawned.map_err(|error| StartError::Threads { loops: self.loops, error })?);
-        self.go.push(go);
-        Ok(())
-    }
-
-    /// Lets the loops run if all have their rings; else they end.
-    fn for_all(self) -> Result<Vec<JoinHandle<()>>, StartError> {
-        let Self { loops, threads, go, report, reports } = self;
-        drop(report);
-        let made = reports.iter().collect::<Result<Vec<()>, RingError>>();
-        match made {
-            Ok(made) => assert_eq!(made.len(), loops, "a loop panicked before it began"),
-            Err(error) => {
-                drop(go);
-                threads.into_iter().for_each(|thread| drop(thread.join()));
-                return Err(error.of_rings(loops as u64).into());
-            }
-        }
-        for go in go {
-            go.send(()).expect("its loop waits for it");
-        }
-        Ok(threads)
-    }
-}
-
-/// Makes a ring; while locked memory is short, several times.
-fn make_ring<R>(make: impl Fn() -> Result<R, RingError>) -> Result<R, RingError> {
-    for _ in 1..RING_TRIES {
-        match make() {
-            Err(RingError::LockedMemory { .. }) => std::thread::sleep(RING_PAUSE),
-            other => return other,
-        }
-    }
-    make()
 }
 
 /// The options of a listener whose clients may take nothing for as long as files may wait.
@@ -525,65 +330,6 @@ fn mailboxes(loops: usize) -> io::Result<Boxes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::limits::Lockable;
-
-    fn short() -> RingError {
-        RingError::LockedMemory { rings: 1, limit: Lockable(Some(64 << 10)) }
-    }
-
-    #[test]
-    fn no_loop_runs_unless_all_have_their_rings() {
-        let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let spawn = |waiting: &mut Waiting, index: usize, bad: bool| {
-            let ran = Arc::clone(&ran);
-            let make = move || if bad && index == 2 { Err(short()) } else { Ok(index) };
-            waiting.spawn(index, make, move |made| {
-                assert_eq!(made, index);
-                ran.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            })
-        };
-        let mut waiting = Waiting::new(4);
-        (0..4).for_each(|index| spawn(&mut waiting, index, true).unwrap());
-        let error = waiting.for_all().unwrap_err();
-        assert!(matches!(error, StartError::Ring(RingError::LockedMemory { rings: 4, .. })), "{error}");
-        assert_eq!((error.exit_code(), ran.load(std::sync::atomic::Ordering::Relaxed)), (75, 0));
-
-        let mut waiting = Waiting::new(4);
-        (0..4).for_each(|index| spawn(&mut waiting, index, false).unwrap());
-        waiting.for_all().unwrap().into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(ran.load(std::sync::atomic::Ordering::Relaxed), 4);
-    }
-
-    #[test]
-    fn a_ring_is_tried_again_while_locked_memory_is_short() {
-        let tries = std::cell::Cell::new(0);
-        let made = make_ring(|| {
-            tries.set(tries.get() + 1);
-            if tries.get() < 3 { Err(short()) } else { Ok(()) }
-        });
-        assert!(made.is_ok() && tries.get() == 3);
-        tries.set(0);
-        let forbidden = || RingError::Forbidden(io::Error::from(io::ErrorKind::PermissionDenied));
-        let refused = make_ring(|| {
-            tries.set(tries.get() + 1);
-            Err::<(), _>(forbidden())
-        });
-        assert!(refused.is_err() && tries.get() == 1);
-        assert_eq!(StartError::Ring(forbidden()).exit_code(), 69);
-    }
-
-    #[test]
-    fn a_refused_memfd_says_what_it_is() {
-        for (errno, advice) in [
-            (Errno::PERM, "seccomp"),
-            (Errno::NOSYS, "seccomp"),
-            (Errno::MFILE, "LimitNOFILE"),
-            (Errno::FBIG, "LimitFSIZE"),
-        ] {
-            let text = StartError::Memory(errno.into()).to_string();
-            assert!(text.contains("memfd_create") && text.contains(advice), "{text}");
-        }
-    }
 
     #[test]
     fn the_kernel_gives_a_peer_up_later_than_we_do() {

@@ -58,7 +58,7 @@ pub enum RingError {
         "{rings} io_uring rings need {} KiB of locked memory, and the limit is {limit} for all programs of this \
          user; raise it (systemd: LimitMEMLOCK=infinity, a shell: ulimit -l unlimited) or use fewer loops \
          (--loops)",
-        rings * RING_LOCKED >> 10
+        (rings * RING_LOCKED) >> 10
     )]
     LockedMemory {
         /// Rings that are needed.

@@ -17,6 +17,7 @@ mod files;
 mod files_life;
 mod files_proxy;
 mod harness;
+mod limits;
 mod listings;
 mod misuse;
 mod operator;

@@ -160,12 +160,19 @@ async fn blocking<T: Send + 'static>(
 
 /// Reads a whole file of at most `max` bytes.
 pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    /// What is read at once: memory is taken as the file turns out to be long, not for the longest there may be.
+    const PIECE: usize = 256 << 10;
     let file = disk.open(path).await?;
-    let bytes = disk.read(&file, 0, max + 1).await?;
-    if bytes.len() > max {
-        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    let mut bytes = Vec::new();
+    while bytes.len() <= max {
+        let len = PIECE.min(max + 1 - bytes.len());
+        let piece = disk.read(&file, bytes.len() as u64, len).await?;
+        bytes.extend_from_slice(&piece);
+        if piece.len() < len {
+            return Ok(bytes);
+        }
     }
-    Ok(bytes)
+    Err(io::Error::from(io::ErrorKind::FileTooLarge))
 }
 
 /// Writes a whole file aside and renames it to its name: nobody ever sees half of it.

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Resource, Rlimit};
+
 use super::until;
 
 const LOG_LINES_MAX: usize = 20_000;
@@ -53,6 +55,19 @@ impl Guard {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Gives the running process a limit.
+    pub(crate) fn limit(&self, resource: Resource, bytes: u64) {
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        rustix::process::prlimit(Some(Pid::from_child(&self.child)), resource, limit).unwrap();
+    }
+
+    /// Bytes of the process's address space.
+    pub(crate) fn address_space(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
