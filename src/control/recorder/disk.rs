@@ -264,7 +264,7 @@ pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::
 
 /// Lines that go into an open file.
 #[derive(Debug)]
-pub(super) struct Extent<'a, D: Disk + ?Sized> {
+pub(super) struct Extent<'a, D: Disk> {
     pub(super) file: &'a D::File,
     /// Offset of the first of them.
     pub(super) at: u64,

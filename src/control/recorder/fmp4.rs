@@ -186,8 +186,7 @@ impl<D: Disk> Fmp4<D> {
             let (map, more) = (Some(map.clone()), last.len() as u64);
             let len = file.len() + more;
             if len == 0 {
-                file.discard().await?;
-                continue;
+                continue; // the stream has no such track, and there is no file
             }
             file.finish(last, self.setting.sync).await?;
             self.setting.stats.wrote(more);
