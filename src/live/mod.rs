@@ -16,8 +16,10 @@
 pub mod cursor;
 pub mod directory;
 pub mod events;
+mod headers;
 pub mod key;
 mod lane;
+mod life;
 pub mod log;
 mod rate;
 pub mod stream;
