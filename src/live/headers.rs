@@ -1,6 +1,4 @@
-//! What a viewer must be told before its first frame, and the bytes that are that.
-
-use std::sync::Mutex;
+//! What a viewer must be told before its first frame.
 
 use bytes::Bytes;
 
@@ -14,6 +12,9 @@ use crate::media::tag::{Tag, TagKind};
 pub struct Headers {
     /// Counts changes; a viewer that was told this version needs no telling.
     pub version: u32,
+    /// When this version came: the time that its sequence headers carry, however much later a viewer starts, so that
+    /// all who are told it are told the same bytes.
+    pub since: StreamTime,
     /// `onMetaData`.
     pub metadata: Option<Bytes>,
     /// Body of the video sequence header.
@@ -32,12 +33,13 @@ impl Headers {
         }
     }
 
-    /// The next version, in which `tag` is the header of its kind.
+    /// The next version, in which `tag`, which came at `since`, is the header of its kind.
     #[must_use]
-    pub fn with(&self, tag: &Tag) -> Self {
+    pub fn with(&self, tag: &Tag, since: StreamTime) -> Self {
         let of = |kind| if kind == tag.kind { Some(tag.body.clone()) } else { self.of(kind).cloned() };
         Self {
             version: self.version + 1,
+            since,
             metadata: of(TagKind::Script),
             video: of(TagKind::Video),
             audio: of(TagKind::Audio),
@@ -52,21 +54,22 @@ impl Headers {
         let of = |kind| self.of(kind).filter(|_| keep(kind)).cloned();
         Some(Self {
             version: self.version + 1,
+            since: self.since,
             metadata: of(TagKind::Script),
             video: of(TagKind::Video),
             audio: of(TagKind::Audio),
         })
     }
 
-    /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
+    /// The header tags: metadata, video, audio.
     ///
-    /// `at` changes only the timestamps of the two sequence headers, and the length not at all within FLV. In FLV they
-    /// are bytes 4 to 7 of each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from
-    /// `0xff_ffff` on (4 h 39 min) these are all ones and the value stands in four bytes more, after the message's
-    /// header and after the one byte in front of each further chunk (RTMP 1.0, clause 5.3.1.3).
-    pub fn write_to(&self, at: StreamTime, encoding: Encoding, out: &mut Vec<u8>) {
+    /// [`since`](Self::since) changes only the timestamps of the two sequence headers. In FLV they are bytes 4 to 7 of
+    /// each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from `0xff_ffff` on (4 h 39 min)
+    /// these are all ones and the value stands in four bytes more, after the message's header and after the one byte in
+    /// front of each further chunk (RTMP 1.0, clause 5.3.1.3).
+    pub fn write_to(&self, encoding: Encoding, out: &mut Vec<u8>) {
         for (kind, body) in self.bodies() {
-            let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
+            let tag = Tag { kind, timestamp: wire_time(header_time(kind, self.since)), body: body.clone() };
             encoding.write(&tag, |piece| out.extend_from_slice(piece));
         }
     }
@@ -85,67 +88,16 @@ pub fn header_time(kind: TagKind, at: StreamTime) -> StreamTime {
     if kind == TagKind::Script { 0 } else { at }
 }
 
-/// Bytes around a header of a few chunks, about.
-const ENCODED_MARGIN: usize = 128;
-
-/// The headers of a log as its viewers were told them last: those who start at one place are told the same bytes.
-#[derive(Debug)]
-pub(super) struct EncodedHeaders {
-    encoding: Encoding,
-    newest: Mutex<Option<Newest>>,
-}
-
-#[derive(Debug)]
-struct Newest {
-    version: u32,
-    at: StreamTime,
-    bytes: Bytes,
-}
-
-impl EncodedHeaders {
-    pub(super) fn new(encoding: Encoding) -> Self {
-        Self { encoding, newest: Mutex::default() }
-    }
-
-    /// What [`Headers::write_to`] writes.
-    pub(super) fn get(&self, headers: &Headers, at: StreamTime) -> Bytes {
-        let mut newest = self.newest.lock().expect("nobody panics with this lock");
-        let is_same = |known: &&Newest| known.version == headers.version && known.at == at;
-        if let Some(known) = newest.as_ref().filter(is_same) {
-            return known.bytes.clone();
-        }
-        let len: usize = headers.bodies().map(|(_, body)| body.len() + ENCODED_MARGIN).sum();
-        let mut bytes = Vec::with_capacity(len);
-        headers.write_to(at, self.encoding, &mut bytes);
-        newest.insert(Newest { version: headers.version, at, bytes: bytes.into() }).bytes.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_encoded_once_for_those_who_start_at_one_place() {
-        let encoded = EncodedHeaders::new(Encoding::Flv);
-        let headers = Headers { video: Some(Bytes::from(vec![0x17; 100_000])), ..Headers::default() };
-        let audio = Tag { kind: TagKind::Audio, timestamp: 0, body: Bytes::from_static(b"a") };
-        let newer = headers.with(&audio);
-        let first = encoded.get(&headers, 40);
-        assert_eq!(first.as_ptr(), encoded.get(&headers, 40).as_ptr(), "shared");
-        for (headers, at) in [(&headers, 40), (&headers, 80), (&newer, 80)] {
-            let mut want = Vec::new();
-            headers.write_to(at, Encoding::Flv, &mut want);
-            assert_eq!(encoded.get(headers, at), want);
-        }
-    }
-
-    #[test]
     fn headers_come_as_metadata_video_audio() {
         let [metadata, video, audio] = ["m", "v", "a"].map(|body| Some(Bytes::from_static(body.as_bytes())));
-        let headers = Headers { version: 1, metadata, video, audio };
+        let headers = Headers { version: 1, since: i64::from(u32::MAX) + 6, metadata, video, audio };
         let mut out = Vec::new();
-        headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
+        headers.write_to(Encoding::Flv, &mut out);
         assert_eq!(out.len(), 3 * 16);
         let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
         assert_eq!(kinds, [18, 9, 8]);

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 
-use super::headers::EncodedHeaders;
 pub use super::headers::{Headers, header_time};
 use super::timeline::StreamTime;
 use super::waiters::Waiters;
@@ -122,7 +120,6 @@ pub struct Log {
     head_time: AtomicI64,
     index: ArcSwap<Index>,
     waiters: Waiters,
-    encoded: EncodedHeaders,
 }
 
 impl Log {
@@ -140,14 +137,6 @@ impl Log {
     /// The index as it stands now.
     pub fn index(&self) -> Arc<Index> {
         self.index.load_full()
-    }
-
-    /// What [`Headers::write_to`] writes in this log's encoding, made once for all who start at the same time with the
-    /// same version. Only the newest is kept here; an earlier one goes with those who hold it.
-    ///
-    /// `headers` are this log's own, as a [`Start`] of it has them: versions are counted by log.
-    pub fn encoded_headers(&self, headers: &Headers, at: StreamTime) -> Bytes {
-        self.encoded.get(headers, at)
     }
 
     /// Waits until the log reaches `mark`, or until nothing comes any more.
@@ -199,7 +188,6 @@ impl LogWriter {
             head_time: AtomicI64::new(0),
             index: ArcSwap::default(),
             waiters: Waiters::default(),
-            encoded: EncodedHeaders::new(encoding),
         };
         Self {
             log: Arc::new(log),
@@ -412,6 +400,8 @@ impl LogWriter {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::media::tag::TagKind;
 
