@@ -451,6 +451,9 @@ impl<E: Engine> Worker<E> {
             conn.kind = Kind::Player(Box::new(Player::new(play.clone())));
         }
         let head = &mut conn.head;
+        if head.finished {
+            return Next::close("the peer hung up");
+        }
         let seat = if head.out.is_empty() {
             let directory = &self.core.role(head.role).directory;
             let stream = directory.get(&play.key);
@@ -500,8 +503,15 @@ impl<E: Engine> Worker<E> {
             Ok((push, answer)) => {
                 self.leave(conn, "it pushes");
                 conn.kind = Kind::Push(Box::new(push));
-                match self.core.say(&mut conn.head, answer) {
+                let next = match self.core.say(&mut conn.head, answer) {
                     Next::Stay => self.on_received(conn, body),
+                    next => next,
+                };
+                // The rest of a body that has not come by now never will.
+                match next {
+                    Next::Stay if conn.head.finished && !conn.head.out.is_closed() => {
+                        Next::close("the peer hung up")
+                    }
                     next => next,
                 }
             }
@@ -724,6 +734,7 @@ impl<E: Engine> Worker<E> {
 
 /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
 fn on_finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+    conn.head.finished = true;
     match (&mut conn.kind, error) {
         (_, Some(error)) => Next::close(error.to_string()),
         (Kind::Leaving, None) => Next::close("the peer hung up"),

@@ -13,6 +13,7 @@ mod clients;
 mod corpus;
 mod crowd;
 mod demo;
+mod faults_http;
 mod files;
 mod files_life;
 mod files_proxy;

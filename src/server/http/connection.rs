@@ -41,8 +41,6 @@ pub(in crate::server) struct Connection {
     transfer: Transfer,
     /// Part of a head has come, and its time runs.
     begun: bool,
-    /// The client will not send any more.
-    finished: bool,
 }
 
 /// The tables that an HTTP connection may touch besides the core.
@@ -59,7 +57,6 @@ impl Connection {
             asked: None,
             transfer: Transfer::default(),
             begun: false,
-            finished: false,
         }
     }
 
@@ -102,8 +99,7 @@ impl Connection {
     }
 
     /// The client sends no more. What it asked for before is still answered.
-    pub(in crate::server) fn finished(&mut self) -> Next {
-        self.finished = true;
+    pub(in crate::server) fn finished(&self) -> Next {
         if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
     }
 
@@ -165,7 +161,7 @@ impl Connection {
                 core.deadline(head.sock, core.request_time());
                 self.serve(core, tables, head, request)
             }
-            Ok(None) if self.finished => core.say_last(head, Bytes::new()),
+            Ok(None) if head.finished => core.say_last(head, Bytes::new()),
             Ok(None) => {
                 if self.reader.is_empty() && core.is_draining() {
                     return core.say_last(head, Bytes::new());
