@@ -39,7 +39,8 @@ pub(super) struct Peer {
     wants: Wants,
     /// What it watches or waits for at present.
     seated: Option<Seated>,
-    paused: Option<Ticket>,
+    /// The stream that it has paused.
+    paused: Option<(StreamKey, Ticket)>,
 }
 
 /// What a connection watches or waits for, as it was asked for last.
@@ -335,8 +336,8 @@ impl Peer {
 
     /// It waits for nothing and pauses nothing any more.
     fn stand_up(&mut self, tables: &mut Tables<'_>, head: &ConnHead) {
-        if let (Some(ticket), Some(play)) = (self.paused.take(), &self.play) {
-            tables.viewers.resume(head, &play.key, ticket);
+        if let Some((key, ticket)) = self.paused.take() {
+            tables.viewers.resume(head, &key, ticket);
         }
         if let Some(Seated { play, seat }) = self.seated.take_if(|_| head.viewer.is_none()) {
             tables.viewers.forget(head, &play.key, seat);
@@ -354,7 +355,8 @@ impl Peer {
         match (&mut self.seated, head.viewer, wanted) {
             (Some(seated), Some(_), Some((_, wanted))) if seated.play.options.selection == wanted => {}
             (_, Some(id), _) => {
-                tables.viewers.fanout.say(&mut core.net, id, Bytes::new(), true, &core.counters);
+                let answer = self.output();
+                tables.viewers.fanout.say(&mut core.net, id, answer, true, &core.counters);
             }
             (Some(seated), None, Some((_, wanted))) => seated.play.options.selection = wanted,
             (Some(_), None, None) => self.rest(core, tables, head),
@@ -367,6 +369,7 @@ impl Peer {
                     next => next,
                 };
             }
+            (None, None, None) if self.play.is_none() => self.rest(core, tables, head),
             (None, None, None) => {}
         }
         Next::Stay
@@ -398,7 +401,7 @@ impl Peer {
         self.stand_up(tables, head);
         match &self.play {
             Some(play) => {
-                self.paused = Some(tables.viewers.pause(head, &play.key));
+                self.paused = Some((play.key.clone(), tables.viewers.pause(head, &play.key)));
                 core.deadline(head.sock, PAUSE_MAX);
             }
             None => core.deadline(head.sock, core.request_time()),
@@ -435,10 +438,11 @@ impl Peer {
             }
             Farewell::Refused => {
                 let watched = head.viewer.map(|id| tables.viewers.fanout.watched(id));
-                tables.viewers.leave(core, head);
-                match watched {
-                    Some((stream, choice)) => self.let_go(core, tables, head, &stream, choice),
-                    None => Next::close(farewell.to_string()),
+                let unsaid = tables.viewers.leave(core, head).map(|viewer| viewer.own.into_rest());
+                let Some((stream, choice)) = watched else { return Next::close(farewell.to_string()) };
+                match core.say(head, unsaid.unwrap_or_default()) {
+                    Next::Stay => self.let_go(core, tables, head, &stream, choice),
+                    next => next,
                 }
             }
             Farewell::StreamEnded | Farewell::Kicked => {

@@ -14,6 +14,7 @@ mod corpus;
 mod crowd;
 mod demo;
 mod faults_http;
+mod faults_rtmp;
 mod files;
 mod files_life;
 mod files_proxy;
