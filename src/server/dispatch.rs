@@ -116,6 +116,9 @@ impl<E: Engine> Dispatch<E> {
             conn.kind = Kind::Player(Box::new(Player::new(play.clone())));
         }
         let (core, head, viewers) = (&mut self.core, &mut conn.head, &mut self.streams.viewers);
+        if head.finished {
+            return Next::close("the peer hung up");
+        }
         let seat = if head.out.is_empty() {
             let stream = core.role(head.role).directory.get(&play.key);
             let stream = stream.or_else(|| self.upstreams.pull(core, head.role, &play.key));
@@ -162,8 +165,15 @@ impl<E: Engine> Dispatch<E> {
             Ok((push, answer)) => {
                 self.leave(conn, "it pushes");
                 conn.kind = Kind::Push(Box::new(push));
-                match self.core.say(&mut conn.head, answer) {
+                let next = match self.core.say(&mut conn.head, answer) {
                     Next::Stay => self.received(conn, body),
+                    next => next,
+                };
+                // The rest of a body that has not come by now never will.
+                match next {
+                    Next::Stay if conn.head.finished && !conn.head.out.is_closed() => {
+                        Next::close("the peer hung up")
+                    }
                     next => next,
                 }
             }
@@ -236,6 +246,7 @@ impl<E: Engine> Dispatch<E> {
 
     /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
     pub(super) fn finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+        conn.head.finished = true;
         match (&mut conn.kind, error) {
             (_, Some(error)) => Next::close(error.to_string()),
             (Kind::Leaving, None) => Next::close("the peer hung up"),

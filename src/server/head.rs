@@ -24,6 +24,8 @@ pub(super) struct ConnHead {
     pub(super) viewer: Option<ViewerId>,
     /// It came in when only the reserve was left: it may publish and nothing else.
     pub(super) reserved: bool,
+    /// The peer sends no more.
+    pub(super) finished: bool,
     /// Bytes of memory that the budget counts for it.
     pub(super) held: usize,
     /// The client's address, where it is known.
@@ -43,6 +45,7 @@ impl ConnHead {
             out: Outbox::default(),
             viewer: None,
             reserved: false,
+            finished: false,
             held: 0,
             address: None,
             pass: None,

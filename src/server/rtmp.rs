@@ -40,7 +40,8 @@ pub(super) struct Peer {
     wants: Wants,
     /// What it watches or waits for at present.
     seated: Option<Seated>,
-    paused: Option<Ticket>,
+    /// The stream that it has paused.
+    paused: Option<(StreamKey, Ticket)>,
 }
 
 /// What a connection watches or waits for, as it was asked for last.
@@ -330,8 +331,8 @@ impl Peer {
 
     /// It waits for nothing and pauses nothing any more.
     fn stand_up(&mut self, streams: &mut Streams, head: &ConnHead) {
-        if let (Some(ticket), Some(play)) = (self.paused.take(), &self.play) {
-            streams.viewers.resume(head, &play.key, ticket);
+        if let Some((key, ticket)) = self.paused.take() {
+            streams.viewers.resume(head, &key, ticket);
         }
         if let Some(Seated { play, seat }) = self.seated.take_if(|_| head.viewer.is_none()) {
             streams.viewers.forget(head, &play.key, seat);
@@ -344,7 +345,8 @@ impl Peer {
         match (&mut self.seated, head.viewer, wanted) {
             (Some(seated), Some(_), Some((_, wanted))) if seated.play.options.selection == wanted => {}
             (_, Some(id), _) => {
-                streams.viewers.fanout.say(&mut core.net, id, Bytes::new(), true, &core.counters);
+                let answer = self.output();
+                streams.viewers.fanout.say(&mut core.net, id, answer, true, &core.counters);
             }
             (Some(seated), None, Some((_, wanted))) => seated.play.options.selection = wanted,
             (Some(_), None, None) => self.rest(core, streams, head),
@@ -357,6 +359,7 @@ impl Peer {
                     next => next,
                 };
             }
+            (None, None, None) if self.play.is_none() => self.rest(core, tables, head),
             (None, None, None) => {}
         }
         Next::Stay
@@ -388,7 +391,7 @@ impl Peer {
         self.stand_up(streams, head);
         match &self.play {
             Some(play) => {
-                self.paused = Some(streams.viewers.pause(head, &play.key));
+                self.paused = Some((play.key.clone(), streams.viewers.pause(head, &play.key)));
                 core.deadline(head.sock, PAUSE_MAX);
             }
             None => core.deadline(head.sock, core.request_time()),
@@ -425,10 +428,11 @@ impl Peer {
             }
             Farewell::Refused => {
                 let watched = head.viewer.map(|id| streams.viewers.fanout.watched(id));
-                streams.viewers.leave(core, head);
-                match watched {
-                    Some((stream, choice)) => self.let_go(core, streams, head, &stream, choice),
-                    None => Next::close(farewell.to_string()),
+                let unsaid = streams.viewers.leave(core, head).map(|viewer| viewer.own.into_rest());
+                let Some((stream, choice)) = watched else { return Next::close(farewell.to_string()) };
+                match core.say(head, unsaid.unwrap_or_default()) {
+                    Next::Stay => self.let_go(core, streams, head, &stream, choice),
+                    next => next,
                 }
             }
             Farewell::StreamEnded | Farewell::Kicked => {

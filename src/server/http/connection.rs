@@ -40,8 +40,6 @@ pub(in crate::server) struct Connection {
     transfer: Transfer,
     /// Part of a head has come, and its time runs.
     begun: bool,
-    /// The client will not send any more.
-    finished: bool,
 }
 
 impl Connection {
@@ -52,7 +50,6 @@ impl Connection {
             asked: None,
             transfer: Transfer::default(),
             begun: false,
-            finished: false,
         }
     }
 
@@ -95,8 +92,7 @@ impl Connection {
     }
 
     /// The client sends no more. What it asked for before is still answered.
-    pub(in crate::server) fn finished(&mut self) -> Next {
-        self.finished = true;
+    pub(in crate::server) fn finished(&self) -> Next {
         if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
     }
 
@@ -153,7 +149,7 @@ impl Connection {
                 core.deadline(head.sock, core.request_time());
                 self.serve(core, web, head, request)
             }
-            Ok(None) if self.finished => core.say_last(head, Bytes::new()),
+            Ok(None) if head.finished => core.say_last(head, Bytes::new()),
             Ok(None) => {
                 if self.reader.is_empty() && core.is_draining() {
                     return core.say_last(head, Bytes::new());

@@ -273,6 +273,12 @@ impl Own {
         }
     }
 
+    /// What still waits, in one piece.
+    pub(in crate::server) fn into_rest(self) -> Bytes {
+        let more = self.more.into_iter().flat_map(|more| more.into_iter());
+        more.fold(self.front, |all, bytes| [&all[..], &bytes[..]].concat().into())
+    }
+
     /// Whether nothing waits.
     pub(in crate::server) fn is_empty(&self) -> bool {
         self.front.is_empty()
