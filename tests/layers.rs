@@ -85,7 +85,9 @@ fn way_back<'a>(file: &'a Path, edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) 
 #[test]
 fn the_worker_is_one_file() {
     let tree = Tree::read();
-    let implements = |(_, source): &(&PathBuf, &Source)| source.code.contains("for Worker<") || source.code.contains("> Worker<");
+    let implements = |(_, source): &(&PathBuf, &Source)| {
+        source.code.contains("for Worker<") || source.code.contains("> Worker<")
+    };
     let files: Vec<_> = tree.files.iter().filter(implements).map(|(file, _)| file.clone()).collect();
     assert_eq!(files, [PathBuf::from("server/worker.rs")]);
 }
@@ -93,6 +95,10 @@ fn the_worker_is_one_file() {
 /// The files of `src/`, by their paths below it, without those that are compiled for tests alone.
 struct Tree {
     files: BTreeMap<PathBuf, Source>,
+    /// The files by their modules.
+    modules: BTreeMap<Vec<String>, PathBuf>,
+    /// Where the names come from that a file passes on.
+    passed_on: BTreeMap<PathBuf, Vec<Vec<String>>>,
 }
 
 struct Source {
@@ -108,7 +114,8 @@ impl Tree {
     fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut files = BTreeMap::new();
-        let mut todo = vec![(root.join("lib.rs"), Vec::new()), (root.join("main.rs"), vec!["main".to_owned()])];
+        let mut todo =
+            vec![(root.join("lib.rs"), Vec::new()), (root.join("main.rs"), vec!["main".to_owned()])];
         while let Some((path, module)) = todo.pop() {
             let code = code_of(&std::fs::read_to_string(&path).unwrap());
             let children = declared(&code);
@@ -126,16 +133,19 @@ impl Tree {
             files.insert(name, Source { module, code, children });
         }
         assert!(files.len() > 150, "only {} files are found", files.len());
-        Self { files }
+        let modules = files.iter().map(|(file, source)| (source.module.clone(), file.clone())).collect();
+        let passed_on = files.iter().map(|(file, source)| (file.clone(), source.passed_on())).collect();
+        Self { files, modules, passed_on }
     }
 
     /// The file that a path leads to: of the longest part of it that is a module, or, where that only passes the
     /// name on, of what it passes on.
     fn file_of(&self, path: &[String]) -> Option<&Path> {
         (1..=path.len()).rev().find_map(|len| {
-            let (file, source) = self.files.iter().find(|(_, source)| source.module == path[..len])?;
-            let passed_on = path.get(len).and_then(|name| source.passed_on(name));
-            passed_on.map_or(Some(file.as_path()), |to| self.file_of(&to))
+            let file = self.modules.get(&path[..len])?;
+            let name = path.get(len);
+            let passed_on = self.passed_on[file].iter().find(|from| name.is_some() && from.last() == name);
+            passed_on.map_or(Some(file.as_path()), |from| self.file_of(from))
         })
     }
 }
@@ -148,13 +158,15 @@ impl Source {
         Self { module, code: own, children: self.children.clone() }.paths()
     }
 
-    /// Where a name comes from that this file passes on.
-    fn passed_on(&self, name: &str) -> Option<Vec<String>> {
-        self.code.split(';').filter(|item| is_re_export(item)).find_map(|item| {
-            let item = item.rsplit("pub use").next().or(item.rsplit(" use ").next())?.to_owned();
-            let source = Self { module: self.module.clone(), code: item, children: self.children.clone() };
-            source.paths().into_iter().find(|path| path.last().is_some_and(|last| last == name))
-        })
+    /// Where the names come from that this file passes on.
+    fn passed_on(&self) -> Vec<Vec<String>> {
+        let items = self.code.split(';').filter(|item| is_re_export(item));
+        items
+            .flat_map(|item| {
+                let code = item.rsplit("pub use ").next().unwrap_or_default().to_owned();
+                Self { module: self.module.clone(), code, children: self.children.clone() }.paths()
+            })
+            .collect()
     }
 
     /// All paths to modules of the crate in the code, from its root on.
@@ -163,7 +175,8 @@ impl Source {
         let mut rest = self.code.as_str();
         while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
             let tail = &rest[at..];
-            let path: String = tail.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            let path: String =
+                tail.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
             let before = rest[..at].chars().next_back();
             rest = &tail[path.len()..];
             if before == Some(':') || before == Some('\'') {
@@ -261,9 +274,12 @@ fn code_of(text: &str) -> String {
             skip = depth > 0 || attribute || !ends;
             continue;
         }
-        let line = ["pub(super)", "pub(crate)", "pub(in crate::server)"]
-            .iter()
-            .fold(line.to_owned(), |line, visibility| line.replace(visibility, "pub"));
+        let line = match line.split_once("pub(") {
+            Some((before, rest)) => {
+                format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest))
+            }
+            None => line.to_owned(),
+        };
         code.push_str(line.split(" // ").next().unwrap());
         code.push('\n');
     }
@@ -274,7 +290,8 @@ fn code_of(text: &str) -> String {
 fn declared(code: &str) -> Vec<String> {
     let names = code.lines().filter_map(|line| {
         let line = line.trim_start().strip_suffix(';')?;
-        let line = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+        let line =
+            line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
         line.trim_start().strip_prefix("mod ")
     });
     names.map(str::to_owned).collect()
