@@ -274,12 +274,11 @@ fn code_of(text: &str) -> String {
             skip = depth > 0 || attribute || !ends;
             continue;
         }
-        let line = match line.split_once("pub(") {
-            Some((before, rest)) => {
-                format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest))
-            }
-            None => line.to_owned(),
-        };
+        // Who may see an item is no import.
+        let mut line = line.to_owned();
+        while let Some((before, rest)) = line.split_once("pub(") {
+            line = format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest));
+        }
         code.push_str(line.split(" // ").next().unwrap());
         code.push('\n');
     }
