@@ -4,7 +4,7 @@
 //! all that the writer looks at. No wake-up is lost: the reader stores its mark and then reads the head, the writer
 //! stores the head and then reads the marks. These four are `SeqCst`, so in their single order either the writer's
 //! read comes after the reader's store and finds the mark, or the reader's read comes after the writer's store and
-//! finds the head. What the writer stores before the head (the newest time and the index) is visible to whoever reads
+//! finds the head. What the writer stores before the head (the newest time and the index) is visible to the thread that reads
 //! that head.
 //!
 //! A mark is removed by the wake-up or with its [`Reached`]; readers that wait are few (tasks of the control thread,
@@ -78,7 +78,7 @@ impl Default for Waiters {
 
 impl Waiters {
     /// The writer has moved the head to `head`, the newest time to `time` and, if one was marked, the newest start to
-    /// `start`: wakes who waits for that. Costs two or three reads if nobody does.
+    /// `start`: wakes the readers that wait for that. Costs two or three reads if nobody does.
     pub(super) fn moved(&self, head: u64, time: StreamTime, start: Option<u64>) {
         let is_due = head >= self.head.load(Ordering::SeqCst)
             || time >= self.time.load(Ordering::SeqCst)

@@ -13,7 +13,7 @@ use super::files::cache::FILES_MAX;
 use super::files::proxy::Proxy;
 use super::http::access_writer::LogQueue;
 use super::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT, WEB_PORT};
-use super::listener::{Capacity, Listener, Speaks};
+use super::reception::{Capacity, Listener, Speaks};
 use super::roles::{RoleState, Source, roles};
 use super::shared::{Addresses, Message, Phase, Shared};
 use super::worker::Worker;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::info;
 
-use super::fanout::Fanout;
+use super::fanout::{Fanout, SLICE};
 use super::listing::{Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use super::play::Play;
 use super::viewer::{Viewer, Wish};
@@ -36,7 +36,7 @@ pub(in crate::server) enum Seat {
 }
 
 /// Viewers, and those who would be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::server) struct Viewers {
     pub(in crate::server) fanout: Fanout,
     waiting: Askers,
@@ -44,10 +44,16 @@ pub(in crate::server) struct Viewers {
     paused: Askers,
 }
 
+impl Default for Viewers {
+    fn default() -> Self {
+        Self::new(SLICE)
+    }
+}
+
 impl Viewers {
-    /// Nobody watches yet; at most `slice` viewers are served at one go.
+    /// No viewers yet; at most `slice` of them are served at one go.
     pub(in crate::server) fn new(slice: usize) -> Self {
-        Self { fanout: Fanout::new(slice), ..Self::default() }
+        Self { fanout: Fanout::new(slice), waiting: Askers::default(), paused: Askers::default() }
     }
 
     /// Puts a connection on a stream. `answer`: what it is told before its first byte of the stream.

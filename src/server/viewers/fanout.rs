@@ -340,12 +340,12 @@ impl Fanout {
     }
 
     /// The next viewer to be let go.
-    pub(in crate::server) fn next_leaving(&mut self) -> Option<(ViewerId, Sock, Farewell)> {
+    pub(in crate::server) fn next_leaving(&mut self) -> Option<(Sock, Farewell)> {
         loop {
             let (id, sock, farewell) = self.leaving.pop()?;
             let there = self.viewers.get(id as usize).and_then(Option::as_ref);
             if there.is_some_and(|viewer| viewer.sock == sock) {
-                return Some((id, sock, farewell));
+                return Some((sock, farewell));
             }
         }
     }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::viewer::Framing;
 use crate::live::log::Headers;
-use crate::live::timeline::StreamTime;
 use crate::media::flv::FileHeader;
 use crate::protocol::http::chunked::{CHUNK_HEAD_MAX, chunk_head};
 use crate::protocol::ws;
@@ -24,8 +23,6 @@ const KEPT: usize = 8;
 pub(in crate::server) struct Opening {
     /// The version of the headers; `None`: the viewer knows them.
     version: Option<u32>,
-    /// The time that the headers carry.
-    time: StreamTime,
     /// A new viewer gets the FLV header as well, with these tracks.
     file: Option<FileHeader>,
     framing: Framing,
@@ -38,20 +35,18 @@ pub(in crate::server) struct Greetings {
 }
 
 impl Greetings {
-    /// The greeting for a viewer that begins at `time`: `file` for a new one, `headers` if it has not been told
-    /// them.
+    /// The greeting for a viewer: `file` for a new one, `headers` if it has not been told them.
     pub(in crate::server) fn get(
         &mut self,
         framing: Framing,
         file: Option<FileHeader>,
         headers: Option<&Headers>,
-        time: StreamTime,
     ) -> Bytes {
         let file = file.filter(|_| framing != Framing::Rtmp);
         if file.is_none() && headers.is_none() {
             return Bytes::new();
         }
-        let opening = Opening { version: headers.map(|headers| headers.version), time, file, framing };
+        let opening = Opening { version: headers.map(|headers| headers.version), file, framing };
         if let Some((_, bytes)) = self.made.iter().find(|(known, _)| *known == opening) {
             return bytes.clone();
         }
@@ -75,7 +70,7 @@ fn make(opening: &Opening, headers: Option<&Headers>) -> Bytes {
         bytes.extend_from_slice(&file.encode());
     }
     if let Some(headers) = headers {
-        headers.write_to(opening.time, opening.framing.encoding(), &mut bytes);
+        headers.write_to(opening.framing.encoding(), &mut bytes);
     }
     if bytes.is_empty() {
         return Bytes::new();
@@ -121,14 +116,14 @@ mod tests {
     #[test]
     fn all_viewers_share_one_greeting_of_a_version_and_framing() {
         let mut greetings = Greetings::default();
-        let first = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
-        let again = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
+        let first = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)));
+        let again = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)));
         assert_eq!(first.as_ptr(), again.as_ptr());
-        assert_ne!(first.len(), greetings.get(Framing::Plain, None, Some(&headers(1, 1000)), 40).len());
-        let newer = greetings.get(Framing::Plain, FILE, Some(&headers(2, 500)), 40);
+        assert_ne!(first.len(), greetings.get(Framing::Plain, None, Some(&headers(1, 1000))).len());
+        let newer = greetings.get(Framing::Plain, FILE, Some(&headers(2, 500)));
         assert!(newer.len() < first.len());
         for version in 3..40 {
-            greetings.get(Framing::WebSocket, FILE, Some(&headers(version, 10)), 40);
+            greetings.get(Framing::WebSocket, FILE, Some(&headers(version, 10)));
         }
         assert_eq!(greetings.made.len(), KEPT);
         assert_eq!(greetings.bytes(), greetings.made.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
@@ -137,19 +132,19 @@ mod tests {
     #[test]
     fn greetings_of_any_size_are_framed() {
         for len in [1, 1000, 70_000, 6 << 20] {
-            let plain = Greetings::default().get(Framing::Plain, FILE, Some(&headers(1, len)), 40);
-            let chunked = Greetings::default().get(Framing::Chunked, FILE, Some(&headers(1, len)), 40);
+            let plain = Greetings::default().get(Framing::Plain, FILE, Some(&headers(1, len)));
+            let chunked = Greetings::default().get(Framing::Chunked, FILE, Some(&headers(1, len)));
             let (mut reader, mut body) = (ChunkedReader::new(), Vec::new());
             reader.push(&chunked, &mut |piece| body.extend_from_slice(piece)).unwrap();
             assert!(body == plain, "{len}");
-            let socket = Greetings::default().get(Framing::WebSocket, FILE, Some(&headers(1, len)), 40);
+            let socket = Greetings::default().get(Framing::WebSocket, FILE, Some(&headers(1, len)));
             assert!(socket.ends_with(&plain) && socket.len() <= plain.len() + ws::HEADER_MAX);
         }
     }
 
     #[test]
     fn who_knows_all_is_told_nothing() {
-        assert!(Greetings::default().get(Framing::Plain, None, None, 0).is_empty());
-        assert!(Greetings::default().get(Framing::Rtmp, FILE, None, 0).is_empty());
+        assert!(Greetings::default().get(Framing::Plain, None, None).is_empty());
+        assert!(Greetings::default().get(Framing::Rtmp, FILE, None).is_empty());
     }
 }

@@ -281,7 +281,7 @@ fn begin(
         return;
     }
     let headers = beginning.headers.as_deref();
-    viewer.own.push(view.greetings.get(viewer.framing, file_header, headers, beginning.time));
+    viewer.own.push(view.greetings.get(viewer.framing, file_header, headers));
     if beginning.skipped > 0 {
         counters.skips.add(1);
         counters.skipped_bytes.add(beginning.skipped);

@@ -233,6 +233,8 @@ pub(in crate::server) fn flv_head(stream: &Stream) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(in crate::server) struct Own {
     front: Bytes,
+    /// Rarely there, and then for a moment: a viewer is to be small.
+    #[expect(clippy::box_collection, reason = "a null pointer for nearly all viewers")]
     more: Option<Box<VecDeque<Bytes>>>,
 }
 
