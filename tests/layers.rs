@@ -151,11 +151,13 @@ impl Tree {
 }
 
 impl Source {
-    /// What the code imports: without the names that it only passes on.
+    /// What the code imports: of the names that it passes on those that it uses as well.
     fn imports(&self) -> Vec<Vec<String>> {
-        let own = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
-        let module = self.module.clone();
-        Self { module, code: own, children: self.children.clone() }.paths()
+        let code = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
+        let own = Self { module: self.module.clone(), code, children: self.children.clone() };
+        let words: BTreeSet<&str> = own.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let is_used = |path: &Vec<String>| path.last().is_some_and(|name| words.contains(name.as_str()));
+        own.paths().into_iter().chain(self.passed_on().into_iter().filter(is_used)).collect()
     }
 
     /// Where the names come from that this file passes on.
@@ -255,14 +257,14 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// A file's text without comments, strings and items for tests alone.
+/// A file's text without comments and items for tests or documentation alone.
 fn code_of(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut code = String::new();
     let mut skip = false;
     let mut depth = 0usize;
     for line in lines {
-        if line.trim() == "#[cfg(test)]" {
+        if matches!(line.trim(), "#[cfg(test)]" | "#[cfg(doc)]") {
             skip = true;
             continue;
         }
