@@ -310,3 +310,15 @@ fn imports_are_read_whatever_their_form() {
     let expected = ["a", "b::c", "b::d", "m::f::G", "m::n::o::child::H", "i::j", "m::n::o::k", "m::n::l"];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_name_that_is_passed_on_is_an_import_where_it_is_used_and_who_may_see_an_item_is_none() {
+    let code = code_of(
+        "pub(in crate::a) struct S(pub(super) u8, pub(in crate::b) Vec<T>);\npub use child::{T, U};\n\
+         pub(super) use child::V;\n#[cfg(doc)]\nuse crate::c::D;\n",
+    );
+    let source = Source { module: vec!["m".to_owned()], code, children: vec!["child".to_owned()] };
+    let join = |paths: Vec<Vec<String>>| paths.iter().map(|path| path.join("::")).collect::<Vec<_>>();
+    assert_eq!(join(source.imports()), ["m::child::T"]);
+    assert_eq!(join(source.passed_on()), ["m::child::T", "m::child::U", "m::child::V"]);
+}

@@ -4,11 +4,11 @@
 //! all that the writer looks at. No wake-up is lost: the reader stores its mark and then reads the head, the writer
 //! stores the head and then reads the marks. These four are `SeqCst`, so in their single order either the writer's
 //! read comes after the reader's store and finds the mark, or the reader's read comes after the writer's store and
-//! finds the head. What the writer stores before the head (the newest time and the index) is visible to the thread that reads
-//! that head.
+//! finds the head. What the writer stores before the head (the newest time and the index) is visible to the thread
+//! that reads that head.
 //!
-//! A mark is removed by the wake-up or with its [`Reached`](super::reached::Reached); readers that wait are few (tasks of the control thread,
-//! not viewers, which their loops tell).
+//! A mark is removed by the wake-up or with its [`Reached`](super::reached::Reached); readers that wait are few
+//! (tasks of the control thread, not viewers, which their loops tell).
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// Such a kernel is told of no more often than this.
+/// The log speaks of a kernel that is short of something no more often than this.
 const TELL: Duration = Duration::from_secs(10);
 
 /// Calls that the kernel refused for the time being.

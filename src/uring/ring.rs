@@ -1,7 +1,6 @@
 //! The engine on a real ring: one per loop, used by its thread alone.
 //!
-//! What stands here is all that it owns, and how an operation gets to the kernel; the files below say what it does
-//! with it, each for one concern.
+//! Here stands what it owns and how an operation gets to the kernel; each file below is one concern of it.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,7 +24,7 @@ use super::regions::Regions;
 use super::send::{Chooser, SendPath};
 use super::setup::{RingError, SUBMISSIONS, builder};
 use super::slab::Slab;
-use super::sockets::{Descriptors, Listener, SockState};
+use super::sockets::{Descriptors, Listener, Places, SockState};
 
 mod accept;
 mod completion;
@@ -61,11 +60,7 @@ pub struct Uring {
     reaping: bool,
     eventfd: Arc<EventFd>,
     chooser: Chooser,
-    /// Sockets that live in the process's table, and how many may before the ring's is used.
-    in_process: usize,
-    process_max: usize,
-    /// Free places of the ring's table of descriptors.
-    direct_free: Vec<u32>,
+    places: Places,
     scratch: Rc<Scratch>,
     cold_reads: u64,
     /// When completions were asked for while there were events.
@@ -122,9 +117,7 @@ impl Uring {
             reaping: false,
             eventfd,
             chooser: Chooser::new(path),
-            in_process: 0,
-            process_max: descriptors.process,
-            direct_free: (0..descriptors.direct).rev().collect(),
+            places: Places::new(descriptors),
             scratch: Scratch::new().map_err(RingError::Buffers)?,
             cold_reads: 0,
             looked: 0,
@@ -141,7 +134,7 @@ impl Uring {
     }
 
     /// Puts an operation and what it owns into the table and its entry into the queue.
-    pub(super) fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) -> u32 {
+    fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) -> u32 {
         let (place, _) = self.inflight.insert(op);
         let entry = build(self.inflight.get(place).expect("just put in")).user_data(u64::from(place));
         loop {
@@ -156,7 +149,7 @@ impl Uring {
         }
     }
 
-    pub(super) fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
+    fn state(&mut self, sock: Sock) -> Option<&mut SockState> {
         self.socks.get_exact(sock.index, sock.generation)
     }
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::types::{Fd, Fixed};
-use io_uring::{opcode, squeue};
+use io_uring::{Submitter, opcode, squeue};
 use rustix::io::Errno;
 
 use super::send::SEND_FLAGS;
@@ -44,6 +44,48 @@ pub(super) enum Descriptor {
     Process(OwnedFd),
     /// A place in the ring's table, and the peer, for which there is nobody to ask any more.
     Direct(u32, Option<SocketAddr>),
+}
+
+/// The two tables, as far as they are used.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Sockets that live in the process's table, and how many may before the ring's is used.
+    in_process: usize,
+    process_max: usize,
+    /// Free places of the ring's table.
+    direct_free: Vec<u32>,
+}
+
+impl Places {
+    pub(super) fn new(descriptors: Descriptors) -> Self {
+        let direct_free = (0..descriptors.direct).rev().collect();
+        Self { in_process: 0, process_max: descriptors.process, direct_free }
+    }
+
+    /// Leaves a socket in the process's table, or moves it to the ring's.
+    pub(super) fn put(&mut self, submitter: &Submitter<'_>, fd: OwnedFd) -> Descriptor {
+        let direct = self.direct_free.last().copied().filter(|_| self.in_process >= self.process_max);
+        let Some(slot) = direct else { return self.put_in_process(fd) };
+        if submitter.register_files_update(slot, &[fd.as_raw_fd()]).is_err() {
+            return self.put_in_process(fd);
+        }
+        self.direct_free.pop();
+        Descriptor::Direct(slot, peer_of(&fd))
+    }
+
+    /// Leaves a socket in the process's table.
+    pub(super) fn put_in_process(&mut self, fd: OwnedFd) -> Descriptor {
+        self.in_process += 1;
+        Descriptor::Process(fd)
+    }
+
+    /// The socket is gone, or goes now.
+    pub(super) fn free(&mut self, descriptor: Descriptor) {
+        match descriptor {
+            Descriptor::Process(_) => self.in_process -= 1,
+            Descriptor::Direct(slot, _) => self.direct_free.push(slot),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +158,7 @@ impl SockState {
     }
 }
 
-pub(super) fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
+fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getpeername(fd).ok().flatten()?).ok()
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Uring;
 use crate::uring::engine::Event;
 use crate::uring::op::Op;
-use crate::uring::sockets::{Descriptor, Listener, errno, peer_of};
+use crate::uring::sockets::{Listener, errno};
 
 /// Accepts under way on a listener where each takes one connection only.
 const SINGLE_ACCEPTS: u32 = 32;
@@ -68,21 +68,10 @@ impl Uring {
         }
         // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(result) };
-        let descriptor = self.place(fd);
+        let descriptor = self.places.put(&self.ring.submitter(), fd);
         let sock = self.add_sock(descriptor);
         self.events.push_back(Event::Accepted { listener, sock });
         self.receive(sock);
-    }
-
-    /// Leaves a socket in the process's table, or moves it to the ring's.
-    fn place(&mut self, fd: OwnedFd) -> Descriptor {
-        let direct = self.direct_free.last().copied().filter(|_| self.in_process >= self.process_max);
-        let Some(slot) = direct else { return Descriptor::Process(fd) };
-        if self.ring.submitter().register_files_update(slot, &[fd.as_raw_fd()]).is_err() {
-            return Descriptor::Process(fd);
-        }
-        self.direct_free.pop();
-        Descriptor::Direct(slot, peer_of(&fd))
     }
 
     pub(super) fn accept_ended(&mut self, listener: u32, result: i32) {

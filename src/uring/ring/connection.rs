@@ -16,7 +16,6 @@ use crate::uring::sockets::{Descriptor, SockState, Target, WAITS, errno};
 
 impl Uring {
     pub(super) fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
-        self.in_process += usize::from(matches!(descriptor, Descriptor::Process(_)));
         let (index, generation) = self.socks.insert(SockState::new(descriptor));
         Sock { index, generation }
     }
@@ -139,7 +138,8 @@ impl Uring {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         rustix::net::sockopt::set_tcp_nodelay(&fd, true)?;
-        let sock = self.add_sock(Descriptor::Process(fd));
+        let descriptor = self.places.put_in_process(fd);
+        let sock = self.add_sock(descriptor);
         let op = Op::Connect { sock, _address: Box::new(to.into()) };
         self.begin(sock, op, |op, target| {
             let Op::Connect { _address: address, .. } = op else { unreachable!("as made") };
@@ -207,10 +207,7 @@ impl Uring {
     pub(super) fn closed(&mut self, sock: Sock) {
         let state = self.socks.remove(sock.index).expect("a socket is closed once");
         debug_assert_eq!(state.inflight, 0);
-        match state.descriptor {
-            Descriptor::Process(_) => self.in_process -= 1,
-            Descriptor::Direct(slot, _) => self.direct_free.push(slot),
-        }
+        self.places.free(state.descriptor);
         self.events.push_back(Event::Closed { sock });
     }
 }
