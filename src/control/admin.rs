@@ -149,7 +149,7 @@ async fn answer(request: &Request, asked: &Asked, guard: &Guard) -> Reply {
         Ok(Ask::Metrics) => route::metrics(asked.metrics.render(shared)),
         Ok(Ask::Streams) => route::streams(&super::listings::streams(shared), guard.access),
         Ok(Ask::Live) => route::live(hanging_loop(shared)),
-        Ok(Ask::Ready) => route::ready(shared.phase()),
+        Ok(Ask::Ready) => route::ready(shared.phase(), shared.upstreams_are_down()),
         Ok(Ask::Health) => route::health(hanging_loop(shared), shared.phase()),
         Ok(Ask::Page(path)) => route::page(path),
         Ok(Ask::Viewers) => operator::list(shared, request).await,

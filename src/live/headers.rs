@@ -11,9 +11,6 @@ use crate::media::tag::{Tag, TagKind};
 pub struct Headers {
     /// Counts changes; a viewer that was told this version needs no telling.
     pub version: u32,
-    /// When this version came: the time that its sequence headers carry, however much later a viewer starts, so that
-    /// all who are told it are told the same bytes.
-    pub since: StreamTime,
     /// `onMetaData`.
     pub metadata: Option<Bytes>,
     /// Body of the video sequence header.
@@ -32,13 +29,12 @@ impl Headers {
         }
     }
 
-    /// The next version, in which `tag`, which came at `since`, is the header of its kind.
+    /// The next version, in which `tag` is the header of its kind.
     #[must_use]
-    pub fn with(&self, tag: &Tag, since: StreamTime) -> Self {
+    pub fn with(&self, tag: &Tag) -> Self {
         let of = |kind| if kind == tag.kind { Some(tag.body.clone()) } else { self.of(kind).cloned() };
         Self {
             version: self.version + 1,
-            since,
             metadata: of(TagKind::Script),
             video: of(TagKind::Video),
             audio: of(TagKind::Audio),
@@ -53,24 +49,30 @@ impl Headers {
         let of = |kind| self.of(kind).filter(|_| keep(kind)).cloned();
         Some(Self {
             version: self.version + 1,
-            since: self.since,
             metadata: of(TagKind::Script),
             video: of(TagKind::Video),
             audio: of(TagKind::Audio),
         })
     }
 
-    /// The header tags: metadata, video, audio.
+    /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
     ///
-    /// [`since`](Self::since) changes only the timestamps of the two sequence headers. In FLV they are bytes 4 to 7 of
-    /// each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from `0xff_ffff` on (4 h 39 min)
-    /// these are all ones and the value stands in four bytes more, after the message's header and after the one byte in
-    /// front of each further chunk (RTMP 1.0, clause 5.3.1.3).
-    pub fn write_to(&self, encoding: Encoding, out: &mut Vec<u8>) {
+    /// `at` changes only the timestamps of the two sequence headers. In FLV they are bytes 4 to 7 of each tag (FLV 10.1,
+    /// E.4.1). In RTMP they are bytes 1 to 3 of a message, and from `0xff_ffff` on (4 h 39 min) these are all ones and
+    /// the value stands in four bytes more, after the message's header and after the one byte in front of each further
+    /// chunk (RTMP 1.0, clause 5.3.1.3).
+    ///
+    /// `out` gets them piece by piece, each with the header's body: a piece that lies in that can be shared.
+    pub fn write(&self, at: StreamTime, encoding: Encoding, mut out: impl FnMut(&Bytes, &[u8])) {
         for (kind, body) in self.bodies() {
-            let tag = Tag { kind, timestamp: wire_time(header_time(kind, self.since)), body: body.clone() };
-            encoding.write(&tag, |piece| out.extend_from_slice(piece));
+            let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
+            encoding.write(&tag, |piece| out(body, piece));
         }
+    }
+
+    /// As [`write`](Self::write), all of it.
+    pub fn write_to(&self, at: StreamTime, encoding: Encoding, bytes: &mut Vec<u8>) {
+        self.write(at, encoding, |_, piece| bytes.extend_from_slice(piece));
     }
 
     /// Those that there are: metadata, video, audio.
@@ -94,9 +96,9 @@ mod tests {
     #[test]
     fn headers_come_as_metadata_video_audio() {
         let [metadata, video, audio] = ["m", "v", "a"].map(|body| Some(Bytes::from_static(body.as_bytes())));
-        let headers = Headers { version: 1, since: i64::from(u32::MAX) + 6, metadata, video, audio };
+        let headers = Headers { version: 1, metadata, video, audio };
         let mut out = Vec::new();
-        headers.write_to(Encoding::Flv, &mut out);
+        headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
         assert_eq!(out.len(), 3 * 16);
         let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
         assert_eq!(kinds, [18, 9, 8]);

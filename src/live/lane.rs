@@ -180,9 +180,9 @@ impl Lane {
             return Ok(());
         }
         let is_first = known.is_none();
-        self.headers = Arc::new(self.headers.with(tag, time));
+        self.headers = Arc::new(self.headers.with(tag));
         if let Some(leading) = self.leading.as_mut().filter(|_| is_first) {
-            leading.headers = Arc::new(leading.headers.with(tag, leading.time));
+            leading.headers = Arc::new(leading.headers.with(tag));
         }
         self.writer.append_header(tag, header_time(tag.kind, time))?;
         // After the header, which viewers that start here are told anyway.

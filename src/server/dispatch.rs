@@ -356,6 +356,35 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
+    /// Messages were lost: looks at what they may have told.
+    pub(super) fn look_again(&mut self) {
+        let shared = Arc::clone(&self.core.shared);
+        for (role, key) in self.streams.viewers.awaited() {
+            if let Some(stream) = shared.roles[role].directory.get(&key) {
+                self.stream_came(role, &stream);
+            }
+        }
+        for (role, key) in self.streams.publishers.claimed() {
+            if let Some(stream) = shared.roles[role].directory.get(&key) {
+                self.stream_given_up(role, &stream);
+            }
+        }
+        let watched: Vec<_> = self
+            .streams
+            .viewers
+            .fanout
+            .views(None)
+            .map(|view| (view.role, Arc::clone(&view.stream)))
+            .collect();
+        for (role, stream) in watched {
+            self.core.news.push(stream.id);
+            if stream.has_ended() {
+                self.stream_ended(role, &stream, 404);
+            }
+        }
+        self.core.tasks.extend(self.web.responder.take_listing().into_iter().map(Task::AskAgain));
+    }
+
     /// A stream has been given up: those of this loop that wait for it claim it again.
     pub(super) fn stream_given_up(&mut self, role: usize, stream: &Stream) {
         for sock in self.streams.publishers.take_claimants(role, &stream.key) {

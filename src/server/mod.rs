@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `start` | listeners, threads, the `ready` line |
+//! | `start`, `listen` | threads and listening sockets |
 //! | `shared`, `roles` | what all loops share; what they tell each other |
 //! | `worker` | one loop: events in, handlers, flushes, sweeps |
 //! | `dispatch` | from an event of a connection to the handler of what it is: the one match on that |
@@ -41,6 +41,7 @@ mod head;
 pub mod health;
 pub mod http;
 pub mod limits;
+mod listen;
 pub mod listing;
 pub mod log_limit;
 mod millis;

@@ -243,6 +243,9 @@ impl<E: Engine> Worker<E> {
         self.next_sweep = now + SWEEP;
         peers.core.shared.beats[peers.core.index].store(now, Ordering::Relaxed);
         self.reception.resume(&mut peers.core);
+        if self.mail.missed() > 0 {
+            peers.look_again();
+        }
         for place in peers.core.take_due() {
             let Some(sock) = peers.conns.at(place) else { continue };
             peers.with(sock, Dispatch::deadline);

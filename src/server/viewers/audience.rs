@@ -141,6 +141,11 @@ impl Viewers {
         self.waiting.take(role, key)
     }
 
+    /// The streams that are waited for, by role.
+    pub(in crate::server) fn awaited(&self) -> Vec<(usize, StreamKey)> {
+        self.waiting.streams()
+    }
+
     /// A viewer has paused.
     pub(in crate::server) fn pause(&mut self, head: &ConnHead, key: &StreamKey) -> Ticket {
         self.paused.add(head.role, key, head.sock)
