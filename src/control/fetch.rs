@@ -13,16 +13,16 @@ use std::collections::hash_map::Entry;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
-use super::Control;
 use crate::protocol::http::RelPath;
 use crate::server::files::proxy::{Fetched, Order, Proxy};
-use crate::server::shared::Message;
+use crate::server::shared::{Message, Shared};
 use index::Index;
 use request::{Answer, Upstream};
 
@@ -31,7 +31,7 @@ const FETCHES_MAX: usize = 64;
 
 /// What the fetches of a role share.
 struct Fetcher {
-    control: Rc<Control>,
+    shared: Arc<Shared>,
     role: usize,
     index: RefCell<Index>,
     /// The loops that wait for a file that is being fetched.
@@ -41,17 +41,17 @@ struct Fetcher {
 }
 
 /// Takes orders for all roles that have upstreams.
-pub(super) fn start(control: &Rc<Control>) {
-    for (role, state) in control.server.shared.roles.iter().enumerate() {
+pub(super) fn start(shared: &Arc<Shared>) {
+    for (role, state) in shared.roles.iter().enumerate() {
         if state.files.as_ref().is_some_and(|site| site.proxy.is_some()) {
-            tokio_uring::spawn(run(Rc::clone(control), role));
+            tokio_uring::spawn(run(Arc::clone(shared), role));
         }
     }
 }
 
-async fn run(control: Rc<Control>, role: usize) {
+async fn run(shared: Arc<Shared>, role: usize) {
     let fetcher = Rc::new(Fetcher {
-        control,
+        shared,
         role,
         index: RefCell::default(),
         waiting: RefCell::default(),
@@ -77,7 +77,7 @@ async fn run(control: Rc<Control>, role: usize) {
 
 impl Fetcher {
     fn proxy(&self) -> &Proxy {
-        let site = self.control.server.shared.roles[self.role].files.as_ref();
+        let site = self.shared.roles[self.role].files.as_ref();
         site.and_then(|site| site.proxy.as_ref()).expect("started for a role that has one")
     }
 
@@ -110,7 +110,7 @@ impl Fetcher {
         let outcome = self.try_upstreams(&path).await;
         drop(slot);
         let loops = self.waiting.borrow_mut().remove(&path).unwrap_or_default();
-        let posts = &self.control.server.shared.posts;
+        let posts = &self.shared.posts;
         let mut told = vec![false; posts.len()];
         for at in loops {
             if !std::mem::replace(&mut told[at], true) {

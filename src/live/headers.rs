@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::log::wire_time;
-use super::timeline::StreamTime;
+use super::timeline::{StreamTime, wire_time};
 use crate::media::encoding::Encoding;
 use crate::media::tag::{Tag, TagKind};
 

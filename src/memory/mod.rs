@@ -15,14 +15,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use file::{Mapping, Memfd};
+use file::{Mapping, Memfd, PAGE};
 
 mod file;
 mod release;
 #[cfg(test)]
 mod tests;
 
-const PAGE: usize = 4096;
 /// Memory that is kept for segments to come: a quarter of what is in use at the most.
 const SPARE_PART: u64 = 4;
 

@@ -42,7 +42,6 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
 
-use super::Control;
 use crate::config::{Config, Hook, Record, Role};
 use crate::live::events::Event;
 use crate::live::stream::Stream;
@@ -105,15 +104,13 @@ struct Job {
 
 impl Recorder {
     /// Starts recording, if the process has an origin that is to record anything.
-    pub(super) fn start(control: &Control) -> Option<Rc<Self>> {
-        let shared = Arc::clone(&control.server.shared);
+    pub(super) fn start(shared: Arc<Shared>, role: Role) -> Option<Rc<Self>> {
         origin(&shared)?;
         let own = &shared.config.origin;
         if !own.record.is_any() && !own.record_apps.values().any(|record| record.is_any()) {
             return None;
         }
-        let temporary = matches!(control.role, Role::Demo { .. })
-            && own.data == Config::for_role(control.role).origin.data;
+        let temporary = matches!(role, Role::Demo { .. }) && own.data == Config::for_role(role).origin.data;
         if temporary && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data) {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;
