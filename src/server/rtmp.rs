@@ -359,7 +359,7 @@ impl Peer {
                     next => next,
                 };
             }
-            (None, None, None) if self.play.is_none() => self.rest(core, tables, head),
+            (None, None, None) if self.play.is_none() => self.rest(core, streams, head),
             (None, None, None) => {}
         }
         Next::Stay
