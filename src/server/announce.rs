@@ -1,4 +1,4 @@
-//! What is said at the start: the line that scripts wait for, and what a person may try next.
+//! The output at the start: the line that scripts wait for, and what a user may try next.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
     line
 }
 
-/// What to try next, for those who start an origin by hand.
+/// What to try next, for a user who starts an origin by hand.
 pub fn hints(role: Role, shared: &Shared) -> Option<String> {
     if !matches!(role, Role::Demo { .. } | Role::AllInOne) {
         return None;
@@ -54,7 +54,7 @@ pub fn hints(role: Role, shared: &Shared) -> Option<String> {
     Some(text)
 }
 
-/// An address that a person on this machine can open.
+/// An address that can be opened on this machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {

@@ -1,17 +1,18 @@
-//! Connections that wait for something of a stream, by its name, in the order in which they came.
+//! Connections that wait for a stream by its name, in the order in which they came.
 //!
-//! Joining, leaving and finding those of one stream cost the logarithm of their number, whatever others wait for.
+//! Adding a connection, removing it and finding all that wait for one stream take time logarithmic in their
+//! number, however many wait for other streams.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::live::key::StreamKey;
 use crate::uring::Sock;
 
-/// The place of one that waits.
+/// The place of one waiting connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
-/// Who waits, of all roles of a loop.
+/// The waiting connections of a loop, for all its roles.
 #[derive(Debug, Default)]
 pub(super) struct Askers {
     by_stream: HashMap<(usize, StreamKey), BTreeMap<u64, Sock>>,
@@ -19,7 +20,7 @@ pub(super) struct Askers {
 }
 
 impl Askers {
-    /// A connection waits from here on.
+    /// The connection starts to wait.
     pub(super) fn add(&mut self, role: usize, key: &StreamKey, sock: Sock) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -27,7 +28,7 @@ impl Askers {
         Ticket(ticket)
     }
 
-    /// A connection does not wait any more; nothing happens if it was taken out already.
+    /// The connection stops waiting; does nothing if it was taken out already.
     pub(super) fn remove(&mut self, role: usize, key: &StreamKey, ticket: Ticket) {
         let place = (role, key.clone());
         let Some(waiting) = self.by_stream.get_mut(&place) else { return };
@@ -37,14 +38,14 @@ impl Askers {
         }
     }
 
-    /// The streams that anybody waits for, by role.
+    /// The streams that at least one connection waits for, with their roles.
     pub(super) fn streams(&self) -> Vec<(usize, StreamKey)> {
         let mut streams: Vec<_> = self.by_stream.keys().cloned().collect();
         streams.sort_unstable();
         streams
     }
 
-    /// Takes out all who wait for a stream, those first who came first.
+    /// Takes out all connections that wait for a stream, in the order in which they came.
     pub(super) fn take(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.by_stream.remove(&(role, key.clone())).map_or_else(Vec::new, |all| all.into_values().collect())
     }
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_of_one_stream_are_found_in_order_and_no_others() {
+    fn connections_waiting_for_one_stream_are_taken_in_order() {
         let key = |name| StreamKey::parse(name).unwrap();
         let sock = |index| Sock { index, generation: 0 };
         let mut askers = Askers::default();

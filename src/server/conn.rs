@@ -1,4 +1,4 @@
-//! What a connection is at present.
+//! What a connection is used for at present.
 
 use super::head::{ConnHead, LinkId};
 use super::http::connection::Connection;
@@ -13,7 +13,7 @@ pub(super) struct Conn {
     pub(super) kind: Kind,
 }
 
-/// What a connection is at present.
+/// What a connection is used for at present.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// Sends HTTP requests and gets answers.
@@ -22,16 +22,16 @@ pub(super) enum Kind {
     Push(Box<Push>),
     /// Plays a stream over HTTP or WebSocket, or waits for it.
     Player(Box<Player>),
-    /// Speaks RTMP: publishes, plays, or has not said yet.
+    /// Speaks RTMP: publishes, plays, or has not decided yet.
     Rtmp(Box<Peer>),
     /// Opened by the server itself, to an upstream or another server.
     Link(LinkId),
-    /// Has its last words; the peer is to hang up, so that it can read them.
+    /// The final answer is being sent; the peer closes the connection once it has read it.
     Leaving,
 }
 
 impl Conn {
-    /// Bytes of memory that this connection takes besides its own state.
+    /// Bytes of memory that this connection holds in addition to its own state.
     pub(super) fn held(&self) -> usize {
         let own = match &self.kind {
             Kind::Http(http) => http.held(),

@@ -1,24 +1,24 @@
-//! The connections of a loop, by the places of their sockets.
+//! The connections of a loop, indexed by the places of their sockets.
 
 use super::conn::Conn;
 use crate::uring::Sock;
 
-/// See the module.
+/// The connection table; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
     places: Vec<Option<Conn>>,
     open: usize,
-    /// Where the search for an idle connection goes on.
+    /// Where the next search for an idle connection starts.
     hand: usize,
 }
 
 impl Conns {
-    /// How many there are.
+    /// The number of open connections.
     pub(super) fn open(&self) -> usize {
         self.open
     }
 
-    /// Lists a new connection.
+    /// Adds a new connection.
     pub(super) fn add(&mut self, conn: Conn) {
         let place = conn.head.sock.index as usize;
         if self.places.len() <= place {
@@ -29,25 +29,25 @@ impl Conns {
         self.open += 1;
     }
 
-    /// A connection, while it is listed under that very name.
+    /// The connection with this socket name, if it is in the table.
     pub(super) fn get(&self, sock: Sock) -> Option<&Conn> {
         self.places.get(sock.index as usize)?.as_ref().filter(|conn| conn.head.sock == sock)
     }
 
-    /// Takes a connection out, for a handler; [`Conns::put_back`] or [`Conns::closed`] follows.
+    /// Takes a connection out of the table for a handler; [`Conns::put_back`] or [`Conns::closed`] follows.
     pub(super) fn take(&mut self, sock: Sock) -> Option<Conn> {
         self.get(sock)?;
         self.places[sock.index as usize].take()
     }
 
-    /// The handler has returned.
+    /// Puts a connection back after its handler has returned.
     pub(super) fn put_back(&mut self, conn: Conn) {
         let place = conn.head.sock.index as usize;
         debug_assert!(self.places[place].is_none(), "it was taken out");
         self.places[place] = Some(conn);
     }
 
-    /// A connection that was taken out has ended.
+    /// Counts a connection that was taken out as ended.
     pub(super) fn closed(&mut self) {
         self.open -= 1;
     }
@@ -62,8 +62,7 @@ impl Conns {
         self.places.iter().flatten()
     }
 
-    /// One of the connections that `is_idle` holds for, after a bounded search that goes on where the last one
-    /// ended.
+    /// A connection for which `is_idle` holds. The search is bounded and continues where the last one ended.
     pub(super) fn find_idle(&mut self, is_idle: impl Fn(&Conn) -> bool) -> Option<Sock> {
         const STEPS: usize = 256;
         for _ in 0..STEPS.min(self.places.len()) {

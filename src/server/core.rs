@@ -1,5 +1,5 @@
-//! What every handler of a loop may touch: the transports, the clock, the counters, the deadlines of
-//! connections, and what all loops share. It holds no table of connections, streams or files.
+//! What every handler of a loop may use: the transports, the clock, the counters, the deadlines of connections,
+//! and what all loops share. It holds no table of connections, streams or files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,19 +17,19 @@ use super::transport::Transports;
 use crate::live::stream::StreamWriter;
 use crate::uring::{Engine, Millis, Sock};
 
-/// How long a peer may take to read its last words and to hang up.
+/// How long a peer may take to read the final answer and to close the connection.
 pub(super) const LEAVE: Millis = 2_000;
 /// No deadline.
 const NEVER: Millis = Millis::MAX;
 
-/// What a handler wants done with another connection once it has returned.
+/// What a handler wants done with another connection after it has returned.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// The connection ends.
+    /// Close the connection.
     Close(Sock, Reason),
-    /// A file that the client's request has waited for is there, or is not.
+    /// Answer the request again: the file it waited for is there, or could not be had.
     AskAgain(Sock),
-    /// The server has opened a connection, which is to be listed.
+    /// Add a connection that the server has opened.
     Opened(ConnHead, LinkId),
 }
 
@@ -40,11 +40,11 @@ pub(super) struct Core<E: Engine> {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<[RoleCounters]>,
-    /// Done by the loop as soon as the handler that wants it has returned.
+    /// Done by the loop as soon as the current handler has returned.
     pub(super) tasks: Vec<Task>,
-    /// Streams that have more for this loop's viewers.
+    /// Streams with new data for this loop's viewers.
     pub(super) news: Vec<u64>,
-    /// How many lines of a kind peers may cause.
+    /// Limits of the log lines that peers can cause.
     pub(super) lines: LogLimits,
     deadlines: Vec<Millis>,
 }
@@ -71,7 +71,7 @@ impl<E: Engine> Core<E> {
         &self.shared.roles[role]
     }
 
-    /// Whether no new work is taken.
+    /// Whether the process is draining: no new work is taken.
     pub(super) fn is_draining(&self) -> bool {
         self.shared.phase() == Phase::Draining
     }
@@ -81,22 +81,22 @@ impl<E: Engine> Core<E> {
         self.net.peer(sock).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
     }
 
-    /// Milliseconds that a peer may take to say what it wants.
+    /// Milliseconds that a peer may take to send its request.
     pub(super) fn request_time(&self) -> Millis {
         millis(self.shared.config.limits.request_time)
     }
 
-    /// Milliseconds that a client may stay connected without asking for anything.
+    /// Milliseconds that a client may stay connected without a request.
     pub(super) fn idle_time(&self) -> Millis {
         millis(self.shared.config.limits.keep_alive)
     }
 
-    /// Milliseconds that a client may take nothing of its answer.
+    /// Milliseconds that a client may go without taking any byte of its answer.
     pub(super) fn send_time(&self) -> Millis {
         millis(self.shared.config.limits.send_time)
     }
 
-    /// Sets a connection's deadline, from now.
+    /// Sets a connection's deadline to `after` milliseconds from now.
     pub(super) fn deadline(&mut self, sock: Sock, after: Millis) {
         let place = sock.index as usize;
         if self.deadlines.len() <= place {
@@ -105,14 +105,14 @@ impl<E: Engine> Core<E> {
         self.deadlines[place] = self.now().saturating_add(after);
     }
 
-    /// Takes a connection's deadline away.
+    /// Removes a connection's deadline.
     pub(super) fn no_deadline(&mut self, sock: Sock) {
         if let Some(deadline) = self.deadlines.get_mut(sock.index as usize) {
             *deadline = NEVER;
         }
     }
 
-    /// Places in the socket table whose deadline has passed, which is taken away.
+    /// Removes the deadlines that have passed and returns their places in the socket table.
     pub(super) fn take_due(&mut self) -> Vec<u32> {
         let now = self.now();
         let mut due = Vec::new();
@@ -125,17 +125,17 @@ impl<E: Engine> Core<E> {
         due
     }
 
-    /// Queues bytes for a connection that is no viewer, and sends if nothing is under way.
+    /// Queues bytes for a connection that is not a viewer, and sends them if no send is under way.
     pub(super) fn say(&mut self, head: &mut ConnHead, bytes: Bytes) -> Next {
-        debug_assert!(head.viewer.is_none(), "the fan-out has the socket of a viewer");
+        debug_assert!(head.viewer.is_none(), "the fan-out owns the socket of a viewer");
         if !head.out.push(bytes) {
-            return Next::refuse("it asks and does not read the answers");
+            return Next::refuse("it sends requests and does not read the answers");
         }
         self.send_next(head);
         Next::Stay
     }
 
-    /// As [`say`](Self::say), and the connection ends after it.
+    /// As [`say`](Self::say); the connection ends after these bytes.
     pub(super) fn say_last(&mut self, head: &mut ConnHead, bytes: Bytes) -> Next {
         head.out.close();
         self.deadline(head.sock, self.request_time());
@@ -149,7 +149,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Publishes what a writer holds and tells the loops that have viewers there.
+    /// Publishes what a writer holds and notifies the loops that have viewers of the stream.
     pub(super) fn announce(&mut self, writer: &mut StreamWriter) {
         if !writer.publish() {
             return;
@@ -164,13 +164,13 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Whether a line that peers can cause may be written now.
+    /// Whether a log line that peers can cause may be written now.
     pub(super) fn may_log(&mut self, kind: LineKind) -> bool {
         let now = self.now();
         self.lines.allow(kind, now)
     }
 
-    /// Logs a publisher that is refused.
+    /// Logs that a publisher was refused.
     pub(super) fn log_refusal(&mut self, head: &ConnHead, stream: &str, reason: &str) {
         if self.may_log(LineKind::Publisher) {
             let (role, peer) = (self.role(head.role).name, self.peer(head.sock));
@@ -178,24 +178,24 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Counts something that is refused.
+    /// Counts a refusal.
     pub(super) fn count_refusal(&self, role: usize, why: Refused) {
         self.counters[role].refused(why);
     }
 
-    /// Gives a connection its place among those of its address.
+    /// Counts a connection against the limit of its address.
     ///
     /// # Errors
-    /// [`Refused`] when the address has as many as it may.
+    /// [`Refused`] when the address has reached its limit.
     pub(super) fn admit(&self, head: &mut ConnHead) -> Result<(), Refused> {
         head.pass = self.shared.address_limits.enter(Kind::Connection, head.address)?;
         Ok(())
     }
 
-    /// Counts what a connection holds now; `false` if it has grown although the budget is used up.
+    /// Records what a connection holds now; `false` if that has grown although the budget is used up.
     #[must_use]
     pub(super) fn account(&self, head: &mut ConnHead, held: usize) -> bool {
-        /// What every connection may hold whatever others do.
+        /// What every connection may hold even when the budget is used up.
         const SMALL: usize = 64 << 10;
         if held == head.held {
             return true;

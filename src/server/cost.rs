@@ -1,8 +1,8 @@
-//! What a send to a viewer costs in instructions of ours, the kernel's apart: a fan-out on an engine that takes
-//! everything at once and does nothing.
+//! What a send to a viewer costs in instructions of our own code, without the kernel's: a fan-out on an engine
+//! that accepts every send at once and does nothing with it.
 //!
-//! As a test it checks that every viewer is given every byte. `scripts/instructions` runs it under callgrind
-//! with two numbers of rounds (`URINGCAST_COST_ROUNDS`) and divides the difference by the sends.
+//! As a test it checks that every viewer is sent every byte. `scripts/instructions` runs it under callgrind
+//! with two numbers of rounds (`URINGCAST_COST_ROUNDS`) and divides the difference by the number of sends.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 const VIEWERS: u32 = 1000;
 
-/// Takes every send whole.
+/// Accepts every send whole.
 #[derive(Debug, Default)]
 struct Taker {
     now: Millis,
@@ -88,7 +88,7 @@ impl Engine for Taker {
     }
 }
 
-/// Flushes until nothing is due, and tells the fan-out that all was taken.
+/// Flushes until nothing is due, and reports every send as complete.
 fn serve(fanout: &mut Fanout, net: &mut Transports<Taker>, counters: &[RoleCounters]) {
     while fanout.next_flush().is_some_and(|at| at <= net.now()) || !net.engine().sent.is_empty() {
         for (viewer, len) in std::mem::take(&mut net.engine().sent) {
@@ -99,7 +99,7 @@ fn serve(fanout: &mut Fanout, net: &mut Transports<Taker>, counters: &[RoleCount
 }
 
 #[test]
-fn every_viewer_is_given_every_byte() {
+fn every_viewer_is_sent_every_byte() {
     let rounds =
         std::env::var("URINGCAST_COST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50u32);
     let retention = Retention { bytes: 1 << 25, frames: 10_000, gop_time: 60_000, history: 10_000 };

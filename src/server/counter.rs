@@ -1,4 +1,4 @@
-//! A number that one thread changes and any thread reads: no lock, no contended line.
+//! A number that one thread changes and any thread may read, without a lock or a contended cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds; only the owning loop may call it.
+    /// Adds `n`; only the owning loop may call it.
     pub(super) fn add(&self, n: u64) {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Subtracts; only the owning loop may call it.
+    /// Subtracts `n`; only the owning loop may call it.
     pub(super) fn sub(&self, n: u64) {
         self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
     }
 
-    /// Its value.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! What a loop counts for each role. One thread writes, any thread reads; no lock, no contended line.
+//! What a loop counts for each role. One thread writes, any thread may read, without a lock or a contended
+//! cache line.
 
 pub use super::counter::Counter;
 use super::files::counters::FileCounters;
@@ -6,7 +7,7 @@ use super::limits::Refused;
 use super::viewers::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
 
-/// Why peers are turned away or let go, for metrics.
+/// Why viewers are disconnected, as labels of the metric.
 pub const FAREWELLS: [&str; 7] =
     ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began", "kicked"];
 
@@ -18,33 +19,33 @@ pub struct RoleCounters {
     pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Accepts that the kernel refused, for want of descriptors most likely.
+    /// Accepts that failed in the kernel, usually because no descriptor was free.
     pub accept_failures: Counter,
     /// Viewers now, by protocol.
     pub viewers: [Counter; Protocol::EVERY.len()],
     /// Connections turned away because the server was full.
     pub turned_away: Counter,
-    /// What was refused, by [`Refused`].
+    /// Refusals, by [`Refused`].
     pub refused: [Counter; Refused::EVERY.len()],
     /// Publishers now.
     pub publishers: Counter,
     /// Pulls from an upstream now.
     pub pulls: Counter,
-    /// Pulls and relays that had to connect again.
+    /// Pulls and relays that were connected again.
     pub reconnects: Counter,
     /// Bytes received from publishers and upstreams.
     pub bytes_in: Counter,
     /// Bytes sent to viewers, by protocol.
     pub bytes_out: [Counter; Protocol::EVERY.len()],
-    /// Sends to viewers: with the bytes, the mean batch.
+    /// Sends to viewers; with the bytes, this gives the mean batch.
     pub sends: Counter,
     /// Walks over a stream's viewers.
     pub flushes: Counter,
-    /// Skips of viewers that fell behind.
+    /// Skips of viewers that lagged too far.
     pub skips: Counter,
-    /// Bytes that they missed.
+    /// Bytes skipped by them.
     pub skipped_bytes: Counter,
-    /// Viewers let go, by [`FAREWELLS`].
+    /// Viewers disconnected by the server, by [`FAREWELLS`].
     pub farewells: [Counter; FAREWELLS.len()],
     /// Connections closed because the peer broke its protocol.
     pub bad_peers: Counter,
@@ -54,7 +55,7 @@ pub struct RoleCounters {
 }
 
 impl RoleCounters {
-    /// All zero; the time to a viewer's first picture goes to `first_picture`, in seconds.
+    /// All zero; the time to a viewer's first picture is recorded in `first_picture`, in seconds.
     pub fn new(first_picture: metrics::Histogram) -> Self {
         Self {
             connections: Counter::default(),
@@ -79,13 +80,13 @@ impl RoleCounters {
         }
     }
 
-    /// A viewer has had its first picture, so long after it asked.
+    /// Records that a viewer has got its first picture, `after` milliseconds after its request.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
     pub(super) fn first_picture(&self, after: Millis) {
         self.first_picture.record(after as f64 / 1000.0);
     }
 
-    /// Something was refused.
+    /// Counts a refusal.
     pub(super) fn refused(&self, why: Refused) {
         self.refused[why as usize].add(1);
     }

@@ -1,7 +1,8 @@
-//! From an event of a connection to the handler of what it is: the one place that knows that.
+//! Hands each event of a connection to the handler for its kind. This is the only file that matches on the
+//! kind.
 //!
-//! Handlers own their tables; they are called with those that they may touch, and give back what becomes of the
-//! connection ([`Next`]).
+//! Handlers own their tables; each is called with what it may use, and returns what becomes of the connection
+//! ([`Next`]).
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::live::stream::Stream;
 use crate::protocol::http::request::Request;
 use crate::uring::{Engine, SendError, Sock};
 
-/// The connections of a loop, and the handlers that they are handed to.
+/// The connections of a loop, and their handlers.
 #[derive(Debug)]
 pub(super) struct Dispatch<E: Engine> {
     pub(super) core: Core<E>,
@@ -41,7 +42,7 @@ impl<E: Engine> Dispatch<E> {
         Self { core, conns, streams, upstreams, web }
     }
 
-    /// Lists a connection.
+    /// Adds a connection.
     pub(super) fn add(&mut self, head: ConnHead, kind: Kind) {
         self.core.counters[head.role].connections.add(1);
         self.conns.add(Conn { head, kind });
@@ -61,7 +62,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// Hands a connection to a handler and does what it decides.
+    /// Calls a handler with a connection and does what it returns.
     pub(super) fn with(&mut self, sock: Sock, handler: impl FnOnce(&mut Self, &mut Conn) -> Next) {
         let Some(mut conn) = self.conns.take(sock) else { return };
         let mut next = handler(self, &mut conn);
@@ -79,7 +80,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// What follows by itself from how a connection stands now.
+    /// What follows from the connection's state after its handler has returned.
     fn settle(&mut self, conn: &mut Conn) -> Next {
         let held = conn.held();
         if !self.core.account(&mut conn.head, held) {
@@ -91,7 +92,7 @@ impl<E: Engine> Dispatch<E> {
             return Next::Stay;
         }
         if head.out.is_closed() && !matches!(conn.kind, Kind::Leaving) {
-            self.leave(conn, "it has had its last words");
+            self.leave(conn, "the final answer has been sent");
             self.core.net.shutdown_write(conn.head.sock);
             self.core.deadline(conn.head.sock, LEAVE);
             return Next::Stay;
@@ -109,7 +110,7 @@ impl<E: Engine> Dispatch<E> {
         pending.map_or(Next::Stay, |play| Next::Play(Box::new(Play { since, ..play })))
     }
 
-    /// Puts a connection on its stream, or lets it wait for one.
+    /// Makes a connection a viewer of its stream, or lets it wait for the stream.
     fn play(&mut self, conn: &mut Conn, play: Play) -> Next {
         if matches!(conn.kind, Kind::Http(_)) {
             self.leave(conn, "it plays");
@@ -117,7 +118,7 @@ impl<E: Engine> Dispatch<E> {
         }
         let (core, head, viewers) = (&mut self.core, &mut conn.head, &mut self.streams.viewers);
         if head.finished {
-            return Next::close("the peer hung up");
+            return Next::close("the peer closed the connection");
         }
         let seat = if head.out.is_empty() {
             let stream = core.role(head.role).directory.get(&play.key);
@@ -144,7 +145,8 @@ impl<E: Engine> Dispatch<E> {
                 },
             }
         } else {
-            // What was said before is under way, and the fan-out wants the socket for itself: `settle` goes on.
+            // // An earlier answer is still being sent, and the fan-out needs the socket for itself: `settle`
+            // continues.
             core.deadline(head.sock, core.request_time());
             Seat::Pending
         };
@@ -159,7 +161,7 @@ impl<E: Engine> Dispatch<E> {
         Next::Stay
     }
 
-    /// A client begins to push a stream.
+    /// Makes a client the publisher of a stream over HTTP or WebSocket.
     fn push(&mut self, conn: &mut Conn, request: &Request, body: &[u8]) -> Next {
         match Push::begin(&mut self.core, &conn.head, request) {
             Ok((push, answer)) => {
@@ -169,10 +171,10 @@ impl<E: Engine> Dispatch<E> {
                     Next::Stay => self.received(conn, body),
                     next => next,
                 };
-                // The rest of a body that has not come by now never will.
+                // // If the rest of the body has not come by now, it never will.
                 match next {
                     Next::Stay if conn.head.finished && !conn.head.out.is_closed() => {
-                        Next::close("the peer hung up")
+                        Next::close("the peer closed the connection")
                     }
                     next => next,
                 }
@@ -181,7 +183,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// Takes a connection out of all tables; it is nothing any more.
+    /// Removes a connection from all tables.
     fn leave(&mut self, conn: &mut Conn, reason: &str) {
         let (core, head) = (&mut self.core, &mut conn.head);
         let viewers = &mut self.streams.viewers;
@@ -220,18 +222,18 @@ impl<E: Engine> Dispatch<E> {
         self.core.net.close(sock);
     }
 
-    /// A connection that the server has opened stands, or does not.
+    /// The result of connecting to another server.
     pub(super) fn connected(&mut self, conn: &mut Conn, result: Result<(), rustix::io::Errno>) -> Next {
         match conn.kind {
             Kind::Link(link) => self.upstreams.connected(&mut self.core, &mut conn.head, link, result),
-            _ => Next::close("it was not to be connected"),
+            _ => Next::close("it is not a connection that the server opens"),
         }
     }
 
     /// Bytes from a peer.
     pub(super) fn received(&mut self, conn: &mut Conn, data: &[u8]) -> Next {
         if conn.head.out.is_closed() {
-            return Next::Stay; // it has had its last words; what follows means nothing
+            return Next::Stay; // // after the final answer, whatever follows is ignored
         }
         let (core, head) = (&mut self.core, &mut conn.head);
         match &mut conn.kind {
@@ -244,15 +246,15 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
+    /// The peer sends no more. A finite answer is still sent; a live stream or a wait ends.
     pub(super) fn finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
         conn.head.finished = true;
         match (&mut conn.kind, error) {
             (_, Some(error)) => Next::close(error.to_string()),
-            (Kind::Leaving, None) => Next::close("the peer hung up"),
+            (Kind::Leaving, None) => Next::close("the peer closed the connection"),
             (_, None) if conn.head.out.is_closed() => Next::Stay,
             (Kind::Http(http), None) => http.finished(),
-            (_, None) => Next::close("the peer hung up"),
+            (_, None) => Next::close("the peer closed the connection"),
         }
     }
 
@@ -299,7 +301,7 @@ impl<E: Engine> Dispatch<E> {
         });
     }
 
-    /// A client's turn has come to be sent a slice of its file; gives the length.
+    /// Sends a client the next slice of its file; returns its length.
     pub(super) fn send_slice(&mut self, sock: Sock) -> u64 {
         let mut bytes = 0;
         self.with(sock, |own, conn| {
@@ -325,7 +327,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// The fan-out has let a viewer go.
+    /// The fan-out has removed a viewer.
     pub(super) fn farewell(&mut self, sock: Sock, farewell: Farewell) {
         self.with(sock, |own, conn| {
             let (core, head) = (&mut own.core, &mut conn.head);
@@ -341,7 +343,7 @@ impl<E: Engine> Dispatch<E> {
         });
     }
 
-    /// A stream has come: those who wait for it watch.
+    /// A stream has been published: the connections that wait for it become viewers.
     pub(super) fn stream_came(&mut self, role: usize, stream: &Arc<Stream>) {
         for sock in self.streams.viewers.take_waiting(role, &stream.key) {
             self.with(sock, |_, conn| match &mut conn.kind {
@@ -356,7 +358,7 @@ impl<E: Engine> Dispatch<E> {
         self.upstreams.forward(&mut self.core, role, stream);
     }
 
-    /// A stream is over: its viewers, and those who have paused it, are told so.
+    /// A stream is over: its viewers, and those that have paused it, are notified.
     pub(super) fn stream_ended(&mut self, role: usize, stream: &Stream, status: u16) {
         self.streams.viewers.fanout.stream_ended(stream.id, status, self.core.now());
         for sock in self.streams.viewers.take_paused(role, &stream.key) {
@@ -367,7 +369,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// Messages were lost: looks at what they may have told.
+    /// Messages were lost: checks for everything that they may have announced.
     pub(super) fn look_again(&mut self) {
         let shared = Arc::clone(&self.core.shared);
         for (role, key) in self.streams.viewers.awaited() {
@@ -396,7 +398,7 @@ impl<E: Engine> Dispatch<E> {
         self.core.tasks.extend(self.web.responder.take_listing().into_iter().map(Task::AskAgain));
     }
 
-    /// A stream has been given up: those of this loop that wait for it claim it again.
+    /// A stream has been given up: publishers of this loop that wait for it claim it again.
     pub(super) fn stream_given_up(&mut self, role: usize, stream: &Stream) {
         for sock in self.streams.publishers.take_claimants(role, &stream.key) {
             self.with(sock, |own, conn| {
@@ -410,7 +412,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// Takes a stream from its publisher, if that is one of this loop.
+    /// Ends the publisher of a stream, if it is one of this loop's.
     pub(super) fn dismiss_publisher(&mut self, stream: u64, status: u16, reason: &str) -> bool {
         let Some(sock) = self.streams.publishers.writer_of(stream) else { return false };
         self.with(sock, |own, conn| {
@@ -443,7 +445,7 @@ impl<E: Engine> Dispatch<E> {
         self.upstreams.shorten(&mut self.core);
     }
 
-    /// The server goes down: clients that ask for nothing are let go.
+    /// The server is shutting down: idle clients are disconnected.
     pub(super) fn drain(&mut self) {
         let idle = |conn: &&Conn| matches!(&conn.kind, Kind::Http(http) if http.is_idle());
         for sock in self.conns.iter().filter(idle).map(|conn| conn.head.sock).collect::<Vec<_>>() {

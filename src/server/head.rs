@@ -1,4 +1,4 @@
-//! What every connection has, whatever it is at present, and what a handler decides of it.
+//! What every connection has in common, and what a handler decides about it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -12,32 +12,32 @@ use super::viewers::viewer::ViewerId;
 use crate::protocol::http::request::Request;
 use crate::uring::Sock;
 
-/// What every connection has.
+/// What every connection has in common.
 #[derive(Debug)]
 pub(super) struct ConnHead {
     pub(super) sock: Sock,
-    /// The role whose listener it came in on, or that opened it.
+    /// The role whose listener accepted it, or that opened it.
     pub(super) role: usize,
     /// What waits to be sent. Not used while the fan-out has the socket.
     pub(super) out: Outbox,
-    /// Its place in the fan-out, which sends on this socket then.
+    /// Its place in the fan-out, which then owns this socket.
     pub(super) viewer: Option<ViewerId>,
-    /// It came in when only the reserve was left: it may publish and nothing else.
+    /// It was accepted when only the reserve was left: it may only publish.
     pub(super) reserved: bool,
     /// The peer sends no more.
     pub(super) finished: bool,
-    /// Bytes of memory that the budget counts for it.
+    /// Bytes of memory counted for it in the budget.
     pub(super) held: usize,
-    /// The client's address, where it is known.
+    /// The client's address, if known.
     pub(super) address: Option<IpAddr>,
-    /// Its place among the connections of its address, until it watches.
+    /// Its count among the connections of its address, until it becomes a viewer.
     pub(super) pass: Option<Pass>,
-    /// Its place among those of its address that wait for a stream.
+    /// Its count among the waits of its address.
     pub(super) wait_pass: Option<Pass>,
 }
 
 impl ConnHead {
-    /// A connection that has said nothing yet.
+    /// A connection that has not sent anything yet.
     pub(super) fn new(sock: Sock, role: usize) -> Self {
         Self {
             sock,
@@ -54,14 +54,14 @@ impl ConnHead {
     }
 }
 
-/// What a connection that the server itself has opened is for.
+/// The purpose of a connection that the server itself has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkId {
-    /// A pull of a gateway, by its place in the loop's table.
+    /// A pull of a gateway, by its index in the loop's table.
     Pull(u32),
-    /// A relay, by its place in the loop's table.
+    /// A relay, by its index in the loop's table.
     Relay(u32),
-    /// A question to an upstream whether it is there, by its role and its place among the upstreams.
+    /// A health probe of an upstream, by the role and the index among its upstreams.
     Probe(usize, usize),
 }
 
@@ -78,9 +78,10 @@ pub(super) enum Next {
     Close(Reason),
     /// It is closed because the peer broke its protocol or a limit.
     Refuse(Reason),
-    /// It asks for a stream: it watches it, or waits for it.
+    /// It asks for a stream: it becomes a viewer or waits.
     Play(Box<Play>),
-    /// It begins to push a stream over HTTP or WebSocket; the bytes are what came after the request's head.
+    /// It starts to push a stream over HTTP or WebSocket; the bytes are those received after the request's
+    /// head.
     Push(Box<Request>, Bytes),
 }
 

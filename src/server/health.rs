@@ -1,30 +1,31 @@
-//! Whether an upstream is there: unknown until it was asked, then what it did last.
+//! Whether an upstream answers: unknown until the first request, then the result of the last one.
 //!
-//! An upstream is up when it has answered, whatever it said; that a connection stands says nothing, since the kernel
-//! of a frozen one takes connections as well. All loops and the control thread share what is known.
+//! An upstream is up when it has answered, whatever the answer says. An established connection proves nothing,
+//! since the kernel accepts connections for a frozen process as well. All loops and the control thread share
+//! this state.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::uring::Millis;
 
-/// The pauses between two questions to an upstream that is down.
+/// The pauses between probes of an upstream that is down.
 const PROBE: Backoff = Backoff { first: 500, longest: 5_000 };
-/// A probe that was taken and never reported counts as failed after so long.
+/// A probe that was started and has not been reported counts as failed after this time.
 const PROBE_LOST: Millis = 15_000;
 
-/// What is known of an upstream.
+/// The known state of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It was not asked yet.
+    /// It has not been asked yet.
     Unknown,
     /// It has answered.
     Up,
-    /// It did not answer when it was asked last.
+    /// It did not answer the last request.
     Down,
 }
 
 impl State {
-    /// As it stands in lists and metrics.
+    /// Its name in lists and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -34,18 +35,18 @@ impl State {
     }
 }
 
-/// See the module.
+/// The health of one upstream; see the module.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Failures in a row, and whether there was ever an answer: see [`Health::state`].
     failures: AtomicU32,
     answered: AtomicU32,
-    /// When it may be asked again although it is down.
+    /// When it may be probed again while it is down.
     next_probe: AtomicU64,
 }
 
 impl Health {
-    /// What is known.
+    /// The known state.
     pub fn state(&self) -> State {
         match (self.failures.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed)) {
             (0, 0) => State::Unknown,
@@ -54,24 +55,24 @@ impl Health {
         }
     }
 
-    /// Whether it has answered when it was asked last.
+    /// Whether it answered the last request.
     pub fn is_up(&self) -> bool {
         self.state() == State::Up
     }
 
-    /// It has answered.
+    /// Records an answer.
     pub fn answered(&self) {
         self.answered.store(1, Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// It has not answered, or broke its answer off.
+    /// Records that it did not answer, or broke its answer off.
     pub fn failed(&self, now: Millis) {
         let before = self.failures.fetch_add(1, Ordering::Relaxed);
         self.next_probe.store(now + PROBE.pause(before), Ordering::Relaxed);
     }
 
-    /// Takes the right to ask it although it is not up: one asks at a time.
+    /// Claims the next probe of an upstream that is not up: only one runs at a time.
     pub fn take_probe(&self, now: Millis) -> bool {
         let next = self.next_probe.load(Ordering::Relaxed);
         !self.is_up()
@@ -83,8 +84,8 @@ impl Health {
     }
 }
 
-/// The upstream to ask: the first from `from` on (round about) that is not known to be down; if all are, the next
-/// one all the same.
+/// Chooses the upstream to ask: the first from `from` on (cyclically) that is not known to be down, or the one
+/// at `from` if all are down.
 pub fn choose<'a>(healths: impl ExactSizeIterator<Item = &'a Health> + Clone, from: usize) -> usize {
     let count = healths.len().max(1);
     let known: Vec<State> = healths.map(Health::state).collect();
@@ -95,7 +96,7 @@ pub fn choose<'a>(healths: impl ExactSizeIterator<Item = &'a Health> + Clone, fr
         .unwrap_or(from % count)
 }
 
-/// The pauses between tries: each twice as long as the one before it.
+/// The pauses between tries: each is twice as long as the one before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     /// After the first failure.
@@ -105,7 +106,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after a failure before which there were so many in a row.
+    /// The pause after a failure that followed `failures` others in a row.
     pub fn pause(self, failures: u32) -> Millis {
         self.first.saturating_mul(1 << failures.min(32)).min(self.longest)
     }
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_unknown_until_it_was_asked_and_then_what_it_did_last() {
+    fn the_state_is_unknown_at_first_then_that_of_the_last_request() {
         let health = Health::default();
         assert_eq!(health.state(), State::Unknown);
         health.answered();
@@ -128,23 +129,23 @@ mod tests {
     }
 
     #[test]
-    fn one_asks_at_a_time_and_less_and_less_often() {
+    fn one_probe_runs_at_a_time_and_the_pauses_grow() {
         let health = Health::default();
         assert!(health.take_probe(0) && !health.take_probe(0));
         health.failed(0);
         assert!(!health.take_probe(499) && health.take_probe(500));
         assert!(
             !health.take_probe(500 + PROBE_LOST - 1) && health.take_probe(500 + PROBE_LOST),
-            "a lost one"
+            "a lost probe expires"
         );
         health.failed(20_000);
         assert!(!health.take_probe(20_999) && health.take_probe(21_000));
         health.answered();
-        assert!(!health.take_probe(1_000_000), "what is up needs no probe");
+        assert!(!health.take_probe(1_000_000), "an upstream that is up needs no probe");
     }
 
     #[test]
-    fn those_that_are_down_are_passed_over() {
+    fn upstreams_that_are_down_are_skipped() {
         let [a, b, c] = [Health::default(), Health::default(), Health::default()];
         let all = [&a, &b, &c];
         let choose = |from| super::choose(all.iter().copied(), from);
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!([choose(0), choose(2), choose(3)], [1, 2, 1]);
         b.failed(0);
         c.failed(0);
-        assert_eq!([choose(0), choose(1), choose(2)], [0, 1, 2], "all are down: each has its turn");
+        assert_eq!([choose(0), choose(1), choose(2)], [0, 1, 2], "all are down: each is asked in turn");
     }
 
     #[test]

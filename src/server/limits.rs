@@ -1,7 +1,8 @@
-//! What one client address may have: connections, publishes and waits at a time, requests a second.
+//! Limits per client address: concurrent connections, publishers and waits, and requests a second.
 //!
-//! All loops share the counts; they are looked at when something comes or goes, never per tag. IPv6 addresses count by
-//! their /64. Loopback, private and trusted addresses are not limited, nor are viewers that watch.
+//! All loops share the counts; they are checked when a connection or request comes or goes, never per tag. IPv6
+//! addresses are counted by their /64. Loopback, private and trusted addresses are not limited, nor are viewers
+//! of live streams.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,15 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::config;
 use crate::uring::Millis;
 
-/// Parts of the table, each with a lock of its own.
+/// Parts of the table, each with its own lock.
 const SHARDS: usize = 32;
-/// Addresses that a part remembers. More are not limited: there is the limit of all connections.
+/// The most addresses that a part remembers. Further addresses are not limited, except by the limit of all
+/// connections.
 const ADDRESSES_MAX: usize = 1 << 14;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Connections that do not watch.
+    /// Connections that are not viewers.
     Connection,
     Publish,
     /// Requests that wait for a stream.
@@ -29,31 +31,31 @@ pub(super) enum Kind {
 /// Why a peer is refused, for its answer and for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The server has as many connections as it may.
+    /// The server has reached its limit of connections.
     #[error("the server is full")]
     Full,
-    /// The budget of memory does not admit another publisher, or what a connection wants to hold.
+    /// The memory budget does not admit another publisher, or what a connection would hold.
     #[error("the server's memory budget is used up")]
     Memory,
-    /// There are as many streams as there may be.
+    /// The server has reached its limit of streams.
     #[error("the server has as many streams as it may")]
     Streams,
-    /// A publisher sends more than it may.
+    /// A publisher exceeds its bit rate.
     #[error("more bits a second than a publisher may send")]
     Bitrate,
-    /// The address has as many connections as it may.
+    /// The address has reached its limit of connections.
     #[error("too many connections from this address")]
     Connections,
-    /// The address publishes as many streams as it may.
+    /// The address has reached its limit of publishers.
     #[error("too many publishers from this address")]
     Publishes,
-    /// The address waits for as many streams as it may.
+    /// The address has reached its limit of waits.
     #[error("too many requests from this address wait for a stream")]
     Waits,
-    /// The address asks too often.
+    /// The address has reached its limit of requests a second.
     #[error("too many requests a second from this address")]
     Requests,
-    /// An app of this name is reserved for the server's own paths.
+    /// The app's name is reserved for the server's own paths.
     #[error("the app's name is reserved: hls, mp4, flv and api are paths of the server")]
     Reserved,
     /// The name is taken by another publisher.
@@ -62,7 +64,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// All there are.
+    /// All reasons.
     pub const EVERY: [Self; 10] = [
         Self::Full,
         Self::Memory,
@@ -76,7 +78,7 @@ impl Refused {
         Self::Taken,
     ];
 
-    /// As it stands in a metric's label.
+    /// Its value as a metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -108,7 +110,7 @@ struct Counts {
     connections: u32,
     publishes: u32,
     waits: u32,
-    /// The second that is counted, and the requests in it.
+    /// The second that is counted, and its number of requests.
     second: u64,
     requests: u32,
 }
@@ -135,7 +137,7 @@ pub(super) struct AddressLimits {
     shards: [Mutex<HashMap<IpAddr, Counts>>; SHARDS],
 }
 
-/// The right to have something, given back when it is dropped.
+/// One counted connection, publisher or wait; uncounted when dropped.
 #[derive(Debug)]
 pub(super) struct Pass {
     limits: Arc<AddressLimits>,
@@ -154,7 +156,7 @@ impl Drop for Pass {
     }
 }
 
-/// The address that counts: of IPv6 the network of 64 bits, for one client may have all of that.
+/// The address to count: for IPv6 the /64 network, since one client may have all of it.
 fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -173,18 +175,20 @@ impl AddressLimits {
 
     fn shard(&self, address: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Counts>> {
         let place = self.hasher.hash_one(address) % SHARDS as u64;
-        self.shards[usize::try_from(place).expect("a few")].lock().expect("nobody panics with this lock")
+        self.shards[usize::try_from(place).expect("below SHARDS")]
+            .lock()
+            .expect("no thread panics while it holds this lock")
     }
 
-    /// Whether the limits do not hold for an address.
+    /// Whether an address is exempt from the limits.
     pub(super) fn is_exempt(&self, address: Option<IpAddr>) -> bool {
         address.is_none_or(|address| self.config.is_exempt(address.to_canonical()))
     }
 
-    /// Lets an address have one more; `None` is a pass for those that are not limited.
+    /// Counts one more for an address; `None` for addresses that are not limited.
     ///
     /// # Errors
-    /// [`Refused`] when it has as many as it may.
+    /// [`Refused`] when the address has reached its limit.
     pub(super) fn enter(
         self: &Arc<Self>,
         kind: Kind,
@@ -221,7 +225,7 @@ impl AddressLimits {
         let Some(address) = address.filter(|_| limit > 0 && !self.is_exempt(address)) else { return Ok(()) };
         let address = counted(address);
         let mut shard = self.shard(address);
-        // An address that has no connection is not remembered: it makes no requests.
+        // // An address without a connection is not in the table: it makes no requests.
         let Some(counts) = shard.get_mut(&address) else { return Ok(()) };
         let second = now / 1000;
         if counts.second != second {
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_at_a_time() {
+    fn an_address_is_limited_at_a_time() {
         let limits = limits();
         let client = address("203.0.113.7");
         let first = limits.enter(Kind::Connection, client).unwrap();
@@ -260,12 +264,15 @@ mod tests {
         assert_eq!(limits.enter(Kind::Connection, client).err(), Some(Refused::Connections));
         assert!(limits.enter(Kind::Connection, address("203.0.113.8")).unwrap().is_some());
         assert!(limits.enter(Kind::Publish, client).unwrap().is_some());
-        assert!(limits.enter(Kind::Wait, client).unwrap().is_none(), "zero is no limit");
+        assert!(limits.enter(Kind::Wait, client).unwrap().is_none(), "zero means no limit");
         drop(first);
         let third = limits.enter(Kind::Connection, client).unwrap();
         assert!(third.is_some());
         drop((second, third));
-        assert!(limits.shards.iter().all(|shard| shard.lock().unwrap().is_empty()), "all is forgotten");
+        assert!(
+            limits.shards.iter().all(|shard| shard.lock().unwrap().is_empty()),
+            "addresses without connections are forgotten"
+        );
     }
 
     #[test]

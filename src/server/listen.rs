@@ -11,22 +11,22 @@ use crate::config::ListenerOptions;
 
 /// All listeners, and their sockets by loop.
 pub(super) struct Plan {
-    /// What each is for, by its tag.
+    /// The listeners, indexed by their tags.
     pub(super) listeners: Vec<Listener>,
-    /// For each loop its sockets, with their tags.
+    /// The sockets of each loop, with their tags.
     pub(super) sockets: Vec<Vec<(u32, TcpListener)>>,
 }
 
 impl Plan {
-    /// None yet, for so many loops.
+    /// An empty plan for `loops` loops.
     pub(super) fn new(loops: usize) -> Self {
         Self { listeners: Vec::new(), sockets: std::iter::repeat_with(Vec::new).take(loops).collect() }
     }
 
-    /// Binds an address once for each loop and gives the port that it got. `name` is the flag that sets it.
+    /// Binds an address once for each loop and returns the port that it got. `name` is the flag that sets it.
     ///
     /// # Errors
-    /// [`StartError`], which says what to do.
+    /// [`StartError`], whose message says what to do.
     pub(super) fn bind(
         &mut self,
         name: &'static str,
@@ -37,7 +37,7 @@ impl Plan {
         let tag = u32::try_from(self.listeners.len()).expect("a handful of listeners");
         self.listeners.push(listener);
         let why = |error, address| StartError::listen(name, address, error);
-        // SO_REUSEPORT would share a port with a second instance: find that out first.
+        // // SO_REUSEPORT would share a port with a second instance: find that out first.
         drop(bind_one(address, options, false).map_err(|error| why(error, address))?);
         let mut bound = address;
         for sockets in &mut self.sockets {
@@ -78,7 +78,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn the_kernel_gives_a_peer_up_later_than_the_server_does() {
+    fn the_kernel_times_a_peer_out_later_than_the_server() {
         for stall in [1, 20, 60].map(Duration::from_secs) {
             let mut config = Config::default();
             config.live.stall = stall;

@@ -1,7 +1,8 @@
-//! A listing that is asked for often and is costly to make: the control thread makes it, the loops read it.
+//! A listing that is requested often and costly to make: the control thread makes it, the loops read it.
 //!
-//! A loop never makes it. Asking for it says that it is wanted; the control thread makes a new one if the last one is
-//! old enough, and tells the loops ([`super::shared::Message::Listed`]): requests that got none wait there. While there
+//! A loop never makes one. Asking for it marks it as wanted; the control thread then makes a new one if the
+//! last one is old enough, and notifies the loops ([`super::shared::Message::Listed`]), where requests without
+//! a listing wait. Without requests none is made.
 //! are no requests nothing is made.
 
 use std::sync::Arc;
@@ -17,27 +18,28 @@ use crate::uring::Millis;
 pub struct Listing {
     newest: ArcSwapOption<Made>,
     wanted: Notify,
-    /// The shortest time between two.
+    /// The shortest time between two listings.
     rest: Millis,
-    /// An older one is not given out.
+    /// A listing older than this is not given out.
     life: Millis,
 }
 
 #[derive(Debug)]
 struct Made {
-    /// When looking began: nothing that came later is in it.
+    /// When reading began: nothing that came later is in it.
     at: Millis,
     json: Bytes,
 }
 
 impl Listing {
-    /// None is made yet. While it is asked for one is made every `rest`; none is given out that is older than `life`.
+    /// An empty listing. While it is asked for, one is made every `rest`; none older than `life` is given out.
     pub const fn new(rest: Millis, life: Millis) -> Self {
         assert!(rest < life);
         Self { newest: ArcSwapOption::const_empty(), wanted: Notify::const_new(), rest, life }
     }
 
-    /// The listing, if there is one that is young enough. If not, one is being made now: ask again when told so.
+    /// The listing, if it is fresh enough. If not, a new one is being made: the caller asks again on
+    /// [`super::shared::Message::Listed`].
     pub fn fresh(&self, now: Millis) -> Option<Bytes> {
         if self.rest_left(now) == 0 {
             self.wanted.notify_one();
@@ -45,30 +47,31 @@ impl Listing {
         self.young(now)
     }
 
-    /// The same, without a word that it is wanted: for the thread that makes it.
+    /// The same, without marking it as wanted: for the thread that makes it.
     pub fn young(&self, now: Millis) -> Option<Bytes> {
         let newest = self.newest.load();
         let made = newest.as_ref().filter(|made| now.saturating_sub(made.at) <= self.life);
         made.map(|made| Bytes::clone(&made.json))
     }
 
-    /// The newest one, however old.
+    /// The newest listing, however old.
     pub fn newest(&self) -> Option<Bytes> {
         self.newest.load().as_ref().map(|made| Bytes::clone(&made.json))
     }
 
-    /// Waits until it is asked for while the newest one is old. One waits at a time: the control thread.
+    /// Waits until a listing is asked for while the newest one is old. Only one task may wait: that of the
+    /// control thread.
     pub async fn until_wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// How long until the next one may be made.
+    /// How long until the next listing may be made.
     pub fn rest_left(&self, now: Millis) -> Millis {
         let newest = self.newest.load();
         newest.as_ref().map_or(0, |made| (made.at + self.rest).saturating_sub(now))
     }
 
-    /// Gives a new one out; `at` is when looking began.
+    /// Stores a new listing; `at` is when reading began.
     pub fn store(&self, at: Millis, json: Bytes) {
         self.newest.store(Some(Arc::new(Made { at, json })));
     }
@@ -85,10 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_while_it_is_asked_for_and_never_served_old() {
+    fn it_is_made_only_on_demand_and_never_served_old() {
         let listing = Listing::new(250, 1_000);
         assert!(!is_wanted(&listing));
-        assert_eq!((listing.fresh(0), listing.newest()), (None, None), "the first answer is not a guess");
+        assert_eq!(
+            (listing.fresh(0), listing.newest()),
+            (None, None),
+            "nothing is made before the first request"
+        );
         assert!(is_wanted(&listing) && !is_wanted(&listing), "once");
         listing.store(10, Bytes::from_static(b"one"));
         assert_eq!(listing.fresh(100).as_deref(), Some(&b"one"[..]));

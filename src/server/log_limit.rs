@@ -1,7 +1,7 @@
-//! How many log lines of a kind peers may cause: what goes beyond is counted instead of written.
+//! Limits of the log lines that peers can cause: lines over the limit are counted instead of written.
 //!
-//! Each loop has its own limits, so that nothing is shared and nothing locked. Lines that the program causes itself,
-//! or an operator, are not limited.
+//! Each loop has its own limits, without shared state or locks. Lines caused by the program itself or by an
+//! operator are not limited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use crate::uring::Millis;
 const LINES_A_SECOND: u32 = 10;
 const SECOND: Millis = 1_000;
 
-/// What a line says, as far as peers can cause it.
+/// The subject of a line that peers can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
     /// A publisher came, went, or was refused.
     Publisher,
-    /// A viewer was cut, or has gone.
+    /// A viewer was disconnected, or has left.
     Viewer,
     /// A request that cannot be answered, or is refused.
     Request,
@@ -50,10 +50,10 @@ impl LineKind {
     }
 }
 
-/// The limit of one kind of line: so many in a second.
+/// The limit of one kind of line, per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogLimit {
-    /// When the present second began.
+    /// When the current second began.
     began: Millis,
     /// Lines written in it.
     written: u32,
@@ -62,8 +62,8 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether a line may be written now: how many were left out before it, or `None` for one that is to be left out
-    /// itself.
+    /// Whether a line may be written now: `Some` is the number of lines left out before it, `None` means that
+    /// this one is left out as well.
     pub fn allow(&mut self, now: Millis) -> Option<u64> {
         if now.saturating_sub(self.began) >= SECOND {
             (self.began, self.written) = (now, 0);
@@ -76,7 +76,7 @@ impl LogLimit {
         Some(std::mem::take(&mut self.left_out))
     }
 
-    /// What was left out, once its second is over: for lines that no other one follows.
+    /// The number of lines left out in a second that is over, when no other line followed that could report it.
     pub fn settle(&mut self, now: Millis) -> u64 {
         if now.saturating_sub(self.began) < SECOND {
             return 0;
@@ -99,7 +99,7 @@ impl LogLimits {
         Self { kinds: Default::default(), suppressed }
     }
 
-    /// Whether a line of that kind may be written. Says before it what was left out.
+    /// Whether a line of that kind may be written. Reports the lines left out before it.
     pub fn allow(&mut self, kind: LineKind, now: Millis) -> bool {
         let Some(left_out) = self.kinds[kind as usize].allow(now) else {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +109,7 @@ impl LogLimits {
         true
     }
 
-    /// Says what was left out and is over; to be called once a second or so.
+    /// Reports lines left out in seconds that are over; to be called about once a second.
     pub fn settle(&mut self, now: Millis) {
         for kind in LineKind::EVERY {
             tell(kind, self.kinds[kind as usize].settle(now));
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_lines_a_second_and_the_rest_is_counted() {
+    fn lines_over_the_limit_are_counted() {
         let mut limit = LogLimit::default();
         let written = (0..100).filter(|_| limit.allow(5).is_some()).count();
         assert_eq!(written, LINES_A_SECOND as usize);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_line_follows_is_settled_once() {
+    fn lines_left_out_at_the_end_are_reported_once() {
         let mut limit = LogLimit::default();
         assert_eq!((0..12).filter(|_| limit.allow(0).is_none()).count(), 2);
         assert_eq!((limit.settle(999), limit.settle(1_000), limit.settle(1_001)), (0, 2, 0));

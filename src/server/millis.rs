@@ -1,4 +1,4 @@
-//! Durations as the loops count time.
+//! Durations in the unit of the loops' clock.
 
 use std::time::Duration;
 

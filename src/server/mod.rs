@@ -1,29 +1,29 @@
-//! Roles: the loops that wire media, protocols and the engine together.
+//! Roles: the loops that connect media, protocols and the engine.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
 //! | `start`, `listen` | threads and listening sockets |
-//! | `shared`, `roles` | what all loops share; what they tell each other |
+//! | `shared`, `roles` | what all loops share; the messages between them |
 //! | `worker` | one loop: events in, handlers, flushes, sweeps |
-//! | `dispatch` | from an event of a connection to the handler of what it is: the one match on that |
-//! | `core` | what every handler may touch |
-//! | `conn`, `conns`, `head` | connections: what one is, all of a loop, what each has and what becomes of it |
+//! | `dispatch` | hands each event of a connection to the handler for its kind |
+//! | `core` | what every handler may use |
+//! | `conn`, `conns`, `head` | connections: the kinds, the table of a loop, and what all kinds have in common |
 //! | `transport` | between a connection's session and its socket |
 //! | `http` | HTTP clients: routes, answers, pages, the access log |
 //! | `rtmp` | RTMP connections |
 //! | `streams` | the publishers and the viewers of a loop |
-//! | `publishers` | names that are claimed, pushes over HTTP and WebSocket, the demo's clip |
-//! | `viewers` | who watches and who waits; the fan-out |
+//! | `publishers` | claiming names, pushes over HTTP and WebSocket, the demo's clip |
+//! | `viewers` | viewers that watch or wait; the fan-out |
 //! | `upstreams` | connections that the server opens: pulls, relays, probes |
 //! | `files` | static files: the file gateway, and the origin's web listener |
-//! | `askers`, `health`, `millis`, `counter` | small things that several of them use |
-//! | `reception` | new connections: who is let in, who has to make way |
-//! | `budget`, `limits` | what all peers together, and each address, may cost |
-//! | `roster` | what operators ask of the loops |
+//! | `askers`, `health`, `millis`, `counter` | small parts that several of them use |
+//! | `reception` | new connections: which are accepted, and which have to make way |
+//! | `budget`, `limits` | limits of all peers together, and of each address |
+//! | `roster` | operators' requests to the loops |
 //! | `counters` | what a loop counts |
-//! | `listing` | what many ask for and the control thread makes |
-//! | `log_limit` | how many lines of a kind peers may cause |
-//! | `announce` | what is said at the start |
+//! | `listing` | listings that are requested often, made by the control thread |
+//! | `log_limit` | limits of the log lines that peers can cause |
+//! | `announce` | the output at the start |
 
 pub mod announce;
 mod askers;

@@ -1,4 +1,5 @@
-//! New connections: what each listener speaks, who is let in, and who has to make way when the loop is full.
+//! New connections: what each listener speaks, which are accepted, and which have to make way when the loop is
+//! full.
 
 use tracing::warn;
 
@@ -19,11 +20,11 @@ use crate::uring::{Engine, Sock};
 pub(super) struct Listener {
     /// The role.
     pub(super) role: usize,
-    /// What is spoken there.
+    /// The protocol of its clients.
     pub(super) speaks: Speaks,
 }
 
-/// What is spoken at a listener.
+/// The protocol of a listener's clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Speaks {
     /// RTMP.
@@ -32,14 +33,14 @@ pub(super) enum Speaks {
     Http(&'static Routes),
 }
 
-/// What a loop may hold.
+/// The limits of a loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
-    /// Connections; further ones are told that the server is full.
+    /// Connections; further ones get the answer that the server is full.
     pub(super) connections: usize,
-    /// How many of them are kept for publishers.
+    /// How many of them are reserved for publishers.
     pub(super) reserve: usize,
-    /// Open files that it keeps for the next client that asks.
+    /// Open files that it keeps for later requests.
     pub(super) files: usize,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Capacity {
 pub(super) struct Reception {
     listeners: Vec<Listener>,
     capacity: Capacity,
-    /// Listeners that cannot accept for now.
+    /// Listeners that have stopped accepting for a while.
     resting: Vec<u32>,
 }
 
@@ -57,7 +58,7 @@ impl Reception {
         Self { listeners, capacity, resting: Vec::new() }
     }
 
-    /// A connection has come in: what it is, and whether its address may have it.
+    /// A connection was accepted: makes it one of its listener's kind, if its address may have another one.
     pub(super) fn accept<E: Engine>(
         &self,
         core: &mut Core<E>,
@@ -79,19 +80,19 @@ impl Reception {
         (Conn { head, kind }, admitted)
     }
 
-    /// Whether the loop has more connections than it may: one has to go.
+    /// Whether the loop has more connections than its limit: one has to go.
     pub(super) fn is_full(&self, conns: &Conns) -> bool {
         conns.open() > self.capacity.connections
     }
 
-    /// The idle client that makes way for a newcomer, if there is one.
+    /// An idle client that can make way for a new connection, if there is one.
     pub(super) fn makes_way(conns: &mut Conns, newcomer: Sock) -> Option<Sock> {
         conns.find_idle(|conn| {
             conn.head.sock != newcomer && matches!(&conn.kind, Kind::Http(http) if http.is_idle())
         })
     }
 
-    /// Tells a client that it cannot be served: better than to let it wait.
+    /// Answers a client that the server is full, instead of letting it wait.
     pub(super) fn turn_away<E: Engine>(core: &mut Core<E>, conn: &mut Conn, why: Refused) -> Next {
         core.counters[conn.head.role].turned_away.add(1);
         core.count_refusal(conn.head.role, why);
@@ -102,7 +103,7 @@ impl Reception {
         core.say_last(&mut conn.head, error_page(why.status(), &message, false, false).into())
     }
 
-    /// The kernel refuses to accept: the listener rests for a while.
+    /// An accept failed: the listener rests for a while.
     pub(super) fn failed<E: Engine>(&mut self, core: &Core<E>, listener: u32, error: rustix::io::Errno) {
         let role = self.listeners[listener as usize].role;
         core.counters[role].accept_failures.add(1);

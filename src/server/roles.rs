@@ -1,4 +1,4 @@
-//! The roles of a process, each with its streams, where they come from, and the files that it serves.
+//! The roles of a process, each with its streams, their source, and the files that it serves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ pub enum Source {
     Publishers,
     /// Upstreams that are pulled from, in order of preference.
     Upstreams(Vec<UpstreamState>),
-    /// There are none: it serves files.
+    /// No streams: the role serves files.
     Nowhere,
 }
 
 impl Source {
-    /// The status for those who waited in vain: 404, but 502 where no upstream could say so.
+    /// The status for viewers that waited in vain: 404, or 502 if no upstream could tell.
     pub(super) fn absence(&self) -> u16 {
         match self {
             Self::Upstreams(upstreams) if !upstreams.iter().any(|one| one.health.is_up()) => 502,
@@ -39,20 +39,20 @@ impl Source {
     }
 }
 
-/// An upstream, and what is known of it.
+/// An upstream and its known state.
 #[derive(Debug)]
 pub struct UpstreamState {
     /// As configured.
     pub url: Upstream,
-    /// Its addresses, looked up by the control thread.
+    /// Its addresses, resolved by the control thread.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// Whether it answers.
     pub health: Health,
 }
 
 impl UpstreamState {
-    /// Its address for a round of tries: a name may have some that do not answer, like `localhost` the one of
-    /// IPv6.
+    /// The address for a round of tries. A name may have addresses that do not answer, for example the IPv6 one
+    /// of `localhost`, so rounds alternate.
     pub(super) fn address(&self, round: usize) -> Option<SocketAddr> {
         let addresses = self.addresses.load();
         addresses.get(round % addresses.len().max(1)).copied()
@@ -62,7 +62,7 @@ impl UpstreamState {
 /// A role and its streams.
 #[derive(Debug)]
 pub struct RoleState {
-    /// Its name, as in the command.
+    /// Its name, as in the command line.
     pub name: &'static str,
     /// Its streams.
     pub directory: Directory,
@@ -71,7 +71,7 @@ pub struct RoleState {
     /// The files that it serves.
     pub files: Option<Site>,
     pub(super) policy: Policy,
-    /// How long a viewer waits for a stream that is not there.
+    /// How long a viewer waits for a missing stream.
     pub(super) wait: Millis,
     /// How long a stream outlives its publisher.
     pub(super) gap: Millis,
@@ -79,9 +79,9 @@ pub struct RoleState {
     pub(super) silence: Millis,
     /// How long a pull outlives its last viewer.
     pub(super) linger: Millis,
-    /// How long a connection to an upstream may take.
+    /// How long connecting to an upstream may take.
     pub(super) connect: Millis,
-    /// How long it is believed that no upstream has a stream.
+    /// How long the answer that no upstream has a stream is cached.
     pub(super) negative: Millis,
 }
 
@@ -95,7 +95,7 @@ fn republish(origin: &config::Origin) -> Republish {
     }
 }
 
-/// The roles that a configuration asks for, in this order: origin, FLV gateway, file gateway.
+/// The roles of a configuration, in this order: origin, FLV gateway, file gateway.
 pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<RoleState> {
     let live = &config.live;
     let stream_time = |duration| StreamTime::try_from(millis(duration)).unwrap_or(StreamTime::MAX);

@@ -1,7 +1,7 @@
-//! Who watches, and letting one go: what the control thread asks of the loops for an operator.
+//! Lists viewers and disconnects one of them: what the control thread asks of the loops for an operator.
 //!
-//! Each question goes through the loops' mailboxes with a place for the answer. A loop looks at its tables when
-//! it comes to the question; nothing is kept for it, and nothing on the way of tags knows of it.
+//! Each request goes through the loops' mailboxes and carries a channel for the answer. A loop reads its tables
+//! when it handles the request; nothing is kept for it in between, and the path of tags is not affected.
 
 use tokio::sync::oneshot;
 
@@ -9,7 +9,7 @@ use super::shared::{Message, Shared};
 pub use super::viewers::listing::{BadName, Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use crate::live::stream::Stream;
 
-/// Asks every loop who watches.
+/// Asks every loop for its viewers.
 pub fn ask(shared: &Shared, query: &Query) -> Vec<oneshot::Receiver<ViewerList>> {
     let ask = |post: &crate::uring::mailbox::Postbox<Message>| {
         let (reply, answer) = oneshot::channel();
@@ -19,7 +19,7 @@ pub fn ask(shared: &Shared, query: &Query) -> Vec<oneshot::Receiver<ViewerList>>
     shared.posts.iter().map(ask).collect()
 }
 
-/// Wants a viewer gone; `None`: it is of another run of the program.
+/// Asks for a viewer to be disconnected; `None`: the name is from another run of the program.
 pub fn kick(shared: &Shared, name: ViewerName) -> Option<oneshot::Receiver<Kick>> {
     let post = shared.posts.get(name.index).filter(|_| name.run == shared.run)?;
     let (reply, answer) = oneshot::channel();
@@ -27,7 +27,7 @@ pub fn kick(shared: &Shared, name: ViewerName) -> Option<oneshot::Receiver<Kick>
     Some(answer)
 }
 
-/// Wants a stream's publisher gone: each loop says whether it was one of its own.
+/// Asks for a stream's publisher to be ended: each loop answers whether it was one of its own.
 pub fn kick_publisher(shared: &Shared, stream: &Stream) -> Vec<oneshot::Receiver<bool>> {
     let ask = |post: &crate::uring::mailbox::Postbox<Message>| {
         let (reply, answer) = oneshot::channel();

@@ -1,7 +1,8 @@
-//! A connection that speaks RTMP: one session, whatever its peer does over it.
+//! An RTMP connection: one session, whether its peer publishes or plays.
 //!
-//! The fan-out owns the socket of a viewer. When the peer wants something else (no sound, a pause, nothing any
-//! more), its viewer is let go after a whole tag; then [`Peer::let_go`] does what is wanted by then.
+//! The fan-out owns the socket of a viewer. When the peer wants something else (no audio, a pause, to stop
+//! playing), the fan-out first removes the viewer after a whole tag; then [`Peer::let_go`] does what the peer
+//! wants by that time.
 
 use bytes::Bytes;
 use tracing::debug;
@@ -28,14 +29,14 @@ use crate::uring::{Engine, Millis};
 /// How long a viewer may pause.
 const PAUSE_MAX: Millis = 600_000;
 
-/// What an RTMP connection keeps through all that it does.
+/// The state of an RTMP connection.
 #[derive(Debug)]
 pub(super) struct Peer {
     session: ServerSession,
     pub(super) publication: Publication,
-    /// What it asked to watch, until it asks no more.
+    /// What it plays, until it stops playing.
     play: Option<Play>,
-    /// It has not been greeted for that yet.
+    /// The start of that play has not been answered yet.
     fresh: bool,
     wants: Wants,
     /// What it watches or waits for at present.
@@ -44,14 +45,14 @@ pub(super) struct Peer {
     paused: Option<(StreamKey, Ticket)>,
 }
 
-/// What a connection watches or waits for, as it was asked for last.
+/// What a connection watches or waits for, from its latest request.
 #[derive(Debug)]
 struct Seated {
     play: Play,
     seat: Seat,
 }
 
-/// What a viewer wants of what it asked for.
+/// The parts of a stream that a viewer wants.
 #[derive(Clone, Copy, Debug)]
 struct Wants {
     audio: bool,
@@ -77,7 +78,7 @@ impl Wants {
 }
 
 impl Peer {
-    /// A connection that has said nothing yet.
+    /// A connection that has not sent anything yet.
     pub(super) fn new(config: &Config) -> Self {
         let session = ServerSession::new(Limits { message_max: tag_max(config), ..Limits::default() });
         Self {
@@ -91,12 +92,12 @@ impl Peer {
         }
     }
 
-    /// Bytes of its messages that are not whole yet.
+    /// Bytes of its partial messages.
     pub(super) fn held(&self) -> usize {
         self.session.held()
     }
 
-    /// What it waits for, once what was said before is sent.
+    /// The stream to wait for once earlier answers have been sent.
     pub(super) fn pending(&self) -> Option<&Play> {
         self.seated.as_ref().filter(|seated| seated.seat == Seat::Pending).map(|seated| &seated.play)
     }
@@ -112,12 +113,12 @@ impl Peer {
         }
     }
 
-    /// Where it sits from here on with what it asked for.
+    /// Sets what it watches or waits for, and where.
     pub(super) fn sit(&mut self, play: Play, seat: Seat) {
         self.seated = Some(Seated { play, seat });
     }
 
-    /// What a viewer is told before its first tag; nothing to one that goes on.
+    /// The messages before a viewer's first tag; none when it resumes.
     pub(super) fn answer(&mut self) -> Bytes {
         if std::mem::take(&mut self.fresh) {
             self.session.accept_play();
@@ -129,18 +130,18 @@ impl Peer {
         self.session.take_output().unwrap_or_default()
     }
 
-    /// Whether it goes on with something that it has seen a part of.
+    /// Whether it resumes something that it has seen a part of.
     fn has_watched(&self) -> bool {
         self.play.as_ref().is_some_and(|play| play.after.is_some())
     }
 
-    /// What a viewer is told when it is over, and why.
+    /// The messages that tell a viewer that the play is over, and why.
     fn goodbye(&mut self, why: &str) -> Bytes {
         self.session.end_play(why);
         self.output()
     }
 
-    /// What a viewer is told whose stream is not there, or not any more.
+    /// The messages that tell a viewer that the stream is missing or gone.
     fn refusal(&mut self, text: &str) -> Bytes {
         if self.has_watched() {
             return self.goodbye(STREAM_ENDED);
@@ -171,8 +172,8 @@ impl Peer {
         }
     }
 
-    /// Does what the session's events ask for and sends what it has to say. If it has to be called again after
-    /// what it gives, further events wait.
+    /// Handles the session's events and sends its output. If the result requires another call, further events
+    /// wait for it.
     pub(super) fn events<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -203,7 +204,7 @@ impl Peer {
         }
     }
 
-    /// Sends what the session has to say: between the tags of a viewer, else at once.
+    /// Sends the session's output: between the tags of a viewer, otherwise at once.
     fn say<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &mut ConnHead) -> Next {
         match self.session.take_output() {
             Some(output) => streams.viewers.say(core, head, output),
@@ -224,7 +225,7 @@ impl Peer {
                 self.on_publish(core, streams, head, &target, agent);
             }
             Event::Publish { .. } => {
-                let text = "What it watched is still under way: try again.";
+                let text = "The previous play has not ended yet; try again.";
                 self.session.refuse_publish(Refusal::Failed, text);
             }
             Event::Unpublish => {
@@ -282,7 +283,7 @@ impl Peer {
         }
     }
 
-    /// The name that it waited for has been given up.
+    /// The stream name that it waited for has been given up.
     pub(super) fn claim_again<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -303,7 +304,7 @@ impl Peer {
     ) -> Next {
         let name = format!("{}/{}", target.app, target.name);
         let refusal = match (StreamKey::parse(&name), Options::parse(|name| target.parameter(name))) {
-            _ if core.is_draining() => "This server is going down; ask another one.".to_owned(),
+            _ if core.is_draining() => "This server is shutting down; try another one.".to_owned(),
             _ if head.reserved => SERVER_FULL.to_owned(),
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
@@ -316,9 +317,9 @@ impl Peer {
                 (self.play, self.wants, self.fresh) =
                     (Some(play.clone()), Wants::of(options.selection), true);
                 if head.viewer.is_some() {
-                    return Next::Stay; // of its last play, which is about to be let go
+                    return Next::Stay; // // of its last play, which is about to end
                 }
-                // What was said before goes out first: the fan-out wants the socket for itself.
+                // // Earlier answers are sent first: the fan-out needs the socket for itself.
                 return match self.say(core, streams, head) {
                     Next::Stay => Next::Play(Box::new(play)),
                     next => next,
@@ -329,7 +330,7 @@ impl Peer {
         streams.viewers.say(core, head, bytes)
     }
 
-    /// It waits for nothing and pauses nothing any more.
+    /// Stops waiting and pausing.
     fn stand_up(&mut self, streams: &mut Streams, head: &ConnHead) {
         if let Some((key, ticket)) = self.paused.take() {
             streams.viewers.resume(head, &key, ticket);
@@ -339,7 +340,7 @@ impl Peer {
         }
     }
 
-    /// The peer wants something else than before.
+    /// The peer's wishes have changed.
     fn change<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &mut ConnHead) -> Next {
         let wanted = self.play.as_ref().and_then(|play| Some((play.clone(), self.wants.selection()?)));
         match (&mut self.seated, head.viewer, wanted) {
@@ -365,7 +366,7 @@ impl Peer {
         Next::Stay
     }
 
-    /// The viewer has been let go as its peer wanted: does what is wanted by now.
+    /// The fan-out has removed the viewer as its peer wanted: does what is wanted by now.
     fn let_go<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -379,14 +380,14 @@ impl Peer {
             let goodbye = self.goodbye(STREAM_ENDED);
             return core.say_last(head, goodbye);
         }
-        // It goes on after what it may have seen: its time must not step back.
+        // // It resumes after what it may have seen: timestamps must not step back.
         if let Some(play) = self.play.as_mut().filter(|_| !self.fresh) {
             play.after = Some(stream.log(choice).map_or(0, |log| log.head_time()));
         }
         self.change(core, streams, head)
     }
 
-    /// It neither watches nor waits: it has paused, or may ask for something else.
+    /// It neither watches nor waits: it has paused, or may start another play.
     fn rest<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
         self.stand_up(streams, head);
         match &self.play {
@@ -398,14 +399,14 @@ impl Peer {
         }
     }
 
-    /// A stream that it has paused is over: it is told so.
+    /// A stream that it has paused is over: notifies it.
     pub(super) fn paused_stream_ended<E: Engine>(&mut self, core: &mut Core<E>, head: &mut ConnHead) -> Next {
         self.paused = None;
         let goodbye = self.goodbye(STREAM_ENDED);
         core.say_last(head, goodbye)
     }
 
-    /// The fan-out has let it go.
+    /// The fan-out has removed it.
     pub(super) fn farewell<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -416,7 +417,7 @@ impl Peer {
         let Some(seated) = &self.seated else { return Next::close(farewell.to_string()) };
         match farewell {
             Farewell::NeverBegan(status) => {
-                // What it was to be told is still to be said, unless it goes on.
+                // // The start of the play is still to be answered, unless it resumes.
                 self.fresh = !self.has_watched();
                 let play = seated.play.clone();
                 streams.viewers.leave(core, head);
@@ -515,7 +516,7 @@ impl Peer {
         self.dismiss(core, streams, head, REASON)
     }
 
-    /// Its time as a publisher is over, through no fault of its bytes.
+    /// Ends it as a publisher, through no fault of its bytes.
     pub(super) fn dismiss<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -529,7 +530,7 @@ impl Peer {
         core.say_last(head, goodbye)
     }
 
-    /// The connection is closed: it leaves all streams.
+    /// The connection is closed: removes it from all streams.
     pub(super) fn closed<E: Engine>(
         &mut self,
         core: &mut Core<E>,

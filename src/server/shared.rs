@@ -1,4 +1,4 @@
-//! What all loops of a process share, and what they tell each other.
+//! What all loops of a process share, and the messages between them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -27,16 +27,16 @@ use crate::uring::{Millis, Sock};
 
 pub(super) use super::millis::millis;
 
-/// The shortest time between two listings of streams, and how old one may be that is given out.
+/// The shortest time between two listings of streams, and the highest age of one that is given out.
 const LISTING_REST: Millis = 250;
 const LISTING_LIFE: Millis = 1_000;
 
-/// What loops tell each other.
+/// Messages between loops.
 #[derive(Debug)]
 pub enum Message {
-    /// The stream of that id has more.
+    /// The stream with that id has new data.
     News(u64),
-    /// Somebody publishes a stream that was not there.
+    /// A new stream is published.
     Published {
         /// The role it belongs to.
         role: usize,
@@ -49,16 +49,16 @@ pub enum Message {
         role: usize,
         /// The stream.
         stream: Arc<Stream>,
-        /// The HTTP status for those who have had nothing of it.
+        /// The HTTP status for clients that have received nothing of it.
         status: u16,
     },
-    /// A file that was wanted from an upstream is there, or is not.
+    /// A file that was requested from an upstream is there, or could not be had.
     Fetched {
-        /// The role it was wanted for.
+        /// The role that requested it.
         role: usize,
         /// The file.
         path: RelPath,
-        /// What became of it.
+        /// The result.
         outcome: Fetched,
     },
     /// A stream's publisher is to give it up, if it is still wanted: another one takes it over.
@@ -68,24 +68,25 @@ pub enum Message {
         /// The stream.
         stream: Arc<Stream>,
     },
-    /// A publisher has given its stream up: those who wait for that may claim it.
+    /// A publisher has given its stream up: publishers that wait for it may claim it.
     GivenUp {
         /// The role it belongs to.
         role: usize,
         /// The stream.
         stream: Arc<Stream>,
     },
-    /// An operator asks who watches.
+    /// An operator asks for the viewers.
     Viewers(Query, oneshot::Sender<ViewerList>),
-    /// An operator wants a viewer gone.
+    /// An operator wants a viewer disconnected.
     Kick(Sock, oneshot::Sender<Kick>),
-    /// An operator wants the publisher of the stream of that id gone; whether it was one of this loop.
+    /// An operator wants the publisher of the stream with that id ended; the answer is whether it was one of
+    /// this loop's.
     KickPublisher(u64, oneshot::Sender<bool>),
     /// Memory is short: streams are to keep less.
     Shorten,
-    /// A listing was made: requests that wait for one ask again.
+    /// A listing was made: requests that wait for one are answered.
     Listed,
-    /// Accept nobody any more, and end when the last connection is gone.
+    /// Accept no more connections, and end when the last one is gone.
     Drain,
     /// End now.
     Stop,
@@ -112,21 +113,21 @@ pub enum Phase {
     Draining = 2,
 }
 
-/// Why a process does not do its work.
+/// Why a process is not healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ailment {
-    /// It has not yet started.
+    /// It has not started yet.
     #[error("starting")]
     Starting,
     /// It takes no new work.
     #[error("draining")]
     Draining,
-    /// A loop has not swept for long.
+    /// A loop has not swept for too long.
     #[error("loop {0} hangs")]
     Hangs(usize),
 }
 
-/// Milliseconds after which a loop that has not swept hangs.
+/// A loop that has not swept for this many milliseconds hangs.
 const HANGING: Millis = 10_000;
 
 /// The ports that the pages and the `ready` line name.
@@ -153,38 +154,39 @@ pub struct Shared {
     pub arena: Arc<Arena>,
     /// The roles of this process.
     pub roles: Vec<RoleState>,
-    /// Per loop, per role.
+    /// By loop, then by role.
     pub counters: Vec<Arc<[RoleCounters]>>,
-    /// Per loop.
+    /// By loop.
     pub posts: Vec<Postbox<Message>>,
     /// Where it listens.
     pub addresses: Addresses,
-    /// Addresses of [`Config::forward`]'s servers, looked up by the control thread; empty without an origin.
+    /// Addresses of the servers in [`Config::forward`], resolved by the control thread; empty without an
+    /// origin.
     pub forwards: Vec<ArcSwap<Vec<SocketAddr>>>,
-    /// The same of [`Config::pull`]'s.
+    /// The same for [`Config::pull`].
     pub pulls: Vec<ArcSwap<Vec<SocketAddr>>>,
     /// When the process started; all clocks count from here.
     pub started: Instant,
-    /// Tells this run of the program from others, in names that are given out.
+    /// Distinguishes this run of the program from others in the viewer names that are given out.
     pub(super) run: u32,
-    /// Per loop, when it swept last: a loop that stops beating hangs.
+    /// By loop: when it swept last. A loop that stops sweeping hangs.
     pub beats: Vec<AtomicU64>,
-    /// Per loop, the milliseconds that no window is shorter than at present.
+    /// By loop: the present minimum of all windows, in milliseconds.
     pub floors: Vec<AtomicU64>,
     /// Where the access log goes, if there is one.
     pub access_log: OnceLock<LogQueue>,
-    /// The streams as `/api/v1/streams` has them; made by the control thread.
+    /// The body of `/api/v1/streams`; made by the control thread.
     pub listing: Listing,
     /// Log lines that were left out because peers caused too many of a kind.
     pub log_suppressed: Arc<AtomicU64>,
-    /// The memory that all of the process may use.
+    /// The memory budget of the process.
     pub budget: Budget,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
 
 impl Shared {
-    /// Nothing has begun yet; there is one loop for each postbox.
+    /// The state before the start; there is one loop for each postbox.
     pub(super) fn new(
         config: Config,
         arena: Arc<Arena>,
@@ -219,14 +221,14 @@ impl Shared {
         }
     }
 
-    /// Tells every loop.
+    /// Sends a message to every loop.
     pub fn tell_all(&self, message: impl Fn() -> Message) {
         for post in &self.posts {
             post.post(message());
         }
     }
 
-    /// How many streams there are, of all roles.
+    /// The number of streams of all roles.
     pub fn streams(&self) -> usize {
         self.roles.iter().map(|role| role.directory.len()).sum()
     }
@@ -245,7 +247,7 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Whether there is a role whose upstreams are all known not to answer.
+    /// Whether a role exists whose upstreams are all known to be down.
     pub fn upstreams_are_down(&self) -> bool {
         self.roles.iter().any(|role| match &role.source {
             Source::Upstreams(all) => all.iter().all(|upstream| upstream.health.state() == State::Down),
@@ -253,13 +255,13 @@ impl Shared {
         })
     }
 
-    /// A loop that has not swept for long, if there is one.
+    /// A loop that has not swept for too long, if there is one.
     pub fn hanging_loop(&self) -> Option<usize> {
         let now = self.now();
         self.beats.iter().position(|beat| now.saturating_sub(beat.load(Ordering::Relaxed)) > HANGING)
     }
 
-    /// What keeps the process from doing its work, if anything does.
+    /// Why the process is not healthy, if it is not.
     pub fn ailment(&self) -> Option<Ailment> {
         match (self.phase(), self.hanging_loop()) {
             (_, Some(index)) => Some(Ailment::Hangs(index)),

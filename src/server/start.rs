@@ -45,7 +45,7 @@ pub struct Server {
 /// Binds all listeners of a role and starts its loops. Connections are accepted from here on.
 ///
 /// # Errors
-/// [`StartError`], which says what to do.
+/// [`StartError`], whose message says what to do.
 pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let started = Instant::now();
     let loops = loop_count(config.loops);
@@ -119,8 +119,8 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     Ok(Server { shared, threads })
 }
 
-/// Opens the folders that are served and the one for fetched files. Only the file gateway alone has nothing to do
-/// without its own.
+/// Opens the folders to serve and the one for fetched files. A folder that cannot be opened is an error only
+/// for a file gateway that runs alone.
 fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<(), StartError> {
     for state in roles {
         let Some(site) = &mut state.files else { continue };
@@ -139,7 +139,7 @@ fn open_sites(role: Role, config: &Config, roles: &mut [RoleState]) -> Result<()
     Ok(())
 }
 
-/// Looks up the addresses of all servers that are connected to; those that fail keep what they had.
+/// Resolves the addresses of all servers that are connected to; those that fail keep their last addresses.
 pub fn resolve_upstreams(shared: &Shared) {
     for role in &shared.roles {
         let Source::Upstreams(upstreams) = &role.source else { continue };
@@ -163,7 +163,7 @@ fn resolve(host: &str, port: u16, addresses: &ArcSwap<Vec<SocketAddr>>) {
 }
 
 impl Server {
-    /// Accepts nobody any more; loops end when their last connection is gone.
+    /// Stops accepting; loops end when their last connection is gone.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
         self.shared.tell_all(|| Message::Drain);
@@ -200,7 +200,7 @@ fn send_path(configured: config::SendPath) -> SendPath {
     }
 }
 
-/// A gateway beside an origin in one process pulls from it, whatever port that got.
+/// Lets a gateway pull from the origin in the same process, on the port that the origin got.
 fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
     let Some(flv) = flv else { return };
     let own = |upstream: &&mut crate::config::Upstream| {
@@ -211,14 +211,14 @@ fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
     }
 }
 
-/// How many descriptors a loop's sockets may take, and where, by the process's limit; and how many files it may
-/// keep open.
+/// How many descriptors a loop's sockets may use and from where, by the process's limit, and how many files it
+/// may keep open.
 fn descriptors(loops: usize) -> (Descriptors, usize) {
-    /// Listeners, rings, recordings, the admin's connections.
+    /// Listeners, rings, recordings, the admin listener's connections.
     const RESERVE: u64 = 256;
-    /// A limit that needs no stretching.
+    /// A limit from here on need not be shared out.
     const PLENTY: u64 = 1 << 18;
-    /// Of a small limit, so much goes to files.
+    /// With a smaller limit, one descriptor in this many is for files.
     const FILES_SHARE: u64 = 16;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let files = (limit / FILES_SHARE / loops as u64).min(FILES_MAX as u64);

@@ -1,4 +1,4 @@
-//! What a loop knows of streams that are published and watched on it.
+//! The publishers and the viewers of a loop.
 
 use super::publishers::claim::Publishers;
 use super::viewers::audience::Viewers;

@@ -1,5 +1,5 @@
-//! One loop: takes events from the engine and messages from the others, hands them on, flushes the fan-out, and
-//! looks after time.
+//! One loop: takes events from the engine and messages from the other loops, hands them to their handlers,
+//! flushes the fan-out, and checks deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,13 +23,13 @@ use crate::live::key::StreamKey;
 use crate::uring::mailbox::Mailbox;
 use crate::uring::{Engine, Event, Millis, Sock};
 
-/// Events handled before the fan-out has its turn.
+/// The most events that are handled before the fan-out runs.
 const EVENTS_A_TURN: usize = 4096;
-/// Bytes of files that a loop sends before it looks at its other work.
+/// The most bytes of files that a loop sends before it does other work.
 const FILE_BYTES_A_TURN: u64 = 4 << 20;
-/// The distance of sweeps.
+/// The interval of sweeps.
 const SWEEP: Millis = 100;
-/// The distance of looks for viewers whose sockets stay full: each looks at all viewers.
+/// The interval of checks for viewers whose sockets stay full: each check visits all viewers.
 const STALL_SWEEP: Millis = 1_000;
 
 /// One loop.
@@ -66,9 +66,9 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// As many viewers as that are served at one go, and not as many as usual.
+    /// Sets how many viewers are served in one walk, for tests.
     #[cfg(test)]
-    pub(super) fn serve_at_one_go(&mut self, slice: usize) {
+    pub(super) fn serve_in_one_step(&mut self, slice: usize) {
         self.peers.streams.viewers = super::viewers::audience::Viewers::new(slice);
     }
 
@@ -77,23 +77,23 @@ impl<E: Engine> Worker<E> {
         self.clips.publish(&mut self.peers.core, role, key);
     }
 
-    /// Runs until it is told to stop, or has drained.
+    /// Runs until it is stopped or has drained.
     pub(super) fn run(&mut self) {
         while !self.is_done() {
             self.turn();
         }
-        // Others may drain for long yet: a loop that has ended does not hang.
+        // // Other loops may drain for a long time: a loop that has ended must not count as hanging.
         let Core { shared, index, .. } = &self.peers.core;
         shared.beats[*index].store(Millis::MAX, Ordering::Relaxed);
         self.hand_over();
     }
 
-    /// Whether it was told to stop, or to drain and no connection is left.
+    /// Whether it was stopped, or drains and no connection is left.
     pub(super) fn is_done(&self) -> bool {
         self.stop || (self.peers.conns.open() == 0 && self.peers.core.is_draining())
     }
 
-    /// When there is something to do, whatever comes in before.
+    /// When there is something to do, even if no event comes before.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         let files = self.peers.web.responder.is_ready().then_some(0);
         let flush = self.peers.streams.viewers.fanout.next_flush();
@@ -126,7 +126,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Serves the viewers whose turn has come; the windows widen when time runs short, and narrow again.
+    /// Serves the viewers that are due; the windows widen when CPU time runs short, and narrow again.
     fn flush(&mut self) {
         let Dispatch { core, streams, .. } = &mut self.peers;
         let (fanout, now) = (&mut streams.viewers.fanout, core.now());
@@ -139,7 +139,7 @@ impl<E: Engine> Worker<E> {
         fanout.flush(&mut core.net, &core.counters);
     }
 
-    /// Sends slices of files to those who can take them, in turn.
+    /// Sends slices of files to clients that can take them, in turn.
     fn send_files(&mut self) {
         let mut bytes = 0;
         while bytes < FILE_BYTES_A_TURN {
@@ -202,7 +202,8 @@ impl<E: Engine> Worker<E> {
                 peers.web.files.fetched(&mut peers.core, role, &path, outcome);
             }
             Message::GiveUp { role, stream } => {
-                // It may be too late: the other one may have been given it meanwhile, and be here itself.
+                // // It may be too late: the other publisher may meanwhile have been given the stream, and be
+                // on this loop.
                 if peers.core.role(role).directory.is_wanted(&stream) {
                     let reason = "another publisher has taken the stream over";
                     peers.dismiss_publisher(stream.id, 409, reason);
@@ -262,7 +263,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Looks for viewers that take nothing, and at what is held for all.
+    /// Checks for viewers that take nothing, and measures what is held for all of them.
     fn sweep_viewers(&mut self, now: Millis) {
         let Dispatch { core, streams, .. } = &mut self.peers;
         let budget = &core.shared.budget;
@@ -273,7 +274,7 @@ impl<E: Engine> Worker<E> {
         core.lines.settle(now);
     }
 
-    /// Ends the streams whose publisher does not come back, and keeps all within the budget.
+    /// Ends the streams whose publisher has not come back, and keeps all streams within the budget.
     fn sweep_streams(&mut self, now: Millis) {
         let shared = &self.peers.core.shared;
         for (role, state) in shared.roles.iter().enumerate() {
@@ -292,7 +293,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Hands over what was gathered for others: notes of viewers, lines of the access log.
+    /// Hands over what was collected for others: notes of viewers, lines of the access log.
     fn hand_over(&mut self) {
         let Dispatch { core, web, .. } = &mut self.peers;
         web.files.sweep(core);

@@ -1,5 +1,5 @@
-//! The access log: lines are written into a loop's own buffer and handed over a few times a second. If the
-//! writer cannot keep up they are lost and counted; a loop never waits for it.
+//! The access log: each loop writes lines into its own buffer and hands them over a few times a second. If the
+//! writer cannot keep up, lines are dropped and counted; a loop never waits for it.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use crate::protocol::http::date::format_date;
 use crate::protocol::http::request::Request;
 use crate::uring::Millis;
 
-/// Bytes that are handed over before their time has come.
+/// A buffer of this size, in bytes, is handed over early.
 const BATCH: usize = 64 << 10;
-/// The longest target, referrer or agent that is written.
+/// The longest target, referrer or agent that is written, in bytes; the rest is cut off.
 const FIELD_MAX: usize = 1024;
 
-/// What is known of a request when its answer begins.
+/// What is known of a request when its answer starts.
 #[derive(Debug)]
 pub(in crate::server) struct Record {
     peer: Option<IpAddr>,
@@ -45,7 +45,7 @@ impl Record {
         Box::new(Self { peer, line, referrer: field("referer"), agent: field("user-agent"), began: now })
     }
 
-    /// A request that could not be read.
+    /// The record of a request that could not be parsed.
     pub(in crate::server) fn of_nonsense(peer: Option<IpAddr>, now: Millis) -> Box<Self> {
         Box::new(Self { peer, line: "-".to_owned(), referrer: None, agent: None, began: now })
     }
@@ -63,12 +63,12 @@ pub(in crate::server) struct Log {
 }
 
 impl Log {
-    /// One request in `sample` is written.
+    /// A log in which one request in `sample` is written.
     pub(in crate::server) fn new(queue: LogQueue, format: AccessFormat, sample: u64) -> Self {
         Self { queue, format, sample: sample.max(1), requests: 0, text: String::new(), lines: 0 }
     }
 
-    /// Whether the next request is one of those that are written.
+    /// Whether the next request is to be logged.
     pub(in crate::server) fn wants(&mut self) -> bool {
         self.requests += 1;
         self.requests.is_multiple_of(self.sample)
@@ -83,12 +83,12 @@ impl Log {
         self.lines += 1;
     }
 
-    /// Whether so much is there that it should go now.
+    /// Whether the buffer is full enough to be handed over now.
     pub(in crate::server) fn is_full(&self) -> bool {
         self.text.len() >= BATCH
     }
 
-    /// Hands over what was written; gives the number of lines that were lost.
+    /// Hands over the buffered lines; returns the number of lines that were lost.
     pub(in crate::server) fn flush(&mut self) -> u64 {
         let lines = std::mem::take(&mut self.lines);
         if self.text.is_empty() || self.queue.offer(std::mem::take(&mut self.text)) { 0 } else { lines }
@@ -100,7 +100,7 @@ fn cut(text: &str) -> &str {
     if text.len() <= FIELD_MAX { text } else { &text[..end] }
 }
 
-/// As nginx and Apache write it.
+/// The combined format of nginx and Apache.
 fn combined(text: &mut String, record: &Record, outcome: Outcome, second: u64) {
     let date = format_date(second);
     let part = |range| date.get(range).unwrap_or_default();
@@ -118,7 +118,7 @@ fn combined(text: &mut String, record: &Record, outcome: Outcome, second: u64) {
     text.push_str("\"\n");
 }
 
-/// What could end a field or a line is written as `\xHH`.
+/// Characters that could end a field or a line are written as `\xHH`.
 fn escape(text: &mut String, value: &str) {
     for c in value.chars() {
         if c == '"' || c == '\\' || c.is_control() {

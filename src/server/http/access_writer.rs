@@ -1,4 +1,4 @@
-//! The access log's writer: a thread of its own behind a bounded queue.
+//! The access log's writer: a thread of its own that reads a bounded queue.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 /// Batches that may wait to be written.
 const WAITING_MAX: usize = 256;
-/// A failure is not told of more often than this.
+/// The shortest time between two reports of a failure.
 const COMPLAIN: Duration = Duration::from_secs(10);
 /// How long the end of the program waits for the writer.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// The way to the writer: one for each loop.
+/// The queue to the writer; each loop has one.
 #[derive(Clone, Debug)]
 pub struct LogQueue {
     batches: SyncSender<String>,
@@ -39,7 +39,7 @@ impl LogQueue {
         Ok(own)
     }
 
-    /// Takes lines over, unless too many wait already.
+    /// Queues lines; `false` if too many batches wait already.
     #[must_use]
     pub(in crate::server) fn offer(&self, lines: String) -> bool {
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl LogQueue {
         taken
     }
 
-    /// Waits until all is written, but not for long.
+    /// Waits until everything is written, for [`FINISH`] at most.
     pub fn finish(&self) {
         let deadline = Instant::now() + FINISH;
         while self.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
@@ -58,7 +58,7 @@ impl LogQueue {
         }
     }
 
-    /// The file was moved away: the next lines go to a new one of its name.
+    /// Opens the file again by its name, after it was moved away.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! From a request and an entry to a head and a stretch.
+//! Builds the head and the body of an answer from a request and what was found for it.
 
 use std::fmt::Write;
 use std::rc::Rc;
@@ -16,14 +16,14 @@ use crate::uring::files::OpenFile;
 /// Bodies up to this size are sent with their head.
 const TOGETHER: usize = 64 << 10;
 
-/// What is sent behind a head.
+/// The body that follows a head.
 #[derive(Debug)]
 pub(in crate::server) enum Body {
-    /// Nothing, or it stands in the head's bytes already.
+    /// No body, or it is in the head's bytes already.
     None,
     /// Bytes.
     Memory(Bytes),
-    /// A stretch of a file.
+    /// A range of a file.
     File { file: Rc<OpenFile>, from: u64, to: u64 },
 }
 
@@ -33,9 +33,9 @@ pub(in crate::server) struct Answer {
     pub(in crate::server) status: u16,
     pub(in crate::server) head: Bytes,
     pub(in crate::server) body: Body,
-    /// Whether the connection stays open behind it.
+    /// Whether the connection stays open after it.
     pub(in crate::server) keep: bool,
-    /// What kind of file or page it brings, if it does.
+    /// The kind of file or page that it carries, if any.
     pub(in crate::server) kind: Option<FileKind>,
     /// Bytes of the head alone.
     head_len: u64,
@@ -44,7 +44,7 @@ pub(in crate::server) struct Answer {
 }
 
 impl Answer {
-    /// Bytes that are a whole answer.
+    /// An answer with these bytes as its body.
     pub(in crate::server) fn of_page(status: u16, page: impl Into<Bytes>, keep: bool) -> Self {
         let page = page.into();
         let head_len = page.windows(4).position(|end| end == b"\r\n\r\n").map_or(page.len(), |at| at + 4);
@@ -72,7 +72,7 @@ impl Answer {
             .connection(keep)
             .encode();
         let head_len = head.len() as u64;
-        // However many are sent the same list, it stands in memory once.
+        // // The same list is held in memory once, however many clients are sent it.
         let body = if head_only || body.is_empty() { Body::None } else { Body::Memory(body) };
         Self { status, head: head.into(), body, keep, kind: None, head_len, sent: 0 }
     }
@@ -103,7 +103,7 @@ impl Answer {
         }
     }
 
-    /// A refusal in plain text; `fields` go into its head.
+    /// An error as plain text; `fields` are added to its head.
     pub(in crate::server) fn of_error(
         status: u16,
         message: &str,
@@ -133,8 +133,9 @@ impl Answer {
             _ if none => Body::None,
             Content::File(file) => Body::File { file: Rc::clone(file), from, to: from + len },
             Content::Memory(bytes) => {
-                let at = usize::try_from(from).expect("within what is in memory");
-                let bytes = bytes.slice(at..at + usize::try_from(len).expect("within what is in memory"));
+                let at = usize::try_from(from).expect("the range is within the bytes in memory");
+                let bytes = bytes
+                    .slice(at..at + usize::try_from(len).expect("the range is within the bytes in memory"));
                 if bytes.len() <= TOGETHER {
                     head.extend_from_slice(&bytes);
                     Body::None
@@ -162,7 +163,7 @@ impl Answer {
     }
 }
 
-/// A head: the status line, what all answers carry, `fields` of whole lines, and the empty line.
+/// A head: the status line, the fields that all answers carry, `fields` as whole lines, and the empty line.
 fn head(status: u16, date: &str, keep: bool, fields: &[&str]) -> Vec<u8> {
     let connection = if keep { "keep-alive" } else { "close" };
     let mut text = String::with_capacity(768);

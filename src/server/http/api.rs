@@ -9,7 +9,7 @@ use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
 
-/// Streams that are named at the most.
+/// The largest number of streams that are listed.
 const STREAMS_MAX: usize = 10_000;
 
 #[derive(Serialize)]
@@ -17,10 +17,10 @@ struct Body {
     role: &'static str,
     version: &'static str,
     ports: Ports,
-    /// Streams there are, listed or not.
+    /// The number of streams, listed or not.
     total: usize,
     streams: Vec<Entry>,
-    /// What each role of the process has done since its start.
+    /// Totals of each role since the start of the process.
     roles: Vec<Sums>,
     upstreams: Vec<UpstreamEntry>,
 }
@@ -66,8 +66,9 @@ struct Entry {
     uptime_ms: u64,
 }
 
-/// `GET /api/v1/streams`: all streams of an origin; on a gateway alone, those it pulls. For the
-/// control thread: with thousands of streams it takes long to make. Others read [`Shared::listing`].
+/// The body of `GET /api/v1/streams`: all streams of an origin, or those that a gateway pulls if it runs alone.
+/// Only the control thread calls this, since it takes long with thousands of streams. Others read
+/// [`Shared::listing`].
 pub fn streams_json(shared: &Shared) -> String {
     let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
     let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
@@ -97,7 +98,7 @@ fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
         shared.counters.iter().map(|counters| pick(&counters[role])).sum()
     };
     let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
-    // Whoever is let go because the stream is over is not cut.
+    // // A viewer that is disconnected because the stream is over has not been cut.
     let cut = |name: &str| ["too-slow", "stalled"].contains(&name);
     Sums {
         name,

@@ -1,4 +1,4 @@
-//! An HTTP client: its requests, answered one after the other. What it pipelines waits, up to a limit.
+//! An HTTP client: its requests are answered one after the other. Pipelined requests wait, up to a limit.
 
 use std::net::IpAddr;
 
@@ -20,13 +20,13 @@ use crate::server::head::{ConnHead, Next};
 use crate::server::log_limit::LineKind;
 use crate::uring::{Engine, SendError};
 
-/// Bytes of further requests that wait for an answer to be sent.
+/// The largest number of bytes of further requests that wait while an answer is sent.
 const HELD_MAX: usize = 256 << 10;
-/// How often a request may be put off because another file has to be looked at: the file, its compressed forms,
+/// How often a request may be put off because another file has to be looked up: the file, its compressed forms,
 /// and some of them again if they change meanwhile.
 const LOOKS_MAX: u8 = 12;
 
-/// What clients are told for whom there is no capacity.
+/// The text for clients that are turned away because the server is full.
 pub(in crate::server) const SERVER_FULL: &str =
     "This server is full; ask another one, or this one again soon.";
 
@@ -35,10 +35,10 @@ pub(in crate::server) const SERVER_FULL: &str =
 pub(in crate::server) struct Connection {
     routes: &'static Routes,
     reader: RequestReader,
-    /// A request whose file is being looked at, and how often it was put off.
+    /// A request whose file is being looked up, and how often it was put off.
     asked: Option<(Box<Request>, u8)>,
     transfer: Transfer,
-    /// Part of a head has come, and its time runs.
+    /// Part of a head has been received; its time limit runs.
     begun: bool,
 }
 
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// Whether an answer is on its way; other bytes go through the outbox.
+    /// Whether an answer is being sent; other bytes go through the outbox.
     pub(in crate::server) fn is_answering(&self) -> bool {
         self.transfer.is_active()
     }
@@ -63,12 +63,12 @@ impl Connection {
         self.asked.is_some() || self.is_answering()
     }
 
-    /// Whether the client has sent nothing that is not answered.
+    /// Whether every request of the client has been answered.
     pub(in crate::server) fn is_idle(&self) -> bool {
         !self.is_busy() && self.reader.is_empty()
     }
 
-    /// Bytes of memory that its requests and its answer take.
+    /// Bytes of memory held by its requests and its answer.
     pub(in crate::server) fn held(&self) -> usize {
         self.reader.held() + self.transfer.held()
     }
@@ -86,14 +86,14 @@ impl Connection {
         }
         self.reader.hold(data);
         if self.reader.held() > HELD_MAX {
-            return Next::refuse("it asks and does not read the answers");
+            return Next::refuse("it sends requests and does not read the answers");
         }
         Next::Stay
     }
 
-    /// The client sends no more. What it asked for before is still answered.
+    /// The client sends no more. The requests that were received are still answered.
     pub(in crate::server) fn finished(&self) -> Next {
-        if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
+        if self.is_busy() { Next::Stay } else { Next::close("the peer closed the connection") }
     }
 
     /// Its deadline has passed.
@@ -105,14 +105,14 @@ impl Connection {
     ) -> Next {
         if self.is_answering() {
             if self.transfer.is_stuck(core, head) {
-                return Next::close("it takes nothing of its answer");
+                return Next::close("it does not take its answer");
             }
             core.deadline(head.sock, core.send_time());
             Next::Stay
         } else if self.is_idle() {
             Next::close("no request came in time")
         } else if let Some((request, looks)) = self.asked.take() {
-            // The next answer is the last: what is known by now has to do.
+            // // The next answer is the last, made with what is known by now.
             match looks {
                 ..LOOKS_MAX => self.respond(core, web, head, request, LOOKS_MAX),
                 _ => Next::close("its file could not be opened in time"),
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// The server goes down: a client that asks for nothing is let go.
+    /// The server is shutting down: an idle client is disconnected.
     pub(in crate::server) fn drain<E: Engine>(&mut self, core: &mut Core<E>, head: &mut ConnHead) -> Next {
         if self.is_idle() && !head.out.is_closed() {
             return core.say_last(head, Bytes::new());
@@ -130,12 +130,12 @@ impl Connection {
         Next::Stay
     }
 
-    /// The connection is closed: an answer that was under way counts as far as it came.
+    /// The connection is closed: an answer under way is counted up to the bytes that were sent.
     pub(in crate::server) fn closed<E: Engine>(&mut self, core: &Core<E>, web: &mut Web, role: usize) {
         self.transfer.end(core, &mut web.responder, role);
     }
 
-    /// Takes the next request, if it is there.
+    /// Handles the next request, if one is complete.
     fn next_request<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -212,7 +212,7 @@ impl Connection {
         self.respond(core, web, head, Box::new(request), 0)
     }
 
-    /// Answers a request, or puts it off until more is known; `looks`: how often it was put off.
+    /// Answers a request, or puts it off until more is known; `looks` counts how often it was put off.
     fn respond<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -261,7 +261,7 @@ impl Connection {
         self.answer(core, web, head, answer)
     }
 
-    /// The control thread makes the list that is asked for.
+    /// Waits for the control thread to make the requested list.
     fn wait_for_listing<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -276,7 +276,7 @@ impl Connection {
         Next::Stay
     }
 
-    /// The address of the one who asks: the client's, or what a proxy that is believed says.
+    /// The client's address: the peer's, or the one that a trusted proxy gives.
     fn client_address<E: Engine>(core: &Core<E>, head: &ConnHead, request: &Request) -> Option<IpAddr> {
         let peer = head.address?;
         let believed = core.shared.config.access_log.proxies.contains(&peer);
@@ -284,7 +284,7 @@ impl Connection {
         Some(told.unwrap_or(peer))
     }
 
-    /// Notes who watches what by playlists and segments.
+    /// Notes a viewer that plays by playlists and segments.
     fn note_viewer<E: Engine>(
         core: &Core<E>,
         web: &mut Web,
@@ -301,7 +301,7 @@ impl Connection {
         notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
     }
 
-    /// What a request had to wait for is there, or is not.
+    /// What a request waited for is there, or could not be had.
     pub(in crate::server) fn ask_again<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -340,7 +340,7 @@ impl Connection {
         self.answer(core, web, head, answer)
     }
 
-    /// The file or the page that a request means.
+    /// The file or the page that a request names.
     fn find_file<E: Engine>(core: &mut Core<E>, web: &mut Web, head: &ConnHead, request: &Request) -> Found {
         let shared = std::sync::Arc::clone(&core.shared);
         let Some(site) = &shared.roles[head.role].files else { return Found::Missing };
@@ -363,7 +363,7 @@ impl Connection {
         }
     }
 
-    /// Its turn has come to be sent a slice of its file; gives the length.
+    /// Sends the next slice of its file; returns its length.
     pub(in crate::server) fn send_slice<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> u32 {
         self.transfer.send_slice(core, head)
     }
@@ -384,7 +384,7 @@ impl Connection {
         }
     }
 
-    /// Its full socket has capacity again.
+    /// A full socket has capacity again.
     pub(in crate::server) fn writable<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -400,7 +400,7 @@ fn keeps<E: Engine>(core: &Core<E>, request: &Request) -> bool {
     request.keep_alive() && !core.is_draining()
 }
 
-/// Whether the process is well and takes work.
+/// Whether the process is healthy and accepts work.
 fn health<E: Engine>(core: &Core<E>, head_only: bool, keep: bool) -> Answer {
     match core.shared.ailment() {
         None => Answer::of_text(200, "ok\n", head_only, keep),

@@ -33,7 +33,7 @@ pub(super) fn play<E: Engine>(
     let options = Options::parse(|name| request.query(name).map(str::to_owned))
         .map_err(|error| refuse(400, error.to_string()))?;
     if core.is_draining() {
-        return Err(refuse(503, "This server is going down; ask another one.".to_owned()));
+        return Err(refuse(503, "This server is shutting down; try another one.".to_owned()));
     }
     Ok(Play {
         key,

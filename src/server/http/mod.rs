@@ -1,12 +1,12 @@
 //! One HTTP/1.1 connection for every listener of the loops.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `connection` | a client: its requests, answered one after the other |
-//! | `routes` | what a listener has under which path: a table |
-//! | `answer` | from a request and what was found to a head and a body |
-//! | `transfer` | an answer on its way |
-//! | `responder` | what a loop keeps for all its clients: whose file goes on next, the date, the access log |
+//! | `connection` | an HTTP client: its requests are answered one after the other |
+//! | `routes` | the table of routes of each listener |
+//! | `answer` | builds the head and the body of an answer |
+//! | `transfer` | an answer that is being sent |
+//! | `responder` | what a loop keeps for all its clients: the queue of file transfers, the date, the access log |
 //! | `web` | the responder and the files of a loop |
 //! | `access_log`, `access_writer` | the access log: lines, and the thread that writes them |
 //! | `live` | a request for a live stream |

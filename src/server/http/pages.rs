@@ -1,4 +1,4 @@
-//! The pages, embedded in the program: all of `web/` but what only its makers need.
+//! The pages, embedded in the program: all of `web/` except the sources needed only to build it.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use rust_embed::Embed;
 
 use crate::protocol::http::FileType;
 
-/// What a page of ours may do: its own scripts (an encoder in WebAssembly among them) and workers, streams from
-/// anywhere, no inline code.
+/// The content security policy of the embedded pages: their own scripts (one includes an encoder in
+/// WebAssembly) and workers, streams from anywhere, no inline code.
 pub(in crate::server) const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src * ws: wss:; \
      media-src * blob:; worker-src 'self' blob:; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'self'";
@@ -19,7 +19,7 @@ pub(in crate::server) const POLICY: &str = "default-src 'self'; script-src 'self
 #[exclude = "*.sh"]
 struct Web;
 
-/// What is not for everybody: the part of the status page that operators see.
+/// The folder that only the admin listener serves: the operator's part of the status page.
 const OPERATOR: &str = "operator/";
 
 /// The file at `path`: its type and its bytes.
@@ -31,7 +31,7 @@ pub(in crate::server) fn find(path: &str) -> Option<(&'static str, &'static [u8]
     }
 }
 
-/// The file at `path` of the admin listener, which has the status page, and with it what operators see.
+/// The file at `path` of the admin listener: the status page, including the operator's part.
 pub fn find_operator(path: &str) -> Option<(&'static str, &'static [u8])> {
     match path.strip_prefix('/')? {
         "" => get("status.html"),
@@ -68,12 +68,12 @@ mod tests {
             assert_eq!(find(path), None, "{path}");
         }
         for path in ["/demo/clip.flv", "/demo/make.sh", "/vendor/refresh.sh", "/vendor/README.md"] {
-            assert_eq!(find(path), None, "{path} is no page");
+            assert_eq!(find(path), None, "{path} is not a page");
         }
     }
 
     #[test]
-    fn operators_have_the_status_page_and_others_nothing_of_it_that_ends_anybody() {
+    fn only_operators_have_the_controls_of_the_status_page() {
         for path in ["/", "/status.html", "/status.js", "/style.css", "/lib/dom.js", "/operator/viewers.js"] {
             assert!(find_operator(path).is_some(), "{path}");
         }

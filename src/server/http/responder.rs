@@ -1,4 +1,4 @@
-//! What a loop keeps for all its HTTP clients: whose file goes on next, the date, the access log.
+//! What a loop keeps for all its HTTP clients: the queue of file transfers, the date, the access log.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use crate::uring::Sock;
 /// See the module.
 #[derive(Debug)]
 pub(in crate::server) struct Responder {
-    /// Clients whose file can go on.
+    /// Clients whose file transfer can continue.
     ready: VecDeque<Sock>,
     /// Clients that wait for a list to be made.
     listing: Vec<Sock>,
@@ -20,7 +20,7 @@ pub(in crate::server) struct Responder {
 }
 
 impl Responder {
-    /// A loop's part.
+    /// The responder of a loop.
     pub(in crate::server) fn new(shared: &Shared) -> Self {
         let config = &shared.config.access_log;
         let queue = shared.access_log.get().cloned();
@@ -28,50 +28,50 @@ impl Responder {
         Self { ready: VecDeque::new(), listing: Vec::new(), date: Date::default(), log }
     }
 
-    /// Whether a file can be sent to a client at once.
+    /// Whether a client waits for the next slice of its file.
     pub(in crate::server) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// A client waits for its turn with a slice of a file.
+    /// Queues a client for the next slice of its file.
     pub(super) fn wait_for_turn(&mut self, client: Sock) {
         self.ready.push_back(client);
     }
 
-    /// The client whose turn it is.
+    /// The next client in the queue.
     pub(in crate::server) fn next_turn(&mut self) -> Option<Sock> {
         self.ready.pop_front()
     }
 
-    /// A client waits for a list that the control thread makes.
+    /// Adds a client that waits for a list from the control thread.
     pub(super) fn wait_for_listing(&mut self, client: Sock) {
         self.listing.push(client);
     }
 
-    /// A list was made: the clients that wait for one.
+    /// Takes the clients that wait for a list, once it was made.
     pub(in crate::server) fn take_listing(&mut self) -> Vec<Sock> {
         std::mem::take(&mut self.listing)
     }
 
-    /// Whether the next request is one of those that are logged.
+    /// Whether the next request is to be logged.
     pub(super) fn wants_record(&mut self) -> bool {
         self.log.as_mut().is_some_and(Log::wants)
     }
 
-    /// Writes a line; gives the number of lines that were lost.
+    /// Writes a line; returns the number of lines that were lost.
     pub(super) fn write(&mut self, record: &Record, outcome: super::access_log::Outcome) -> u64 {
         let Some(log) = &mut self.log else { return 0 };
         log.write(record, outcome, self.date.second());
         if log.is_full() { log.flush() } else { 0 }
     }
 
-    /// Hands over the lines that were gathered; gives the number of those that were lost.
+    /// Hands over the buffered lines; returns the number of those that were lost.
     pub(in crate::server) fn flush_log(&mut self) -> u64 {
         self.log.as_mut().map_or(0, Log::flush)
     }
 }
 
-/// The time of day as answers carry it, written once a second.
+/// The `Date` field's value, formatted once a second.
 #[derive(Debug, Default)]
 pub(super) struct Date {
     second: u64,

@@ -1,15 +1,16 @@
-//! What a listener has under which path: a listener is a table of routes.
+//! The table of routes of each listener.
 
 use crate::protocol::http::path::RelPath;
 use crate::protocol::http::request::{Method, Request};
 
-/// The folders of recordings; of an origin's data its listeners serve these alone, and no app has such a name.
+/// The folders of recordings: the only part of an origin's data that its listeners serve. No app may have such
+/// a name.
 pub(in crate::server) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
 
-/// What a request is for.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Resource<'a> {
-    /// Whether the process is well and takes work.
+    /// Whether the process is healthy and accepts work.
     Health,
     /// The list of streams.
     Streams,
@@ -17,28 +18,28 @@ pub(in crate::server) enum Resource<'a> {
     Recordings,
     /// A live stream, by its name.
     Play(&'a str),
-    /// A stream that is pushed.
+    /// A stream to publish.
     Push,
-    /// A browser asks what it may ask.
+    /// A browser's CORS preflight request.
     Preflight,
     /// A file of the role's folder, or an embedded page.
     File,
     /// An embedded page.
     Page,
-    /// Nothing here.
+    /// Not found.
     Missing,
 }
 
-/// Why a request is for nothing that a listener has.
+/// Why a listener has no route for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::server) enum Unroutable {
-    /// The method is not known at all.
+    /// The method is not known.
     #[error("The method is not known.")]
     Method,
-    /// The method is known, and not for this.
+    /// The method is known, but not allowed for this path.
     #[error("{} is not allowed here: {allowed} is.", method.name())]
     NotAllowed { method: Method, allowed: &'static str },
-    /// A body comes with a request that takes none.
+    /// The request has a body, and the resource takes none.
     #[error("This resource takes no body.")]
     Body,
 }
@@ -56,15 +57,15 @@ impl Unroutable {
 /// The routes of a listener.
 #[derive(Debug)]
 pub(in crate::server) struct Routes {
-    /// Paths with an answer of their own.
+    /// Paths with a resource of their own.
     exact: &'static [(&'static str, Resource<'static>)],
     /// Whether streams may be pushed.
     pushes: bool,
     /// Whether `….flv` is a live stream.
     plays: bool,
-    /// What there is under the other paths: [`Resource::File`], [`Resource::Page`] or [`Resource::Missing`].
+    /// The resource under all other paths: [`Resource::File`], [`Resource::Page`] or [`Resource::Missing`].
     others: Resource<'static>,
-    /// What a client is told that asks for anything else.
+    /// The text for a client that asks for a missing path.
     pub(in crate::server) hint: &'static str,
 }
 
@@ -73,7 +74,7 @@ const STREAMS: (&str, Resource<'_>) = ("/api/v1/streams", Resource::Streams);
 const TAKES: (&str, Resource<'_>) = ("/api/v1/recordings", Resource::Recordings);
 const LIVE_PLAYER: &str = "Nothing here. The live player is at /index.html.";
 
-/// The origin's port for streams.
+/// The origin's listener for streams.
 pub(in crate::server) static STREAM_PORT: Routes = Routes {
     exact: &[HEALTH, STREAMS],
     pushes: true,
@@ -81,7 +82,7 @@ pub(in crate::server) static STREAM_PORT: Routes = Routes {
     others: Resource::Page,
     hint: LIVE_PLAYER,
 };
-/// The origin's port for pages and recordings.
+/// The origin's listener for pages and recordings.
 pub(in crate::server) static WEB_PORT: Routes = Routes {
     exact: &[HEALTH, STREAMS, TAKES],
     pushes: true,
@@ -89,7 +90,7 @@ pub(in crate::server) static WEB_PORT: Routes = Routes {
     others: Resource::File,
     hint: LIVE_PLAYER,
 };
-/// The FLV gateway.
+/// The FLV gateway's listener.
 pub(in crate::server) static FLV_GATEWAY: Routes = Routes {
     exact: &[HEALTH],
     pushes: false,
@@ -97,7 +98,7 @@ pub(in crate::server) static FLV_GATEWAY: Routes = Routes {
     others: Resource::Missing,
     hint: "A gateway plays streams: ask for /app/name.flv.",
 };
-/// The file gateway.
+/// The file gateway's listener.
 pub(in crate::server) static FILE_GATEWAY: Routes = Routes {
     exact: &[HEALTH, STREAMS, TAKES],
     pushes: false,
@@ -107,12 +108,12 @@ pub(in crate::server) static FILE_GATEWAY: Routes = Routes {
 };
 
 impl Routes {
-    /// The methods that the listener has, as `Allow` says them.
+    /// The allowed methods, as the value of `Allow`.
     pub(in crate::server) const fn methods(&self) -> &'static str {
         if self.pushes { "GET, HEAD, POST, PUT, OPTIONS" } else { "GET, HEAD, OPTIONS" }
     }
 
-    /// What a request is for.
+    /// Finds what a request asks for.
     ///
     /// # Errors
     /// [`Unroutable`], with the status to answer.
@@ -121,7 +122,7 @@ impl Routes {
         if request.method == Method::Options {
             return Ok(Resource::Preflight);
         }
-        // A WebSocket without `.flv` is a push, with it a play.
+        // // A WebSocket path with `.flv` is a play, one without is a push.
         let is_upgrade = request.headers.has_token("upgrade", "websocket");
         let is_push =
             matches!(request.method, Method::Post | Method::Put) || (is_upgrade && !path.ends_with(".flv"));
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_listener_has_its_own() {
+    fn each_listener_has_its_own_routes() {
         let found = |routes: &Routes, line: &str| {
             format!("{:?}", routes.find(&request(line, "")).map_err(Unroutable::status))
         };
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_plays_with_the_suffix_and_pushes_without() {
+    fn a_websocket_plays_with_the_flv_suffix_and_pushes_without() {
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
         let found = |path: &str| {
             WEB_PORT
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_comes_only_with_a_push() {
+    fn only_a_push_may_have_a_body() {
         let with = |line: &str, fields: &str| STREAM_PORT.find(&request(line, fields)).map(|_| ());
         assert_eq!(with("GET /index.html", "Content-Length: 1\r\n"), Err(Unroutable::Body));
         assert_eq!(with("GET /index.html", "Content-Length: 0\r\n"), Ok(()));

@@ -1,5 +1,5 @@
-//! An answer on its way. Stretches of files go out a slice at a time, all clients in turn, so many bytes a turn of
-//! the loop, so that no client is held up by a large file or by many.
+//! An answer that is being sent. Ranges of files are sent in slices, one client after the other, with a limit
+//! of bytes per turn of the loop, so that neither a large file nor many of them hold up other clients.
 
 use std::rc::Rc;
 
@@ -13,31 +13,31 @@ use crate::server::head::ConnHead;
 use crate::uring::files::FILE_SEND_MAX;
 use crate::uring::{Engine, Payload, SendError};
 
-/// The answer that a client is being sent, if there is one.
+/// The answer that is being sent to a client, if any.
 #[derive(Debug, Default)]
 pub(super) struct Transfer {
     answer: Option<Answer>,
-    /// What the access log will say of it.
+    /// What the access log will say about it.
     pub(super) record: Option<Box<Record>>,
-    /// Bytes of a file that the last send was given.
+    /// Bytes of a file offered in the last send.
     offered: u32,
-    /// What the kernel held for the client when that had taken nothing for long.
+    /// What the kernel held for the client at the last deadline, if the client had taken nothing.
     queued: Option<u32>,
 }
 
-/// How far an answer has come.
+/// The progress of an answer.
 #[derive(Debug)]
 pub(super) enum Progress {
     /// It is under way.
     Going,
-    /// All of it is sent; whether the connection stays open.
+    /// It has been sent whole; `keep`: the connection stays open.
     Done { keep: bool },
     /// The connection broke.
     Broken(String),
 }
 
 impl Answer {
-    /// What to send next, and how many bytes of a file that is.
+    /// What to send next, and how many of its bytes come from a file.
     fn next(&self) -> (Payload, u32) {
         match &self.body {
             Body::File { file, from, to } => {
@@ -51,13 +51,13 @@ impl Answer {
         }
     }
 
-    /// So many bytes were taken.
+    /// `taken` bytes were sent.
     fn advance(&mut self, taken: u32) {
         self.sent += u64::from(taken);
         let of_head = self.head.len().min(taken as usize);
         self.head.advance(of_head);
         if self.head.is_empty() {
-            self.head = Bytes::new(); // an empty rest would keep the memory
+            self.head = Bytes::new(); // // an empty rest would keep the memory
         }
         let of_body = taken as usize - of_head;
         match &mut self.body {
@@ -69,17 +69,17 @@ impl Answer {
 }
 
 impl Transfer {
-    /// Whether an answer is on its way.
+    /// Whether an answer is being sent.
     pub(super) fn is_active(&self) -> bool {
         self.answer.is_some()
     }
 
-    /// Bytes of memory that the answer holds by itself.
+    /// Bytes of memory that the answer holds.
     pub(super) fn held(&self) -> usize {
         self.answer.as_ref().map_or(0, |answer| answer.head.len())
     }
 
-    /// Begins to send an answer.
+    /// Starts to send an answer.
     pub(super) fn begin<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -94,7 +94,7 @@ impl Transfer {
         self.go_on(core, responder, head);
     }
 
-    /// The socket has capacity: a file waits for its turn, anything else is sent now.
+    /// The socket has capacity: a file waits in the queue of transfers, everything else is sent now.
     fn go_on<E: Engine>(&mut self, core: &mut Core<E>, responder: &mut Responder, head: &ConnHead) {
         let Some(answer) = &self.answer else { return };
         if matches!(answer.body, Body::File { .. }) {
@@ -106,7 +106,7 @@ impl Transfer {
         }
     }
 
-    /// The client's turn has come: sends a slice of its file and gives its length.
+    /// Sends the next slice of the client's file and returns its length.
     pub(super) fn send_slice<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> u32 {
         let Some(answer) = &self.answer else { return 0 };
         let (payload, len) = answer.next();
@@ -158,14 +158,14 @@ impl Transfer {
         self.go_on(core, responder, head);
     }
 
-    /// Whether the client has taken nothing since the last deadline. The kernel may hold so much that it asks
-    /// for more but seldom: what it holds tells more.
+    /// Whether the client has taken nothing since the last deadline. The kernel may hold so much that it seldom
+    /// asks for more, so the bytes that it holds are compared.
     pub(super) fn is_stuck<E: Engine>(&mut self, core: &Core<E>, head: &ConnHead) -> bool {
         let queued = core.net.queued(head.sock);
         queued.is_none() || std::mem::replace(&mut self.queued, queued) == queued
     }
 
-    /// The answer has ended, whole or not: counts it, and writes its line.
+    /// The answer has ended, whole or not: counts it and writes its log line.
     pub(super) fn end<E: Engine>(&mut self, core: &Core<E>, responder: &mut Responder, role: usize) {
         let Some(answer) = self.answer.take() else { return };
         let counters = &core.counters[role].files;

@@ -1,4 +1,4 @@
-//! A name that a publisher wants, has, and gives up: the same for all ways in.
+//! Claiming, holding and giving up a stream name: the same for all ways to publish.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::server::log_limit::LineKind;
 use crate::server::shared::Message;
 use crate::uring::{Engine, Millis, Sock};
 
-/// Apps that no stream may have: their names are paths of the server.
+/// App names that no stream may have, since they are paths of the server.
 const RESERVED: [&str; 4] = ["hls", "mp4", "flv", "api"];
-/// Bytes a second below which a publisher counts as silent although something comes: 1 KiB.
+/// In bytes a second: a publisher that sends less counts as silent: 1 KiB.
 const TRICKLE: u64 = 1024;
 /// The time over which a publisher's bit rate is measured.
 const FLOW: Millis = 10_000;
-/// A publisher whose bytes are no media counts as alive for so many times the time that it may be silent.
+/// A publisher that sends bytes but no media counts as alive for this many times the allowed silence.
 const WITHOUT_MEDIA: u64 = 4;
 
 /// What a publisher asks for.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Wish {
     pub(in crate::server) key: StreamKey,
-    /// The `token` of its URL.
+    /// The `token` parameter of its URL.
     pub(in crate::server) token: Option<String>,
-    /// What it says it is.
+    /// The software that it says it is.
     pub(in crate::server) agent: String,
 }
 
@@ -42,19 +42,20 @@ impl Wish {
     }
 }
 
-/// What becomes of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub(in crate::server) enum Claimed {
     Granted,
-    /// The publisher before it was told to give the name up; [`Publishers::take_claimants`] says when it has.
+    /// The previous publisher was asked to give the name up; [`Publishers::take_claimants`] returns this one
+    /// when it has.
     Soon,
     Refused(Refused),
 }
 
-/// What a connection publishes, or wants to.
+/// What a connection publishes, or is about to publish.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Publication {
-    /// What it wants to publish, once it said so.
+    /// What it asked to publish.
     pub(in crate::server) wish: Option<Wish>,
     /// It waits for another publisher to give the name up.
     waits: Option<Ticket>,
@@ -62,20 +63,20 @@ pub(in crate::server) struct Publication {
     pub(in crate::server) writer: Option<Box<StreamWriter>>,
     life: Life,
     flow: Flow,
-    /// Its place among the publishers of its address.
+    /// Its count among the publishers of its address.
     pass: Option<Pass>,
 }
 
-/// How much a publisher sends.
+/// Measures how much a publisher sends.
 #[derive(Debug, Default)]
 struct Flow {
-    /// When the present stretch of time began, and the bytes in it.
+    /// When the current measurement began, and the bytes since then.
     since: Millis,
     bytes: u64,
 }
 
 impl Flow {
-    /// Counts bytes; gives the bits a second of a stretch that is over.
+    /// Counts bytes; returns the bits a second of a measurement that is complete.
     fn count(&mut self, bytes: usize, now: Millis) -> Option<u64> {
         self.bytes += bytes as u64;
         let passed = now.saturating_sub(self.since);
@@ -88,20 +89,20 @@ impl Flow {
     }
 }
 
-/// Signs of life of a publisher besides its media, which its stream knows of.
+/// Signs of life of a publisher other than its media, which its stream records.
 #[derive(Debug, Default)]
 struct Life {
-    /// When its deadline was set last, and the bytes that have come since.
+    /// When its deadline was set last, and the bytes received since then.
     looked: Millis,
     bytes: u64,
 }
 
 impl Life {
-    /// How long it may go on without another sign; `None`: it is silent.
+    /// How long it may continue without another sign of life; `None`: it is silent.
     ///
-    /// Media is a sign. So are bytes that come at 1 KiB a second or faster, since one tag may take long on a
-    /// slow line, but not for ever: a name is not held without media.
-    /// `newest`: when the newest media came, or, before that, when the publisher began.
+    /// Media is a sign of life. So are bytes at 1 KiB a second or faster, since one tag may take long on a slow
+    /// line, but not for ever: a name is not held without media. `newest` is the time of the newest media or,
+    /// before any media, of the publisher's start.
     fn left(&self, newest: Millis, now: Millis, silence: Millis) -> Option<Millis> {
         let quiet = now.saturating_sub(newest);
         if quiet < silence {
@@ -114,7 +115,7 @@ impl Life {
 }
 
 impl Publication {
-    /// What a connection wants that has said so.
+    /// The publication of a connection that has asked for it.
     pub(in crate::server) fn of(wish: Wish) -> Self {
         Self { wish: Some(wish), ..Self::default() }
     }
@@ -124,7 +125,7 @@ impl Publication {
         self.waits.is_some()
     }
 
-    /// Bytes of it have come.
+    /// Counts bytes received from it.
     ///
     /// # Errors
     /// [`Refused::Bitrate`] when it sends more than it may.
@@ -154,16 +155,16 @@ pub(in crate::server) fn tag_max(config: &Config) -> u32 {
     u32::try_from(config.live.tag_max).unwrap_or(u32::MAX)
 }
 
-/// The publishers of a loop: who has which stream, and who waits for one.
+/// The publishers of a loop: which connection writes which stream, and which ones wait for a name.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Publishers {
     claimants: Askers,
-    /// By the streams' ids.
+    /// By stream id.
     writing: HashMap<u64, Sock>,
 }
 
 impl Publishers {
-    /// Claims the name that a publisher wants.
+    /// Claims the name that a publisher asked for.
     pub(in crate::server) fn claim<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -171,7 +172,7 @@ impl Publishers {
         publication: &mut Publication,
     ) -> Claimed {
         let (role, sock) = (head.role, head.sock);
-        let wish = publication.wish.as_ref().expect("it said what it wants");
+        let wish = publication.wish.as_ref().expect("it has asked for a name");
         let (now, name) = (core.now(), core.role(role).name);
         publication.waits = None;
         let pass = match self.admit(core, head, wish) {
@@ -206,7 +207,7 @@ impl Publishers {
         }
     }
 
-    /// Whether the server has the means for another publisher.
+    /// Whether the server's limits admit another publisher.
     fn admit<E: Engine>(
         &self,
         core: &Core<E>,
@@ -218,7 +219,7 @@ impl Publishers {
         if RESERVED.contains(&app) {
             return Err(Refused::Reserved);
         }
-        // One that goes on with its stream has its memory already.
+        // // A publisher that continues its stream already has its memory.
         if shared.roles[head.role].directory.get(&wish.key).is_none() {
             let streams = shared.config.limits.streams;
             if streams > 0 && shared.streams() >= streams {
@@ -238,22 +239,22 @@ impl Publishers {
         writers.into_iter().map(|(_, sock)| sock).collect()
     }
 
-    /// A stream has been given up: takes out those of this loop that wait for it.
+    /// A stream has been given up: takes out the publishers of this loop that wait for it.
     pub(in crate::server) fn take_claimants(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.claimants.take(role, key)
     }
 
-    /// The names that publishers of this loop wait for, by role.
+    /// The names that publishers of this loop wait for, with their roles.
     pub(in crate::server) fn claimed(&self) -> Vec<(usize, StreamKey)> {
         self.claimants.streams()
     }
 
-    /// The connection of this loop that writes the stream of that id.
+    /// The connection of this loop that writes the stream with that id.
     pub(in crate::server) fn writer_of(&self, stream: u64) -> Option<Sock> {
         self.writing.get(&stream).copied()
     }
 
-    /// A publisher wants nothing any more: what it has is given up, and it does not wait.
+    /// Ends a publication: gives up its stream, and stops waiting for a name.
     pub(in crate::server) fn give_up<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -296,7 +297,7 @@ impl Publishers {
         }
     }
 
-    /// A publisher's deadline has passed: whether it goes on.
+    /// A publisher's deadline has passed: decides whether it continues.
     pub(in crate::server) fn deadline<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -329,14 +330,14 @@ mod tests {
     const SILENCE: Millis = 15_000;
 
     #[test]
-    fn a_name_is_held_by_media() {
+    fn a_name_is_held_by_media_alone() {
         let mut life = Life { looked: 1_000, bytes: 15 };
         assert_eq!(life.left(1_000, 1_000, SILENCE), Some(SILENCE));
         assert_eq!(life.left(1_000, 15_999, SILENCE), Some(1));
-        assert_eq!(life.left(1_000, 16_000, SILENCE), None, "a byte a second holds no name");
+        assert_eq!(life.left(1_000, 16_000, SILENCE), None, "a byte a second does not hold a name");
         (life.looked, life.bytes) = (60_000, 1 << 30);
         assert_eq!(life.left(1_000, 60_999, SILENCE), Some(SILENCE));
-        assert_eq!(life.left(1_000, 61_000, SILENCE), None, "bytes alone hold no name");
+        assert_eq!(life.left(1_000, 61_000, SILENCE), None, "bytes without media do not hold a name");
     }
 
     #[test]

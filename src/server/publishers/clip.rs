@@ -1,4 +1,4 @@
-//! The demo's publisher: an embedded clip, in a loop, in real time.
+//! The demo's publisher: an embedded clip that repeats in real time.
 
 use crate::live::directory::Claim;
 use crate::live::key::StreamKey;
@@ -18,10 +18,10 @@ struct Clip {
     writer: Box<StreamWriter>,
     tags: Vec<Tag>,
     next: usize,
-    /// When the present round began, on the loop's clock, and on the stream's.
+    /// When the current round began, on the loop's clock and on the stream's.
     began: Millis,
     round: u32,
-    /// Milliseconds of a round.
+    /// Length of a round in milliseconds.
     length: u32,
 }
 
@@ -45,7 +45,7 @@ impl Clip {
         self.began + Millis::from(self.tags[self.next].timestamp)
     }
 
-    /// The next tag, stamped for the present round.
+    /// The next tag, with its timestamp in the current round.
     fn take(&mut self) -> Tag {
         let tag = &self.tags[self.next];
         let timestamp = tag.timestamp + self.round * self.length;
@@ -60,7 +60,7 @@ impl Clip {
     }
 }
 
-/// The newest video time and one frame's distance more.
+/// The newest video timestamp plus the duration of one frame.
 fn round_length(tags: &[Tag]) -> u32 {
     let times = tags.iter().filter(|tag| tag.kind == TagKind::Video).map(|tag| tag.timestamp);
     let last = times.clone().max().unwrap_or(0);

@@ -1,12 +1,12 @@
-//! Publishers: however their tags come in, one claims a name, writes its stream and gives it up again.
+//! Publishers: by whatever protocol its tags arrive, each claims a name, writes its stream and gives it up again.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `claim` | a name that is wanted, had and given up; silence; who waits for a name |
+//! | `claim` | claiming, holding and giving up a name; silence; publishers that wait for a name |
 //! | `push` | publishers that send FLV over HTTP or WebSocket |
 //! | `clip` | the demo's publisher |
 //!
-//! Publishers that speak RTMP may watch as well: their connection is in [`super::rtmp`].
+//! RTMP connections may also play; they are in [`super::rtmp`].
 
 pub(in crate::server) mod claim;
 pub(in crate::server) mod clip;

@@ -1,7 +1,8 @@
 //! Publishers that send FLV: in the body of a POST or PUT, or in the messages of a WebSocket.
 //!
-//! The name is claimed when the FLV header has come, not before: what turns out to be something else (like the
-//! second POST with which ffmpeg wants to mend the header of its first one) takes nobody's place.
+//! The name is claimed when the FLV header has been received, not before: a request that turns out to be
+//! something else does not take a name from another publisher. ffmpeg, for example, sends a second POST to
+//! correct the header of its first one.
 
 use bytes::Bytes;
 
@@ -17,7 +18,7 @@ use crate::server::head::{ConnHead, Next};
 use crate::server::limits::Refused;
 use crate::uring::Engine;
 
-/// What may come in while the name is not free yet.
+/// The most bytes that are held while the name is not free yet.
 const HELD_MAX: usize = 16 << 20;
 
 /// A connection that pushes, or is about to.
@@ -30,11 +31,11 @@ pub(in crate::server) struct Push {
 /// Why a push is over.
 #[derive(Debug)]
 enum Stop {
-    /// It was sent to its end.
+    /// The push was complete.
     Done,
     Wrong(PushError),
     Refused(Refused),
-    /// The server's own fault.
+    /// A failure of the server.
     Failed(String),
 }
 
@@ -52,10 +53,10 @@ impl Stop {
         if websocket { close(code, &text) } else { page(status, &text) }
     }
 
-    /// As the log has it.
+    /// The reason as the log states it.
     fn reason(&self) -> String {
         match self {
-            Self::Done => "it was sent to its end".to_owned(),
+            Self::Done => "the push is complete".to_owned(),
             Self::Wrong(error) => error.to_string(),
             Self::Refused(why) => why.to_string(),
             Self::Failed(reason) => reason.clone(),
@@ -71,7 +72,7 @@ fn page(status: u16, text: &str) -> Bytes {
     error_page(status, text, false, false).into()
 }
 
-/// The reader of a pushed body, and what its peer is told before it sends that.
+/// The reader of a pushed body, and the bytes that the peer is sent before it starts.
 fn transport(request: &Request, tag_max: u32) -> Result<(FlvPush, Bytes), Bytes> {
     if let Some(key) = request.websocket_key().map_err(|error| Bytes::from(error.page()))? {
         let protocol = request.header("sec-websocket-protocol").and_then(ws::first_protocol);
@@ -79,13 +80,14 @@ fn transport(request: &Request, tag_max: u32) -> Result<(FlvPush, Bytes), Bytes>
         return Ok((FlvPush::websocket(tag_max), answer.into()));
     }
     let push = FlvPush::http(request.body_length(), tag_max);
-    let push = push.ok_or_else(|| page(411, "A push is a body of FLV, chunked or of a known length."))?;
+    let push =
+        push.ok_or_else(|| page(411, "A push needs a body of FLV, chunked or with a known length."))?;
     let go_on = if request.expects_continue() { CONTINUE } else { b"" };
     Ok((push, Bytes::from_static(go_on)))
 }
 
 impl Push {
-    /// What a request begins: the push and the bytes that its peer is told first, or its last words.
+    /// Starts the push of a request: the push and the first bytes for its peer, or the final answer.
     pub(in crate::server) fn begin<E: Engine>(
         core: &mut Core<E>,
         head: &ConnHead,
@@ -94,7 +96,7 @@ impl Push {
         let (flv, answer) = transport(request, tag_max(&core.shared.config))?;
         match wish(core, head, request) {
             Ok(wish) => Ok((Self { flv, publication: Publication::of(wish) }, answer)),
-            // A page's script learns nothing of an upgrade that is refused: it is told in a close frame.
+            // // A script cannot see why an upgrade is refused, so the reason is sent in a close frame.
             Err((status, reason)) if flv.is_websocket() => {
                 let code = if status == 503 { ws::code::TRY_AGAIN } else { ws::code::POLICY };
                 Err([answer, close(code, &reason)].concat().into())
@@ -103,7 +105,7 @@ impl Push {
         }
     }
 
-    /// Bytes that were taken and are not yet in a log.
+    /// Bytes that were received and are not yet in a log.
     pub(in crate::server) fn held(&self) -> usize {
         self.flv.held()
     }
@@ -133,7 +135,7 @@ impl Push {
         self.events(core, publishers, head, claimed)
     }
 
-    /// Writes what has come; `so_far`: whether it can go on after that.
+    /// Writes the tags that were received; `so_far`: whether more can follow.
     fn events<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -178,7 +180,7 @@ impl Push {
                 Some(PushEvent::Begin) => self.claim(core, publishers, head)?,
                 Some(PushEvent::End) => return Err(Stop::Done),
                 Some(PushEvent::Tag(tag)) => {
-                    let writer = self.publication.writer.as_mut().expect("tags come after the beginning");
+                    let writer = self.publication.writer.as_mut().expect("tags come after the FLV header");
                     writer.push(&tag).map_err(|error| Stop::Failed(error.to_string()))?;
                 }
             }
@@ -213,7 +215,7 @@ impl Push {
         self.dismiss(core, publishers, head, 409, REASON)
     }
 
-    /// Its time is over, through no fault of its bytes: gives the stream up and tells the peer why.
+    /// Ends it, through no fault of its bytes: gives the stream up and tells the peer why.
     pub(in crate::server) fn dismiss<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -229,10 +231,10 @@ impl Push {
     }
 }
 
-/// What a request wants to publish, or the status and the text with which it is refused at once.
+/// What a request asks to publish, or the status and the text of an immediate refusal.
 fn wish<E: Engine>(core: &mut Core<E>, head: &ConnHead, request: &Request) -> Result<Wish, (u16, String)> {
     if core.is_draining() {
-        return Err((503, "This server is going down; push to another one.".to_owned()));
+        return Err((503, "This server is shutting down; push to another one.".to_owned()));
     }
     let path = request.path.trim_start_matches('/');
     let name = path.strip_suffix(".flv").unwrap_or(path);

@@ -1,4 +1,4 @@
-//! What a viewer has received, checked as it comes, and once more at the end against what was pushed.
+//! What a viewer has received, checked as it arrives, and again at the end against what was pushed.
 
 use super::media::{Frame, Library, Name, Tracks, name_of, slot, version_of};
 use crate::live::stream::Selection;
@@ -7,7 +7,7 @@ use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::client::{PlayEvent, PlaySession};
 use crate::uring::Millis;
 
-/// A frame that a viewer got: session and place, the time in its header, and when.
+/// A frame that a viewer received: its session and number, its timestamp, and when it arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) session: usize,
@@ -16,7 +16,7 @@ pub(super) struct Seen {
     pub(super) at: Millis,
 }
 
-/// Where a reader is in the answer.
+/// How far a reader has come in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Head,
@@ -26,31 +26,31 @@ pub(super) enum Stage {
     Refused(u16),
 }
 
-/// One viewer's bytes, read strictly.
+/// The strict reader of one viewer's bytes.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) websocket: bool,
-    /// It speaks RTMP; what stands in the log is read by the library's own player here, and by others in the
+    /// It plays RTMP; the chunks are parsed by the library's own player here, and by other players in the
     /// end-to-end tests.
     pub(super) rtmp: Option<Box<PlaySession>>,
     /// It was told that the stream is over.
     pub(super) was_ended: bool,
     pub(super) selection: Selection,
-    /// What it watches comes by a relay, which begins with the newest group of pictures whenever it connects.
+    /// Its stream comes by a relay, which begins with the newest group of pictures whenever it connects.
     pub(super) may_repeat: bool,
     pub(super) stage: Stage,
-    /// Bytes as they came, and, over WebSocket, those of the messages.
+    /// Bytes as received and, over WebSocket, those of the messages.
     raw: Vec<u8>,
     flv: Vec<u8>,
-    /// Bytes of the present message that are still to come.
+    /// Bytes of the current message that are still to come.
     message_left: u64,
     pub(super) close_code: Option<u16>,
     pub(super) pongs: usize,
     /// The newest header version of each kind.
     told: [u32; 3],
-    /// The rank of the newest header before the first frame.
+    /// The position of the newest header before the first frame.
     rank: usize,
-    /// How often they began anew before the first frame.
+    /// How often the headers started again before the first frame.
     pub(super) restarts: u64,
     times: [Option<u32>; 3],
     picture: bool,
@@ -84,7 +84,7 @@ impl Reader {
         }
     }
 
-    /// Takes what the server sent.
+    /// Takes bytes from the server.
     pub(super) fn take(&mut self, bytes: &[u8], library: &Library, now: Millis) -> Result<(), String> {
         self.now = now;
         if self.rtmp.is_some() {
@@ -95,7 +95,7 @@ impl Reader {
             return Ok(());
         }
         if let Stage::Refused(_) = self.stage {
-            self.raw.clear(); // a page for people
+            self.raw.clear(); // // the text of an error page
             return Ok(());
         }
         if self.websocket {
@@ -117,7 +117,7 @@ impl Reader {
         let events: Vec<PlayEvent> = std::iter::from_fn(|| session.poll_event()).collect();
         for event in events {
             match event {
-                // RTMP announces no tracks.
+                // // RTMP announces no tracks.
                 PlayEvent::Begin => (self.stage, self.flags) = (Stage::Tags, 5),
                 PlayEvent::Tag(tag) => self.tag(&tag, library)?,
                 PlayEvent::End => self.was_ended = true,
@@ -131,7 +131,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the connection could end here without anything being cut in two.
+    /// Whether the connection could end here without cutting a tag or message in two.
     pub(super) fn at_boundary(&self) -> bool {
         if let Some(session) = &self.rtmp {
             return session.is_at_boundary();
@@ -147,12 +147,12 @@ impl Reader {
             (Some(200), false) if head.contains("video/x-flv") => Stage::FileHeader,
             (Some(101), true) if head.contains("Sec-WebSocket-Accept") => Stage::FileHeader,
             (Some(status @ (403 | 404 | 502 | 503)), _) => Stage::Refused(status),
-            _ => return Err(format!("an odd answer: {head}")),
+            _ => return Err(format!("unexpected answer: {head}")),
         };
         Ok(true)
     }
 
-    /// Takes the messages off the bytes.
+    /// Removes the framing of messages.
     fn unframe(&mut self) -> Result<(), String> {
         let mut at = 0;
         loop {
@@ -169,7 +169,7 @@ impl Reader {
             }
             let Some((opcode, header, len)) = frame_header(rest)? else { break };
             if self.close_code.is_some() {
-                return Err("a frame behind the close frame".to_owned());
+                return Err("a frame after the close frame".to_owned());
             }
             if opcode == 2 {
                 if len == 0 {
@@ -194,7 +194,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the file header or a tag at `from`; gives its length once it is whole.
+    /// Reads the file header or a tag at `from`; returns its length once it is complete.
     fn item(&mut self, from: usize, library: &Library) -> Result<Option<usize>, String> {
         let rest = &self.flv[from..];
         if self.stage == Stage::FileHeader {
@@ -252,8 +252,8 @@ impl Reader {
                 return Err(format!("{:?} header of version {version}", tag.kind));
             }
             if self.seen.is_empty() {
-                // In order; from the front again if it was made to skip before its first frame. A newer one is
-                // a change that stands in the log.
+                // // In order; from the first one again if it had to skip before its first frame. A newer
+                // version is a change within the log.
                 self.restarts += u64::from(place < self.rank && version == self.told[place]);
                 self.rank = place + 1;
             }
@@ -311,7 +311,7 @@ fn frame_header(rest: &[u8]) -> Result<Option<FrameStart>, String> {
     Ok(Some((first & 0x0f, header, len)))
 }
 
-/// The bounds beyond which a log starts without a keyframe.
+/// The limits beyond which a log starts without a keyframe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes: u64,
@@ -326,11 +326,11 @@ impl Bounds {
     }
 }
 
-/// A hole in what a viewer saw, or a step back: from the frame before it to the frame behind it.
+/// A gap in what a viewer saw, or a step back: from the frame before it to the frame after it.
 pub(super) type Gap = (usize, usize);
 
-/// Compares what a viewer saw with the frames there were; gives its gaps and whether it saw the last frame
-/// of a session (and which).
+/// Compares what a viewer saw with the frames that were pushed; returns its gaps, and whether it saw the last
+/// frame of a session (and which).
 pub(super) fn compare(
     reader: &Reader,
     frames: &[Frame],
@@ -341,7 +341,8 @@ pub(super) fn compare(
     let mut gaps = Vec::new();
     let mut last: Option<usize> = None;
     let mut need_key = false;
-    // Behind a start without a keyframe a gateway drops what nobody can decode, and so does whom a relay leads to.
+    // // After a start without a keyframe a gateway drops what cannot be decoded; so does a viewer served by a
+    // relay.
     let dropped = |f: &Frame| level > 0 && f.kind == TagKind::Video && !f.key && bounds.exceeded(f);
     for seen in &reader.seen {
         let found = frames.binary_search_by_key(&(seen.session, seen.place), |f| (f.session, f.place));
@@ -357,7 +358,7 @@ pub(super) fn compare(
                     gaps.push((last, at));
                 }
             }
-            // Where it landed: a picture, or sound that leads up to one.
+            // // Where it landed: a picture, or audio that leads up to one.
             let lawful = !with_pictures || frame.key || undecodable || bounds.exceeded(frame);
             if !lawful && !frame.leading {
                 return Err(format!("it landed at {frame:?}, after {:?}", last.map(|last| frames[last])));

@@ -1,5 +1,5 @@
-//! A client of a file gateway: it pipelines requests, reads as fast or slowly as it likes, and every byte of every
-//! answer is compared with the file.
+//! A client of a file gateway: it pipelines requests, reads at any speed, and compares every byte of every
+//! answer with the file.
 
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ use crate::uring::Millis;
 
 /// The folder that the simulated file gateway serves: this package's own.
 pub(super) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// A file that is kept in memory, two that are sent in slices, and one that is not there.
+/// A file that is kept in memory, two that are sent in slices, and one that does not exist.
 const PATHS: [&str; 4] = ["src/lib.rs", "web/demo/clip.flv", "web/vendor/mpegts.js", "none.ts"];
 
 /// The contents of [`PATHS`].
@@ -46,7 +46,7 @@ impl Asked {
         )
     }
 
-    /// Checks the answer in front of `bytes` and gives its length; `None`: it is not whole.
+    /// Checks the answer at the front of `bytes` and returns its length; `None`: it is not complete.
     fn check(&self, bytes: &[u8]) -> Option<usize> {
         let end = bytes.windows(4).position(|part| part == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
@@ -62,7 +62,7 @@ impl Asked {
         let status = if self.range.is_some() { "HTTP/1.1 206 " } else { "HTTP/1.1 200 " };
         assert!(head.starts_with(status) && length == last + 1 - first, "{self:?}: {head}");
         let come = &bytes[end..(end + body).min(bytes.len())];
-        assert!(*come == file[first..first + come.len()], "{self:?}: other bytes than the file's");
+        assert!(*come == file[first..first + come.len()], "{self:?}: the bytes differ from the file's");
         (come.len() == body).then_some(end + body)
     }
 }
@@ -73,9 +73,9 @@ pub(super) struct Client {
     peer: usize,
     port: u16,
     asked: Vec<Asked>,
-    /// The most that it reads at a time, and how long it rests behind that.
+    /// The most that it reads at a time, and how long it pauses after that.
     reads: (usize, Millis),
-    /// It goes away in the middle.
+    /// It closes the connection in the middle of an answer.
     leaves: bool,
     end: Option<EndId>,
     came: Vec<u8>,

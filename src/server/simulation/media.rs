@@ -1,7 +1,7 @@
-//! What the scripted publishers push: tags whose bodies say which they are.
+//! What the scripted publishers push: tags that can be identified by their bodies.
 //!
-//! A frame's body carries its session, its place in the session and the version of the sequence header it
-//! needs; the rest is noise from a pool, at an offset that chance chose, so that a shift of a byte shows.
+//! A frame's body carries its session, its number in the session and the version of the sequence header it
+//! needs; the rest is random bytes from a pool at a random offset, so that a shift by one byte is noticed.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ pub(super) enum Tracks {
 pub(super) struct Library {
     pub(super) key: String,
     pub(super) tracks: Tracks,
-    /// Its publisher's line is so slow that a tag may take longer than a publisher may be silent.
+    /// Its publisher's line is so slow that one tag may take longer than a publisher may be silent.
     pub(super) crawls: bool,
     pub(super) sessions: Vec<Session>,
     /// Versions of the headers: metadata, video, audio.
@@ -41,18 +41,18 @@ pub(super) struct Library {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) tags: Vec<Tag>,
-    /// For each tag that was sent, the number of bytes said up to its end.
+    /// For each tag that was sent, the number of bytes sent up to its end.
     pub(super) ends: Vec<u64>,
     /// Its connection.
     pub(super) end: EndId,
     pub(super) began: Millis,
-    /// It said goodbye.
+    /// It ended properly.
     pub(super) clean: bool,
-    /// The next one may find the stream over.
+    /// The stream may be over before the next session.
     pub(super) last: bool,
 }
 
-/// What a frame's body says.
+/// The identity that a frame's body carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) session: usize,
@@ -60,7 +60,7 @@ pub(super) struct Name {
     pub(super) version: u32,
 }
 
-/// Reads a frame's name off its body.
+/// Reads a frame's identity from its body.
 pub(super) fn name_of(tag: &Tag) -> Option<Name> {
     let from = if tag.kind == TagKind::Video { 5 } else { 2 };
     let field = |at: usize| {
@@ -89,13 +89,13 @@ pub(super) const fn slot(kind: TagKind) -> usize {
     }
 }
 
-/// How a seed's streams are.
+/// The properties of a seed's streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taste {
     pub(super) gop: (usize, usize),
     pub(super) inter: usize,
     pub(super) key: usize,
-    /// Keyframes beyond any segment, of a thousand.
+    /// Keyframes larger than any segment, in permille.
     pub(super) huge: u64,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Script<'a> {
         let mut video_at = if self.tracks == Tracks::Audio { Millis::MAX } else { self.late_start() };
         let mut audio_at = if self.tracks == Tracks::Video { Millis::MAX } else { self.rng.range(0, 20) };
         let mut left = if self.rng.chance(200) { self.rng.size(1, 5) } else { 0 };
-        let mut first = left > 0; // frames that nobody can decode
+        let mut first = left > 0; // // frames that cannot be decoded
         while video_at.min(audio_at) < length {
             if audio_at <= video_at {
                 self.audio(audio_at);
@@ -222,7 +222,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// A frame that a viewer may be sent, in the order in which they came to the server.
+/// A frame that a viewer may be sent, in the order in which the server received them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) session: usize,
@@ -231,20 +231,20 @@ pub(super) struct Frame {
     pub(super) key: bool,
     /// Bytes, tags of all kinds and milliseconds since the newest keyframe of the same session.
     pub(super) since_key: (u64, u64, Millis),
-    /// No keyframe of its session stands before it.
+    /// No keyframe of its session precedes it.
     pub(super) leading: bool,
 }
 
 impl Session {
-    /// How many of its tags the server has taken, given the bytes that were delivered to it.
+    /// The number of its tags that the server has taken, from the number of bytes delivered to it.
     pub(super) fn taken(&self, delivered: u64) -> usize {
         self.ends.iter().take_while(|end| **end <= delivered).count()
     }
 }
 
 impl Library {
-    /// All frames that the server has taken and keeps: what stands before a publisher's first keyframe and
-    /// cannot be decoded is not kept.
+    /// All frames that the server has taken and keeps: frames before a publisher's first keyframe that cannot
+    /// be decoded are not kept.
     pub(super) fn frames(&self, wants: impl Fn(TagKind) -> bool, taken: &[usize]) -> Vec<Frame> {
         let mut frames = Vec::new();
         for (number, session) in self.sessions.iter().enumerate() {
@@ -254,7 +254,7 @@ impl Library {
                 let class = tag.class();
                 let key = class == Class::KeyFrame;
                 if key && !key_seen {
-                    key_seen = true; // its start is the sound before it
+                    key_seen = true; // // its start is the audio before it
                 } else if key {
                     (key_seen, bytes, count, key_time) = (true, 0, 0, tag.timestamp);
                 }

@@ -1,13 +1,13 @@
-//! The one promise, checked by seeded simulation: every viewer sees headers, then a keyframe, then whole tags
-//! without a gap or with a counted skip.
+//! Checks the server's main promise by seeded simulation: every viewer sees headers, then a keyframe, then
+//! whole tags without a gap or with a counted skip.
 //!
-//! Real workers run on a stand-in for the kernel with a virtual clock ([`net`], [`engine`]); scripted peers
-//! publish, watch and misbehave ([`publisher`], [`viewer`]); what the viewers got is compared with what was
-//! pushed ([`media`], [`check`]). One number decides everything that happens in a run.
+//! Real workers run on a simulated kernel with a virtual clock ([`net`], [`engine`]); scripted peers publish,
+//! watch and misbehave ([`publisher`], [`viewer`]); what the viewers received is compared with what was pushed
+//! ([`media`], [`check`]). One number determines everything that happens in a run.
 //!
 //! `URINGCAST_SIM_SEEDS=n` runs `n` seeds, `URINGCAST_SIM_SEED=n` replays one with a trace.
 //!
-//! Not covered: the real ring, races between threads (loops take turns here), and memory that cannot be had.
+//! Not covered: the real ring, races between threads (loops run in turn here), and failures to allocate memory.
 
 mod check;
 mod client;
@@ -42,9 +42,9 @@ use crate::uring::Millis;
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 300;
-/// Failures after which a run stops: the first ones say enough.
+/// Failures after which a run stops.
 const FAILURES: usize = 10;
-/// A run that is not over by then never will be.
+/// A run that takes longer than this is stuck.
 const LIMIT: Millis = 2_000_000;
 
 /// A scripted peer.
@@ -74,7 +74,7 @@ impl Peer {
     fn is_done(&self) -> bool {
         match self {
             Self::Publisher(publisher) => publisher.is_done(),
-            // One that never reads again does not see its end.
+            // // A viewer that never reads again does not see its end.
             Self::Viewer(viewer) => {
                 viewer.ended.is_some() || matches!(viewer.manner, Manner::Stalls(_, Millis::MAX))
             }
@@ -88,19 +88,20 @@ impl Peer {
 /// A run.
 struct Simulation {
     world: Rc<RefCell<World>>,
-    /// The processes: an origin, an origin and a gateway in one, gateways behind it, an origin behind relays.
+    /// The processes: an origin, an origin and a gateway in one, gateways that pull from it, an origin fed by
+    /// relays.
     processes: Vec<Arc<Shared>>,
     workers: Vec<Worker<SimEngine>>,
-    /// A loop does not come to its turn before this.
+    /// When each loop may run again.
     paused: Vec<Millis>,
     peers: Vec<Peer>,
     libraries: Vec<Library>,
-    /// From here on nothing fails any more.
+    /// From this time on no faults are injected.
     calm: Millis,
     troubled: bool,
-    /// Limits so wide that nobody who reads is made to skip.
-    roomy: bool,
-    /// The level of those who watch the far origin's streams, if there is one.
+    /// Limits so wide that no viewer that reads has to skip.
+    wide: bool,
+    /// The level of viewers of the far origin's streams, if there is one.
     far: Option<usize>,
 }
 
@@ -110,7 +111,7 @@ impl Simulation {
         self.drain();
     }
 
-    /// Lets one thing happen; `false` if nothing ever will.
+    /// Executes one step; `false` if nothing will ever happen again.
     fn step(&mut self) -> bool {
         let (now, due) = {
             let mut world = self.world.borrow_mut();
@@ -143,9 +144,11 @@ impl Simulation {
 
     fn act(&mut self) {
         let mut world = self.world.borrow_mut();
-        let action = world.take_action().expect("one is due");
+        let action = world.take_action().expect("an action is due");
         let Some(action) = world.act(action) else { return };
-        let (Action::Read(peer) | Action::Timer(peer)) = action else { unreachable!("done by the network") };
+        let (Action::Read(peer) | Action::Timer(peer)) = action else {
+            unreachable!("handled by the network")
+        };
         let timer = matches!(action, Action::Timer(_));
         if let Peer::Operator(operator) = &self.peers[peer] {
             let target = operator.target;
@@ -165,13 +168,13 @@ impl Simulation {
         }
     }
 
-    /// An operator's time has come; `target` is the viewer that it means.
+    /// An operator acts; `target` is its viewer.
     fn operate(&mut self, peer: usize, target: usize) {
         let mut world = self.world.borrow_mut();
-        let Peer::Viewer(viewer) = &self.peers[target] else { unreachable!("it means a viewer") };
+        let Peer::Viewer(viewer) = &self.peers[target] else { unreachable!("its target is a viewer") };
         let theirs = viewer.end.and_then(|end| world.ends[end].other);
         let address = theirs.map(engine::address_of);
-        let Peer::Operator(operator) = &mut self.peers[peer] else { unreachable!("as the caller saw") };
+        let Peer::Operator(operator) = &mut self.peers[peer] else { unreachable!("the caller has checked") };
         if operator.on_timer(&mut world, &self.processes, address)
             && let Peer::Viewer(viewer) = &mut self.peers[target]
         {
@@ -179,7 +182,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing is to be done now: moves the clock, unless all is over.
+    /// Nothing is to be done now: moves the clock, unless everything is over.
     fn wait(&mut self) -> bool {
         if self.is_at_rest() {
             return false;
@@ -207,10 +210,10 @@ impl Simulation {
         let streams: usize = self.roles().map(|(role, _)| role.directory.len()).sum();
         let busy: Vec<String> =
             self.peers.iter().filter(|peer| !peer.is_done()).map(Peer::describe).collect();
-        panic!("it does not come to rest: sockets {open:?}, streams {streams}, peers {busy:?}");
+        panic!("the run does not end: sockets {open:?}, streams {streams}, peers {busy:?}");
     }
 
-    /// All roles of all processes, each with its place in its process.
+    /// All roles of all processes, each with its index in its process.
     fn roles(&self) -> impl Iterator<Item = (&super::shared::RoleState, usize)> {
         self.processes
             .iter()

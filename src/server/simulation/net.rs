@@ -1,7 +1,7 @@
 //! The network and the kernel's side of sockets: pipes with bounded buffers, latency, and a virtual clock.
 //!
-//! Two ends make a connection. Bytes go from an end's out-buffer to the other's in-buffer in pieces of random
-//! size after random delays, in order; bytes of a region are read when they move, not when they are sent.
+//! A connection has two ends. Bytes move from one end's out-buffer to the other's in-buffer in pieces of random
+//! size after random delays, in order. Bytes of a region are read when they move, not when they are sent.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -21,7 +21,7 @@ use crate::uring::{Event, Millis, Payload, Region, SendError, Sock};
 /// An end of a connection.
 pub(super) type EndId = usize;
 
-/// Whose an end is.
+/// The owner of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Loop(usize, Sock),
@@ -29,10 +29,10 @@ pub(super) enum Owner {
     Nobody,
 }
 
-/// What happens at some time.
+/// An event on the virtual clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Action {
-    /// Bytes (or the end of them) move from this end to the other.
+    /// Bytes, or the end of the stream, move from this end to the other.
     Move(EndId),
     /// A loop's socket receives.
     Receive(EndId),
@@ -40,21 +40,21 @@ pub(super) enum Action {
     Send(EndId),
     /// A close of a loop completes.
     Close(EndId),
-    /// A loop's connect is decided.
+    /// A loop's connect succeeds or fails.
     Connect(EndId),
-    /// What a loop asked of a file is known.
+    /// A loop's file operation completes.
     File(usize),
     /// A connection arrives at a listener.
     Knock(EndId, u16),
     /// A scripted peer can read.
     Read(usize),
-    /// A scripted peer's own time has come.
+    /// A scripted peer's own timer.
     Timer(usize),
-    /// Pulls are hit.
+    /// Connections of pulls are broken.
     Fault,
 }
 
-/// How fast an end gives its bytes away: a delay in milliseconds, and the most that moves at once.
+/// How fast an end sends its bytes: a delay in milliseconds, and the most that moves at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Speed {
     pub(super) delay: (Millis, Millis),
@@ -76,7 +76,7 @@ impl Chunk {
         }
     }
 
-    /// Copies the first `len` bytes out, as they are now.
+    /// Copies the first `len` bytes out, with their present content.
     fn take(&mut self, len: usize, into: &mut VecDeque<u8>) {
         match self {
             Self::Bytes(bytes) => into.extend(bytes.split_to(len).iter()),
@@ -104,7 +104,7 @@ pub(super) struct End {
     receiving: bool,
     send: Option<Payload>,
     polling: bool,
-    /// No more is sent behind what is in the out-buffer.
+    /// Nothing more is sent after what is in the out-buffer.
     shut: bool,
     shut_moved: bool,
     /// The other end will send no more.
@@ -118,7 +118,7 @@ pub(super) struct End {
     pub(super) delivered: u64,
 }
 
-/// What a scripted peer gets when it reads.
+/// The result of a scripted peer's read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     pub(super) bytes: Vec<u8>,
@@ -153,7 +153,7 @@ pub(super) struct LoopState {
     /// Ends with completions to take.
     busy: Vec<EndId>,
     accepts: Vec<Event<Vec<u8>>>,
-    /// What was found out about files and is not told yet, in the order in which it was asked.
+    /// Results of file operations that are not delivered yet, in the order of the requests.
     files: VecDeque<Event<Vec<u8>>>,
     pub(super) events: VecDeque<Event<Vec<u8>>>,
     pub(super) called: Arc<Call>,
@@ -193,7 +193,7 @@ impl LoopState {
     }
 }
 
-/// All that is outside the loops.
+/// Everything outside the loops.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: Millis,
@@ -207,7 +207,7 @@ pub(super) struct World {
     /// The loops' threads use all of their cores.
     pub(super) busy: bool,
     pub(super) out_cap: usize,
-    /// The line is slow from and to this loop and the ones behind it.
+    /// The line is slow from and to this loop and all later ones.
     pub(super) slow_from: usize,
 }
 
@@ -255,7 +255,7 @@ impl World {
         self.agenda.pop().map(|Reverse((_, _, action))| action)
     }
 
-    /// Does what concerns the network; gives back what concerns the scripted peers.
+    /// Executes actions of the network; returns those of the scripted peers.
     pub(super) fn act(&mut self, action: Action) -> Option<Action> {
         match action {
             Action::Move(end) => self.move_bytes(end),
@@ -300,7 +300,8 @@ impl World {
 
     // The scripted peers' side.
 
-    /// A scripted peer connects; `from_server` is how fast bytes come to it, into `in_cap` bytes of buffer.
+    /// A scripted peer connects; `from_server` is the speed of bytes to it, with an in-buffer of `in_cap`
+    /// bytes.
     pub(super) fn dial(&mut self, peer: usize, port: u16, from_server: Speed, in_cap: usize) -> EndId {
         let delay = (0, self.rng.pick(&[1, 5, 30]));
         let piece = self.rng.pick(&[100, 3_000, 64 << 10]);
@@ -336,13 +337,13 @@ impl World {
         reading
     }
 
-    /// A scripted peer will say no more.
+    /// A scripted peer will send no more.
     pub(super) fn finish(&mut self, end: EndId) {
         self.ends[end].shut = true;
         self.kick(end);
     }
 
-    /// A scripted peer hangs up: what it has said still arrives.
+    /// A scripted peer closes its connection: what it has sent still arrives.
     pub(super) fn hang_up(&mut self, end: EndId) {
         let unread = !self.ends[end].inbox.is_empty();
         self.ends[end].shut = true;
@@ -354,7 +355,7 @@ impl World {
         }
     }
 
-    /// A scripted peer is torn away: what it said last may be lost.
+    /// A scripted peer's connection is reset: what it sent last may be lost.
     pub(super) fn tear(&mut self, end: EndId) {
         let state = &mut self.ends[end];
         state.closed = true;
@@ -364,7 +365,7 @@ impl World {
         self.reset_other(end);
     }
 
-    // The wire.
+    // // The network.
 
     fn kick(&mut self, end: EndId) {
         let state = &mut self.ends[end];
@@ -387,13 +388,13 @@ impl World {
             self.reset_other(other);
             return;
         }
-        let room = self.ends[other].in_cap.saturating_sub(self.ends[other].inbox.len());
+        let space = self.ends[other].in_cap.saturating_sub(self.ends[other].inbox.len());
         let piece = self.ends[end].speed.piece;
-        let mut len = self.rng.size(1, piece).min(room).min(self.ends[end].out_len);
+        let mut len = self.rng.size(1, piece).min(space).min(self.ends[end].out_len);
         let mut out = std::mem::take(&mut self.ends[end].out);
         self.ends[end].out_len -= len;
         while len > 0 {
-            let chunk = out.front_mut().expect("as long as counted");
+            let chunk = out.front_mut().expect("the queue is as long as counted");
             let take = len.min(chunk.len());
             chunk.take(take, &mut self.ends[other].inbox);
             len -= take;
@@ -428,7 +429,7 @@ impl World {
         }
     }
 
-    /// The end `dead` is no more: its other end learns it the hard way.
+    /// The end `dead` is gone: its other end is reset.
     fn reset_other(&mut self, dead: EndId) {
         let Some(end) = self.ends[dead].other else { return };
         let state = &mut self.ends[end];
@@ -464,11 +465,11 @@ impl World {
 
     // The loops' side.
 
-    pub(super) fn add_loop(&mut self, doors: &[(u32, u16)]) -> usize {
+    pub(super) fn add_loop(&mut self, listeners: &[(u32, u16)]) -> usize {
         let listener =
             |&(tag, port)| Listener { tag, port, open: true, resting: false, backlog: VecDeque::new() };
         self.loops
-            .push(LoopState { listeners: doors.iter().map(listener).collect(), ..LoopState::default() });
+            .push(LoopState { listeners: listeners.iter().map(listener).collect(), ..LoopState::default() });
         self.loops.len() - 1
     }
 
@@ -485,7 +486,7 @@ impl World {
         sock
     }
 
-    /// The end of a socket, if that name is still good.
+    /// The end of a socket, if that name is still valid.
     pub(super) fn end_of(&self, at: usize, sock: Sock) -> Option<EndId> {
         let (generation, end) = self.loops[at].socks.get(sock.index as usize)?;
         if *generation == sock.generation { *end } else { None }
@@ -498,7 +499,7 @@ impl World {
     }
 
     /// Moves some completions, at least one if there are any, into the loop's queue: those of one socket in
-    /// order, those of different sockets as chance has it.
+    /// order, those of different sockets in random order.
     pub(super) fn take_completions(&mut self, at: usize) {
         if self.loops[at].called.0.swap(false, Ordering::Relaxed) {
             self.loops[at].events.push_back(Event::Woken);
@@ -534,7 +535,7 @@ impl World {
         if self.ends[end].closed || self.ends[end].finished {
             return;
         }
-        // A reset may or may not eat what has come before it.
+        // // A reset may or may not discard what has arrived before it.
         let lost = self.ends[end].reset && self.rng.chance(500);
         if lost {
             self.ends[end].inbox.clear();
@@ -559,8 +560,8 @@ impl World {
     fn tell_writable(&mut self, end: EndId) {
         let Owner::Loop(_, sock) = self.ends[end].owner else { return };
         let state = &mut self.ends[end];
-        let roomy = state.reset || state.out_len <= state.out_cap / 2;
-        if state.polling && roomy && !state.closed {
+        let has_space = state.reset || state.out_len <= state.out_cap / 2;
+        if state.polling && has_space && !state.closed {
             state.polling = false;
             self.complete(end, Event::Writable { sock });
         }
@@ -569,7 +570,7 @@ impl World {
     pub(super) fn poll(&mut self, at: usize, sock: Sock) {
         let end = self.open_end(at, sock);
         assert!(!self.ends[end].polling, "one poll at a time");
-        assert!(self.ends[end].send.is_none(), "no poll beside a send");
+        assert!(self.ends[end].send.is_none(), "no poll during a send");
         self.ends[end].polling = true;
         self.tell_writable(end);
     }
@@ -583,14 +584,13 @@ impl World {
     pub(super) fn send(&mut self, at: usize, sock: Sock, payload: Payload) {
         let end = self.open_end(at, sock);
         assert!(self.ends[end].send.is_none(), "one send at a time");
-        assert!(!self.ends[end].polling, "no send beside a poll");
-        assert!(!self.ends[end].shut, "no send behind a shutdown");
+        assert!(!self.ends[end].polling, "no send during a poll");
+        assert!(!self.ends[end].shut, "no send after a shutdown");
         match &payload {
             Payload::Bytes(bytes) => assert!(!bytes.is_empty(), "an empty send"),
             Payload::File { len, .. } => assert!(*len > 0 && *len <= FILE_SEND_MAX, "a bounded send"),
             Payload::Region { region, from, len, .. } => {
-                let state =
-                    self.loops[at].regions[region.0 as usize].as_mut().expect("a region that is held");
+                let state = self.loops[at].regions[region.0 as usize].as_mut().expect("the region is held");
                 assert!(!state.released, "no send from a released region");
                 assert!(*len > 0, "an empty send");
                 let end = *from as usize + *len as usize;
@@ -606,14 +606,14 @@ impl World {
     fn complete_send(&mut self, end: EndId) {
         let Owner::Loop(at, sock) = self.ends[end].owner else { unreachable!("a loop's") };
         let Some(payload) = self.ends[end].send.take() else { return };
-        let room = self.ends[end].out_cap - self.ends[end].out_len;
+        let space = self.ends[end].out_cap - self.ends[end].out_len;
         let result = if self.ends[end].reset {
             Err(SendError::Broken(Errno::PIPE))
-        } else if room == 0 || self.rng.chance(20) {
+        } else if space == 0 || self.rng.chance(20) {
             Err(SendError::Full)
         } else {
             let most = if self.rng.chance(100) { self.rng.size(1, 2_000) } else { usize::MAX };
-            Ok(self.accept_bytes(end, at, &payload, room.min(most)))
+            Ok(self.accept_bytes(end, at, &payload, space.min(most)))
         };
         self.drop_send(at, &payload);
         if !self.ends[end].closed {
@@ -622,23 +622,23 @@ impl World {
         self.kick(end);
     }
 
-    fn accept_bytes(&mut self, end: EndId, at: usize, payload: &Payload, room: usize) -> u32 {
+    fn accept_bytes(&mut self, end: EndId, at: usize, payload: &Payload, space: usize) -> u32 {
         let mut chunks = Vec::new();
         match payload {
-            Payload::Bytes(bytes) => chunks.push(Chunk::Bytes(bytes.slice(..room.min(bytes.len())))),
+            Payload::Bytes(bytes) => chunks.push(Chunk::Bytes(bytes.slice(..space.min(bytes.len())))),
             Payload::Region { head, region, from, len } => {
                 let head = head.as_slice();
-                let of_head = head.len().min(room);
+                let of_head = head.len().min(space);
                 chunks.push(Chunk::Bytes(Bytes::copy_from_slice(&head[..of_head])));
-                let of_log = (*len as usize).min(room - of_head);
+                let of_log = (*len as usize).min(space - of_head);
                 let from = *from as usize;
                 let state = self.loops[at].regions[region.0 as usize].as_ref().expect("held");
                 chunks.push(Chunk::Region(Arc::clone(&state.segment), from, from + of_log));
             }
             Payload::File { head, file, from, len } => {
-                let of_head = head.len().min(room);
+                let of_head = head.len().min(space);
                 chunks.push(Chunk::Bytes(head.slice(..of_head)));
-                let mut bytes = vec![0; (*len as usize).min(room - of_head)];
+                let mut bytes = vec![0; (*len as usize).min(space - of_head)];
                 let read = file.read_at(*from, &mut bytes).expect("a file can be read");
                 bytes.truncate(read);
                 chunks.push(Chunk::Bytes(bytes.into()));
@@ -652,7 +652,7 @@ impl World {
         u32::try_from(taken).expect("bounded by the buffer")
     }
 
-    /// A send is over: its region may be forgotten.
+    /// A send is over: its region may be released.
     fn drop_send(&mut self, at: usize, payload: &Payload) {
         if let Payload::Region { region, .. } = payload {
             let state = self.loops[at].regions[region.0 as usize].as_mut().expect("held by the send");
@@ -661,17 +661,17 @@ impl World {
         }
     }
 
-    /// A loop is told something of a file after a while.
+    /// Delivers the result of a file operation to a loop after a while.
     pub(super) fn later(&mut self, at: usize, event: Event<Vec<u8>>) {
         self.loops[at].files.push_back(event);
         self.within(0, 20, Action::File(at));
     }
 
-    /// Any of the answers that are due comes first, as on threads.
+    /// Any of the results that are due is delivered first, as with threads.
     fn complete_file(&mut self, at: usize) {
         let last = self.loops[at].files.len() - 1;
         let place = self.rng.size(0, last);
-        let event = self.loops[at].files.remove(place).expect("one for each action");
+        let event = self.loops[at].files.remove(place).expect("there is one for each action");
         self.loops[at].accepts.push(event);
     }
 
@@ -684,7 +684,7 @@ impl World {
     pub(super) fn close(&mut self, at: usize, sock: Sock) {
         let end = self.open_end(at, sock);
         if self.rng.chance(500) {
-            self.complete_send(end); // it was quicker than the close
+            self.complete_send(end); // // it was faster than the close
         }
         if let Some(payload) = self.ends[end].send.take() {
             self.drop_send(at, &payload);
@@ -718,7 +718,7 @@ impl World {
     }
 
     pub(super) fn release(&mut self, at: usize, region: Region) {
-        let state = self.loops[at].regions[region.0 as usize].as_mut().expect("a region that is held");
+        let state = self.loops[at].regions[region.0 as usize].as_mut().expect("the region is held");
         assert!(!std::mem::replace(&mut state.released, true), "a region is released once");
         self.loops[at].forget_if_done(region);
     }

@@ -1,4 +1,4 @@
-//! An operator, who looks up a viewer in the lists and kicks it.
+//! An operator that looks up a viewer in the lists and kicks it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::server::shared::Shared;
 #[derive(Debug)]
 pub(super) struct Operator {
     peer: usize,
-    /// The viewer that it means, as a peer.
+    /// The viewer to kick, by its index among the peers.
     pub(super) target: usize,
     step: Step,
 }
@@ -22,7 +22,7 @@ pub(super) struct Operator {
 #[derive(Debug)]
 enum Step {
     Begins,
-    /// With the process that each answer is from.
+    /// With the process of each answer.
     Lists(Vec<(usize, Receiver<ViewerList>)>),
     Kicks(Receiver<Kick>),
     Done,
@@ -37,7 +37,7 @@ impl Operator {
         matches!(self.step, Step::Done)
     }
 
-    /// `address`: where its viewer is connected from, if it is. `true`: that has been kicked.
+    /// `address`: where its viewer is connected from, if it is connected. `true`: the viewer has been kicked.
     pub(super) fn on_timer(
         &mut self,
         world: &mut World,
@@ -56,17 +56,17 @@ impl Operator {
             Step::Lists(mut answers) => {
                 let mut found = None;
                 answers.retain_mut(|(at, answer)| match answer.try_recv() {
-                    Ok(roll) => {
-                        assert_eq!(roll.total, roll.entries.len(), "all fit the list");
+                    Ok(list) => {
+                        assert_eq!(list.total, list.entries.len(), "all fit the list");
                         let mine = |peer: &str| address.is_some_and(|address| peer == address.to_string());
-                        let entry = roll.entries.iter().find(|entry| mine(&entry.peer));
+                        let entry = list.entries.iter().find(|entry| mine(&entry.peer));
                         found = found.take().or(entry.map(|entry| (*at, entry.id.clone())));
                         false
                     }
                     Err(TryRecvError::Empty) => true,
-                    Err(TryRecvError::Closed) => panic!("a loop has forgotten the question"),
+                    Err(TryRecvError::Closed) => panic!("a loop has dropped the request"),
                 });
-                let name = found.map(|(at, id)| (at, id.parse().expect("a name that was given out")));
+                let name = found.map(|(at, id)| (at, id.parse().expect("a name that the server gave out")));
                 let kick = name.and_then(|(at, name)| roster::kick(&processes[at], name));
                 match kick {
                     Some(answer) => Step::Kicks(answer),
@@ -80,7 +80,7 @@ impl Operator {
                     return kick == Kick::Done;
                 }
                 Err(TryRecvError::Empty) => Step::Kicks(answer),
-                Err(TryRecvError::Closed) => panic!("a loop has forgotten the kick"),
+                Err(TryRecvError::Closed) => panic!("a loop has dropped the kick"),
             },
             Step::Done => Step::Done,
         };

@@ -9,27 +9,27 @@ use super::speech::Speech;
 use crate::media::tag::Tag;
 use crate::uring::Millis;
 
-/// How a publisher goes.
+/// How a publisher's session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Going {
-    /// It says so.
+    /// With the protocol's own end.
     Clean,
-    /// It hangs up inside a tag.
+    /// It closes the connection inside a tag.
     HangsUp,
-    /// Its connection is torn, inside a tag.
+    /// Its connection is reset inside a tag.
     Torn,
-    /// It falls silent inside a tag, and stays connected.
+    /// It goes silent inside a tag, and stays connected.
     Silent,
 }
 
-/// One session to come.
+/// The plan of one session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// Milliseconds; and it goes on at least until that time.
+    /// Milliseconds; the session lasts at least until that time.
     pub(super) length: Millis,
     pub(super) at_least_until: Millis,
     pub(super) going: Going,
-    /// The pause behind it, and whether the stream is over by then.
+    /// The pause after it, and whether the stream is over by then.
     pub(super) pause: Millis,
     pub(super) last: bool,
 }
@@ -37,7 +37,7 @@ pub(super) struct Plan {
 /// The peer.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    /// Its place among the peers, and its key's among the libraries.
+    /// Its index among the peers, and its key's among the libraries.
     peer: usize,
     key: usize,
     port: u16,
@@ -93,7 +93,7 @@ impl Publisher {
         }
         match tags.front() {
             Some((due, _)) => {
-                // Now and then some tags come together.
+                // // Now and then several tags come together.
                 let late = if world.rng.chance(50) { 200 } else { 0 };
                 let at = (session.began + due + late).max(world.now);
                 world.at(at, super::net::Action::Timer(self.peer));
@@ -117,7 +117,7 @@ impl Publisher {
         self.link = Some(Link { end, session, said, publishing: None, gone: false });
     }
 
-    /// All is said: goes as planned.
+    /// Everything is sent: ends as planned.
     fn go(&mut self, world: &mut World) {
         let Some(link) = self.link.as_mut().filter(|link| !link.gone) else { return };
         link.gone = true;
@@ -143,7 +143,7 @@ impl Publisher {
     /// The session is over: the next one begins after the pause.
     fn next(&mut self, world: &mut World) {
         self.link = None;
-        let plan = self.plans.pop_front().expect("it was under way");
+        let plan = self.plans.pop_front().expect("the session was under way");
         let at = world.now + plan.pause;
         world.at(at, super::net::Action::Timer(self.peer));
     }
@@ -157,7 +157,7 @@ impl Publisher {
             world.say(link.end, output);
         }
         if refused && !link.gone || (link.publishing.is_none() && (reading.finished || reading.reset)) {
-            // Taken by the one before: try again.
+            // // The previous session still has the name: try again.
             world.log(|| format!("publisher {} was refused", self.peer));
             world.hang_up(link.end);
             self.link = None;
@@ -173,7 +173,7 @@ impl Publisher {
     }
 
     fn begin(&mut self, world: &mut World, library: &mut Library) {
-        let link = self.link.as_mut().expect("the caller has it");
+        let link = self.link.as_mut().expect("the caller has checked");
         let plan = self.plans[0];
         let number = library.sessions.len();
         let length = plan.length.max(plan.at_least_until.saturating_sub(world.now));

@@ -1,4 +1,4 @@
-//! The one source of chance in a run: splitmix64.
+//! The only source of randomness in a run: splitmix64.
 
 /// Random numbers from a seed.
 #[derive(Clone, Debug)]
@@ -22,12 +22,12 @@ impl Rng {
         from + self.next() % (to - from + 1)
     }
 
-    /// As [`range`](Self::range), for lengths.
+    /// As [`range`](Self::range), for sizes.
     pub(super) fn size(&mut self, from: usize, to: usize) -> usize {
         usize::try_from(self.range(from as u64, to as u64)).expect("small")
     }
 
-    /// True in so many cases of a thousand.
+    /// True with this probability, in permille.
     pub(super) fn chance(&mut self, permille: u64) -> bool {
         self.next() % 1000 < permille
     }

@@ -1,4 +1,4 @@
-//! From a seed to a run: which processes, which limits, who publishes, who watches.
+//! From a seed to a run: the processes, the limits, the publishers and the viewers.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,24 +31,24 @@ use crate::uring::mailbox::{Wake, mailbox};
 
 const RTMP: u16 = 1935;
 const FLV: u16 = 8501;
-/// The first gateway; the next one listens one further.
+/// The first gateway; each further one listens on the next port.
 const GATEWAY: u16 = 8080;
 /// The file gateway.
 const FILES: u16 = 8100;
-/// The far origin, whose streams come by relays.
+/// The far origin, which gets its streams by relays.
 const FAR_RTMP: u16 = 1936;
 const FAR_FLV: u16 = 8502;
-/// Nobody listens there.
+/// A port without a listener.
 const NOWHERE: u16 = 9;
 
-/// What may be published.
+/// The streams that may be published.
 const KEYS: [&str; 2] = ["a", "b"];
 /// How long a stream outlives its publisher, everywhere.
 const GAP: Millis = 4_000;
 /// How long a publisher may be silent.
 const SILENCE: Millis = 2_000;
 
-/// Whether RTMP is spoken there.
+/// Whether the listener at a port speaks RTMP.
 pub(super) fn speaks_rtmp(port: u16) -> bool {
     matches!(port, RTMP | FAR_RTMP)
 }
@@ -58,16 +58,16 @@ pub(super) fn is_far(port: u16) -> bool {
     matches!(port, FAR_RTMP | FAR_FLV)
 }
 
-/// Makes a run.
+/// Builds a run.
 pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let mut world = World::new(seed, trace);
     let rng = &mut world.rng;
     let troubled = rng.chance(500);
-    let roomy = rng.chance(300);
+    let wide = rng.chance(300);
     let calm = rng.range(3_000, 9_000);
     let gateways = rng.pick(&[0, 1, 1, 2]);
     let together = gateways > 0 && rng.chance(500);
-    let mut config = config(rng, roomy);
+    let mut config = config(rng, wide);
     let (forwards, pulls) = if rng.chance(400) { relays(rng) } else { (Vec::new(), Vec::new()) };
     let far = !forwards.is_empty() || !pulls.is_empty();
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
@@ -75,7 +75,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     world.busy = world.rng.chance(300);
     world.log(|| {
         format!(
-            "gateways {gateways}, together {together}, roomy {roomy}, troubled {troubled}, forwards {:?}, pulls {:?} {:?}",
+            "gateways {gateways}, together {together}, wide {wide}, troubled {troubled}, forwards {:?}, pulls {:?} {:?}",
             forwards.len(),
             pulls.len(),
             config.live
@@ -90,7 +90,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
         libraries: Vec::new(),
         calm,
         troubled,
-        roomy,
+        wide,
         far: far.then_some(usize::from(gateways) + 1),
     };
     config.forward = forwards;
@@ -120,14 +120,14 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     simulation
 }
 
-fn config(rng: &mut Rng, roomy: bool) -> Config {
+fn config(rng: &mut Rng, wide: bool) -> Config {
     let millis = Duration::from_millis;
     let mut config = Config::default();
-    config.live.gop_bytes = if roomy { 8 << 20 } else { rng.pick(&[64 << 10, 256 << 10, 1 << 20]) };
-    config.live.gop_frames = if roomy { 6_000 } else { rng.pick(&[100, 1_000]) };
+    config.live.gop_bytes = if wide { 8 << 20 } else { rng.pick(&[64 << 10, 256 << 10, 1 << 20]) };
+    config.live.gop_frames = if wide { 6_000 } else { rng.pick(&[100, 1_000]) };
     config.live.gop_time = millis(rng.pick(&[3_000, 60_000]));
-    config.live.lag_bytes = if roomy { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
-    config.live.lag_time = millis(if roomy { 60_000 } else { rng.pick(&[1_000, 3_000]) });
+    config.live.lag_bytes = if wide { 8 << 20 } else { rng.pick(&[32 << 10, 128 << 10, 1 << 20]) };
+    config.live.lag_time = millis(if wide { 60_000 } else { rng.pick(&[1_000, 3_000]) });
     config.live.stall = millis(rng.pick(&[3_000, 20_000]));
     config.live.flush_max = millis(rng.pick(&[0, 20, 500]));
     config.limits.request_time = millis(2_000);
@@ -144,7 +144,8 @@ fn config(rng: &mut Rng, roomy: bool) -> Config {
     config
 }
 
-/// What takes the streams of the origin to the far one: what is named there twice, by two ways, one of them has.
+/// The relays that take the streams of the origin to the far one. If two of them lead to the same name there,
+/// one of them gets it.
 fn relays(rng: &mut Rng) -> (Vec<Forward>, Vec<Pull>) {
     let remote = |rtmp: bool, port: u16, path: &str| {
         let (host, path) = ("127.0.0.1".to_owned(), path.to_owned());
@@ -172,7 +173,8 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Simulation {
-    /// A process of one to three loops: the origin (`level` 0), with a gateway in it, or a gateway.
+    /// A process of one to three loops: the origin (`level` 0), one that includes a gateway, or a gateway
+    /// alone.
     fn add_process(&mut self, config: &Config, level: u16, with_gateway: bool) {
         let mut config = config.clone();
         let gateway = if level == 0 { 1 } else { level };
@@ -193,21 +195,21 @@ impl Simulation {
             let Source::Upstreams(upstreams) = &role.source else { continue };
             upstreams.iter().for_each(|up| up.addresses.store(Arc::new(vec![local(up.url.port)])));
         }
-        let mut doors = Vec::new();
+        let mut listeners = Vec::new();
         if level == 0 {
-            doors.push((Listener { role: 0, speaks: Speaks::Rtmp }, RTMP));
-            doors.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
+            listeners.push((Listener { role: 0, speaks: Speaks::Rtmp }, RTMP));
+            listeners.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
         }
         if level > 0 || with_gateway {
-            doors.push((
+            listeners.push((
                 Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) },
                 GATEWAY + gateway - 1,
             ));
         }
-        self.start(config, arena, roles, &doors);
+        self.start(config, arena, roles, &listeners);
     }
 
-    /// A process that gets its streams by relays, over a slow line at times.
+    /// A process that gets its streams by relays, sometimes over a slow line.
     fn add_far_origin(&mut self, config: Config) {
         let arena = Arena::new().expect("memory");
         let roles = roles(&config, Role::Origin, &arena);
@@ -252,9 +254,15 @@ impl Simulation {
         }
     }
 
-    fn start(&mut self, config: Config, arena: Arc<Arena>, roles: Vec<RoleState>, doors: &[(Listener, u16)]) {
+    fn start(
+        &mut self,
+        config: Config,
+        arena: Arc<Arena>,
+        roles: Vec<RoleState>,
+        listeners: &[(Listener, u16)],
+    ) {
         let loops = self.world.borrow_mut().rng.size(1, 3);
-        let tags: Vec<(u32, u16)> = (0u32..).zip(doors).map(|(tag, (_, port))| (tag, *port)).collect();
+        let tags: Vec<(u32, u16)> = (0u32..).zip(listeners).map(|(tag, (_, port))| (tag, *port)).collect();
         let (mut posts, mut mails) = (Vec::new(), Vec::new());
         for _ in 0..loops {
             let at = self.world.borrow_mut().add_loop(&tags);
@@ -272,9 +280,9 @@ impl Simulation {
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let capacity = Capacity { connections: usize::MAX, reserve: 0, files: 4 };
             let engine = SimEngine { world: Rc::clone(&self.world), at };
-            let doors = doors.iter().map(|(door, _)| *door).collect();
-            let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, capacity);
-            worker.serve_at_one_go(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            let listeners = listeners.iter().map(|(listener, _)| *listener).collect();
+            let mut worker = Worker::new(engine, index, Arc::clone(&shared), listeners, mail, capacity);
+            worker.serve_in_one_step(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
             self.workers.push(worker);
             self.paused.push(0);
         }
@@ -317,7 +325,7 @@ impl Simulation {
         (1..=sessions)
             .map(|number| {
                 let last = number == sessions || rng.chance(200);
-                // Behind a last one, so long that the stream is over whatever way it ended.
+                // // After the last one, so long that the stream is over however it ended.
                 let pause = if last { GAP + SILENCE + 3_000 } else { rng.range(0, 1_500) };
                 let until = if number == sessions { self.calm + 5_000 } else { 0 };
                 let goings = [Going::Clean, Going::Clean, Going::HangsUp, Going::Torn, Going::Silent];

@@ -1,4 +1,5 @@
-//! What a scripted publisher speaks: RTMP, a POST in chunks, or a WebSocket whose messages are cut anywhere.
+//! The protocol of a scripted publisher: RTMP, a POST in chunks, or a WebSocket whose messages are cut
+//! anywhere.
 
 use bytes::Bytes;
 
@@ -18,14 +19,14 @@ pub(super) enum Speech {
 #[derive(Debug)]
 pub(super) struct Flv {
     websocket: bool,
-    /// What the server said so far.
+    /// What the server has sent so far.
     heard: Vec<u8>,
     out: Vec<u8>,
     begun: bool,
 }
 
 impl Speech {
-    /// Speaks to an RTMP or an HTTP listener; the first output is ready.
+    /// Starts to speak to an RTMP or an HTTP listener; the first output is ready.
     pub(super) fn new(rtmp: bool, key: &str, rng: &mut Rng) -> Self {
         if rtmp {
             return Self::Rtmp(Box::new(PublishSession::new("live", "rtmp://sim/live", key)));
@@ -44,14 +45,14 @@ impl Speech {
         Self::Flv(Flv { websocket, heard: Vec::new(), out: head.into_bytes(), begun: false })
     }
 
-    /// Takes what the server says; an error is a refusal.
+    /// Takes bytes from the server; an error is a refusal.
     pub(super) fn input(&mut self, bytes: &[u8]) -> Result<(), ()> {
         match self {
             Self::Rtmp(session) => session.input(bytes).map_err(|_| ()),
             Self::Flv(flv) => {
                 flv.heard.extend_from_slice(bytes);
                 let has = |part: &[u8]| flv.heard.windows(part.len()).any(|window| window == part);
-                // Behind its upgrade a WebSocket is refused by a close frame with a policy's code.
+                // // After its upgrade a WebSocket is refused by a close frame with a policy's code.
                 if has(b"HTTP/1.1 4") || has(b"HTTP/1.1 5") || has(b"\x03\xf0") { Err(()) } else { Ok(()) }
             }
         }
@@ -72,7 +73,7 @@ impl Speech {
         }
     }
 
-    /// Writes a tag. All behind the last byte of its body is [`tail`](Self::tail) bytes long.
+    /// Writes a tag. After the last byte of its body [`tail`](Self::tail) bytes follow.
     pub(super) fn write_tag(&mut self, tag: &Tag, rng: &mut Rng) {
         let flv = match self {
             Self::Rtmp(session) => return session.write_tag(tag),
@@ -89,7 +90,7 @@ impl Speech {
         flv.write(back);
     }
 
-    /// Bytes behind the last byte of a tag's body, which the server can do without.
+    /// Bytes after the last byte of a tag's body, which the server does not need.
     pub(super) fn tail(&self) -> usize {
         match self {
             Self::Rtmp(_) => 0,

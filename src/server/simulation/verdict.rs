@@ -1,5 +1,5 @@
-//! The judgement at the end of a run: what each viewer saw against what was pushed, the counters, and that
-//! nothing is left behind.
+//! The verdict at the end of a run: compares what each viewer saw with what was pushed, checks the counters,
+//! and checks that all resources were released.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::media::tag::TagKind;
 use crate::server::counters::{FAREWELLS, RoleCounters};
 use crate::uring::Millis;
 
-/// The most that the slowest of networks, bursts and pauses of loops add up to.
+/// The longest delay that the slowest network, bursts and pauses of loops add up to.
 const LATE: Millis = 4_000;
 
-/// Level, key and selection: viewers that differ in none of them see the same log.
+/// Level, key and selection: viewers with the same three see the same log.
 type View = (usize, usize, Selection);
 
 impl Simulation {
-    /// Panics, with what is wrong, unless all is as promised.
+    /// Panics, with the reason, unless everything is as promised.
     pub(super) fn judge(mut self) {
         let peers = std::mem::take(&mut self.peers);
         let viewers: Vec<&Viewer> = peers
@@ -34,7 +34,7 @@ impl Simulation {
             let found = self.judge_viewer(viewer, &taken[viewer.key]);
             let view = (viewer.level, viewer.key, viewer.reader.selection);
             let entry = gaps.entry(view).or_default();
-            // A pause is a gap of the viewer's own making.
+            // // A pause is a gap that the viewer asked for.
             if !matches!(viewer.manner, Manner::Pauses(..)) {
                 entry.1 += found.len() as u64 + viewer.reader.restarts;
                 entry.0.extend(found);
@@ -62,7 +62,7 @@ impl Simulation {
     fn taken(&self) -> Vec<Vec<usize>> {
         let world = self.world.borrow();
         let of_session = |session: &super::media::Session| {
-            let theirs = world.ends[session.end].other.expect("it was connected");
+            let theirs = world.ends[session.end].other.expect("the session was connected");
             let taken = session.taken(world.ends[theirs].delivered);
             assert!(!session.clean || taken == session.tags.len(), "a clean session is taken whole");
             taken
@@ -82,7 +82,7 @@ impl Simulation {
     fn bounds(&self, level: usize) -> Bounds {
         let live = &self.processes[0].config.live;
         let time = u64::try_from(live.gop_time.as_millis()).expect("short");
-        // A gateway may count from sound that it got before the keyframe, up to half of what is allowed.
+        // // A gateway may count from audio that it got before the keyframe, up to half of what is allowed.
         let part = if level > 0 { 2 } else { 1 };
         Bounds {
             bytes: live.gop_bytes as u64 / part,
@@ -98,19 +98,19 @@ impl Simulation {
         let (gaps, ends) = found.unwrap_or_else(|fault| panic!("viewer {}: {fault}", viewer.peer));
         assert!(viewer.reader.pongs <= viewer.pings, "as many pongs as pings");
         let sent_off = viewer.reader.stage == Stage::Refused(403) || viewer.reader.close_code == Some(1008);
-        assert!(viewer.kicked || !sent_off, "viewer {} was sent off without need", viewer.peer);
+        assert!(viewer.kicked || !sent_off, "viewer {} was disconnected without need", viewer.peer);
         if viewer.manner == Manner::Fast {
             self.judge_fast(viewer, &frames, &gaps, ends);
         }
         gaps
     }
 
-    /// A viewer that takes all at once gets everything to the end.
+    /// A viewer that takes everything at once gets everything to the end.
     fn judge_fast(&self, viewer: &Viewer, frames: &[Frame], gaps: &[Gap], ends: Option<usize>) {
         let sessions = &self.libraries[viewer.key].sessions;
         let who = viewer.peer;
-        let (how, at) = viewer.ended.expect("all have ended");
-        assert_eq!(how, Ended::ByServer, "viewer {who} was not closed in peace");
+        let (how, at) = viewer.ended.expect("all viewers have ended");
+        assert_eq!(how, Ended::ByServer, "viewer {who} was not closed properly");
         if viewer.kicked {
             return judge_kicked(viewer);
         }
@@ -119,7 +119,7 @@ impl Simulation {
             let missed = |frame: &Frame| frame.key && (from..to).contains(&sessions[frame.session].began);
             let in_time = viewer.level == 0 && !self.libraries[viewer.key].crawls;
             let missed = in_time && status == 404 && frames.iter().any(missed);
-            assert!(!missed, "viewer {who} was refused although somebody published");
+            assert!(!missed, "viewer {who} was refused although there was a publisher");
             return;
         }
         assert!(viewer.reader.at_boundary(), "viewer {who} was left inside a tag");
@@ -130,7 +130,7 @@ impl Simulation {
             viewer.reader.rtmp.is_none() || viewer.reader.was_ended,
             "viewer {who} was not told of the end"
         );
-        if self.roomy && viewer.level == 0 {
+        if self.wide && viewer.level == 0 {
             assert!(gaps.is_empty(), "viewer {who} has gaps {gaps:?} without need");
         }
         if viewer.level == 0 && !self.libraries[viewer.key].crawls {
@@ -140,10 +140,10 @@ impl Simulation {
             return;
         }
         let last_seen = viewer.reader.seen.last().expect("some").session;
-        // A skip of a gateway's own pull may land behind the last frame of a selection.
+        // // A skip of a gateway's own pull may land after the last frame of a selection.
         let skipped = |level| self.count(level, |counters| counters.skips.get()) > 0;
         let whole = viewer.level == 0 || viewer.reader.selection == Selection::All || !skipped(viewer.level);
-        // A relay that is lost late may not be there again before the end.
+        // // A relay that is lost late may not be connected again before the end.
         let certain = match viewer.level {
             0 => whole,
             level if self.far == Some(level) => whole && !self.troubled && !skipped(level),
@@ -159,14 +159,15 @@ impl Simulation {
         );
     }
 
-    /// What is pushed while a viewer that reads is there reaches it soon.
+    /// What is pushed while a viewer reads reaches it soon.
     fn judge_lateness(&self, viewer: &Viewer, frames: &[Frame]) {
         let pictures = self.libraries[viewer.key].tracks != Tracks::Audio;
         for seen in &viewer.reader.seen {
             let session = &self.libraries[viewer.key].sessions[seen.session];
             let since = session.tags[seen.place].timestamp.wrapping_sub(session.tags[0].timestamp);
             let frame = frames.binary_search_by_key(&(seen.session, seen.place), |f| (f.session, f.place));
-            // Sound waits for the first picture, or a second of it for being all there is.
+            // // Audio is held until the first picture, or for a second, after which it is taken to be all
+            // there is.
             let waited = frame.is_ok_and(|at| frames[at].leading) && (pictures || since < 1_200);
             if waited {
                 continue;
@@ -177,7 +178,7 @@ impl Simulation {
         }
     }
 
-    /// No gap without a skip or, behind a gateway, a connection that was lost.
+    /// No gap without a skip or, in a gateway, a lost connection.
     fn judge_gaps(&self, gaps: &HashMap<View, (HashSet<Gap>, u64)>) {
         for (&(level, key, selection), (distinct, all)) in gaps {
             let skips = self.count(level, |counters| counters.skips.get());
@@ -229,20 +230,20 @@ impl Simulation {
     }
 }
 
-/// A viewer that an operator has kicked, and that reads, is told so behind a whole tag.
+/// A viewer that an operator has kicked, and that reads, is notified after a whole tag.
 fn judge_kicked(viewer: &Viewer) {
     let (who, reader) = (viewer.peer, &viewer.reader);
     if matches!(reader.stage, Stage::Refused(_)) {
         return;
     }
     assert!(reader.at_boundary(), "viewer {who} was kicked inside a tag");
-    // The stream may have ended at the same time.
+    // // The stream may have ended at the same time.
     let told = matches!(reader.close_code, Some(1008 | 1000));
-    assert!(!reader.websocket || told, "viewer {who} was kicked and told {:?}", reader.close_code);
-    assert!(reader.rtmp.is_none() || reader.was_ended, "viewer {who} was kicked and not told");
+    assert!(!reader.websocket || told, "viewer {who} was kicked with the close code {:?}", reader.close_code);
+    assert!(reader.rtmp.is_none() || reader.was_ended, "viewer {who} was kicked without a notice");
 }
 
-/// All viewers of an origin are told the same time of a tag.
+/// All viewers of an origin get the same timestamp of a tag.
 fn judge_times(viewers: &[&Viewer]) {
     let mut times = HashMap::new();
     for viewer in viewers.iter().filter(|viewer| viewer.level == 0) {

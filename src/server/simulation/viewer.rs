@@ -1,4 +1,4 @@
-//! Scripted viewers, and peers that know no protocol.
+//! Scripted viewers, and peers that follow no protocol.
 
 use bytes::Bytes;
 
@@ -14,15 +14,15 @@ use crate::uring::Millis;
 /// How a viewer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
-    /// Takes all at once, to the end.
+    /// Takes everything at once, to the end.
     Fast,
-    /// Takes less than there is, or hardly more.
+    /// Takes less than is sent, or hardly more.
     Slow,
     /// Reads nothing from the first time to the second.
     Stalls(Millis, Millis),
-    /// Goes at that time.
+    /// Leaves at that time.
     Leaves(Millis),
-    /// Asks for a pause at the first time, and to go on at the second; over RTMP.
+    /// Asks for a pause at the first time and to resume at the second; over RTMP.
     Pauses(Millis, Millis),
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Ended {
 pub(super) struct Viewer {
     pub(super) peer: usize,
     pub(super) key: usize,
-    /// How many gateways stand before it.
+    /// The number of gateways between it and the origin.
     pub(super) level: usize,
     pub(super) port: u16,
     pub(super) manner: Manner,
@@ -125,7 +125,7 @@ impl Viewer {
         self.plan(world);
     }
 
-    /// Has itself woken when there is something to do.
+    /// Schedules its next wake-up.
     fn plan(&self, world: &mut World) {
         let times = match self.manner {
             Manner::Leaves(at) | Manner::Stalls(_, at) => vec![at],
@@ -147,7 +147,7 @@ impl Viewer {
         }
     }
 
-    /// Says what its session has to say.
+    /// Sends its session's output.
     fn say_rtmp(&mut self, world: &mut World) {
         let Some(session) = &mut self.reader.rtmp else { return };
         if let (Some(end), Some(output)) = (self.end, session.take_output()) {
@@ -180,7 +180,7 @@ impl Viewer {
     }
 }
 
-/// A peer that sends nonsense, or half of something, and waits.
+/// A peer that sends invalid data, or an incomplete request, and waits.
 #[derive(Debug)]
 pub(super) struct Garbage {
     pub(super) peer: usize,

@@ -51,7 +51,7 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// The folder for fetched files cannot be had.
+    /// The folder for fetched files cannot be used.
     #[error("file_gateway.cache: cannot use the folder {}: {error}", cache.display())]
     Cache {
         /// The folder.
@@ -67,10 +67,10 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// A loop has no ring.
+    /// A loop could not create its ring.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// The control thread has no ring, or what else its runtime needs.
+    /// The control thread could not create its ring or its runtime.
     #[error("cannot start the control thread: {0}")]
     Control(RingError),
     /// A thread cannot be started.
@@ -84,7 +84,7 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// There is no shared memory.
+    /// Shared memory could not be created.
     #[error("cannot make the memory that streams are kept in (memfd_create): {0}{advice}", advice = memfd_advice(.0))]
     Memory(io::Error),
     /// Anything else.
@@ -92,7 +92,7 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// What helps where a memfd is refused.
+/// Advice for the case that a memfd is refused.
 fn memfd_advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
@@ -107,8 +107,8 @@ fn memfd_advice(error: &io::Error) -> &'static str {
 }
 
 impl StartError {
-    /// As `sysexits.h` has it: 75 for what may go away by itself, so that a supervisor tries again, 69 for an io_uring
-    /// that is not to be had.
+    /// As in `sysexits.h`: 75 for failures that may go away by themselves, so that a supervisor tries again, 69
+    /// for an io_uring that is not available.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ring(error) | Self::Control(error) if !error.is_shortage() => 69,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_memfd_says_what_it_is() {
+    fn a_refused_memfd_is_explained() {
         for (errno, advice) in [
             (Errno::PERM, "seccomp"),
             (Errno::NOSYS, "seccomp"),

@@ -1,4 +1,4 @@
-//! Loops' threads, which make their rings before any of them begins.
+//! The threads of loops, which create their rings before any of them starts to work.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::error::StartError;
 use crate::uring::setup::RingError;
 
-/// What the kernel counts as locked memory may be that of a process that has just ended: so often a ring that finds
-/// none is tried again,
+/// The kernel may still count locked memory of a process that has just ended: a ring that fails for lack of it
+/// is tried this many times,
 const RING_TRIES: u32 = 20;
-/// and after so long.
+/// with this pause between tries.
 const RING_PAUSE: Duration = Duration::from_millis(50);
 
-/// Threads of loops that make their rings, each its own, and wait until all have one.
+/// Threads of loops: each creates its own ring, and waits until all have one.
 pub(super) struct Waiting {
     loops: usize,
     threads: Vec<JoinHandle<()>>,
-    /// Lets a loop begin; dropped, it ends.
+    /// Lets a loop begin; dropping it ends the loop.
     go: Vec<Sender<()>>,
     report: Sender<Result<(), RingError>>,
     reports: Receiver<Result<(), RingError>>,
@@ -29,7 +29,8 @@ impl Waiting {
         Self { loops, threads: Vec::new(), go: Vec::new(), report, reports }
     }
 
-    /// Starts a loop's thread: it makes the ring, which no other thread may use, and runs when all have theirs.
+    /// Starts a loop's thread: it creates the ring, which no other thread may use, and runs when all loops have
+    /// theirs.
     pub(super) fn spawn<R>(
         &mut self,
         index: usize,
@@ -56,7 +57,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// Lets the loops run if all have their rings; else they end.
+    /// Lets the loops run if all have their rings; otherwise they end.
     pub(super) fn for_all(self) -> Result<Vec<JoinHandle<()>>, StartError> {
         let Self { loops, threads, go, report, reports } = self;
         drop(report);
@@ -76,7 +77,7 @@ impl Waiting {
     }
 }
 
-/// Makes a ring; while locked memory is short, several times.
+/// Creates a ring; tries several times while locked memory is short.
 fn make_ring<R>(make: impl Fn() -> Result<R, RingError>) -> Result<R, RingError> {
     for _ in 1..RING_TRIES {
         match make() {

@@ -1,17 +1,17 @@
-//! Between a connection's session and its socket: the one place that knows how bytes travel.
+//! Between a connection's session and its socket: the only module that knows how bytes travel.
 //!
-//! Sessions, viewers and files say what a peer is to be sent as a [`Payload`] (bytes of their own, a stretch of a
-//! log after a head, a stretch of a file), and are told how many bytes of that were taken. What comes in is
-//! handed to them as their peer meant it.
+//! Sessions, viewers and files describe what a peer is to be sent as a [`Payload`] (their own bytes, a range of
+//! a log after a head, a range of a file), and are notified of how many of its bytes were taken. Received bytes
+//! are handed to them as the peer meant them.
 //!
-//! What a user of a transport may rely on, and what it owes:
+//! What a user of a transport may rely on, and what it has to guarantee:
 //! - one send at a time per socket; it ends with [`Event::Sent`](crate::uring::Event::Sent), perhaps short;
-//! - a transport may take less than it was offered, never more, and counts in bytes of the payload;
-//! - what was offered stays as it is, and stays reachable, until the send has ended, so that a transport that
-//!   encodes can make it again after a short send: bytes are shared, log segments are held by the view whose
-//!   viewer stands in them, files by their descriptor.
+//! - a transport may take fewer bytes than it was offered, never more, and counts in bytes of the payload;
+//! - the offered bytes stay unchanged and reachable until the send has ended, so that a transport that encrypts
+//!   can encode them again after a short send: bytes are shared, log segments are held by the view whose viewer
+//!   is reading them, files by their descriptor.
 //!
-//! Today all bytes travel plain, so the payload goes to the engine as it is.
+//! Today all bytes travel plain, so the payload goes to the engine unchanged.
 
 mod outbox;
 
@@ -30,36 +30,36 @@ use crate::uring::{Engine, Event, Millis, Payload, Region, SendError, Sock};
 
 pub(super) use outbox::Outbox;
 
-/// The connections of a loop as their sessions see them. Nothing else talks to the engine.
+/// The connections of a loop as their sessions see them. Nothing else uses the engine directly.
 #[derive(Debug)]
 pub(super) struct Transports<E> {
     engine: E,
 }
 
 impl<E: Engine> Transports<E> {
-    /// All sockets of `engine`.
+    /// Wraps all sockets of `engine`.
     pub(super) fn new(engine: E) -> Self {
         Self { engine }
     }
 
-    /// The engine itself, for tests that stand in for the kernel.
+    /// The engine itself, for tests that take the kernel's part.
     #[cfg(test)]
     pub(super) fn engine(&mut self) -> &mut E {
         &mut self.engine
     }
 
-    /// Sends; there must be no other send under way on this socket.
+    /// Sends; no other send may be under way on this socket.
     pub(super) fn send(&mut self, sock: Sock, payload: Payload) {
         self.engine.send(sock, payload);
     }
 
-    /// As [`send`](Self::send), bytes of a session's own.
+    /// As [`send`](Self::send), for a session's own bytes.
     pub(super) fn send_bytes(&mut self, sock: Sock, bytes: Bytes) {
         self.send(sock, Payload::Bytes(bytes));
     }
 
-    /// A send of the engine has ended: what its session is told, in bytes of the payload. `None`: the transport
-    /// has not yet sent what it has begun, and goes on by itself.
+    /// A send of the engine has ended: the result for its session, in bytes of the payload. `None`: the
+    /// transport has not yet sent everything that it began, and continues by itself.
     pub(super) fn sent(
         &mut self,
         _sock: Sock,
@@ -68,7 +68,7 @@ impl<E: Engine> Transports<E> {
         Some(result)
     }
 
-    /// What a peer's bytes say.
+    /// The bytes of the session within the bytes from the peer.
     pub(super) fn received<'a>(&mut self, _sock: Sock, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         Cow::Borrowed(bytes)
     }
@@ -83,7 +83,7 @@ impl<E: Engine> Transports<E> {
         self.engine.shutdown_write(sock);
     }
 
-    /// Opens a connection; [`Event::Connected`] tells how it went.
+    /// Opens a connection; [`Event::Connected`] brings the result.
     ///
     /// # Errors
     /// When no socket can be made.
@@ -91,7 +91,7 @@ impl<E: Engine> Transports<E> {
         self.engine.connect(to)
     }
 
-    /// Gives the socket up.
+    /// Closes the socket.
     pub(super) fn close(&mut self, sock: Sock) {
         self.engine.close(sock);
     }
@@ -101,7 +101,7 @@ impl<E: Engine> Transports<E> {
         self.engine.peer(sock)
     }
 
-    /// Bytes that the kernel holds for the peer; `None`: unknown.
+    /// Bytes that the kernel holds for the peer; `None` if unknown.
     pub(super) fn queued(&self, sock: Sock) -> Option<u32> {
         self.engine.queued(sock)
     }
@@ -111,17 +111,17 @@ impl<E: Engine> Transports<E> {
         self.engine.set_send_buffer(sock, bytes);
     }
 
-    /// Makes a segment's memory known, so that it can be sent from.
+    /// Registers a segment's memory, so that it can be sent from.
     pub(super) fn hold(&mut self, segment: &Arc<Segment>) -> Region {
         self.engine.hold(segment)
     }
 
-    /// The region is not needed for new sends; it goes when the last send from it has ended.
+    /// No new sends will use the region; it is released when the last send from it has ended.
     pub(super) fn release(&mut self, region: Region) {
         self.engine.release(region);
     }
 
-    /// Opens a regular file below a folder; [`Event::Opened`] tells how it went.
+    /// Opens a regular file below a folder; [`Event::Opened`] brings the result.
     pub(super) fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64) {
         self.engine.open_file(folder, path, ticket);
     }
@@ -131,7 +131,7 @@ impl<E: Engine> Transports<E> {
         self.engine.load_file(file, len, ticket);
     }
 
-    /// Stretches of files that had to be read from a disk before they could be sent.
+    /// The number of ranges of files that had to be read from a disk before they could be sent.
     pub(super) fn cold_reads(&self) -> u64 {
         self.engine.cold_reads()
     }
@@ -156,12 +156,12 @@ impl<E: Engine> Transports<E> {
         self.engine.stop_accept();
     }
 
-    /// Submits what was asked for and waits for something to happen, or until `until`.
+    /// Submits all queued operations and waits for an event, or until `until`.
     pub(super) fn wait(&mut self, until: Option<Millis>) {
         self.engine.wait(until);
     }
 
-    /// What happened, one after the other.
+    /// The next event, if there is one.
     pub(super) fn next_event(&mut self) -> Option<Event<E::Buf>> {
         self.engine.next_event()
     }

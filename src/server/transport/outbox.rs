@@ -1,13 +1,13 @@
-//! Bytes that wait to be sent on a connection that is no viewer.
+//! Bytes that wait to be sent on a connection that is not a viewer.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-/// The most that may wait for a peer that does not read, in bytes.
+/// The most bytes that may wait for a peer that does not read.
 const OUTBOX_MAX: usize = 1 << 20;
 
-/// Bytes that wait, in order, and whether the connection ends after them.
+/// Queued bytes in order, and whether the connection ends after them.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Outbox {
     queue: VecDeque<Bytes>,
@@ -19,7 +19,7 @@ pub(in crate::server) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues bytes; `false` if the peer has let too much pile up.
+    /// Queues bytes; `false` if too many are waiting.
     #[must_use]
     pub(in crate::server) fn push(&mut self, bytes: Bytes) -> bool {
         if !bytes.is_empty() {
@@ -29,12 +29,12 @@ impl Outbox {
         self.bytes <= OUTBOX_MAX || self.queue.len() == 1
     }
 
-    /// Nothing more is to be said after what waits: the connection ends.
+    /// Nothing more will be queued: the connection ends after what waits.
     pub(in crate::server) fn close(&mut self) {
         self.last = true;
     }
 
-    /// Whether the peer has been told its last words, or they wait to be sent.
+    /// Whether the connection ends after what waits or was sent.
     pub(in crate::server) fn is_closed(&self) -> bool {
         self.last
     }
@@ -49,11 +49,11 @@ impl Outbox {
         Some(bytes)
     }
 
-    /// The socket took so many bytes.
+    /// The socket took `bytes` bytes.
     pub(in crate::server) fn sent(&mut self, bytes: usize) {
         self.busy = false;
         self.bytes -= bytes;
-        let front = self.queue.front_mut().expect("what was sent stands in front");
+        let front = self.queue.front_mut().expect("what was sent is at the front");
         front.advance(bytes);
         if front.is_empty() {
             self.queue.pop_front();

@@ -1,5 +1,5 @@
-//! One connection to another server: what is said on it, and how long it may take. The same for a gateway's pulls,
-//! for relays and for probes.
+//! One connection to another server: the protocol on it, and its timeouts. The same for a gateway's pulls, for
+//! relays and for probes.
 
 use bytes::Bytes;
 
@@ -16,24 +16,24 @@ use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::client::{PlayEvent, PlaySession, PublishSession};
 use crate::uring::{Millis, Sock};
 
-/// The head of an answer, in bytes.
+/// The largest head of an answer, in bytes.
 const ANSWER_HEAD_MAX: usize = 16 << 10;
-/// How long an upstream that has been asked to wait a second for a publisher may take to answer.
+/// How long an upstream may take to answer; it is asked to wait up to a second for a publisher.
 pub(super) const ANSWER: Millis = 2_500;
-/// How long another server may take to let a relay in.
+/// How long another server may take to accept a relay.
 pub(super) const HANDSHAKE: Millis = 10_000;
 
-/// Why a link is given up.
+/// Why a link has failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::server) enum LinkError {
     /// There is no address to connect to.
     #[error("its name has no address yet")]
     NoAddress,
-    /// No connection, or one that broke.
+    /// The connection could not be made, or broke.
     #[error(transparent)]
     Socket(#[from] rustix::io::Errno),
-    /// The other side hung up.
-    #[error("it hung up")]
+    /// The other server closed the connection.
+    #[error("it closed the connection")]
     HungUp,
     /// No connection in time.
     #[error("no connection within {0} ms")]
@@ -41,10 +41,10 @@ pub(in crate::server) enum LinkError {
     /// No answer in time.
     #[error("no answer within {0} ms")]
     NoAnswer(Millis),
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     #[error("it sent nothing for {0} ms")]
     Silent(Millis),
-    /// An answer that is no stream.
+    /// The answer is not a stream.
     #[error("it answers {0}")]
     Status(u16),
     /// The answer ended, which a live stream does not.
@@ -53,39 +53,40 @@ pub(in crate::server) enum LinkError {
     /// The stream ended.
     #[error("its stream has ended")]
     StreamEnded,
-    /// An answer that cannot be read.
+    /// The answer cannot be parsed.
     #[error(transparent)]
     Response(#[from] ResponseError),
-    /// A body that is no FLV.
+    /// The body is not FLV.
     #[error(transparent)]
     Flv(#[from] FlvError),
-    /// A peer that breaks RTMP, or refuses.
+    /// The peer breaks RTMP, or refuses.
     #[error(transparent)]
     Rtmp(#[from] RtmpError),
-    /// It publishes on another message stream than the log is written for.
+    /// It publishes on a message stream other than the one that the log is written for.
     #[error("it publishes on message stream {0}")]
     MessageStream(u32),
-    /// What it sent cannot be kept.
+    /// What it sent cannot be stored.
     #[error(transparent)]
     Push(#[from] PushError),
-    /// The name is published by somebody else here.
+    /// Another publisher has the name on this server.
     #[error(transparent)]
     Publish(#[from] crate::live::directory::PublishError),
 }
 
 impl LinkError {
-    /// The HTTP status for viewers that have had nothing: 404 if the upstream has no such stream, else 502.
+    /// The HTTP status for viewers that have received nothing: 404 if the upstream has no such stream, else
+    /// 502.
     pub(super) fn status(&self) -> u16 {
         if matches!(self, Self::Status(404)) { 404 } else { 502 }
     }
 
-    /// Whether the other server is there and has said so.
+    /// Whether the error is an answer, so that the other server is up.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Status(status) if *status < 500)
     }
 }
 
-/// What is said.
+/// The protocol and direction of a link.
 #[derive(Debug)]
 pub(super) enum Speech {
     /// RTMP: publishes.
@@ -96,31 +97,31 @@ pub(super) enum Speech {
     Post(ResponseReader),
     /// HTTP-FLV: plays.
     Get(ResponseReader, FlvReader),
-    /// HTTP: any answer will do.
+    /// HTTP: any answer is accepted.
     Probe(ResponseReader),
 }
 
-/// How far a link has come.
+/// The stage of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// No connection yet.
+    /// Not connected yet.
     Connecting,
-    /// The connection stands, and the other server has not let us in.
+    /// Connected; the other server has not accepted yet.
     Asking,
-    /// It has.
+    /// The other server has accepted.
     Running,
 }
 
-/// How long a link may take at each stage, in milliseconds.
+/// The timeouts of a link's stages, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     pub(super) connect: Millis,
     pub(super) answer: Millis,
-    /// `None`: the other server has nothing to say.
+    /// `None`: the other server need not send anything.
     pub(super) silence: Option<Millis>,
 }
 
-/// What came over a link.
+/// What was received over a link.
 pub(super) enum LinkEvent<'a> {
     /// The answer has begun.
     Answered(Option<&'a ResponseHead>),
@@ -133,9 +134,9 @@ pub(super) struct Link {
     pub(super) sock: Sock,
     pub(super) stage: Stage,
     speech: Speech,
-    /// What is said first, until the connection stands.
+    /// The first bytes to send, until the connection is established.
     hello: Bytes,
-    /// When this stage began, or bytes came last.
+    /// When this stage began, or when bytes were received last.
     last: Millis,
 }
 
@@ -144,7 +145,7 @@ fn response() -> ResponseReader {
 }
 
 impl Speech {
-    /// Publishes at `path` of another server; with what is said first.
+    /// Publishes at `path` of another server; with the first bytes to send.
     pub(super) fn publish(remote: &Remote, path: &str) -> (Self, Bytes) {
         if remote.rtmp {
             let (app, tc_url, name) = remote.rtmp_parts(path);
@@ -157,7 +158,7 @@ impl Speech {
         (Self::Post(response()), request_head("POST", &remote.authority, path, &fields).into())
     }
 
-    /// Plays what another server has.
+    /// Plays a stream of another server.
     pub(super) fn play(remote: &Remote) -> (Self, Bytes) {
         if remote.rtmp {
             let (app, tc_url, name) = remote.rtmp_parts(&remote.path);
@@ -175,7 +176,7 @@ impl Speech {
         (Self::Get(response(), flv), get_request(authority, target, &fields).into())
     }
 
-    /// Asks for something that any server answers somehow.
+    /// Sends a request that any server answers in some way.
     pub(super) fn probe(authority: &str, target: &str) -> (Self, Bytes) {
         let request = get_request(authority, target, &[("Accept", "*/*"), ("Connection", "close")]);
         (Self::Probe(response()), request.into())
@@ -188,15 +189,15 @@ impl Link {
         Self { sock, stage: Stage::Connecting, speech, hello, last: now }
     }
 
-    /// The connection stands: gives what is said first.
+    /// The connection is established: returns the first bytes to send.
     pub(super) fn connected(&mut self, now: Millis) -> Bytes {
         self.last = now;
-        // No server has to answer before the body of a POST comes.
+        // // No server has to answer before the body of a POST is sent.
         self.stage = if matches!(self.speech, Speech::Post(_)) { Stage::Running } else { Stage::Asking };
         std::mem::take(&mut self.hello)
     }
 
-    /// Why it has taken too long, if it has.
+    /// Which timeout has passed, if any.
     pub(super) fn overdue(&self, now: Millis, timeouts: &Timeouts) -> Option<LinkError> {
         let waited = now.saturating_sub(self.last);
         let (limit, error): (Millis, fn(Millis) -> LinkError) = match self.stage {
@@ -207,9 +208,10 @@ impl Link {
         (waited >= limit).then(|| error(limit))
     }
 
-    /// Takes bytes from the other server and hands out what they say.
+    /// Takes bytes from the other server and hands out what they contain.
     ///
     /// # Errors
+    /// [`LinkError`] of the link or of `on`: everything before it was handed out, and the link is over.
     /// [`LinkError`] of the link or of `on`: what came before was handed out, and the link is over.
     pub(super) fn take(
         &mut self,
@@ -280,21 +282,21 @@ impl Link {
         }
     }
 
-    /// What ends a publish, after a whole tag; `begun`: whether anything was published.
+    /// What ends a publication, after a whole tag; `begun`: whether anything was published.
     pub(super) fn goodbye(self, begun: bool) -> Bytes {
         match self.speech {
             Speech::Publish(mut session) => {
                 session.unpublish();
                 session.take_output().unwrap_or_default()
             }
-            // The line end of the chunk before it, if there is one.
+            // // The line end of the chunk before it, if there is one.
             _ if begun => [b"\r\n", LAST_CHUNK].concat().into(),
             _ => Bytes::from_static(LAST_CHUNK),
         }
     }
 }
 
-/// Reads an answer that has to be 200.
+/// Checks that an answer is a 200.
 fn check(
     response: &mut ResponseReader,
     data: &[u8],
@@ -311,7 +313,7 @@ fn check(
     }
 }
 
-/// An answer that has ended is an error: a live stream goes on.
+/// An answer that has ended is an error: a live stream does not end it.
 fn not_over(state: Result<State, LinkError>) -> Result<(), LinkError> {
     if state? == State::Finished { Err(LinkError::Ended) } else { Ok(()) }
 }

@@ -18,12 +18,12 @@ use crate::uring::{Engine, Sock};
 pub(in crate::server) struct Upstreams {
     pulls: Pulls,
     relays: Relays,
-    /// Probes under way, by role and place.
+    /// Probes under way, by role and index of the upstream.
     probes: Vec<((usize, usize), Link)>,
 }
 
 impl Upstreams {
-    /// The stream of a pull that begins now, where streams are pulled.
+    /// Starts or finds the pull of a stream, in roles that pull.
     pub(in crate::server) fn pull<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -33,7 +33,7 @@ impl Upstreams {
         self.pulls.begin(core, role, key)
     }
 
-    /// A stream is published: forwards it where the configuration says so.
+    /// A stream is published: forwards it if the configuration says so.
     pub(in crate::server) fn forward<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -43,7 +43,7 @@ impl Upstreams {
         self.relays.forward(core, role, stream);
     }
 
-    /// A connection stands, or does not.
+    /// The result of a connection attempt.
     pub(in crate::server) fn connected<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -81,7 +81,7 @@ impl Upstreams {
         }
     }
 
-    /// All that was said is sent.
+    /// All queued bytes have been sent.
     pub(in crate::server) fn drained<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -94,7 +94,7 @@ impl Upstreams {
         }
     }
 
-    /// The fan-out has let a forward go.
+    /// The fan-out has removed a forward.
     pub(in crate::server) fn farewell<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -137,7 +137,7 @@ impl Upstreams {
         self.pulls.shorten(core);
     }
 
-    /// Looks after all of them.
+    /// Checks all of them for what is due.
     pub(in crate::server) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {
         self.pulls.sweep(core);
         self.relays.sweep(core);
@@ -152,7 +152,7 @@ impl Upstreams {
         }
     }
 
-    /// Asks the upstreams that are not known to be up whether they are there.
+    /// Probes the upstreams that are not known to be up.
     fn send_probes<E: Engine>(&mut self, core: &mut Core<E>) {
         let (now, shared) = (core.now(), Arc::clone(&core.shared));
         for (role, state) in shared.roles.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Streams pulled from an upstream: one pull per stream, however many watch.
+//! Streams pulled from an upstream: one pull per stream, regardless of the number of viewers.
 //!
-//! A pull begins with the first viewer and outlives the last one for a while; one that has had nothing yet is given
-//! up with its last viewer. When its upstream is lost, viewers stay and it connects again, to the next upstream if
-//! there are several; if the stream's timeline is the one it knows, the cut leaves no trace. It ends when nobody
-//! watches, or when the upstream says that the stream is over.
+//! A pull begins with the first viewer and outlives the last one for a while; a pull that has received nothing
+//! yet ends with its last viewer. When its upstream is lost, the viewers stay and it connects again, to the
+//! next upstream if there are several; if the stream has the same timeline as before, the cut leaves no trace.
+//! It ends when no viewer is left, or when the upstream answers that the stream is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::server::shared::Message;
 use crate::server::viewers::viewer::EPOCH_HEADER;
 use crate::uring::{Engine, Millis};
 
-/// Viewers wait: it is tried often.
+/// Viewers wait, so it is tried often.
 const RETRY: Backoff = Backoff { first: 100, longest: 2_000 };
-/// Names of its timeline that an upstream may give.
+/// The most names of its timeline that are taken from an upstream.
 const EPOCHS_MAX: usize = 4;
-/// Pulls of a loop.
+/// The most pulls of a loop.
 const PULLS_MAX: usize = 20_000;
-/// Pulls of a loop that wait for the answer of one upstream; others wait for their turn.
+/// The most pulls of a loop that wait for the answer of one upstream; further ones wait in turn.
 const ASKING_MAX: usize = 256;
-/// Names that an upstream has said it does not have, for a while.
+/// The most names remembered that an upstream does not have.
 const ABSENT_MAX: usize = 4_096;
 
 /// The pulls of a loop.
@@ -40,9 +40,9 @@ const ABSENT_MAX: usize = 4_096;
 pub(super) struct Pulls {
     pulls: Vec<Option<Pull>>,
     free: Vec<u32>,
-    /// By upstream, pulls that wait for its answer.
+    /// By upstream: the number of pulls that wait for its answer.
     asking: Vec<usize>,
-    /// Names that no upstream had a moment ago, and until when that is believed.
+    /// Names that no upstream had, and until when this is remembered.
     absent: HashMap<(usize, StreamKey), Millis>,
 }
 
@@ -50,27 +50,27 @@ pub(super) struct Pulls {
 struct Pull {
     role: usize,
     writer: Box<StreamWriter>,
-    /// Which upstream is asked, or was asked last.
+    /// The upstream that is asked, or was asked last.
     upstream: usize,
     link: Option<Link>,
     /// Failures in a row.
     failures: u32,
     next_try: Millis,
     last_data: Option<Millis>,
-    /// Since when nobody watches.
+    /// When the last viewer left.
     idle_since: Option<Millis>,
-    /// The names that the upstream gave its timeline.
+    /// The names that the upstream gives its timeline.
     epochs: Vec<u64>,
-    /// The status of the last refusal: 404 if the upstream has no such stream, 502 if there is no upstream.
+    /// The status of the last refusal: 404 if the upstream has no such stream, 502 if no upstream answers.
     refusal: u16,
 }
 
-/// What a sweep finds of a pull.
+/// What is due for a pull.
 enum Due {
     Nothing,
-    /// It has come to its end.
+    /// It ends, for this reason.
     End(&'static str),
-    /// Its link has taken too long.
+    /// Its link has passed a timeout.
     Overdue(LinkError),
     /// It is to connect.
     Connect,
@@ -81,8 +81,8 @@ impl Pulls {
         self.pulls.get_mut(id as usize)?.as_mut()
     }
 
-    /// The stream of a pull that begins now, or of another loop's that has just begun; `None` where streams are
-    /// published, not pulled.
+    /// The stream of a pull that starts now, or that another loop has just started; `None` in roles whose
+    /// streams are published, not pulled.
     pub(super) fn begin<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -133,7 +133,7 @@ impl Pulls {
         &mut self.asking[upstream]
     }
 
-    /// A pull has let its link go: if that waited for an answer, it does so no more.
+    /// A pull has dropped its link: if that waited for an answer, it is no longer counted.
     fn dropped(&mut self, upstream: usize, link: Option<&Link>) -> bool {
         let running = link.is_some_and(|link| link.stage == Stage::Running);
         if link.is_some() && !running {
@@ -153,7 +153,7 @@ impl Pulls {
         let round = pull.failures as usize / upstreams.len();
         (pull.upstream, pull.next_try) = (place, now + RETRY.first);
         if *self.asking(place) >= ASKING_MAX {
-            return; // a later sweep tries again
+            return; // // a later sweep tries again
         }
         let upstream = &upstreams[place];
         let Some(address) = upstream.address(round) else {
@@ -163,7 +163,8 @@ impl Pulls {
             Ok(sock) => {
                 let pull = self.get(id).expect("as above");
                 let target = format!("{}/{}.flv", upstream.url.prefix, pull.writer.stream().key);
-                // An upstream that waits longer for a publisher could not be told from one that is frozen.
+                // // An upstream that waits longer for a publisher could not be distinguished from one that is
+                // frozen.
                 let speech = Speech::get(&upstream.url.authority(), &target, &[("Prefer", "wait=1")]);
                 pull.link = Some(Link::new(sock, speech, now));
                 *self.asking(place) += 1;
@@ -173,7 +174,7 @@ impl Pulls {
         }
     }
 
-    /// The connection stands, or does not.
+    /// The result of a connection attempt.
     pub(super) fn connected<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -221,14 +222,14 @@ impl Pulls {
         }
     }
 
-    /// The connection of a pull is closed, for whatever reason.
+    /// The connection of a pull is closed, for any reason.
     pub(super) fn closed<E: Engine>(&mut self, core: &mut Core<E>, id: u32) {
         if self.get(id).is_some_and(|pull| pull.link.is_some()) {
             self.failed(core, id, &LinkError::HungUp);
         }
     }
 
-    /// Notes a failure and when to try again; the connection is the caller's to close.
+    /// Records a failure and when to try again; the caller closes the connection.
     pub(super) fn failed<E: Engine>(&mut self, core: &mut Core<E>, id: u32, error: &LinkError) {
         let now = core.now();
         let shared = Arc::clone(&core.shared);
@@ -239,7 +240,7 @@ impl Pulls {
         pull.refusal = error.status();
         let upstreams = upstreams(&shared.roles[pull.role]);
         let upstream = &upstreams[pull.upstream];
-        // The other upstreams are asked at once, and after each round there is a pause.
+        // // The other upstreams are asked at once; after each round there is a pause.
         let rounds = pull.failures / u32::try_from(upstreams.len()).expect("a handful");
         pull.failures += 1;
         let round_over = (pull.failures as usize).is_multiple_of(upstreams.len());
@@ -266,7 +267,7 @@ impl Pulls {
         }
     }
 
-    /// Looks after all pulls.
+    /// Checks all pulls for what is due.
     pub(super) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {
         let now = core.now();
         self.absent.retain(|_, until| now < *until);
@@ -323,10 +324,10 @@ impl Pull {
             return Due::End("nobody watches");
         }
         let Some(link) = &self.link else {
-            // Viewers that have had nothing wait as long as each of them is told to.
+            // // Each viewer that has received nothing waits for its own patience.
             let over = self.last_data.is_some_and(|last| self.refusal == 404 && now - last >= role.gap);
             return match (over, now >= self.next_try) {
-                (true, _) => Due::End("the upstream has no such stream any more"),
+                (true, _) => Due::End("the upstream no longer has the stream"),
                 (false, true) => Due::Connect,
                 (false, false) => Due::Nothing,
             };
@@ -358,7 +359,7 @@ impl Pull {
     }
 }
 
-/// The stream goes on, or begins anew, by the names that the upstream gives its timeline.
+/// Continues the stream, or starts a new timeline, by the names that the upstream gives its timeline.
 fn begin_session(writer: &mut StreamWriter, known: &mut Vec<u64>, head: Option<&ResponseHead>) {
     let names = head.and_then(|head| head.headers.get(EPOCH_HEADER)).unwrap_or_default();
     let names = names.split(' ').take(EPOCHS_MAX);

@@ -1,9 +1,10 @@
-//! Relays, as configured: streams of the origin that are published to other servers as well, and streams that
-//! are fetched from them.
+//! Configured relays: streams of the origin that are also published to other servers, and streams that are
+//! fetched from other servers.
 //!
-//! A forward is a viewer on a connection that the server has opened: after the handshake it gets the same bytes as
-//! others do, RTMP chunks or FLV in the chunks of a POST. A fetched stream is written like a publisher's. Both
-//! connect again when they are lost, a forward for as long as its stream lives, a fetch for ever.
+//! A forward is a viewer on a connection that the server has opened: after the handshake it gets the same bytes
+//! as other viewers, as RTMP chunks or as FLV in the chunks of a POST. A fetched stream is written like a
+//! publisher's. Both connect again when the connection is lost, a forward for as long as its stream lives, a
+//! fetch for ever.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::server::viewers::audience::Viewers;
 use crate::server::viewers::viewer::{Farewell, Framing, Wish};
 use crate::uring::{Engine, Millis, Sock};
 
-/// No viewer waits: another server is tried less often.
+/// No viewer waits: another server is tried less often than an upstream.
 const RETRY: Backoff = Backoff { first: 500, longest: 5_000 };
 
 /// The relays of a loop.
@@ -48,7 +49,7 @@ struct Relay {
 
 #[derive(Debug)]
 enum What {
-    /// With its place in the configuration, and the path on the other server.
+    /// With its index in the configuration, and the path on the other server.
     Forward {
         place: usize,
         stream: Arc<Stream>,
@@ -62,7 +63,7 @@ enum What {
 }
 
 impl Relay {
-    /// What is relayed, for the log.
+    /// What is relayed, as the log names it.
     fn name(&self) -> (&str, &'static str) {
         match &self.what {
             What::Forward { stream, .. } => (stream.key.as_str(), "forward"),
@@ -70,7 +71,7 @@ impl Relay {
         }
     }
 
-    /// What is said to the other server.
+    /// The protocol, and the first bytes for the other server.
     fn speech(&self) -> (Speech, Bytes) {
         match &self.what {
             What::Forward { path, .. } => Speech::publish(&self.remote, path),
@@ -99,7 +100,7 @@ impl Relays {
         self.connect(core, u32::try_from(place).expect("one for each stream at the most"));
     }
 
-    /// Begins what the configuration wants of this loop from the start.
+    /// Starts the relays that the configuration assigns to this loop.
     fn begin<E: Engine>(&mut self, core: &mut Core<E>) {
         self.begun = true;
         let shared = Arc::clone(&core.shared);
@@ -114,10 +115,10 @@ impl Relays {
         }
     }
 
-    /// A stream is published: forwards it where the configuration says so.
+    /// A stream is published: forwards it if the configuration says so.
     pub(super) fn forward<E: Engine>(&mut self, core: &mut Core<E>, role: usize, stream: &Arc<Stream>) {
         let shared = Arc::clone(&core.shared);
-        // One loop of all, the same whenever it is published again.
+        // // One of all loops, the same one whenever the stream is published again.
         let name: usize = stream.key.as_str().bytes().map(usize::from).sum();
         if role != 0 || name % shared.posts.len() != core.index {
             return;
@@ -155,7 +156,7 @@ impl Relays {
         }
     }
 
-    /// The connection stands, or does not.
+    /// The result of a connection attempt.
     pub(super) fn connected<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -188,7 +189,7 @@ impl Relays {
         let (now, sock) = (core.now(), head.sock);
         let Some(relay) = self.get(id) else { return Next::Stay };
         let Some(link) = relay.link.as_mut().filter(|link| link.sock == sock) else {
-            return Next::Stay; // it has had its goodbye
+            return Next::Stay; // // its goodbye is being sent
         };
         let mut tags = Vec::new();
         let result = link.take(now, data, |event| {
@@ -215,7 +216,7 @@ impl Relays {
         }
     }
 
-    /// A forward that has been let in, and has said all, joins the viewers.
+    /// A forward that was accepted, and has sent everything queued, joins the viewers.
     pub(super) fn join<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -243,7 +244,7 @@ impl Relays {
         viewers.join(core, head, &stream, wish);
     }
 
-    /// The fan-out has let a forward go.
+    /// The fan-out has removed a forward.
     pub(super) fn farewell<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -263,7 +264,7 @@ impl Relays {
         core.say_last(head, goodbye)
     }
 
-    /// A connection of a relay is closed; it may be one that has had its goodbye.
+    /// A connection of a relay is closed; its goodbye may have been sent before.
     pub(super) fn closed<E: Engine>(&mut self, core: &mut Core<E>, id: u32, sock: Sock, reason: &str) {
         let linked = self.get(id).and_then(|relay| relay.link.as_ref());
         if linked.is_some_and(|link| link.sock == sock) {
@@ -271,7 +272,7 @@ impl Relays {
         }
     }
 
-    /// The connection of a relay is gone, or could not be made: tries again later.
+    /// The connection of a relay is lost, or could not be made: tries again later.
     fn lost<E: Engine>(&mut self, core: &mut Core<E>, id: u32, reason: &str) {
         let now = core.now();
         let Some(relay) = self.get(id) else { return };
@@ -293,7 +294,7 @@ impl Relays {
         }
     }
 
-    /// Looks after all relays.
+    /// Checks all relays for what is due.
     pub(super) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {
         if !self.begun {
             self.begin(core);
@@ -319,7 +320,7 @@ impl Relays {
 }
 
 impl Relay {
-    /// Writes tags that another server has sent.
+    /// Writes the tags that another server has sent.
     fn write<E: Engine>(&mut self, core: &mut Core<E>, tags: &[Tag]) -> Result<(), LinkError> {
         let (now, role) = (core.now(), self.role);
         self.failures = 0;

@@ -1,4 +1,5 @@
-//! Who watches on this loop, who waits for a stream that is not there, and who has paused.
+//! The viewers of this loop: those that watch, those that wait for a missing stream, and those that have
+//! paused.
 
 use std::sync::Arc;
 
@@ -17,25 +18,25 @@ use crate::server::head::{ConnHead, Next};
 use crate::server::limits::{Kind, Refused};
 use crate::uring::{Engine, Sock};
 
-/// What those are told whose stream has ended, where their protocol has words for it.
+/// The text for viewers whose stream has ended, in protocols that can carry one.
 pub(in crate::server) const STREAM_ENDED: &str = "The stream has ended.";
-/// What those are told whom an operator has ended.
+/// The text for clients that an operator has ended.
 pub(in crate::server) const KICKED: &str = "An operator has ended this.";
 
-/// Where a connection is with what it asked for.
+/// The state of a connection and the stream that it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Seat {
-    /// What was said before goes out first.
+    /// Earlier answers are sent first.
     Pending,
-    /// There is no such stream yet.
+    /// The stream does not exist yet.
     Waiting(Ticket),
-    /// The fan-out has its socket.
+    /// The fan-out owns its socket.
     Watching,
-    /// Nowhere any more: it is being told so.
+    /// No longer anywhere: the end is being reported to it.
     Gone,
 }
 
-/// Viewers, and those who would be.
+/// Viewers, and connections that are about to be viewers.
 #[derive(Debug)]
 pub(in crate::server) struct Viewers {
     pub(in crate::server) fanout: Fanout,
@@ -51,12 +52,12 @@ impl Default for Viewers {
 }
 
 impl Viewers {
-    /// No viewers yet; at most `slice` of them are served at one go.
+    /// No viewers yet; at most `slice` of them are served in one step.
     pub(in crate::server) fn new(slice: usize) -> Self {
         Self { fanout: Fanout::new(slice), waiting: Askers::default(), paused: Askers::default() }
     }
 
-    /// Puts a connection on a stream. `answer`: what it is told before its first byte of the stream.
+    /// Makes a connection a viewer of a stream. `answer` is sent before its first byte of the stream.
     pub(in crate::server) fn watch<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -74,13 +75,13 @@ impl Viewers {
             since: play.since,
         };
         core.deadline(head.sock, play.time_left(core.now()));
-        // A viewer that watches is not limited by its address any more.
+        // // A viewer that watches no longer counts against its address.
         (head.pass, head.wait_pass) = (None, None);
         self.join(core, head, stream, wish);
         tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
     }
 
-    /// Gives a connection's socket to the fan-out.
+    /// Hands a connection's socket to the fan-out.
     pub(in crate::server) fn join<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -95,12 +96,12 @@ impl Viewers {
         core.counters[head.role].viewers[protocol as usize].add(1);
         self.fanout.welcome(&mut core.net, id, &core.counters);
         if stream.has_ended() {
-            // It ended before this loop was listed: no message will come.
+            // // It ended before this loop was listed: no message will come.
             self.fanout.stream_ended(stream.id, 404, core.now());
         }
     }
 
-    /// Takes a connection's socket back from the fan-out, if that has it.
+    /// Takes a connection's socket back from the fan-out, if that owns it.
     pub(in crate::server) fn leave<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -115,7 +116,7 @@ impl Viewers {
     /// Lets a connection wait for its stream.
     ///
     /// # Errors
-    /// [`Refused`] when its address waits for as many as it may.
+    /// [`Refused`] when its address has reached its limit of waits.
     pub(in crate::server) fn wait<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -129,19 +130,19 @@ impl Viewers {
         Ok(self.waiting.add(head.role, &play.key, head.sock))
     }
 
-    /// A connection does not wait any more.
+    /// Removes a connection from the waits.
     pub(in crate::server) fn forget(&mut self, head: &ConnHead, key: &StreamKey, seat: Seat) {
         if let Seat::Waiting(ticket) = seat {
             self.waiting.remove(head.role, key, ticket);
         }
     }
 
-    /// A stream has come: takes out those who wait for it.
+    /// A stream has come: takes out the connections that wait for it.
     pub(in crate::server) fn take_waiting(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.waiting.take(role, key)
     }
 
-    /// The streams that are waited for, by role.
+    /// The streams that connections wait for, with their roles.
     pub(in crate::server) fn awaited(&self) -> Vec<(usize, StreamKey)> {
         self.waiting.streams()
     }
@@ -151,17 +152,17 @@ impl Viewers {
         self.paused.add(head.role, key, head.sock)
     }
 
-    /// A viewer does not pause any more.
+    /// A viewer has ended its pause.
     pub(in crate::server) fn resume(&mut self, head: &ConnHead, key: &StreamKey, ticket: Ticket) {
         self.paused.remove(head.role, key, ticket);
     }
 
-    /// A stream has ended: takes out those who have paused it.
+    /// A stream has ended: takes out the viewers that have paused it.
     pub(in crate::server) fn take_paused(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.paused.take(role, key)
     }
 
-    /// Sends a session's own bytes: between whole tags to a viewer, else at once.
+    /// Sends a session's own bytes: between whole tags to a viewer, otherwise at once.
     pub(in crate::server) fn say<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -173,7 +174,7 @@ impl Viewers {
         Next::Stay
     }
 
-    /// Who watches on this loop. `is_forward` tells relays of the server's own.
+    /// Lists the viewers of this loop. `is_forward` marks the server's own relays.
     pub(in crate::server) fn list<E: Engine>(
         &self,
         core: &Core<E>,
@@ -203,7 +204,7 @@ impl Viewers {
         listing
     }
 
-    /// Lets a viewer go for an operator, with a goodbye if it takes one soon.
+    /// Disconnects a viewer for an operator, with a goodbye if it reads that soon.
     pub(in crate::server) fn kick<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) -> Kick {
         let Some(id) = head.viewer else { return Kick::Gone };
         let (stream, _) = self.fanout.watched(id);

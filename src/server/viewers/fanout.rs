@@ -1,8 +1,8 @@
-//! The fan-out of one loop: its views of streams, and the viewers that follow them.
+//! The fan-out of one loop: its views of streams, and the viewers of each.
 //!
-//! When a view's window is over its viewers are walked, slice by slice ([`super::walk`]); each that has what
-//! there was is given one send of all that stands between its cursor and the head. A viewer whose send is
-//! done waits for the next walk, unless it was given less than there was, or was passed over meanwhile.
+//! When a view's window has passed, its viewers are walked slice by slice ([`super::walk`]). Each viewer whose
+//! previous send is complete gets one send of everything between its cursor and the head. A viewer whose send
+//! completes waits for the next walk, unless it was given less than there was or was passed over meanwhile.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,7 +21,7 @@ use crate::server::counters::RoleCounters;
 use crate::server::transport::Transports;
 use crate::uring::{Engine, FrameHead, Millis, SendError, Sock};
 
-/// Bytes of its own that wait for a viewer, beyond which its pings are not answered.
+/// Pings of a viewer are not answered while more bytes of its own than this wait for it.
 const OWN_MAX: usize = 16 << 10;
 
 /// All views and viewers of a loop.
@@ -33,24 +33,24 @@ pub(in crate::server) struct Fanout {
     free_views: Vec<u32>,
     free_viewers: Vec<ViewerId>,
     due: BinaryHeap<Reverse<(Millis, u32)>>,
-    /// Viewers to be let go, with the reason: found while walking, closed by the worker.
+    /// Viewers to be removed, with the reason: found while walking, closed by the worker.
     leaving: Vec<(ViewerId, Sock, Farewell)>,
-    /// Windows are at least this wide.
+    /// The minimum width of windows.
     floor: Millis,
-    /// Viewers that are served at one go.
+    /// The number of viewers served in one step.
     slice: usize,
 }
 
-/// Viewers that are served at one go: some milliseconds of work.
+/// The number of viewers served in one step: some milliseconds of work.
 pub(in crate::server) const SLICE: usize = 256;
 
 impl Fanout {
-    /// No viewers yet; at most `slice` of them are served at one go.
+    /// No viewers yet; at most `slice` of them are served in one step.
     pub(in crate::server) fn new(slice: usize) -> Self {
         Self { slice, ..Self::default() }
     }
 
-    /// Puts a viewer on a stream; [`welcome`](Self::welcome) gives it its first bytes.
+    /// Adds a viewer to a stream; [`welcome`](Self::welcome) sends its first bytes.
     pub(in crate::server) fn join(
         &mut self,
         loop_index: usize,
@@ -96,7 +96,7 @@ impl Fanout {
         id
     }
 
-    /// Takes a viewer off its stream; its socket is the caller's to close. Gives what it was.
+    /// Removes a viewer from its stream and returns it; the caller closes the socket.
     pub(in crate::server) fn leave<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -120,7 +120,7 @@ impl Fanout {
         viewer
     }
 
-    /// The stream has news: its views are flushed when their windows are over.
+    /// The stream has new data: its views are flushed when their windows have passed.
     pub(in crate::server) fn news(&mut self, stream: u64, now: Millis) {
         for choice in Choice::every() {
             if let Some(&id) = self.by_stream.get(&(stream, choice)) {
@@ -129,7 +129,7 @@ impl Fanout {
         }
     }
 
-    /// The stream is over: its viewers get the rest and are let go.
+    /// The stream is over: its viewers get the rest and are then removed.
     pub(in crate::server) fn stream_ended(&mut self, stream: u64, status: u16, now: Millis) {
         for choice in Choice::every() {
             if let Some(&id) = self.by_stream.get(&(stream, choice)) {
@@ -144,23 +144,23 @@ impl Fanout {
         self.due.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// No window is shorter than this from here on.
+    /// Sets the minimum width of windows from here on.
     pub(in crate::server) fn set_floor(&mut self, floor: Millis) {
         self.floor = floor;
     }
 
-    /// Serves the viewers whose turn has come, as many as are good for one turn of the loop.
+    /// Serves the viewers that are due, as many as one turn of the loop allows.
     pub(in crate::server) fn flush<E: Engine>(&mut self, net: &mut Transports<E>, counters: &[RoleCounters]) {
         let now = net.now();
         let mut budget = 2 * self.slice;
         while let Some(Reverse((at, id))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             if budget == 0 {
-                return; // what came in meanwhile has its turn
+                return; // // events that arrived meanwhile are handled first
             }
             self.due.pop();
             let view = self.views[id as usize].as_mut();
             let Some(view) = view.filter(|view| view.walk.is_some_and(|walk| walk.due() == at)) else {
-                continue; // out of date
+                continue; // // out of date
             };
             let counters = &counters[view.role];
             let walk = view.walk.as_mut().expect("as filtered");
@@ -198,7 +198,7 @@ impl Fanout {
         }
     }
 
-    /// A viewer's send is done.
+    /// A viewer's send has ended.
     pub(in crate::server) fn sent<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -229,7 +229,7 @@ impl Fanout {
         }
     }
 
-    /// A viewer's full socket has room again.
+    /// A viewer's full socket has capacity again.
     pub(in crate::server) fn writable<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -243,7 +243,7 @@ impl Fanout {
         }
     }
 
-    /// Gives a viewer that is idle its next send, if there is anything for it.
+    /// Gives an idle viewer its next send, if there is anything to send.
     fn serve<E: Engine>(&mut self, net: &mut Transports<E>, id: ViewerId, counters: &[RoleCounters]) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
         let view = self.views[viewer.view as usize].as_mut().expect("a viewer's view stays");
@@ -254,8 +254,8 @@ impl Fanout {
         }
     }
 
-    /// Puts bytes of its own (a control frame) into a viewer's stream, at the next place where they may
-    /// stand; `last`: the connection is closed behind them.
+    /// Queues bytes of a viewer's own (a control frame), to be sent where its framing next allows them; `last`:
+    /// the connection is closed after them.
     pub(in crate::server) fn say<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -265,23 +265,23 @@ impl Fanout {
         counters: &[RoleCounters],
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        // An RTMP connection goes on without its viewer: what its session says until then is not lost.
+        // // An RTMP connection outlives its viewer: what its session sends until then is kept.
         let goes_on = viewer.framing == Framing::Rtmp && viewer.last_words == Some(Farewell::Refused);
         if viewer.last_words.is_some() && !goes_on {
             return;
         }
         if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
-            return; // the response head still waits; there is nobody to talk to yet
+            return; // // the response head still waits: the client expects no frames yet
         }
         if !last && viewer.own.len() >= OWN_MAX {
-            return; // it asks and does not read the answers
+            return; // // it sends requests and does not read the answers
         }
         viewer.own.push(bytes);
         viewer.last_words = (last || goes_on).then_some(Farewell::Refused);
         self.serve(net, id, counters);
     }
 
-    /// Lets a viewer go behind the tag, or the message, that it is in.
+    /// Removes a viewer after the tag, or the message, that is being sent.
     pub(in crate::server) fn kick<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -293,7 +293,7 @@ impl Fanout {
         self.serve(net, id, counters);
     }
 
-    /// Whether a viewer is to go because an operator wants it.
+    /// Whether an operator has ended a viewer.
     pub(in crate::server) fn is_kicked(&self, id: ViewerId) -> bool {
         self.viewer(id).is_some_and(|viewer| viewer.last_words == Some(Farewell::Kicked))
     }
@@ -308,8 +308,8 @@ impl Fanout {
         view.members.iter().filter_map(|id| self.viewer(*id))
     }
 
-    /// Finds the viewers whose sockets have been full for too long, and gives the bytes that the kernel holds for
-    /// those whose sockets are full now. `tight`: it is to hold less.
+    /// Finds the viewers whose sockets have been full for too long, and returns the bytes that the kernel holds
+    /// for those whose sockets are full now. `tight`: the kernel is to hold less.
     pub(in crate::server) fn sweep<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -341,7 +341,7 @@ impl Fanout {
         self.views.iter().flatten().map(|view| view.greeting_bytes() as u64).sum()
     }
 
-    /// The next viewer to be let go.
+    /// The next viewer to be removed.
     pub(in crate::server) fn next_leaving(&mut self) -> Option<(Sock, Farewell)> {
         loop {
             let (id, sock, farewell) = self.leaving.pop()?;
@@ -352,19 +352,19 @@ impl Fanout {
         }
     }
 
-    /// Whether a viewer has had nothing yet and has nothing under way, not even a goodbye.
+    /// Whether a viewer has received nothing yet and has nothing under way, not even a goodbye.
     pub(in crate::server) fn is_waiting(&self, id: ViewerId) -> bool {
         self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
     }
 
-    /// Whether a viewer has had no byte of its stream.
+    /// Whether a viewer has received no byte of its stream.
     pub(in crate::server) fn is_fresh(&self, id: ViewerId) -> bool {
         self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh())
     }
 
     /// What a viewer watches.
     pub(in crate::server) fn watched(&self, id: ViewerId) -> (Arc<Stream>, Choice) {
-        let viewer = self.viewer(id).expect("asked while it is there");
+        let viewer = self.viewer(id).expect("the viewer is in the table");
         let view = self.views[viewer.view as usize].as_ref().expect("a viewer's view stays");
         (Arc::clone(&view.stream), view.choice)
     }
@@ -385,8 +385,8 @@ impl Fanout {
         self.due.push(Reverse((walk.due(), id)));
     }
 
-    /// Gives a viewer that has just joined its first bytes, out of what its view knows: a crowd that arrives
-    /// must not shorten the window of those who watch.
+    /// Sends a viewer that has just joined its first bytes, from what its view knows: many viewers that arrive
+    /// at once must not shorten the window of the others.
     pub(in crate::server) fn welcome<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
@@ -433,8 +433,8 @@ impl Fanout {
     }
 }
 
-/// Notes that a viewer is to be let go. From here on nothing is sent to it: whoever lets it go wants the
-/// socket for the last words.
+/// Marks a viewer as to be removed. Nothing is sent to it from here on, since its handler needs the socket for
+/// the final answer.
 fn dismiss(
     leaving: &mut Vec<(ViewerId, Sock, Farewell)>,
     id: ViewerId,

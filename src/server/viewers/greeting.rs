@@ -1,8 +1,8 @@
-//! What a viewer is told before the first byte of a log: the FLV header and the stream's own headers (metadata,
-//! sequence headers), framed as its protocol has it.
+//! The greeting: what a viewer gets before the first byte of a log, that is the FLV header and the stream's own
+//! headers (metadata, sequence headers), in the viewer's framing.
 //!
-//! A greeting is made once for each place to start and each framing, and shared by all viewers that start there.
-//! Large headers are never copied: a greeting refers to the one copy that the stream keeps of a version.
+//! A greeting is made once for each start and framing, and shared by all viewers that start there. Large
+//! headers are never copied: a greeting refers to the one copy that the stream keeps of each version.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::media::flv::FileHeader;
 use crate::protocol::http::chunked::{CHUNK_HEAD_MAX, chunk_head};
 use crate::protocol::ws;
 
-/// Greetings that a view keeps: of the newest versions, for each framing, for new viewers and for those that
-/// have skipped.
+/// The greetings that a view keeps: those of the newest versions, for each framing, for new viewers and for
+/// those that have skipped.
 const KEPT: usize = 8;
 
 /// What a greeting depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) struct Opening {
-    /// The version of the headers; `None`: the viewer knows them.
+    /// The version of the headers; `None`: the viewer has them already.
     version: Option<u32>,
     /// The time of the first frame, which the headers carry.
     time: StreamTime,
-    /// A new viewer gets the FLV header as well, with these tracks.
+    /// For a new viewer: the FLV header to begin with, which names these tracks.
     file: Option<FileHeader>,
     framing: Framing,
 }
@@ -42,8 +42,8 @@ pub(in crate::server) struct Greetings {
 pub(in crate::server) type Greeting = Arc<[Bytes]>;
 
 impl Greetings {
-    /// The greeting for a viewer that begins at `time`: `file` for a new one, `headers` if it has not been told
-    /// them.
+    /// The greeting for a viewer that starts at `time`: `file` for a new one, `headers` if it does not have
+    /// them yet.
     pub(in crate::server) fn get(
         &mut self,
         framing: Framing,
@@ -64,7 +64,7 @@ impl Greetings {
         greeting
     }
 
-    /// Bytes of the largest: nearly all bytes of the others are the same ones.
+    /// Bytes of the largest greeting: the others share nearly all of theirs with it.
     pub(in crate::server) fn bytes(&self) -> usize {
         let len = |(_, greeting): &(Opening, Greeting)| greeting.iter().map(Bytes::len).sum();
         self.made.iter().map(len).max().unwrap_or(0)
@@ -74,7 +74,7 @@ impl Greetings {
 /// Pieces of this many bytes are shared; smaller ones are copied, so that there are few.
 const SHARED_MIN: usize = 4 << 10;
 
-/// Pieces that are put together: small ones joined, large ones as they are.
+/// Joins pieces: small ones are copied together, large ones stay as they are.
 #[derive(Default)]
 struct Rope {
     pieces: Vec<Bytes>,
@@ -119,7 +119,7 @@ fn make(opening: &Opening, headers: Option<&Headers>) -> Vec<Bytes> {
     rope.pieces
 }
 
-/// What stands in front of a message of so many bytes.
+/// The header of a message of `len` bytes.
 fn message_head(opening: &Opening, len: usize) -> Vec<u8> {
     match opening.framing {
         Framing::Plain | Framing::Rtmp => Vec::new(),
@@ -131,7 +131,7 @@ fn message_head(opening: &Opening, len: usize) -> Vec<u8> {
         Framing::Chunked => {
             let mut head = [0; CHUNK_HEAD_MAX];
             let head_len = chunk_head(len, &mut head);
-            // The end of the chunk before, if there was one.
+            // // The line end of the previous chunk, if there was one.
             let end: &[u8] = if opening.file.is_some() { b"" } else { b"\r\n" };
             [end, &head[..head_len]].concat()
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_viewers_that_start_at_one_place_share_one_greeting() {
+    fn viewers_that_start_at_one_place_share_a_greeting() {
         let mut greetings = Greetings::default();
         let first = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
         let again = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_all_is_told_nothing() {
+    fn a_viewer_that_has_all_headers_gets_none() {
         assert!(Greetings::default().get(Framing::WebSocket, None, None, 0).is_empty());
         assert!(Greetings::default().get(Framing::Rtmp, FILE, None, 0).is_empty());
     }

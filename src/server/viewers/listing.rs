@@ -1,4 +1,4 @@
-//! Viewers as an operator sees them: what is asked of the loops, and what they answer.
+//! Viewers as an operator sees them: the request to the loops, and their answer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,64 +8,64 @@ use serde::Serialize;
 use crate::live::key::StreamKey;
 use crate::uring::Sock;
 
-/// Viewers that one answer names at the most.
+/// The most viewers in one answer.
 pub const LIMIT_MAX: usize = 1_000;
 
-/// Which viewers are asked for.
+/// Which viewers are requested.
 #[derive(Clone, Debug)]
 pub struct Query {
     /// Those of this stream only.
     pub stream: Option<StreamKey>,
-    /// Not more than so many.
+    /// The most viewers to return.
     pub limit: usize,
 }
 
 /// A viewer as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Its name, by which it can be kicked.
+    /// Its id, by which it can be kicked.
     pub id: String,
     /// The role that serves it.
     pub role: &'static str,
     /// What it watches.
     pub stream: String,
-    /// What it speaks.
+    /// Its protocol.
     pub protocol: &'static str,
     /// Its address.
     pub peer: String,
-    /// Since when, in milliseconds on the server's clock: what lists are ordered by.
+    /// When it started, in milliseconds on the server's clock; lists are ordered by it.
     #[serde(skip)]
     pub since: u64,
-    /// For how long it has watched.
+    /// For how many seconds it has watched.
     pub seconds: u64,
-    /// Bytes between it and the newest tag; none before its first byte.
+    /// Bytes between it and the newest tag; `None` before its first byte.
     pub behind_bytes: Option<u64>,
-    /// It is a forward of ours to another server.
+    /// It is one of the server's own forwards to another server.
     pub forward: bool,
 }
 
-/// What one loop answers.
+/// The answer of one loop.
 #[derive(Debug, Default)]
 pub struct ViewerList {
-    /// How many there are.
+    /// The number of matching viewers.
     pub total: usize,
-    /// Some of them.
+    /// Some of them, up to the limit.
     pub entries: Vec<Entry>,
 }
 
-/// What became of the wish to let a viewer go.
+/// The result of a request to kick a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kick {
-    /// It is told, and goes.
+    /// It is being disconnected.
     Done,
-    /// There is no such viewer, or not any more.
+    /// There is no such viewer, or no longer.
     Gone,
-    /// It is a forward of ours: it would only come again.
+    /// It is one of the server's own forwards, which would only connect again.
     Forward,
 }
 
-/// The name of a viewer: the run of the program, the loop, and the loop's name for the socket. It is never
-/// another one's.
+/// The id of a viewer: the run of the program, the loop, and the loop's name for the socket. It is never used
+/// again for another viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewerName {
     /// The run of the program.
@@ -83,9 +83,9 @@ impl fmt::Display for ViewerName {
     }
 }
 
-/// A text that names no viewer.
+/// The text is not a viewer's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no viewer's id: take one from /api/v1/viewers")]
+#[error("this is not a viewer's id: take one from /api/v1/viewers")]
 pub struct BadName;
 
 impl FromStr for ViewerName {
@@ -96,7 +96,7 @@ impl FromStr for ViewerName {
         let mut part = || parts.next().unwrap_or(Err(BadName));
         let (run, index) = (part()?, part()? as usize);
         let name = Self { run, index, sock: Sock { index: part()?, generation: part()? } };
-        // One viewer has one name: no other way to write it, nothing behind it.
+        // // A viewer has one id with one spelling, and nothing may follow it.
         if name.to_string() == text { Ok(name) } else { Err(BadName) }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_who_is_meant_and_nobody_else() {
+    fn a_name_identifies_one_viewer_and_has_one_spelling() {
         let name = ViewerName { run: 0xbeef, index: 11, sock: Sock { index: 300, generation: 7 } };
         assert_eq!(name.to_string(), "0000beef-b-12c-7");
         assert_eq!(name.to_string().parse(), Ok(name));

@@ -1,15 +1,15 @@
 //! Viewers: connections that watch a stream, or wait for one.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
 //! | `play` | what a viewer asks for |
-//! | `audience` | who watches, who waits and who has paused on this loop |
+//! | `audience` | the viewers of this loop: those that watch, wait or have paused |
 //! | `player` | a connection that plays by HTTP or WebSocket |
 //! | `fanout` | the views of a loop, and the viewers that follow them |
-//! | `view` | what a loop knows of one log, and how a viewer is served out of it |
-//! | `viewer` | one viewer: a cursor, and how its bytes are framed |
-//! | `greeting` | what a viewer is told first |
-//! | `walk`, `pace` | when viewers are served, and what a loop does that runs short of time |
+//! | `view` | what a loop knows of one log, and how its viewers are served from it |
+//! | `viewer` | one viewer: its cursor, and the framing of its bytes |
+//! | `greeting` | the bytes that a viewer gets before the log |
+//! | `walk`, `pace` | when viewers are served, and how a loop adapts when it is short of CPU time |
 //! | `listing` | viewers as an operator sees them |
 
 pub(in crate::server) mod audience;

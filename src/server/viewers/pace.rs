@@ -1,19 +1,19 @@
-//! A loop that runs short of time collects more before it sends: large sends cost less.
+//! A loop that is short of CPU time collects more data before it sends: large sends cost less.
 //!
 //! The windows of all views are at least as wide as the loop's floor. The floor doubles while the loop has
-//! next to no time left, and halves once it has had half of its time left for a while (halving a window costs
-//! less than twice the time, so that it does not swing).
+//! almost no time left, and halves once half of its time has been free for a while. Halving a window costs less
+//! than twice the time, so the floor does not oscillate.
 
 use std::time::Duration;
 
 use crate::uring::Millis;
 
-/// How often the floor is looked at.
+/// The interval of the checks.
 const LOOK: Millis = 100;
-/// Share of the time, in percent, above which the floor rises, and below which it may sink.
+/// Share of the time used, in percent, above which the floor rises, and below which it may fall.
 const BUSY: u128 = 90;
 const CALM: u128 = 50;
-/// Calm looks in a row before it sinks.
+/// The number of consecutive calm checks before it falls.
 const CALM_LOOKS: u32 = 10;
 /// The lowest floor above 0.
 const LOWEST: Millis = 5;
@@ -23,14 +23,14 @@ const LOWEST: Millis = 5;
 pub(in crate::server) struct Pace {
     highest: Millis,
     floor: Millis,
-    /// The last look, and what the loop's thread had used of a core by then.
+    /// When it was checked last, and the CPU time of the loop's thread by then.
     looked: Millis,
     used: Duration,
     calm: u32,
 }
 
 impl Pace {
-    /// No floor yet, and never one above `highest`.
+    /// No floor yet; it will never exceed `highest`.
     pub(in crate::server) fn new(highest: Millis) -> Self {
         Self { highest, floor: 0, looked: 0, used: Duration::ZERO, calm: 0 }
     }
@@ -40,7 +40,7 @@ impl Pace {
         now.saturating_sub(self.looked) >= LOOK
     }
 
-    /// `used`: CPU time of the loop's thread so far. Gives the floor.
+    /// Adjusts the floor and returns it; `used` is the CPU time of the loop's thread so far.
     pub(in crate::server) fn look(&mut self, now: Millis, used: Duration) -> Millis {
         let (passed, busy) = (now - self.looked, used.saturating_sub(self.used));
         (self.looked, self.used) = (now, used);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn it_rises_while_time_is_short_and_sinks_when_there_is_plenty() {
+    fn it_rises_while_time_is_short_and_falls_when_there_is_plenty() {
         let mut pace = Pace::new(500);
         assert_eq!(run(&mut pace, 20, 80), 0);
         assert_eq!([run(&mut pace, 1, 100), run(&mut pace, 1, 95), run(&mut pace, 1, 90)], [5, 10, 20]);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_widened_where_that_is_switched_off() {
+    fn windows_are_not_widened_when_the_floor_is_disabled() {
         assert_eq!(run(&mut Pace::new(0), 50, 100), 0);
     }
 }

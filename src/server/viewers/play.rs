@@ -12,23 +12,23 @@ use crate::uring::Millis;
 pub(in crate::server) struct Play {
     pub(in crate::server) key: StreamKey,
     pub(in crate::server) options: Options,
-    /// It has seen what was before this time.
+    /// It has already seen everything before this time.
     pub(in crate::server) after: Option<StreamTime>,
-    /// What it speaks.
+    /// Its protocol.
     pub(in crate::server) via: Via,
     /// When it asked.
     pub(in crate::server) since: Millis,
     /// How long it waits for the stream.
     pub(in crate::server) patience: Millis,
-    /// It wants the head of the answer only.
+    /// It asks for the head of the answer only.
     pub(in crate::server) head_only: bool,
 }
 
-/// What a viewer speaks.
+/// The protocol of a viewer.
 #[derive(Clone, Debug)]
 pub(in crate::server) enum Via {
     Http,
-    /// With the key of its upgrade and the subprotocol that was chosen.
+    /// With the key of its upgrade and the selected subprotocol.
     WebSocket {
         key: String,
         protocol: Option<String>,
@@ -37,7 +37,7 @@ pub(in crate::server) enum Via {
 }
 
 impl Play {
-    /// How its bytes travel.
+    /// The framing of its bytes.
     pub(in crate::server) fn framing(&self) -> Framing {
         match self.via {
             Via::Http => Framing::Plain,
@@ -67,7 +67,7 @@ impl Play {
 pub(in crate::server) struct Options {
     /// Which tracks.
     pub(in crate::server) selection: Selection,
-    /// Whether the newest group of pictures is wanted at once.
+    /// Whether to start at once with the newest group of pictures.
     pub(in crate::server) gop: bool,
 }
 
@@ -77,13 +77,13 @@ impl Default for Options {
     }
 }
 
-/// Options that leave nothing to play.
+/// The options leave nothing to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither sound nor pictures are wanted: nothing is left to play")]
+#[error("both audio and video are disabled: nothing is left to play")]
 pub(in crate::server) struct NothingToPlay;
 
 impl Options {
-    /// Reads them by means of `value`, which gives a parameter's value.
+    /// Parses them; `value` returns the value of a parameter.
     ///
     /// # Errors
     /// [`NothingToPlay`] when both tracks are disabled.
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_on_with_any_value_but_two() {
+    fn options_are_on_with_any_value_but_0_and_false() {
         let parse = |text: &'static str| {
             Options::parse(|name| {
                 let value = |pair: &'static str| pair.split_once('=').unwrap_or((pair, ""));

@@ -1,4 +1,4 @@
-//! A connection that plays by HTTP or WebSocket: it waits, watches, and is told at the end why that is over.
+//! A connection that plays by HTTP or WebSocket: it waits, watches, and is told why it ends.
 
 use bytes::Bytes;
 use tracing::{debug, info};
@@ -14,9 +14,9 @@ use crate::server::head::{ConnHead, Next};
 use crate::server::limits::Refused;
 use crate::uring::{Engine, Millis};
 
-/// Bytes that a viewer may send although it should only read.
+/// The most bytes that a viewer may send although it should only read.
 const NOISE_MAX: usize = 64 << 10;
-/// A WebSocket viewer has nothing to say but control frames and short texts.
+/// The largest message of a WebSocket viewer, which sends only control frames and short texts.
 const WS_MESSAGE_MAX: u64 = 64 << 10;
 
 /// See the module.
@@ -32,14 +32,14 @@ pub(in crate::server) struct Player {
 }
 
 impl Player {
-    /// A connection that has asked, and is not yet anywhere.
+    /// A connection that has asked and neither waits nor watches yet.
     pub(in crate::server) fn new(play: Play) -> Self {
         let is_websocket = matches!(play.via, Via::WebSocket { .. });
         let frames = is_websocket.then(|| Box::new(ws::FrameReader::new(WS_MESSAGE_MAX)));
         Self { play, seat: Seat::Pending, frames, noise: 0 }
     }
 
-    /// What stands before the first byte of the stream.
+    /// What is sent before the first byte of the stream.
     pub(in crate::server) fn answer(&self) -> Bytes {
         match &self.play.via {
             Via::WebSocket { key, protocol } => ws::upgrade_response(key, protocol.as_deref()).into(),
@@ -47,7 +47,7 @@ impl Player {
         }
     }
 
-    /// Bytes from the client: nothing that matters over HTTP, control frames over WebSocket.
+    /// Bytes from the client: ignored over HTTP, control frames over WebSocket.
     pub(in crate::server) fn received<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -60,7 +60,7 @@ impl Player {
             *noise += data.len();
             return too_noisy(*noise);
         };
-        // Of several pings the newest is answered (RFC 6455, 5.5.3): the others would only cost.
+        // // Of several pings only the newest is answered (RFC 6455, 5.5.3), to save work.
         let (mut pong, mut close) = (None, None);
         let result = frames.push(data, &mut |event| match event {
             ws::Event::Ping(payload) => pong = Some(ws::pong_frame(payload)),
@@ -84,7 +84,7 @@ impl Player {
         next
     }
 
-    /// Its patience is over: without a first byte it is told that there is no stream.
+    /// Its deadline has passed: a viewer without a first byte gets the answer that there is no stream.
     pub(in crate::server) fn deadline<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -94,7 +94,7 @@ impl Player {
         match (self.seat, head.viewer) {
             (Seat::Pending, _) => Next::close("it did not read its answer in time"),
             (Seat::Watching, Some(id)) if viewers.fanout.is_kicked(id) => {
-                // It does not even take the rest of its tag.
+                // // It does not even take the rest of its tag.
                 core.counters[head.role].farewell(Farewell::Kicked);
                 Next::close(Farewell::Kicked.to_string())
             }
@@ -135,7 +135,7 @@ impl Player {
         core.say_last(head, error_page(status, &message, self.play.head_only, false).into())
     }
 
-    /// The fan-out has let it go: says goodbye as its protocol does, or lets it wait again.
+    /// The fan-out has removed it: sends its protocol's goodbye, or lets it wait again.
     pub(in crate::server) fn farewell<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -189,20 +189,20 @@ pub(in crate::server) fn cut<E: Engine>(
     Next::close(reason)
 }
 
-/// What becomes of a viewer that has sent so many bytes that mean nothing.
+/// Ends a viewer that has sent too many bytes that it should not send.
 fn too_noisy(bytes: usize) -> Next {
-    if bytes > NOISE_MAX { Next::refuse("it sends data where it should only read") } else { Next::Stay }
+    if bytes > NOISE_MAX { Next::refuse("it sends data although it should only read") } else { Next::Stay }
 }
 
-/// What a client is told whose stream is not there.
+/// The text for a client whose stream does not exist.
 pub(in crate::server) fn no_such_stream(key: &StreamKey, status: u16) -> String {
     match status {
-        404 => format!("No stream {key} is live. Publish it, or look at /api/v1/streams for what there is."),
-        _ => format!("The stream {key} cannot be had: no upstream answers. Try again soon."),
+        404 => format!("No stream {key} is live. Publish it, or see /api/v1/streams for the live streams."),
+        _ => format!("The stream {key} is not available: no upstream answers. Try again soon."),
     }
 }
 
-/// How long a request waits for its stream: as configured, or less if it prefers (RFC 7240, 4.3).
+/// How long a request waits for its stream: as configured, or less if the client prefers (RFC 7240, 4.3).
 pub(in crate::server) fn patience(wait: Millis, prefer: Option<&str>) -> Millis {
     let wished = prefer.and_then(|prefer| prefer.trim().strip_prefix("wait="));
     let wished = wished.and_then(|seconds| seconds.parse::<u32>().ok());

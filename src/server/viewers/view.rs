@@ -1,6 +1,6 @@
-//! What one loop knows of one log, and how a viewer is served out of it.
+//! What one loop knows of one log, and how its viewers are served from it.
 //!
-//! A view holds the head up to which it sends, the index, and the segments that its viewers stand in.
+//! A view holds the head up to which it sends, the index, and the segments that its viewers are reading.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::server::counters::RoleCounters;
 use crate::server::transport::Transports;
 use crate::uring::{Engine, Millis, Payload, Region};
 
-/// The longest send: one viewer must not keep the loop, nor pin much.
+/// The longest send: one viewer must neither occupy the loop nor pin much memory.
 const RUN_MAX: u64 = 1 << 20;
 
 /// A segment that a view sends from.
 #[derive(Debug)]
 struct Held {
     span: Span,
-    /// Made when the first send needs it.
+    /// Registered when the first send needs it.
     region: Option<Region>,
-    /// Viewers that stand in it.
+    /// The number of viewers whose cursor is in it.
     holders: u32,
 }
 
@@ -44,7 +44,7 @@ pub(in crate::server) struct View {
     held: VecDeque<Held>,
     greetings: Greetings,
     pub(in crate::server) members: Vec<ViewerId>,
-    /// The stream is over, with the status for those who have had nothing of it.
+    /// The stream is over; the status is for viewers that have received nothing of it.
     pub(in crate::server) ended: Option<u16>,
     /// The walk that is planned or under way.
     pub(in crate::server) walk: Option<Walk>,
@@ -53,7 +53,7 @@ pub(in crate::server) struct View {
 }
 
 impl View {
-    /// A view without viewers, which knows nothing of its log yet.
+    /// A view without viewers, which has not read its log yet.
     pub(in crate::server) fn new(stream: &Arc<Stream>, choice: Choice, role: usize, policy: Policy) -> Self {
         Self {
             stream: Arc::clone(stream),
@@ -73,21 +73,21 @@ impl View {
         }
     }
 
-    /// Whether it knows no place where a viewer may start.
+    /// Whether it knows no place where a viewer could start.
     pub(in crate::server) fn is_blank(&self) -> bool {
         self.index.starts.is_empty()
     }
 
-    /// Bytes between a viewer and the newest tag; `None` for one that has not begun.
+    /// Bytes between a viewer and the newest tag; `None` for a viewer that has not begun.
     pub(in crate::server) fn behind(&self, viewer: &Viewer) -> Option<u64> {
         let log = self.log.as_ref().filter(|_| !viewer.cursor.is_fresh())?;
         Some(log.head().saturating_sub(viewer.cursor.at()))
     }
 
-    /// Gives back what it holds; nobody stands in it any more.
+    /// Releases everything it holds; no viewer uses it any more.
     pub(in crate::server) fn end<E: Engine>(self, net: &mut Transports<E>) {
         for held in self.held {
-            debug_assert_eq!(held.holders, 0, "nobody is left to stand in it");
+            debug_assert_eq!(held.holders, 0, "no viewer reads it any more");
             if let Some(region) = held.region {
                 net.release(region);
             }
@@ -99,27 +99,27 @@ impl View {
         self.greetings.bytes()
     }
 
-    /// Where the log ends now, for a viewer that wants no burst.
+    /// Where the log ends now, for a viewer that starts without a burst.
     pub(in crate::server) fn live_head(&self) -> u64 {
         self.stream.log(self.choice).map_or(0, |log| log.head())
     }
 
-    /// Takes the log's state as it is now. The head is read before the index.
+    /// Reads the log's present state. The head is read before the index.
     fn refresh_head(&mut self) {
         if self.log.is_none() {
             self.log = self.stream.log(self.choice);
         }
         let Some(log) = &self.log else { return };
         let (head, head_time, index) = (log.head(), log.head_time(), log.index());
-        // Its writer is in the middle of publishing and has dropped all starts before this head: what is
-        // known is kept, which holds its own memory, and news will come.
+        // // The writer is in the middle of publishing and has dropped all starts before this head. The known
+        // state is kept, which holds its own memory; another notice will come.
         if index.starts.front().is_some_and(|oldest| oldest.at >= head) {
             return;
         }
         (self.head, self.head_time, self.index) = (head, head_time, index);
     }
 
-    /// As [`refresh_head`](Self::refresh_head), and lets go of segments that nobody needs.
+    /// As [`refresh_head`](Self::refresh_head), and releases the segments that no viewer needs.
     pub(in crate::server) fn refresh<E: Engine>(&mut self, net: &mut Transports<E>) {
         let version = self.index.version;
         self.refresh_head();
@@ -140,7 +140,7 @@ impl View {
         });
     }
 
-    /// A viewer does not stand in that segment any more.
+    /// A viewer has left that segment.
     pub(in crate::server) fn let_go<E: Engine>(&mut self, net: &mut Transports<E>, serial: u64) {
         let Some(place) = self.held.iter().position(|held| held.span.serial == serial) else { return };
         let oldest = self.index.spans.front().map_or(0, |span| span.serial);
@@ -154,7 +154,7 @@ impl View {
         }
     }
 
-    /// The segment that holds the byte at the viewer's cursor, which the viewer holds from here on.
+    /// Finds the segment with the byte at the viewer's cursor; the viewer holds it from here on.
     fn stand<E: Engine>(&mut self, net: &mut Transports<E>, viewer: &mut Viewer) -> Option<usize> {
         let at = viewer.cursor.at();
         if let Some(place) = self.place_of(viewer.span) {
@@ -163,7 +163,7 @@ impl View {
             }
             self.let_go(net, viewer.span);
         }
-        // Newest first: that is where nearly all viewers are.
+        // // Newest first: nearly all viewers are there.
         let place = (0..self.held.len()).rev().find(|place| self.contains(*place, at));
         viewer.span = place.map_or(NO_SPAN, |place| self.held[place].span.serial);
         if let Some(place) = place {
@@ -181,7 +181,7 @@ impl View {
         at >= span.start && at < self.span_end(place)
     }
 
-    /// The end of a segment in the log: where the next begins, or for the newest one nowhere yet.
+    /// The end of a segment in the log: the start of the next one; the newest one has none yet.
     fn span_end(&self, place: usize) -> u64 {
         let span = &self.held[place].span;
         let next = self.held.get(place + 1).map(|next| &next.span);
@@ -219,7 +219,7 @@ pub(in crate::server) fn took<E: Engine>(
     viewer.state = State::Idle;
 }
 
-/// Gives an idle viewer its next send, if there is anything for it.
+/// Gives an idle viewer its next send, if there is anything to send.
 pub(in crate::server) fn pump<E: Engine>(
     net: &mut Transports<E>,
     view: &mut View,
@@ -227,7 +227,7 @@ pub(in crate::server) fn pump<E: Engine>(
     counters: &RoleCounters,
 ) -> Result<(), Farewell> {
     viewer.passed_over = false;
-    // A step either sends, ends, or is a beginning, which a send or an end follows.
+    // // A step either sends, ends, or begins; after a beginning comes a send or an end.
     for _ in 0..4 {
         let started = !viewer.cursor.is_fresh();
         if !viewer.own.is_empty() && (started || viewer.last_words.is_some()) && viewer.at_message_boundary()
@@ -253,7 +253,7 @@ pub(in crate::server) fn pump<E: Engine>(
             Step::Cut => return Err(Farewell::TooSlow),
             Step::Begin(beginning) => begin(view, viewer, started, &beginning, counters),
             Step::Run { to, .. } => {
-                let place = place.expect("a cursor is given runs only within what is kept");
+                let place = place.expect("a cursor gets runs only within the kept log");
                 run(net, view, viewer, place, to);
                 return Ok(());
             }
@@ -262,7 +262,7 @@ pub(in crate::server) fn pump<E: Engine>(
     unreachable!("a viewer's steps lead to a send or to rest")
 }
 
-/// A viewer was put somewhere: at its start or behind a skip.
+/// A viewer has a new position: its start, or the place after a skip.
 fn begin(
     view: &mut View,
     viewer: &mut Viewer,

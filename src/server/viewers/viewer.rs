@@ -1,4 +1,4 @@
-//! One viewer: a cursor, what it must be told before the log goes on, and how its bytes are framed.
+//! One viewer: a cursor, the bytes to send before the log continues, and the framing of its bytes.
 
 use std::collections::VecDeque;
 
@@ -18,29 +18,30 @@ pub(in crate::server) type ViewerId = u32;
 /// How a role serves its viewers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Policy {
-    /// Milliseconds between two sends to a viewer; 0: each batch of tags at once.
+    /// Milliseconds between two sends to a viewer; 0: each batch of tags is sent at once.
     pub(in crate::server) flush: Millis,
-    /// How far a viewer may fall behind.
+    /// How far a viewer may lag.
     pub(in crate::server) lag: LagLimits,
     /// Milliseconds that a socket may stay full.
     pub(in crate::server) stall: Millis,
 }
 
-/// How a viewer's bytes travel.
+/// The framing of a viewer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Framing {
-    /// HTTP-FLV: as they are, up to the end of the connection.
+    /// HTTP-FLV: unframed, until the end of the connection.
     Plain,
     /// WS-FLV: in binary messages.
     WebSocket,
-    /// The body of a POST of our own, in chunks: each begins with the line end of the one before it.
+    /// The body of a POST that the server itself sends, in chunks: each begins with the line end of the
+    /// previous one.
     Chunked,
-    /// RTMP: its log holds chunks; control messages stand between whole tags.
+    /// RTMP: its log holds chunks; control messages are sent between whole tags.
     Rtmp,
 }
 
 impl Framing {
-    /// How the log is written that it is cut from.
+    /// The encoding of the log that it is cut from.
     pub(in crate::server) const fn encoding(self) -> Encoding {
         match self {
             Self::Plain | Self::WebSocket | Self::Chunked => Encoding::Flv,
@@ -57,7 +58,7 @@ impl Framing {
         }
     }
 
-    /// What stands in front of so many bytes.
+    /// The header before `len` bytes.
     fn frame_head(self, len: usize) -> FrameHead {
         match self {
             Self::Plain | Self::Rtmp => FrameHead::default(),
@@ -66,7 +67,7 @@ impl Framing {
                 let head_len = ws::frame_header(ws::Opcode::Binary, len, &mut head);
                 FrameHead::new(&head[..head_len])
             }
-            // At most ten bytes: runs are far below 16 MiB.
+            // // At most ten bytes: runs are far below 16 MiB.
             Self::Chunked => {
                 let mut head = [0; CHUNK_HEAD_MAX];
                 let head_len = chunk_head(len, &mut head);
@@ -86,7 +87,7 @@ impl Framing {
     }
 }
 
-/// What a connection speaks, for metrics and logs.
+/// The protocol of a viewer, for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP-FLV play.
@@ -98,10 +99,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All there are.
+    /// All protocols.
     pub const EVERY: [Self; 3] = [Self::HttpFlv, Self::WsFlv, Self::Rtmp];
 
-    /// As it stands in a metric's label.
+    /// Its value as a metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HttpFlv => "http-flv",
@@ -120,21 +121,21 @@ pub(in crate::server) struct Wish {
     pub(in crate::server) start: StartAt,
     /// How its bytes travel.
     pub(in crate::server) framing: Framing,
-    /// What it is told before its first byte: the answer to its upgrade, or to its `play`.
+    /// The bytes before its first byte: the answer to its upgrade, or to its `play`.
     pub(in crate::server) answer: Bytes,
-    /// It wants the response head only.
+    /// It asks for the response head only.
     pub(in crate::server) head_only: bool,
     /// When it asked.
     pub(in crate::server) since: Millis,
 }
 
-/// Why a viewer is let go.
+/// Why a viewer is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::server) enum Farewell {
-    /// The stream is over and it has all of it.
+    /// The stream is over and the viewer has received all of it.
     #[error("the stream ended")]
     StreamEnded,
-    /// The stream ended before there was anything to send; the status is the answer it is due.
+    /// The stream ended before there was anything to send; the status is that of its answer.
     #[error("the stream never began")]
     NeverBegan(u16),
     /// It took less than an eighth of the stream over several skips.
@@ -146,16 +147,16 @@ pub(in crate::server) enum Farewell {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(rustix::io::Errno),
-    /// It has had its last words.
+    /// The final answer has been sent.
     #[error("it has been answered")]
     Refused,
-    /// An operator wants it gone.
+    /// An operator has ended it.
     #[error("an operator has ended it")]
     Kicked,
 }
 
 impl Farewell {
-    /// As it stands in a metric's label.
+    /// Its value as a metric's label.
     pub(in crate::server) const fn name(self) -> &'static str {
         match self {
             Self::StreamEnded => "stream-ended",
@@ -169,51 +170,52 @@ impl Farewell {
     }
 }
 
-/// What a viewer does now.
+/// What a viewer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum State {
-    /// Has all there was when it was served last.
+    /// It had everything available when it was served last.
     Idle,
     /// Bytes of its own (response head, headers, control frames) are under way.
     SendingOwn,
     /// Bytes of the log are under way.
     SendingLog,
-    /// Its socket is full since then.
+    /// Its socket has been full since then.
     Blocked(Millis),
-    /// Nothing, and it gets nothing any more: it is about to be let go.
+    /// Nothing, and nothing more will be sent: it is about to be removed.
     Leaving,
 }
 
-/// A viewer, packed: tens of thousands of them are walked many times a second.
+/// A viewer, kept small: tens of thousands of them are walked many times a second.
 #[derive(Debug)]
 pub(in crate::server) struct Viewer {
     pub(in crate::server) sock: Sock,
-    /// Its view's place, and its own among the view's members.
+    /// The index of its view, and its own index among the view's members.
     pub(in crate::server) view: u32,
     pub(in crate::server) member: u32,
     pub(in crate::server) state: State,
     pub(in crate::server) framing: Framing,
-    /// Let it go for this once the bytes of its own are sent.
+    /// The reason to remove it once its own bytes are sent.
     pub(in crate::server) last_words: Option<Farewell>,
-    /// It wants the response head only.
+    /// It asks for the response head only.
     pub(in crate::server) head_only: bool,
-    /// It has had its first picture.
+    /// It has received its first picture.
     pub(in crate::server) started: bool,
-    /// A walk found it busy: it goes on at once when its send is done.
+    /// A walk found it busy: it is served at once when its send is done.
     pub(in crate::server) passed_over: bool,
-    /// Header bytes of the present message that are still to be sent.
+    /// Header bytes of the current message that are still to be sent.
     pub(in crate::server) frame: FrameHead,
-    /// End of the present message in the log, or, where there are no messages, of the tags that it was given.
+    /// End of the current message in the log or, without messages, of the tags that it was given.
     pub(in crate::server) message_end: u64,
-    /// Serial of the segment that it stands in; `u64::MAX`: none yet.
+    /// Serial of the segment that its cursor is in; `u64::MAX`: none yet.
     pub(in crate::server) span: u64,
     pub(in crate::server) cursor: Cursor,
-    /// Bytes of its own to send before the log goes on.
+    /// Its own bytes, to be sent before the log continues.
     pub(in crate::server) own: Own,
     pub(in crate::server) since: Millis,
 }
 
-/// The header by which a puller recognises a timeline that it has seen before: its names in hexadecimal.
+/// The header by which a puller recognises a timeline that it has seen before; its value lists the timeline's
+/// names in hexadecimal.
 pub(in crate::server) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
 
 /// The head of the answer that an HTTP-FLV viewer's bytes follow.
@@ -228,18 +230,18 @@ pub(in crate::server) fn flv_head(stream: &Stream) -> Vec<u8> {
         .encode()
 }
 
-/// Bytes of a viewer's own, in order. Small ones are joined, so that they go out in one send; large ones are
+/// A viewer's own bytes, in order. Small pieces are joined, so that they are sent together; large ones are
 /// shared with others and stay as they are.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Own {
     front: Bytes,
-    /// Rarely there, and then for a moment: a viewer is to be small.
+    /// Rarely used, and then briefly: a viewer has to be small.
     #[expect(clippy::box_collection, reason = "a null pointer for nearly all viewers")]
     more: Option<Box<VecDeque<Bytes>>>,
 }
 
 impl Own {
-    /// Pieces up to this many bytes together are joined.
+    /// Pieces are joined up to this many bytes.
     const JOIN: usize = 4 << 10;
 
     /// Adds bytes after those that wait already.
@@ -258,12 +260,12 @@ impl Own {
         }
     }
 
-    /// What goes out next.
+    /// The next bytes to send.
     pub(in crate::server) fn front(&self) -> &Bytes {
         &self.front
     }
 
-    /// The peer's socket took so many bytes of the front.
+    /// The peer's socket took `bytes` bytes of the front.
     pub(in crate::server) fn sent(&mut self, bytes: usize) {
         self.front.advance(bytes);
         if self.front.is_empty() {
@@ -273,7 +275,7 @@ impl Own {
         }
     }
 
-    /// What still waits, in one piece.
+    /// The bytes that still wait, in one piece.
     pub(in crate::server) fn into_rest(self) -> Bytes {
         let more = self.more.into_iter().flat_map(|more| more.into_iter());
         more.fold(self.front, |all, bytes| [&all[..], &bytes[..]].concat().into())
@@ -290,16 +292,16 @@ impl Own {
     }
 }
 
-/// The segment of a viewer that stands in none.
+/// The segment of a viewer whose cursor is in none.
 pub(in crate::server) const NO_SPAN: u64 = u64::MAX;
 
 impl Viewer {
-    /// Whether bytes of its own may be put in now, or the connection end: not inside a message or a tag.
+    /// Whether its own bytes may be inserted now, or the connection may end: not inside a message or a tag.
     pub(in crate::server) fn at_message_boundary(&self) -> bool {
         self.frame.as_slice().is_empty() && self.cursor.at() >= self.message_end
     }
 
-    /// Whether it has all that it was given and waits for the next walk.
+    /// Whether it has sent everything that it was given and waits for the next walk.
     pub(in crate::server) fn is_served(&self) -> bool {
         self.own.is_empty() && self.last_words.is_none() && !self.passed_over && self.cursor.is_at_goal()
     }
@@ -312,10 +314,10 @@ impl Viewer {
         self.cursor.sent(u64::from(bytes) - of_head as u64);
     }
 
-    /// Frames the run that begins at the cursor and ends at `to`, behind a whole tag; gives where it ends, at
+    /// Frames the run from the cursor to `to`, which is the end of a whole tag; returns where it ends, at most
     /// `most` bytes from here.
     ///
-    /// A message that was announced is finished first.
+    /// A message that was announced is completed first.
     pub(in crate::server) fn frame_run(&mut self, to: u64, most: u64) -> u64 {
         let cut = to.min(self.cursor.at() + most);
         match self.framing {

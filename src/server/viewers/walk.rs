@@ -1,26 +1,26 @@
-//! When the viewers of a view are served: each once a window, spread over it.
+//! When the viewers of a view are served: each once per window, spread over it.
 //!
-//! A walk passes all members of a view in slices. The slices are spread over the window, so that the loop's
-//! work is even and a crowd does not keep those who arrive waiting; a member is passed at about the same
-//! place of each window, so that it is served once a window and its sends stay large.
+//! A walk visits all members of a view in slices. The slices are spread over the window, so that the loop's
+//! work is even and new viewers do not have to wait for a large number of others. A member is visited at about
+//! the same point of each window, so that it is served once per window and its sends stay large.
 
 use std::ops::Range;
 
 use crate::uring::Millis;
 
-/// A pass over the members of a view.
+/// One pass over the members of a view.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Walk {
     /// When its first slice is due.
     starts: Millis,
     /// The time over which its slices are spread.
     window: Millis,
-    /// Members that have been passed.
+    /// The number of members that have been visited.
     passed: usize,
     slices_done: u64,
-    /// Estimated when it begins: members come and go meanwhile.
+    /// Estimated at the start: members come and go meanwhile.
     slices: u64,
-    /// News came after it had begun: those who were passed before are due again.
+    /// New data came after it had begun: the members that were visited before are due again.
     again: bool,
 }
 
@@ -30,7 +30,7 @@ impl Walk {
         Self { starts, window, passed: 0, slices_done: 0, slices: 1, again: false }
     }
 
-    /// Whether some members have been passed.
+    /// Whether some members have been visited.
     pub(in crate::server) fn has_begun(&self) -> bool {
         self.slices_done > 0
     }
@@ -40,7 +40,7 @@ impl Walk {
         self.starts + self.window * self.slices_done / self.slices
     }
 
-    /// The next slice, of at most `slice` out of so many members.
+    /// The next slice, of at most `slice` of `members` members.
     pub(in crate::server) fn next_slice(&mut self, members: usize, slice: usize) -> Range<usize> {
         if !self.has_begun() {
             self.slices = members.div_ceil(slice).max(1) as u64;
@@ -51,7 +51,7 @@ impl Walk {
         from..self.passed
     }
 
-    /// Whether all of so many members have been passed.
+    /// Whether all of `members` members have been visited.
     pub(in crate::server) fn is_over(&self, members: usize) -> bool {
         self.has_begun() && self.passed >= members
     }
@@ -61,12 +61,12 @@ impl Walk {
         self.again |= self.has_begun();
     }
 
-    /// A member took the place `to` of one that left: it may be missed by this walk.
+    /// The member at `from` took the place `to` of one that left: this walk may miss it.
     pub(in crate::server) fn moved(&mut self, from: usize, to: usize) {
         self.again |= self.has_begun() && to < self.passed && from >= self.passed;
     }
 
-    /// Whether another walk is due behind this one.
+    /// Whether another walk is due after this one.
     pub(in crate::server) fn wants_another(&self) -> bool {
         self.again
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn news_counts_only_behind_the_first_slice() {
+    fn news_counts_only_after_the_first_slice() {
         let mut walk = Walk::new(0, 0);
         walk.news();
         assert!(!walk.wants_another());
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_moves_behind_the_walk_is_not_forgotten() {
+    fn a_member_that_moves_behind_the_walk_is_visited_again() {
         for (from, to, again) in [(9, 3, true), (9, 5, false), (3, 1, false)] {
             let mut walk = Walk::new(0, 0);
             walk.moved(from, to);
