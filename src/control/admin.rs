@@ -1,7 +1,7 @@
 //! The admin listener: metrics, health, the API and the status page. Loopback by default.
 //!
-//! It stays on the side thread, so that it answers while a loop hangs. What is asked for, and whether it may be, is
-//! decided by plain functions (`route`); here are only the sockets.
+//! It runs on the side thread, so that it answers while a loop hangs. Plain functions (`route`) decide what a
+//! request asks for and whether it is allowed; only the sockets are handled here.
 
 mod connections;
 mod guard;
@@ -31,21 +31,21 @@ use route::{Ask, route};
 
 const READ: usize = 8 << 10;
 const HEAD_MAX: usize = 16 << 10;
-/// Bytes of one write: a peer has [`WRITE_TIME`] for each.
+/// Bytes of one write; a peer has [`WRITE_TIME`] to take each.
 const WRITE: usize = 64 << 10;
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// How long a peer may take for its next request.
+/// How long a peer may take to send its next request.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// A loop that has not swept for so long hangs.
+/// A loop that has not swept for this many milliseconds hangs.
 const HANGING: u64 = 10_000;
 
-/// What requests ask about.
+/// What requests are answered from.
 struct Asked {
     shared: Arc<Shared>,
     metrics: Metrics,
 }
 
-/// Accepts and answers, for ever.
+/// Accepts and answers connections, for ever.
 pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, metrics: Metrics) {
     let config = &shared.config;
     let (token, hosts) = (config.admin_token.clone(), config.admin_hosts.clone());
@@ -61,11 +61,11 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, 
             Ok((stream, _)) => {
                 let stream = Rc::new(stream);
                 let (entry, idlest) = connections.add(Rc::clone(&stream), Instant::now());
-                // Its task notices, and ends.
+                // // Its task notices, and ends.
                 idlest.inspect(|idlest| shut_down(idlest));
                 let (asked, guard) = (Rc::clone(&asked), Rc::clone(&guard));
                 tokio_uring::spawn(async move {
-                    // A read under way cannot be taken back: shutting the socket down ends it.
+                    // // A pending read cannot be cancelled: shutting the socket down ends it.
                     talk(&stream, &asked, &guard, &entry).await;
                     shut_down(&stream);
                 });
@@ -112,12 +112,12 @@ async fn talk(stream: &TcpStream, asked: &Asked, guard: &Guard, entry: &Entry<Tc
     }
 }
 
-/// Writes an answer; false where the peer takes too long or has gone.
+/// Writes an answer; `false` if the peer is gone or takes too long.
 async fn write(stream: &TcpStream, head: Vec<u8>, body: &Bytes) -> bool {
     let mut page = head;
     let mut rest = body.clone();
     loop {
-        // Head and the beginning of the body leave together.
+        // // The head and the start of the body are sent together.
         page.extend_from_slice(&rest.split_to(rest.len().min(WRITE)));
         let until = Instant::now() + WRITE_TIME;
         if before(stream, until, stream.write_all(page.slice(..))).await.0.is_err() {
@@ -130,7 +130,7 @@ async fn write(stream: &TcpStream, head: Vec<u8>, body: &Bytes) -> bool {
     }
 }
 
-/// Waits for an operation, and shuts the socket down where it takes too long.
+/// Waits for an operation, and shuts the socket down if it takes too long.
 async fn before<T>(stream: &TcpStream, until: Instant, operation: impl Future<Output = T>) -> T {
     let mut operation = std::pin::pin!(operation);
     tokio::select! {
@@ -158,7 +158,7 @@ async fn answer(request: &Request, asked: &Asked, guard: &Guard) -> Reply {
     }
 }
 
-/// A loop that has not swept for long, if there is one.
+/// A loop that has not swept for too long, if there is one.
 pub(super) fn hanging_loop(shared: &Shared) -> Option<usize> {
     let now = shared.now();
     shared.beats.iter().position(|beat| now.saturating_sub(beat.load(Ordering::Relaxed)) > HANGING)

@@ -1,7 +1,8 @@
-//! The demo's temporary folder: it goes with the demo, however that ends.
+//! The demo's temporary folder, which is removed when the demo ends, in whatever way.
 //!
-//! While the demo runs it holds a lock on the folder. A folder without one belongs to a demo that was killed, and the
-//! next demo removes it. (Process numbers would not do: containers that share a folder have their own.)
+//! While the demo runs it holds a lock on the folder. A folder without a lock belongs to a demo that was
+//! killed, and the next demo removes it. (Process ids would not do: containers that share a folder have
+//! separate ones.)
 
 use std::fs::File;
 use std::io;
@@ -13,7 +14,7 @@ use tracing::warn;
 
 use crate::config::{Config, DEMO_FOLDER, Role};
 
-/// How often making the folder is tried while other demos clean up.
+/// How often creating the folder is tried while other demos clean up.
 const ATTEMPTS: u32 = 3;
 
 /// The folder, removed when this is dropped.
@@ -24,8 +25,9 @@ pub struct DemoFolder {
 }
 
 impl DemoFolder {
-    /// Makes the folder that the demo records into, and removes those of demos that were killed. `None` for other
-    /// roles, and where the user has named a folder. Without a folder the demo runs and records nothing.
+    /// Creates the folder that the demo records into, and removes those of demos that were killed. `None` for
+    /// other roles, and if the user has named a folder. If no folder can be created, the demo runs without
+    /// recording.
     pub fn new(role: Role, config: &mut Config) -> Option<Self> {
         let demo =
             matches!(role, Role::Demo { .. }) && config.origin.data == Config::for_role(role).origin.data;
@@ -64,7 +66,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// A panic ends a release build at once, without any drop: the hook is all that still runs.
+/// A panic aborts a release build without running any drop: only the panic hook still runs.
 fn remove_before_abort(path: &Path) {
     if cfg!(panic = "abort") {
         let path = path.to_owned();
@@ -76,7 +78,7 @@ fn remove_before_abort(path: &Path) {
     }
 }
 
-/// Makes a folder for this user alone and takes its lock. Another demo may sweep it away before it is locked.
+/// Creates a folder for this user alone and takes its lock. Another demo may remove it before it is locked.
 fn create(path: &Path) -> io::Result<File> {
     for _ in 0..ATTEMPTS {
         std::fs::DirBuilder::new().mode(0o700).create(path)?;
@@ -87,7 +89,7 @@ fn create(path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// The folder's lock; `None` where another process has it, or the folder has gone.
+/// The folder's lock; `None` if another process has it, or the folder is gone.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let flags = i32::try_from((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits()).map_err(io::Error::other)?;
     let folder = match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -103,7 +105,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     Ok(same.then_some(folder))
 }
 
-/// Removes the folders of demos of this user that have ended without doing so.
+/// Removes the folders of this user's demos that have ended without doing so.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_of_dead_demos_go_and_those_of_living_ones_stay() {
+    fn folders_of_killed_demos_are_removed_and_those_in_use_stay() {
         let parent = std::env::temp_dir().join(format!("uringcast-sweep-{}", std::process::id()));
         let name = |number: u32| parent.join(format!("{DEMO_FOLDER}{number}"));
         std::fs::create_dir_all(name(1).join("data/hls")).unwrap();
@@ -133,10 +135,10 @@ mod tests {
         let living = create(&name(2)).unwrap();
         sweep(&parent);
         assert!(!name(1).exists() && name(2).exists() && parent.join("other").exists());
-        assert!(name(3).is_symlink(), "what is no folder is left alone");
-        assert!(create(&name(2)).is_err(), "it is there already");
+        assert!(name(3).is_symlink(), "anything but a folder is left alone");
+        assert!(create(&name(2)).is_err(), "it exists already");
         drop(living);
-        // A program that another test starts at this moment has the lock as well, until it runs.
+        // // A program that another test is starting at this moment has inherited the lock until it runs.
         let gone = (0..500).any(|_| {
             sweep(&parent);
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -154,6 +156,6 @@ mod tests {
         let mut config = Config::for_role(demo);
         config.origin.data = "/nonexistent/own".into();
         assert!(DemoFolder::new(demo, &mut config).is_none());
-        assert!(config.origin.record.is_any(), "the user's folder is recorded into");
+        assert!(config.origin.record.is_any(), "recordings go to the user's folder");
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics of files and pages, and of those who watch by playlists and segments.
+//! The metrics of files and pages, and of viewers that play by playlists and segments.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::protocol::http::FileKind;
 use crate::server::files::counters::STATUSES;
 use crate::server::shared::Shared;
 
-/// Streams that have a series of their own: those with the most viewers.
+/// The most streams with a series of their own: those with the most viewers.
 const STREAMS_MAX: usize = 1000;
 const STREAM_VIEWERS: &str = "uringcast_hls_stream_viewers";
 
@@ -21,14 +21,14 @@ pub(super) fn describe() {
         "uringcast_http_sent_bytes_total",
         "Bytes sent on the listeners for files, heads included"
     );
-    describe_counter!("uringcast_file_cache_hits_total", "Looks for a file that needed no open");
+    describe_counter!("uringcast_file_cache_hits_total", "File lookups that needed no open");
     describe_counter!(
         "uringcast_file_cache_misses_total",
-        "Looks for a file that opened it, or waited for that"
+        "File lookups that opened the file, or waited for that"
     );
     describe_counter!(
         "uringcast_file_cold_reads_total",
-        "Stretches that were read from a disk before they were sent"
+        "Ranges that were read from a disk before they were sent"
     );
     describe_counter!(
         "uringcast_access_log_lost_total",
@@ -36,10 +36,10 @@ pub(super) fn describe() {
     );
     describe_gauge!(
         "uringcast_hls_viewers",
-        "Who asked for a playlist or segment within three target durations"
+        "Viewers that requested a playlist or segment within three target durations"
     );
-    describe_gauge!("uringcast_hls_streams", "Streams that somebody watches by playlists and segments");
-    describe_counter!("uringcast_hls_sessions_total", "Viewers by playlists and segments that have come");
+    describe_gauge!("uringcast_hls_streams", "Streams with viewers by playlists and segments");
+    describe_counter!("uringcast_hls_sessions_total", "Viewers by playlists and segments since the start");
 }
 
 /// Sums up what the loops counted for a role.
@@ -66,8 +66,8 @@ pub(super) fn collect(role: &'static str, sum: &dyn Fn(Pick<'_>) -> u64) {
     }
 }
 
-/// Counts who watches, and writes a series for each stream. They are written here, and not kept by the
-/// recorder, so that a stream that nobody watches any more is gone from the page.
+/// Counts viewers and writes a series for each stream. The series are written here, and not kept by the metrics
+/// recorder, so that a stream without viewers disappears from the page.
 pub(super) fn collect_streams(shared: &Shared) -> String {
     let mut lines = String::new();
     for role in &shared.roles {

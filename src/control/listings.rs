@@ -1,4 +1,4 @@
-//! Makes the listings of streams and of recordings while they are asked for.
+//! Makes the listings of streams and of recordings while they are requested.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
     }
 }
 
-/// The listing of streams, for this thread: made now if there is none that is young enough.
+/// The listing of streams, for this thread: made now if there is none that is fresh enough.
 pub(super) fn streams(shared: &Shared) -> Bytes {
     shared.listing.young(shared.now()).unwrap_or_else(|| make_streams(shared))
 }

@@ -1,4 +1,4 @@
-//! The log: one envelope, to stderr, through a thread of its own so that no loop waits for a terminal.
+//! The log: one format on stderr, written by a thread of its own so that no loop waits for a terminal.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::LogFormat;
 
-/// Why the log cannot be had.
+/// Why the log cannot be started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter cannot be read.
+    /// The filter cannot be parsed.
     #[error("log filter {filter:?}: {error}")]
     Filter {
         /// The filter.
@@ -30,7 +30,7 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::try_new(filter).map_err(|error| LogError::Filter { filter: filter.to_owned(), error })
 }
 
-/// Lines that may wait for a slow reader of the log; further ones are dropped.
+/// The most lines that wait for a slow reader of the log; further ones are dropped.
 const LINES_MAX: usize = 65_536;
 
 /// Changes the log's filter while the program runs.
@@ -53,7 +53,7 @@ impl LogLevel {
     }
 }
 
-/// Starts the log. What it holds is written until the guard is dropped.
+/// Starts the log. Queued lines are written when the guard is dropped.
 ///
 /// # Errors
 /// What is wrong with the filter.

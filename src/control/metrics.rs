@@ -1,4 +1,4 @@
-//! Prometheus: at each scrape what the loops counted is summed into the handles and rendered.
+//! Prometheus metrics: at each scrape the loops' counters are summed into the handles and rendered.
 
 use std::sync::atomic::Ordering;
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Makes the recorder; before any handle of a metric is made.
+    /// Installs the metrics recorder; to be called before any handle of a metric is made.
     ///
     /// # Errors
     /// When there is a recorder already.
@@ -59,7 +59,10 @@ fn describe() {
     describe_gauge!("uringcast_streams", "Streams now, by role");
     describe_gauge!("uringcast_upstream_up", "Whether the last pull from an upstream worked");
     describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
-    describe_gauge!("uringcast_flush_floor_seconds", "What a loop that is short of time gathers at least");
+    describe_gauge!(
+        "uringcast_flush_floor_seconds",
+        "The minimum window of a loop that is short of CPU time"
+    );
     describe_gauge!("uringcast_uptime_seconds", "Seconds since the start");
     describe_counter!("uringcast_received_bytes_total", "Bytes from publishers and upstreams");
     describe_counter!("uringcast_sent_bytes_total", "Bytes to viewers");
@@ -68,12 +71,12 @@ fn describe() {
     describe_counter!("uringcast_accepted_total", "Connections accepted");
     describe_counter!("uringcast_accept_failures_total", "Accepts that the kernel refused");
     describe_counter!("uringcast_turned_away_total", "Connections turned away: the server was full");
-    describe_counter!("uringcast_refused_total", "What was refused, by reason: limits and taken names");
+    describe_counter!("uringcast_refused_total", "Refusals by reason: limits and taken names");
     describe_gauge!("uringcast_memory_budget_bytes", "Memory that the process may use (limits.memory)");
-    describe_gauge!("uringcast_memory_used_bytes", "What it uses of that, by what for");
+    describe_gauge!("uringcast_memory_used_bytes", "Memory used of that, by purpose");
     describe_counter!("uringcast_skips_total", "Skips of viewers that lagged");
     describe_counter!("uringcast_skipped_bytes_total", "Bytes that viewers missed by skips");
-    describe_counter!("uringcast_viewers_left_total", "Viewers let go by the server, by reason");
+    describe_counter!("uringcast_viewers_left_total", "Viewers disconnected by the server, by reason");
     describe_counter!("uringcast_bad_peers_total", "Connections whose peer broke its protocol");
     describe_counter!("uringcast_pull_failures_total", "Pulls from an upstream that failed");
     describe_counter!(

@@ -1,7 +1,7 @@
-//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic,
-//! the recorder.
+//! The side thread, on tokio-uring: signals, the admin listener, metrics, the log line of the traffic, the
+//! recorder.
 //!
-//! It reads what the loops count and posts messages to them. A stall here never touches a loop.
+//! It reads what the loops count and sends messages to them. A stall of this thread does not affect a loop.
 
 mod admin;
 pub mod demo;
@@ -32,11 +32,11 @@ use logging::LogLevel;
 use metrics::Metrics;
 use notify::{Notifier, Word};
 
-/// How often finished loops are looked for while draining.
+/// How often it is checked while draining whether the loops have ended.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
-/// How often the names of upstreams are looked up again.
+/// How often the names of upstreams are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);
-/// How often it is looked whether a folder that is served has come or was replaced.
+/// How often it is checked whether a served folder has appeared or was replaced.
 const FOLDERS: Duration = Duration::from_secs(1);
 
 /// What the side thread works with.
@@ -50,7 +50,7 @@ pub struct Control {
     pub admin: Option<std::net::TcpListener>,
     /// Changes the log's filter.
     pub log_level: LogLevel,
-    /// What is printed once signals are listened for: the `ready` line, and hints.
+    /// What is printed once signals are handled: the `ready` line, and hints.
     pub announcement: String,
     /// The role, for a reload.
     pub role: Role,
@@ -58,10 +58,10 @@ pub struct Control {
     pub sources: Sources,
 }
 
-/// Binds the admin listener. A default address that is taken is left to the program that has it.
+/// Binds the admin listener. If the default address is taken, the process runs without one.
 ///
 /// # Errors
-/// When an address that was asked for cannot be had.
+/// When a configured address cannot be bound.
 pub fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
     let Some(address) = config.admin else { return Ok(None) };
     match std::net::TcpListener::bind(address) {
@@ -74,10 +74,10 @@ pub fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, (Soc
     }
 }
 
-/// The runtime of the side thread, with a ring of its own: made before the server says that it is ready.
+/// The runtime of the side thread, with its own ring: created before the server reports that it is ready.
 ///
 /// # Errors
-/// What the kernel says of the ring, or of what else a runtime needs.
+/// The error of the ring or of the runtime.
 pub fn runtime() -> std::io::Result<tokio_uring::Runtime> {
     tokio_uring::Runtime::new(&tokio_uring::builder())
 }
@@ -88,7 +88,8 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         let control = Rc::new(control);
         let shared = &control.server.shared;
         let notifier = Notifier::from_environment();
-        // A signal that comes before this ends the process at once; it has not been said yet that it is ready.
+        // // A signal that comes before this ends the process at once; it has not reported yet that it is
+        // ready.
         let Signals { mut end, hangup, user1 } = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => return error!(%error, "cannot listen for signals"),
@@ -114,7 +115,7 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
     });
 }
 
-/// The signals that are listened for.
+/// The signals that are handled.
 struct Signals {
     end: EndSignals,
     hangup: Signal,
@@ -162,7 +163,7 @@ async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut
     }
     info!("stopping");
     control.server.stop();
-    // A loop that hangs must not keep the process.
+    // // A loop that hangs must not keep the process alive.
     let _ = tokio::time::timeout(Duration::from_secs(3), finished(control)).await;
     if let Some(log) = control.server.shared.access_log.get() {
         log.finish();
@@ -175,7 +176,7 @@ async fn finished(control: &Control) {
     }
 }
 
-/// Tells systemd's watchdog that the loops are alive, for as long as they are.
+/// Notifies systemd's watchdog for as long as the loops are alive.
 async fn keep_alive(control: Rc<Control>, notifier: Notifier) {
     let Some(every) = notifier.watchdog() else { return };
     loop {
@@ -186,7 +187,7 @@ async fn keep_alive(control: Rc<Control>, notifier: Notifier) {
     }
 }
 
-/// Looks up the names of upstreams again from time to time.
+/// Resolves the names of upstreams again from time to time.
 async fn resolve(control: Rc<Control>) {
     loop {
         tokio::time::sleep(RESOLVE).await;
@@ -195,7 +196,7 @@ async fn resolve(control: Rc<Control>) {
     }
 }
 
-/// Opens the access log anew at each SIGUSR1: it was moved away.
+/// Opens the access log again at each SIGUSR1, after it was moved away.
 async fn reopen_logs(control: Rc<Control>, mut told: Signal) {
     while told.recv().await.is_some() {
         if let Some(log) = control.server.shared.access_log.get() {
@@ -204,7 +205,7 @@ async fn reopen_logs(control: Rc<Control>, mut told: Signal) {
     }
 }
 
-/// Sees to it that the folders that are served are the ones of that name now.
+/// Checks that the served folders are those that their names refer to now.
 async fn watch_folders(control: Rc<Control>) {
     loop {
         tokio::time::sleep(FOLDERS).await;
@@ -216,7 +217,7 @@ async fn watch_folders(control: Rc<Control>) {
     }
 }
 
-/// Reads the configuration again at each SIGHUP. What can change without disturbing clients does.
+/// Reads the configuration again at each SIGHUP. Keys that can change without disturbing clients take effect.
 async fn reload(control: Rc<Control>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         match control.sources.load(control.role) {

@@ -1,7 +1,7 @@
-//! What the service manager is told (sd_notify(3)): ready, stopping, alive.
+//! Notifications to the service manager (sd_notify(3)): ready, stopping, alive.
 //!
-//! The protocol is one datagram of text to the socket that `NOTIFY_SOCKET` names: a path, or an abstract name that is
-//! written with "@" in front. Other families (vsock) are not spoken.
+//! The protocol is one datagram of text to the socket that `NOTIFY_SOCKET` names: a path, or an abstract name
+//! that is written with a leading "@". Other address families (vsock) are not supported.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tracing::warn;
 
-/// A word for the service manager.
+/// A notification to the service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// Connections are accepted.
     Ready,
-    /// The end has begun.
+    /// The shutdown has begun.
     Stopping,
-    /// The watchdog need not bite.
+    /// Resets the watchdog.
     Alive,
 }
 
@@ -33,7 +33,7 @@ impl Word {
     }
 }
 
-/// Why the service manager cannot be told.
+/// Why the service manager cannot be notified.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotifyError {
     /// Neither a path nor an abstract name.
@@ -44,7 +44,7 @@ pub(super) enum NotifyError {
     Io(#[from] io::Error),
 }
 
-/// The way to the service manager; it holds nothing open.
+/// The service manager's socket; it holds nothing open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notifier {
     /// `None`: there is no service manager.
@@ -53,7 +53,7 @@ pub(super) struct Notifier {
 }
 
 impl Notifier {
-    /// As the environment of this process says.
+    /// From the environment of this process.
     pub(super) fn from_environment() -> Self {
         Self {
             socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),
@@ -65,12 +65,13 @@ impl Notifier {
         }
     }
 
-    /// How long the service manager waits for [`Word::Alive`]; `None`: it does not.
+    /// How long the service manager waits for [`Word::Alive`]; `None`: it has no watchdog.
     pub(super) fn watchdog(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.socket.is_some())
     }
 
-    /// Tells the service manager, if there is one. A failure is logged: the unit may be killed for the silence.
+    /// Notifies the service manager, if there is one. A failure is logged: the unit may be killed if it hears
+    /// nothing.
     pub(super) fn tell(&self, word: Word) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = send(socket, word) {
@@ -89,7 +90,7 @@ fn send(socket: &OsStr, word: Word) -> Result<(), NotifyError> {
     Ok(())
 }
 
-/// The watchdog's time (sd_watchdog_enabled(3)), if it is meant for process `own`.
+/// The watchdog's timeout (sd_watchdog_enabled(3)), if it is meant for process `own`.
 fn watchdog(micros: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_abstract_names_are_told() {
+    fn paths_and_abstract_names_are_notified() {
         let name = format!("uringcast-notify-{}", std::process::id());
         heard(&SocketAddr::from_abstract_name(&name).unwrap(), format!("@{name}").as_ref());
         let path = std::env::temp_dir().join(&name);

@@ -1,4 +1,4 @@
-//! What goes through: a log line every ten seconds.
+//! The log line about traffic, every ten seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tracing::info;
 use crate::server::counters::Counter;
 use crate::server::shared::Shared;
 
-/// How often there is a line.
+/// The interval of the lines.
 const LINE: Duration = Duration::from_secs(10);
 
 /// Writes the lines, for ever.
@@ -22,7 +22,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-/// Bytes in and out, and who is online, of a role.
+/// Bytes in and out, and the numbers of viewers and publishers, of a role.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     received: u64,

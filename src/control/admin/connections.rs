@@ -1,13 +1,14 @@
-//! The connections of the admin listener: so many at a time, and the idlest goes when another one comes.
+//! The connections of the admin listener: limited in number; a new one replaces the one that has been idle
+//! longest.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Connections at a time.
+/// The most connections at a time.
 pub(super) const CONNECTIONS_MAX: usize = 64;
 
-/// The connections that are open. `T` ends one when it is dropped from here.
+/// The open connections. `T` closes one when it is dropped from this table.
 #[derive(Debug)]
 pub(super) struct Connections<T> {
     table: RefCell<Vec<Slot<T>>>,
@@ -17,8 +18,8 @@ pub(super) struct Connections<T> {
 #[derive(Debug)]
 struct Slot<T> {
     name: u64,
-    /// When it was accepted or has had its last whole answer: a peer that sends or reads a byte now and then has done
-    /// nothing.
+    /// When it was accepted or got its last whole answer. Single bytes sent or read now and then do not count
+    /// as activity.
     since: Instant,
     socket: Rc<T>,
 }
@@ -30,7 +31,8 @@ impl<T> Default for Connections<T> {
 }
 
 impl<T> Connections<T> {
-    /// Takes a connection in. Where there are as many as may be, the idlest leaves, and is to be shut down.
+    /// Adds a connection. If the limit is reached, the one that has been idle longest leaves the table and has
+    /// to be shut down.
     pub(super) fn add(self: &Rc<Self>, socket: Rc<T>, now: Instant) -> (Entry<T>, Option<Rc<T>>) {
         let mut table = self.table.borrow_mut();
         let idlest = (table.len() >= CONNECTIONS_MAX)
@@ -45,7 +47,7 @@ impl<T> Connections<T> {
     }
 }
 
-/// A connection's place, given up when this is dropped.
+/// A connection's entry in the table, removed on drop.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     table: Rc<Connections<T>>,
@@ -53,7 +55,7 @@ pub(super) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// It has had a whole answer.
+    /// A whole answer has been sent.
     pub(super) fn touch(&self, now: Instant) {
         let mut table = self.table.table.borrow_mut();
         if let Some(slot) = table.iter_mut().find(|slot| slot.name == self.name) {
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_idlest_leaves_when_it_is_full() {
+    fn the_longest_idle_connection_is_replaced_when_full() {
         let (connections, start) = (Rc::new(Connections::default()), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut entries: Vec<Entry<usize>> = Vec::new();
@@ -91,7 +93,7 @@ mod tests {
             .for_each(|(_, entry)| entry.touch(at(2)));
         let (newest, left) = connections.add(Rc::new(100), at(3));
         assert_eq!(left.as_deref(), Some(&7));
-        // The one that left has no place to give up, and no other loses one by it.
+        // // The entry of the one that left does not remove another's.
         entries[7].touch(at(9));
         drop(entries.remove(7));
         drop(newest);
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_new_ones_does_not_displace_one_that_is_answered() {
+    fn many_new_connections_do_not_displace_one_that_is_answered() {
         let (connections, start) = (Rc::new(Connections::default()), Instant::now());
         let (busy, _) = connections.add(Rc::new(0), start);
         let mut flood = Vec::new();

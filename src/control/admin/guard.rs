@@ -1,28 +1,29 @@
-//! Which requests may list viewers and end them: those of operators, and none of other sites' pages.
+//! Decides which requests may list viewers and end them: those of operators, but not those from pages of other
+//! sites.
 //!
-//! A browser lets any page send requests to a loopback address. Three things keep such pages out: an `Origin` that is
-//! not our own is refused, no answer may be read from elsewhere (there is no CORS and no preflight), and a request
-//! under a name that may be pointed at the address by others (DNS rebinding) is refused, whatever it asks for, unless the
-//! token is shown.
+//! A browser lets any page send requests to a loopback address. Three rules keep such pages out: an `Origin`
+//! other than this server's is refused; no other origin may read an answer (there is no CORS and no preflight);
+//! and a request under a host name that others could point at this address (DNS rebinding) is refused, whatever
+//! it asks for, unless it carries the token.
 
 use std::net::IpAddr;
 
 use crate::config::Secret;
 use crate::protocol::http::request::Request;
 
-/// What an operator has to show.
+/// What an operator has to present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// Nothing: every client of the listener is an operator.
     Open,
     /// The token.
     Token,
-    /// There is no token, and the listener is open to the network.
+    /// Nothing is accepted: there is no token, and the listener is reachable from the network.
     Off,
 }
 
 impl Access {
-    /// As the status page is told.
+    /// Its name in the status page's data.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -32,11 +33,11 @@ impl Access {
     }
 }
 
-/// Decides for one listener.
+/// The rules of one listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     token: Secret,
-    /// Names that it may be asked by, in lower case.
+    /// The host names that are accepted, in lower case.
     hosts: Vec<String>,
     pub(super) access: Access,
 }
@@ -45,19 +46,21 @@ pub(super) struct Guard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
     /// A page of another origin sent it.
-    #[error("This is not for pages of other sites.")]
+    #[error("Requests from pages of other sites are refused.")]
     Foreign,
-    /// The host is named in a way that others can point here.
+    /// The host name is one that others could point at this address.
     #[error(
         "Ask by the address itself or as localhost, list the name in admin_hosts, or show the admin_token: other \
          sites can point a name here."
     )]
     Name,
-    /// The token is not there, or is another one.
-    #[error("Show the admin_token as \"Authorization: Bearer TOKEN\".")]
+    /// The token is missing or wrong.
+    #[error("Send the admin_token as \"Authorization: Bearer TOKEN\".")]
     Token,
-    /// There is none to show.
-    #[error("Without admin_token this is answered on a loopback address only: set it, or move admin.")]
+    /// No token is configured.
+    #[error(
+        "Without admin_token this is answered on a loopback address only: set admin_token, or change admin."
+    )]
     Off,
 }
 
@@ -81,7 +84,8 @@ impl Guard {
         Self { token, hosts, access }
     }
 
-    /// Whether a request may have anything at all. One without a `Host`, which HTTP/1.0 allows, comes from no browser.
+    /// Whether a request may have any answer at all. One without a `Host`, which HTTP/1.0 allows, does not come
+    /// from a browser.
     pub(super) fn check_open(&self, request: &Request) -> Result<(), Denied> {
         match request.header("host") {
             Some(host) if !self.is_own(host) && !self.is_shown(request) => Err(Denied::Name),
@@ -89,7 +93,7 @@ impl Guard {
         }
     }
 
-    /// Whether a request may have what is an operator's.
+    /// Whether a request may have what is reserved for operators.
     pub(super) fn check(&self, request: &Request) -> Result<(), Denied> {
         let host = request.header("host").unwrap_or_default();
         let own = |origin: &str| {
@@ -112,14 +116,14 @@ impl Guard {
         }
     }
 
-    /// Whether the token is shown.
+    /// Whether the token is present and right.
     fn is_shown(&self, request: &Request) -> bool {
         let shown = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         shown.is_some_and(|token| self.token.is(token.trim()))
     }
 
-    /// Whether a `Host`, with or without a port, is an address, `localhost` or a listed name: no other site can
-    /// point these here.
+    /// Whether a `Host`, with or without a port, is an address, `localhost` or a listed name: other sites
+    /// cannot point these at this server.
     fn is_own(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_refused_under_the_names_of_others() {
+    fn everything_is_refused_under_other_host_names() {
         for (address, token) in [(LOOPBACK, ""), ("10.0.0.1", ""), (LOOPBACK, TOKEN)] {
             let ask = |headers: &str| {
                 guard(token, address).check_open(&request(&format!("GET /metrics HTTP/1.1\r\n{headers}\r\n")))
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_who_reaches_it_may() {
+    fn every_client_on_loopback_is_allowed() {
         for host in ["127.0.0.1:9935", "localhost:9935", "LocalHost", "[::1]:9935", "127.0.0.1"] {
             assert_eq!(check("", LOOPBACK, &format!("Host: {host}\r\n")), Ok(()), "{host}");
             let same = format!("Host: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_others_may_not() {
+    fn pages_of_other_origins_are_refused() {
         let host = "Host: 127.0.0.1:9935\r\n";
         for (token, header) in [
             ("", "Origin: http://evil.example"),
@@ -206,7 +210,8 @@ mod tests {
                 "{header}"
             );
         }
-        // A name of theirs that they point at the loopback address: for the browser it is their own site.
+        // // An attacker's name that resolves to the loopback address: for the browser it is the attacker's own
+        // site.
         for host in ["evil.example:9935", "localhost.evil.example", "127.0.0.1.evil.example", "0x7f.1:80", ""]
         {
             let own = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_needed_where_there_is_one_and_off_loopback() {
+    fn a_token_is_needed_if_configured_and_off_loopback() {
         let bearer = |token: &str| format!("Host: edge.example\r\nAuthorization: Bearer {token}\r\n");
         for address in [LOOPBACK, "10.0.0.1", "0.0.0.0"] {
             assert_eq!(check(TOKEN, address, &bearer(TOKEN)), Ok(()), "{address}");

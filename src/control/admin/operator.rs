@@ -1,4 +1,4 @@
-//! What operators see and do: the list of viewers, and the end of one, or of a publisher.
+//! The operator's API: listing viewers, and ending a viewer or a publisher.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::server::shared::{Shared, Source};
 
 /// How long loops may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Viewers in an answer, unless another number is asked for.
+/// The number of viewers in an answer if the request does not give one.
 const LIMIT: usize = 200;
 
 #[derive(Serialize)]
 struct Listing {
-    /// How many there are, listed or not.
+    /// The number of viewers, listed or not.
     total: usize,
-    /// Some of them, in the order in which they came.
+    /// Some of them, in the order in which they started.
     viewers: Vec<Entry>,
 }
 
@@ -52,19 +52,20 @@ pub(super) async fn kick(shared: &Shared, id: &str) -> Reply {
         Ok(name) => name,
         Err(_) => return said(404, "There is no such viewer: take an id from /api/v1/viewers."),
     };
-    let gone = || said(404, "This viewer is gone already.");
+    let gone = || said(404, "This viewer has already left.");
     let Some(answer) = roster::kick(shared, name) else { return gone() };
     match all(vec![answer]).await.map(|kicks| kicks.first().copied()) {
         None => hangs(),
         Some(Some(Kick::Done)) => Reply::new(204, "", ""),
         Some(Some(Kick::Gone) | None) => gone(),
         Some(Some(Kick::Forward)) => {
-            said(409, "This is a forward of the server's own: it goes with its [[forward]].")
+            said(409, "This is one of the server's own forwards: remove its [[forward]] to end it.")
         }
     }
 }
 
-/// `DELETE /api/v1/streams/{app}/{name}`: ends its publisher, not the stream, which others may publish.
+/// `DELETE /api/v1/streams/{app}/{name}`: ends its publisher, but not the stream: another publisher may take it
+/// over.
 pub(super) async fn kick_publisher(shared: &Shared, name: &str) -> Reply {
     let key = match StreamKey::parse(name) {
         Ok(key) => key,
@@ -79,7 +80,7 @@ pub(super) async fn kick_publisher(shared: &Shared, name: &str) -> Reply {
         return said(404, &format!("There is no stream {key}."));
     };
     if !live {
-        return said(404, &format!("Nobody publishes {key} now."));
+        return said(404, &format!("No publisher of {key} is connected."));
     }
     match all(roster::kick_publisher(shared, &stream)).await {
         None => hangs(),
@@ -87,11 +88,11 @@ pub(super) async fn kick_publisher(shared: &Shared, name: &str) -> Reply {
             info!(stream = key.as_str(), "an operator has kicked a publisher");
             Reply::new(204, "", "")
         }
-        Some(_) => said(409, &format!("The server itself brings {key}: it goes with its [[pull]].")),
+        Some(_) => said(409, &format!("The server itself publishes {key}: remove its [[pull]] to end it.")),
     }
 }
 
-/// The answers of loops, those of loops that have ended aside; `None`: one does not answer in time.
+/// The answers of loops, without those of loops that have ended; `None` if a loop does not answer in time.
 async fn all<T>(answers: Vec<Receiver<T>>) -> Option<Vec<T>> {
     let every = async {
         let mut all = Vec::with_capacity(answers.len());

@@ -1,4 +1,4 @@
-//! What a request to the admin listener asks for, and whether it may: sans-IO.
+//! What a request to the admin listener asks for, and whether it is allowed: sans-IO.
 
 use bytes::Bytes;
 
@@ -8,26 +8,27 @@ use crate::protocol::http::request::{Method, Request};
 use crate::server::operator_page;
 use crate::server::shared::Phase;
 
-/// What the status page may do here: only its own, and in no frame of others, where clicks could be led to it.
+/// The content security policy of the status page: its own resources only, and never in another site's frame,
+/// where a user could be tricked into clicks.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'";
 const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is asked for.
+/// The resource that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask<'a> {
-    /// Everything that is counted.
+    /// All metrics.
     Metrics,
     /// The list of streams.
     Streams,
-    /// Whether the loops live.
+    /// Whether the loops are alive.
     Live,
     /// Whether connections are accepted.
     Ready,
-    /// Both, for a balancer.
+    /// Both, for a load balancer.
     Health,
-    /// A page or what belongs to it.
+    /// A page or a part of one.
     Page(&'a str),
     /// The list of viewers.
     Viewers,
@@ -63,16 +64,16 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// Whether it is for operators only.
+    /// Whether only operators may use it.
     fn is_operators(self) -> bool {
         matches!(self, Self::Viewers | Self::Viewer(_) | Self::Stream(_))
     }
 }
 
-/// What a request asks for.
+/// Finds what a request asks for.
 ///
 /// # Errors
-/// The answer to one that may not have it, or asks in the wrong way.
+/// The answer to a request that is not allowed or not valid.
 pub(super) fn route<'a>(request: &'a Request, guard: &Guard) -> Result<Ask<'a>, Reply> {
     let ask = Ask::of(&request.path);
     guard.check_open(request).map_err(denied)?;
@@ -91,7 +92,7 @@ fn denied(denied: Denied) -> Reply {
     if denied == Denied::Token { reply.field("WWW-Authenticate", "Bearer") } else { reply }
 }
 
-/// `/livez`: 503 where a loop hangs.
+/// `/livez`: 503 if a loop hangs.
 pub(super) fn live(hanging: Option<usize>) -> Reply {
     match hanging {
         None => Reply::new(200, TEXT, "ok\n"),
@@ -99,7 +100,7 @@ pub(super) fn live(hanging: Option<usize>) -> Reply {
     }
 }
 
-/// `/readyz`: 503 where connections are not accepted, or no upstream of a gateway answers.
+/// `/readyz`: 503 if connections are not accepted, or no upstream of a gateway answers.
 pub(super) fn ready(phase: Phase, upstreams_down: bool) -> Reply {
     match phase {
         Phase::Ready if upstreams_down => Reply::new(503, TEXT, "no upstream answers\n"),
@@ -109,7 +110,7 @@ pub(super) fn ready(phase: Phase, upstreams_down: bool) -> Reply {
     }
 }
 
-/// `/healthz`: 200 where the loops live and connections are accepted.
+/// `/healthz`: 200 if the loops are alive and connections are accepted.
 pub(super) fn health(hanging: Option<usize>, phase: Phase) -> Reply {
     let reply = live(hanging);
     if reply.status == 200 { ready(phase, false) } else { reply }
@@ -120,7 +121,7 @@ pub(super) fn metrics(text: String) -> Reply {
     Reply::new(200, PROMETHEUS, text)
 }
 
-/// `/api/v1/streams`: the listing, with what operators have to show here in front.
+/// `/api/v1/streams`: the listing, preceded by what operators have to present here.
 pub(super) fn streams(listing: &Bytes, access: Access) -> Reply {
     let members = listing.strip_prefix(b"{").unwrap_or_default();
     let front = format!("{{\"operator\":\"{}\"{}", access.name(), if members == b"}" { "" } else { "," });
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_answered_under_a_name_of_others() {
+    fn nothing_is_answered_under_another_host_name() {
         for path in [
             "/",
             "/status.html",
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listing_says_what_operators_have_to_show() {
+    fn the_listing_says_what_operators_have_to_present() {
         let body =
             |listing: &'static str| streams(&Bytes::from_static(listing.as_bytes()), Access::Token).body;
         assert_eq!(&body("{\"role\":\"origin\"}")[..], br#"{"operator":"token","role":"origin"}"#);

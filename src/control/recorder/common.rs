@@ -1,4 +1,5 @@
-//! What all recordings of a process know of one another: whose folder is whose, and what is left to finish.
+//! The state that all recordings of a process share: which take is recorded or worked on where, and what is
+//! left to finish.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -12,58 +13,58 @@ use super::layout::Kind;
 /// What all tasks share.
 #[derive(Debug, Default)]
 pub(super) struct Common {
-    /// Less room is left on the disk than must be.
+    /// The free space on the disk is below its minimum.
     pub(super) full: Cell<bool>,
-    /// The process ends: what there is must do.
+    /// The process is stopping: recordings end with what they have.
     stopping: Cell<bool>,
     stopped: Notify,
-    /// Folders of takes that are being recorded, or are to be finished, and how often.
+    /// Folders of takes that are being recorded or wait to be finished, with the number of uses.
     active: RefCell<HashMap<PathBuf, u32>>,
     /// Folders of takes that are being finished or removed.
     claimed: RefCell<HashSet<PathBuf>>,
     released: Notify,
-    /// Folders that new takes want, whose earlier takes are about to be moved away.
+    /// Folders that new takes need, whose earlier takes are about to be moved away.
     wanted: RefCell<HashSet<PathBuf>>,
-    /// Takes that were parted from what is still recorded, and are to be finished.
+    /// Takes that were split off from a recording that continues, and are to be finished.
     left: RefCell<Vec<Left>>,
     has_left: Notify,
-    /// Takes that were moved away before they were finished, by folder and id, and where they are now.
+    /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
 
 impl Common {
-    /// The process ends: tells all that wait for [`stopped`](Self::stopped).
+    /// The process is stopping: wakes all tasks that wait for [`stopped`](Self::stopped).
     pub(super) fn stop(&self) {
         self.stopping.set(true);
         self.stopped.notify_waiters();
     }
 
-    /// Whether the process ends.
+    /// Whether the process is stopping.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    /// Waits until the process ends.
+    /// Waits until the process is stopping.
     pub(super) async fn stopped(&self) {
-        // In this order: what is told from here on is heard.
+        // // In this order: no notification is missed from here on.
         let told = self.stopped.notified();
         if !self.is_stopping() {
             told.await;
         }
     }
 
-    /// Whether a new take wants this folder.
+    /// Whether a new take needs this folder.
     pub(super) fn is_wanted(&self, dir: &Path) -> bool {
         self.wanted.borrow().contains(dir)
     }
 
-    /// Nobody else works on the take in `dir` until [`release`](Self::release). `false`: somebody does, or wants
-    /// the folder.
+    /// Claims the take in `dir` for one task until [`release`](Self::release). `false`: another task has
+    /// claimed it, or a new take needs the folder.
     pub(super) fn claim(&self, dir: &Path) -> bool {
         !self.is_wanted(dir) && self.claimed.borrow_mut().insert(dir.to_owned())
     }
 
-    /// The take is free again.
+    /// Releases the claim of a take.
     pub(super) fn release(&self, dir: &Path) {
         let was_claimed = self.claimed.borrow_mut().remove(dir);
         assert!(was_claimed, "only what was claimed is released");
@@ -75,18 +76,18 @@ impl Common {
         self.actives(dir) > 0
     }
 
-    /// How many record into this folder, or wait to finish what is in it.
+    /// How many recordings and unfinished takes use this folder.
     pub(super) fn actives(&self, dir: &Path) -> u32 {
         self.active.borrow().get(dir).copied().unwrap_or(0)
     }
 
-    /// A take in this folder is being recorded, or waits to be finished, until the guard is dropped.
+    /// Marks the take in this folder as recorded or to be finished, until the guard is dropped.
     pub(super) fn activate(self: &Rc<Self>, dir: &Path) -> Active {
         *self.active.borrow_mut().entry(dir.to_owned()).or_default() += 1;
         Active { common: Rc::clone(self), dir: dir.to_owned() }
     }
 
-    /// Waits until nobody works in `dir`, and keeps it so until [`leave`](Self::leave).
+    /// Waits until no task works in `dir`, and reserves it until [`leave`](Self::leave).
     pub(super) async fn want(&self, dir: &Path) {
         self.wanted.borrow_mut().insert(dir.to_owned());
         loop {
@@ -98,39 +99,39 @@ impl Common {
         }
     }
 
-    /// Others may work in `dir` again.
+    /// Ends the reservation of `dir`.
     pub(super) fn leave(&self, dir: &Path) {
         self.wanted.borrow_mut().remove(dir);
     }
 
-    /// A take was parted from what is still recorded.
+    /// Adds a take that was split off from a recording that continues.
     pub(super) fn leave_behind(&self, left: Left) {
         self.left.borrow_mut().push(left);
         self.has_left.notify_one();
     }
 
-    /// The take of this id is not in `dir` any more, but in `place`.
+    /// Records that the take with this id was moved from `dir` to `place`.
     pub(super) fn remember(&self, dir: &Path, id: String, place: PathBuf) {
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
     }
 
-    /// The takes that were parted since it was asked for last.
+    /// The takes that were split off since the last call.
     pub(super) fn take_left(&self) -> Vec<Left> {
         self.left.take()
     }
 
-    /// Waits until a take has been parted since this returned last.
+    /// Waits until a take has been split off since this returned last.
     pub(super) async fn left_behind(&self) {
         self.has_left.notified().await;
     }
 
-    /// Where the take is that was in `dir`; a take moves once, and is asked for once.
+    /// Where the take is that was in `dir`; a take moves once, and its place is asked for once.
     pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
         self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
     }
 }
 
-/// A take that is over, and what is left to do with it is another's.
+/// A take that is over and still has to be finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) kind: Kind,
@@ -138,7 +139,7 @@ pub(super) struct Left {
     pub(super) id: String,
 }
 
-/// A take that must not be removed.
+/// Keeps a take from being removed.
 #[derive(Debug)]
 pub(super) struct Active {
     common: Rc<Common>,

@@ -1,5 +1,6 @@
-//! Clips of every kind through all three tasks onto a real disk, judged by ffmpeg and others ([`checkers`]): each
-//! output decodes without a complaint, holds as many frames as the clip, and lasts as long, to a frame.
+//! Clips of every kind, recorded by all three tasks onto a real disk and checked by ffmpeg and others
+//! ([`checkers`]): each output decodes without a complaint, holds as many frames as the clip, and has the same
+//! duration to a frame.
 
 mod checkers;
 
@@ -31,11 +32,11 @@ use crate::memory::Arena;
 const PICTURE: &str = "testsrc2=size=160x92:rate=25:duration=6";
 const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=6";
 
-/// A clip: how ffmpeg makes it, and which containers can hold it besides FLV.
+/// A clip: how ffmpeg makes it, and which containers besides FLV can hold it.
 struct Clip {
     name: &'static str,
     arguments: &'static str,
-    /// Made as MP4 and wrapped as Enhanced RTMP has it: FLV of that ffmpeg does not know the codec.
+    /// Made as MP4 and wrapped as Enhanced RTMP specifies: this ffmpeg cannot write the codec to FLV.
     enhanced: bool,
     ts: bool,
 }
@@ -86,7 +87,7 @@ const CLIPS: &[Clip] = &[
     },
 ];
 
-/// Whether ffmpeg is there; prints why the test is skipped when it is not.
+/// Whether ffmpeg is installed; prints why the test is skipped if it is not.
 fn available() -> bool {
     let found = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let found = found.is_ok_and(|status| status.success());
@@ -244,7 +245,7 @@ fn record(tags: &[Tag], data: &Path) {
     });
 }
 
-/// Lets readers that are not ffmpeg judge the files of a clip.
+/// Checks the files of a clip with readers other than ffmpeg.
 fn check_by_others(clip: &Clip, home: &Path, want: &Found) {
     let segments = |folder: &str, init: Option<&str>, prefix: &str, kind: &str| {
         let name = |n: usize| home.join(folder).join(format!("{prefix}_{n}.{kind}"));

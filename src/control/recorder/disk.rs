@@ -1,4 +1,4 @@
-//! What the recorder asks of a file system, so that a test can let it fail, fill up, stall or die at any step.
+//! The recorder's file system operations, so that a test can let them fail, fill up, stall or die at any step.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-/// One name in a folder.
+/// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -25,25 +25,25 @@ pub(super) trait Disk: Clone + Debug + 'static {
     /// An open file; dropping it closes it.
     type File: Debug + 'static;
 
-    /// Makes or empties a file.
+    /// Creates or empties a file.
     async fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a file that is there, to read and write.
+    /// Opens an existing file to read and write.
     async fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Writes all of `bytes` at an offset and gives the memory back.
+    /// Writes all of `bytes` at an offset and returns the buffer.
     async fn write(&self, file: &Self::File, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>);
     /// Reads up to `len` bytes at an offset; fewer only at the end.
     async fn read(&self, file: &Self::File, at: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Waits until what was written is on the disk itself.
     async fn sync(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Writes a whole file aside and renames it to its name: nobody ever sees half of it.
+    /// Writes a whole file under a temporary name and renames it: no reader ever sees half of it.
     async fn replace(&self, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
         let file = self.create(&aside(path)).await?;
         self.write(&file, 0, bytes).await.0?;
         self.publish(file, path, sync).await
     }
 
-    /// Gives a file that was written aside its name; with `sync` only when it is on the disk itself.
+    /// Renames a file from its temporary name to its own, with `sync` only after it is on the disk itself.
     async fn publish(&self, file: Self::File, path: &Path, sync: bool) -> io::Result<()> {
         if sync {
             self.sync(&file).await?;
@@ -52,8 +52,8 @@ pub(super) trait Disk: Clone + Debug + 'static {
         self.rename(&aside(path), path).await
     }
 
-    /// Writes the lines of `to` and then replaces the file at `path`; gives whether the lines are written, and what
-    /// became of all.
+    /// Writes the lines of `to` and then replaces the file at `path`; returns whether the lines were written,
+    /// and the overall result.
     async fn extend(&self, to: Extent<'_, Self>, path: &Path, bytes: Vec<u8>) -> (bool, io::Result<()>) {
         if let Err(error) = self.write(to.file, to.at, to.lines).await.0 {
             return (false, Err(error));
@@ -61,26 +61,26 @@ pub(super) trait Disk: Clone + Debug + 'static {
         (true, self.replace(path, bytes, false).await)
     }
 
-    /// Cuts a file off.
+    /// Truncates a file.
     async fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
-    /// Renames a file or folder over what is there.
+    /// Renames a file or folder, replacing an existing one.
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives a file a second name, or makes a copy of it where the file system has no such thing.
+    /// Gives a file a second name, or copies it if the file system has no links.
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     async fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder with all in it.
+    /// Removes a folder with everything in it.
     async fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes a folder and those above it.
+    /// Creates a folder and its parents.
     async fn make_dir(&self, path: &Path) -> io::Result<()>;
-    /// What is in a folder, by name.
+    /// The entries of a folder, by name.
     async fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
-    /// Bytes that are free where `path` is.
+    /// Free bytes on the file system of `path`.
     async fn free(&self, path: &Path) -> io::Result<u64>;
 }
 
-/// The real one: helper threads of the control thread. A call is a step between threads whatever it does, so what
-/// belongs together is done in one.
+/// The real file system, used by helper threads of the control thread. Every call costs a step between threads,
+/// so operations that belong together are done in one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local;
 
@@ -193,7 +193,7 @@ impl Disk for Local {
             let mut entries = Vec::new();
             for entry in std::fs::read_dir(path)? {
                 let entry = entry?;
-                // A name of ours is text; a symbolic link is followed nowhere.
+                // // Names that the recorder writes are text; symbolic links are not followed.
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let Ok(meta) = entry.metadata() else { continue };
                 let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -214,15 +214,15 @@ impl Disk for Local {
     }
 }
 
-/// Calls that may be under way at once: a disk that hangs must not take all helper threads.
+/// The most calls that may be under way at once: a disk that hangs must not take all helper threads.
 static CALLS: Semaphore = Semaphore::const_new(64);
 
-/// Calls on a helper thread.
+/// Runs a call on a helper thread.
 async fn call<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let place = CALLS.acquire().await.expect("it is never closed");
+    let place = CALLS.acquire().await.expect("the semaphore is never closed");
     tokio::task::spawn_blocking(move || {
         let result = call();
-        drop(place); // not before, even if nobody waits for it any more
+        drop(place); // // only now, even if no task waits for the result
         result
     })
     .await
@@ -254,7 +254,7 @@ fn replace_at(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
 
 /// Reads a whole file of at most `max` bytes.
 pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    /// What is read at once: memory is taken as the file turns out to be long, not for the longest there may be.
+    /// The size of one read: memory grows with the file and is not reserved for `max` bytes.
     const PIECE: usize = 256 << 10;
     let file = disk.open(path).await?;
     let mut bytes = Vec::new();
@@ -269,7 +269,7 @@ pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::
     Err(io::Error::from(io::ErrorKind::FileTooLarge))
 }
 
-/// Lines that go into an open file.
+/// Lines to be written to an open file.
 #[derive(Debug)]
 pub(super) struct Extent<'a, D: Disk> {
     pub(super) file: &'a D::File,
@@ -278,12 +278,12 @@ pub(super) struct Extent<'a, D: Disk> {
     pub(super) lines: Vec<u8>,
 }
 
-/// Where a file is written before it has its name.
+/// The temporary name under which a file is written.
 pub(super) fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ASIDE);
     name.into()
 }
 
-/// The end of the name of a file that is not finished.
+/// The suffix of a file that is not finished.
 pub(super) const ASIDE: &str = ".tmp";

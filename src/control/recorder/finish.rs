@@ -1,7 +1,7 @@
 //! What is left to do when a take is over: the replay playlists, the merged MP4, the FLV's index.
 //!
-//! The same work mends takes that a crash has left behind, so every step may be repeated, and one that was cut off
-//! begins again.
+//! The same work repairs takes that a crash has left unfinished, so every step may be repeated, and one that
+//! was interrupted starts again.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,13 +14,13 @@ use super::merge;
 use super::take::{self, ABOUT};
 use super::{flv, playlist};
 
-/// Folders inside one another that are looked through for takes.
+/// The greatest depth of folders that is searched for takes.
 const DEPTH_MAX: u32 = 9;
 
-/// Finishes the take of `kind` in `dir`; gives the files that are finished now.
+/// Finishes the take of `kind` in `dir`; returns the files that are now finished.
 ///
 /// # Errors
-/// Of the disk; `Interrupted` when somebody wants the folder, `NotFound` when the take is not there any more.
+/// Those of the disk; `Interrupted` if another take needs the folder, `NotFound` if the take is gone.
 pub(super) async fn finish<D: Disk>(
     disk: &D,
     kind: Kind,
@@ -39,7 +39,7 @@ pub(super) async fn finish<D: Disk>(
             playlist::close(disk, &index).await?;
         }
         Kind::Fmp4 => {
-            // Who replays the segments need not wait for the merge.
+            // // A viewer can replay the segments before the merge is done.
             for index in layout::indexes(kind, dir) {
                 if playlist::finish(disk, &index, sync).await? {
                     files.push(index);
@@ -70,8 +70,8 @@ async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<
     Ok(named)
 }
 
-/// Removes files that were never finished, and what live players wanted of the take before: segments before the
-/// `first` of this one that no playlist names.
+/// Removes files that were never finished, and segments before the `first` of this take that no playlist names;
+/// they were kept for live players of the previous take.
 async fn sweep<D: Disk>(disk: &D, dir: &Path, first: u64, named: &HashSet<String>) -> io::Result<()> {
     let is_segment = |name: &str| [".ts", ".m4s"].iter().any(|end| name.ends_with(end));
     let is_carried = |name: &str| is_segment(name) && take::number_of(name).is_some_and(|n| n < first);
@@ -84,7 +84,7 @@ async fn sweep<D: Disk>(disk: &D, dir: &Path, first: u64, named: &HashSet<String
     Ok(())
 }
 
-/// What is in a folder; nothing if there is no such folder.
+/// The entries of a folder; none if there is no such folder.
 pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
     match disk.list(dir).await {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -99,11 +99,11 @@ pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entr
 pub(super) struct Found {
     pub(super) dir: PathBuf,
     pub(super) id: String,
-    /// Something in it is not finished.
+    /// A part of it is not finished.
     pub(super) unfinished: bool,
 }
 
-/// The takes under `root`, however deep their apps are.
+/// The takes under `root`, at any depth of app names.
 pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut waiting = vec![(root.to_owned(), 0)];

@@ -1,6 +1,6 @@
-//! The FLV task: `index.flv`, the tags as they came.
+//! The FLV task: `index.flv`, the tags as received.
 //!
-//! The file grows while the stream is live and can be played at any time; its front is written over at the end.
+//! The file grows while the stream is live and can be played at any time; its front is overwritten at the end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind, TagRef};
 
 /// The recording's name.
 pub(super) const FILE: &str = "index.flv";
-/// Bytes that are gathered before they are written.
+/// Bytes that are collected before they are written.
 const GATHER: usize = 256 << 10;
 /// How long tags wait to be written, in milliseconds of the stream's time.
 const WAIT: StreamTime = 1_000;
@@ -31,20 +31,20 @@ pub(super) struct Flv<D: Disk> {
     setting: Setting<D>,
     dir: PathBuf,
     index: FlvIndex,
-    /// There is a take of ours in the folder.
+    /// The folder holds this recording's take.
     begun: bool,
     file: Option<D::File>,
-    /// What is written, up to the end of a whole tag.
+    /// The length written, up to the end of a whole tag.
     len: u64,
     buffer: Vec<u8>,
-    /// The stream's time that is the file's zero.
+    /// The stream time at which the file's time is zero.
     origin: Option<StreamTime>,
     newest: StreamTime,
     written: StreamTime,
     synced: StreamTime,
-    /// The last attempt failed: the file may be longer than it should.
+    /// The last attempt failed: the file may be longer than `len`.
     torn: bool,
-    /// The file of a take that was parted, with its front, which is to be written.
+    /// The file of a take that was split off, and its front, which is still to be written.
     parted: Option<(D::File, Vec<u8>)>,
 }
 
@@ -118,7 +118,8 @@ impl<D: Disk> Flv<D> {
         Ok(())
     }
 
-    /// Makes the file with its preliminary front. The journal is empty: while it is there the file is not finished.
+    /// Creates the file with its preliminary front. The journal is empty: while it exists the file is not
+    /// finished.
     async fn create(&mut self) -> io::Result<D::File> {
         self.setting.begin_take(Kind::Flv, &self.dir, &Carry::default()).await?;
         self.begun = true;
@@ -201,13 +202,13 @@ impl<D: Disk> Task for Flv<D> {
     }
 }
 
-/// Bytes of a tag that say what it is.
+/// Bytes of a tag that are needed to classify it.
 const LOOK: usize = TAG_HEADER + 16;
 /// Bytes read at a time.
 const WINDOW: usize = 1 << 20;
 
-/// Finishes the file in `dir` if it is not: cuts it off behind the last whole tag and writes its front. `None`: there
-/// is nothing to finish.
+/// Finishes the file in `dir` if needed: truncates it after the last whole tag and writes its front. `None`:
+/// there is nothing to finish.
 pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Result<Option<PathBuf>> {
     let path = dir.join(FILE);
     let listed = disk.list(dir).await?;
@@ -225,7 +226,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Res
     if !FlvIndex::is_finished(&found, entry.size) {
         let (index, len) = scan(disk, &file, &found, entry.size).await?;
         if len == FRONT {
-            warn!(file = %path.display(), "there is no whole tag in a recording");
+            warn!(file = %path.display(), "a recording has no whole tag");
         }
         disk.truncate(&path, len).await?;
         disk.write(&file, 0, index.front(Some(len))).await.0?;
@@ -237,7 +238,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Res
     Ok(Some(path))
 }
 
-/// Reads what tags there are; gives the end of the last whole one.
+/// Reads the tags; returns the end of the last whole one.
 async fn scan<D: Disk>(disk: &D, file: &D::File, front: &[u8], size: u64) -> io::Result<(FlvIndex, u64)> {
     let mut index = FlvIndex::default();
     if let Some(body) = front.get(13 + TAG_HEADER..front.len().saturating_sub(TAG_TRAILER)) {

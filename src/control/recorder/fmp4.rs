@@ -1,4 +1,4 @@
-//! The fMP4 task: segments with both tracks and of each alone, their init segments and playlists.
+//! The fMP4 task: segments with both tracks and with each alone, their init segments and playlists.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,9 +29,9 @@ pub(super) struct Fmp4<D: Disk> {
     muxer: Fragmenter,
     lanes: Vec<Lane<D>>,
     tracks: Tracks,
-    /// The number of the segment under way.
+    /// The number of the current segment.
     number: u64,
-    /// The end of the segment under way, which is written when it is closed.
+    /// The end of the current segment, which is written when it is closed.
     last: [Vec<u8>; 3],
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Fmp4<D: Disk> {
 struct Lane<D: Disk> {
     output: Output,
     playlist: LivePlaylist<D>,
-    /// The init segment that holds now, and how many there were.
+    /// The current init segment, and the number of all so far.
     init: Option<(Vec<u8>, String)>,
     inits: u32,
     file: Option<SegmentFile<D>>,
@@ -48,7 +48,7 @@ struct Lane<D: Disk> {
     rate: Rate,
 }
 
-/// What a rendition has needed.
+/// The bit rates of a rendition.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
     /// Bits per second of the largest segment.
@@ -102,7 +102,7 @@ impl<D: Disk> Fmp4<D> {
         Ok(())
     }
 
-    /// Makes the folder of the next take, in which live players find what they found before.
+    /// Creates the folder of the next take, with what live players still need of the previous one.
     async fn next_take(&mut self) -> io::Result<()> {
         self.write_master().await?;
         let mut carry = Carry::default();
@@ -174,11 +174,11 @@ impl<D: Disk> Fmp4<D> {
         Ok(())
     }
 
-    /// Writes the last bytes of the segment under way and gives it its name.
+    /// Writes the last bytes of the current segment and gives it its name.
     async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
         let last = std::mem::take(&mut self.last);
         let uris = Output::EVERY.map(|output| self.segment(output).1);
-        // Whatever becomes of it, the number is used: a name must not come twice.
+        // // The number is used even if this fails: a name must not be used twice.
         self.number += 1;
         let first = self.lanes.iter().all(|lane| lane.rate.millis == 0);
         for ((lane, uri), last) in self.lanes.iter_mut().zip(uris).zip(last) {
@@ -186,7 +186,7 @@ impl<D: Disk> Fmp4<D> {
             let (map, more) = (Some(map.clone()), last.len() as u64);
             let len = file.len() + more;
             if len == 0 {
-                continue; // the stream has no such track, and there is no file
+                continue; // // the stream has no such track, and there is no file
             }
             file.finish(last, self.setting.sync).await?;
             self.setting.stats.wrote(more);
@@ -217,7 +217,7 @@ impl<D: Disk> Fmp4<D> {
 
 impl<D: Disk> Task for Fmp4<D> {
     const KIND: Kind = Kind::Fmp4;
-    // Segments end at starts, at which the log is read anyway.
+    // // Segments end at starts, at which the log is read anyway.
     const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
@@ -253,7 +253,7 @@ impl<D: Disk> Task for Fmp4<D> {
     }
 
     async fn settle(&mut self) -> io::Result<()> {
-        Ok(()) // half a segment is of no use
+        Ok(()) // // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -278,7 +278,7 @@ impl<D: Disk> Task for Fmp4<D> {
             }
         }
         if !self.lanes.is_empty() {
-            // Somebody may have removed them.
+            // // The folders may have been removed.
             for folder in [MERGE, SEPARATE] {
                 let _ = self.setting.disk.make_dir(&self.dir.join(folder)).await;
             }

@@ -20,7 +20,7 @@ use crate::media::segmenter::{Muxer, Opening};
 use crate::media::tag::TagRef;
 use crate::media::ts::{self, TsMuxer};
 
-/// Bytes that are gathered before they are written: most segments are smaller, and are made in one go.
+/// Bytes that are collected before they are written: most segments are smaller and are written at once.
 const GATHER: usize = 1 << 20;
 
 /// Records one take of one stream.
@@ -31,15 +31,15 @@ pub(super) struct Hls<D: Disk> {
     source: Source,
     muxer: TsSegments,
     playlist: Option<LivePlaylist<D>>,
-    /// The number of the segment under way.
+    /// The number of the current segment.
     number: u64,
     file: Option<SegmentFile<D>>,
-    /// The end of the segment under way, which is written when it is closed.
+    /// The end of the current segment, which is written when it is closed.
     last: Vec<u8>,
     discontinuity: bool,
 }
 
-/// The transport stream muxer, with what it wrote by segment.
+/// The transport stream muxer, with its output by segment.
 #[derive(Debug, Default)]
 struct TsSegments {
     ts: TsMuxer,
@@ -47,10 +47,10 @@ struct TsSegments {
     started: i64,
 }
 
-/// What is to be done with a segment's file.
+/// An operation on a segment's file.
 #[derive(Debug)]
 enum Piece {
-    /// It begins.
+    /// It is opened.
     Open {
         fresh: bool,
     },
@@ -62,7 +62,7 @@ enum Piece {
 }
 
 impl TsSegments {
-    /// Puts what was written behind what waits already, if it is enough.
+    /// Queues what the muxer wrote, if it is at least `enough` bytes.
     fn gather(&mut self, enough: usize) {
         if self.ts.out.len() >= enough.max(1) {
             self.pieces.push_back(Piece::Bytes(std::mem::take(&mut self.ts.out)));
@@ -163,7 +163,7 @@ fn name(number: u64) -> String {
 
 impl<D: Disk> Task for Hls<D> {
     const KIND: Kind = Kind::Hls;
-    // Segments end at starts, at which the log is read anyway.
+    // // Segments end at starts, at which the log is read anyway.
     const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
@@ -200,7 +200,7 @@ impl<D: Disk> Task for Hls<D> {
     }
 
     async fn settle(&mut self) -> io::Result<()> {
-        Ok(()) // half a segment is of no use
+        Ok(()) // // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -220,7 +220,7 @@ impl<D: Disk> Task for Hls<D> {
         self.muxer.ts.out.clear();
         self.last.clear();
         if let Some(file) = self.file.take() {
-            // Where that fails too, the next attempt writes it anew.
+            // // If that fails too, the next attempt writes it again.
             let _ = file.discard().await;
         }
         self.discontinuity = true;

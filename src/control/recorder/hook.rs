@@ -1,4 +1,4 @@
-//! Tells somebody of each finished file: a POST or a command, tried again for a while when it fails.
+//! Calls the hook for each finished file: a POST or a command, tried again for a while when it fails.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,14 +18,14 @@ use crate::protocol::http::client::{ResponseReader, post_json};
 
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Waits between attempts: each twice the one before, from the first to the longest.
+/// Waits between attempts: each is twice the one before, from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Attempts for one file: about a quarter of an hour.
 const ATTEMPTS: u32 = 20;
-/// Files that may wait to be told of; further ones are not.
+/// The most files that wait for the hook; for further ones it is not called.
 pub(super) const WAITING_MAX: usize = 1000;
-/// Bytes of an answer's head.
+/// The largest head of an answer, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 
 /// A finished file.
@@ -42,16 +42,16 @@ pub(super) struct Finished {
     pub(super) file: String,
     /// Its path in a URL.
     pub(super) url: String,
-    /// Bytes.
+    /// In bytes.
     pub(super) size: u64,
 }
 
-/// Why nobody could be told.
+/// Why a call of the hook has failed.
 #[derive(Debug, thiserror::Error)]
 enum HookError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("no answer that can be read: {0}")]
+    #[error("the answer cannot be parsed: {0}")]
     Answer(#[from] crate::protocol::http::ResponseError),
     #[error("the answer's status is {0}")]
     Status(u16),
@@ -61,10 +61,10 @@ enum HookError {
     TooLong,
 }
 
-/// What is to be told, and what says that something is under way.
+/// A finished file to call the hook for, and a handle that counts the work under way.
 pub(super) type Told = (Finished, Rc<()>);
 
-/// Tells one after the other, for ever.
+/// Calls the hook for one file after the other, for ever.
 pub(super) async fn tell_all(hook: Hook, mut queue: Items<Told>) {
     while let Some(told) = queue.recv().await {
         tell(&hook, &told.item.0).await;
@@ -86,7 +86,7 @@ async fn tell(hook: &Hook, finished: &Finished) {
         let Err(error) = result else { return };
         let file = &finished.file;
         if attempt == ATTEMPTS {
-            error!(file, %error, "the hook fails: nobody was told of a finished file");
+            error!(file, %error, "the hook failed and is not tried again for this file");
             return;
         }
         warn!(file, %error, again_in = ?wait, "the hook failed");
@@ -115,8 +115,9 @@ async fn post(url: &Upstream, json: &str) -> Result<(), HookError> {
     if (200..300).contains(&status) { Ok(()) } else { Err(HookError::Status(status)) }
 }
 
-/// Whether a variable of our environment is ours alone: our configuration, in which there are secrets, and what the
-/// service manager says to this process (systemd.exec(5), sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
+/// Whether a variable of the environment is for this process alone: its configuration, which contains secrets,
+/// and what the service manager passes to it (systemd.exec(5), sd_notify(3), sd_listen_fds(3),
+/// sd_watchdog_enabled(3)).
 fn is_private(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let is_ours = |prefix: &str| name.starts_with(prefix.as_bytes());
@@ -124,7 +125,7 @@ fn is_private(name: &OsStr) -> bool {
         || ["URINGCAST_", "WATCHDOG_", "LISTEN_"].into_iter().any(is_ours)
 }
 
-/// Runs a command with the JSON on its standard input and what it may know of `environment`.
+/// Runs a command with the JSON on its standard input and the variables of `environment` that are not private.
 async fn run(
     command: &str,
     finished: &Finished,
@@ -143,7 +144,7 @@ async fn run(
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // A command that does not read it is fine.
+        // // The command need not read it.
         let _ = input.write_all(json.as_bytes()).await;
     }
     let status = child.wait().await?;
@@ -173,7 +174,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// Answers each connection with the next status; gives the bodies.
+    /// Answers each connection with the next status; returns the bodies.
     fn server(statuses: &'static [u16]) -> (Hook, std::thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hook = format!("http://{}/told", listener.local_addr().unwrap()).parse().unwrap();
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_is_told_again() {
+    fn a_call_that_fails_is_tried_again() {
         let (hook, server) = server(&[500, 204]);
         runtime().block_on(tell(&hook, &finished()));
         let bodies = server.join().unwrap();
@@ -246,7 +247,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         for kept in ["OWN_SETTING=kept", "URINGCAST_KIND=flv", "URINGCAST_STREAM=live/x"] {
-            assert!(lines.contains(&kept), "{kept} lacks in {text}");
+            assert!(lines.contains(&kept), "{kept} is missing in {text}");
         }
         assert!(!text.contains("secret") && !text.contains("WATCHDOG") && !text.contains("LISTEN"), "{text}");
     }

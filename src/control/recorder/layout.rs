@@ -1,4 +1,4 @@
-//! What recordings are called: the folders and files of a take.
+//! The names of recordings: the folders and files of a take.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const EVERY: [Self; 3] = [Self::Flv, Self::Hls, Self::Fmp4];
 
-    /// As `--record` names it.
+    /// Its name in `--record`.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Flv => "flv",
@@ -24,7 +24,7 @@ impl Kind {
         }
     }
 
-    /// The folder under the data folder.
+    /// Its folder under the data folder.
     pub(super) const fn folder(self) -> &'static str {
         match self {
             Self::Flv => "flv",
@@ -36,21 +36,21 @@ impl Kind {
 
 /// The playlist of HLS, in the take's folder, and the master playlist of separate tracks, in theirs.
 pub(super) const INDEX: &str = "index.m3u8";
-/// Where the files with both tracks are, under the take's folder.
+/// The folder of the files with both tracks, under the take's folder.
 pub(super) const MERGE: &str = "output_merge";
-/// Where the files with one track are.
+/// The folder of the files with one track.
 pub(super) const SEPARATE: &str = "output_separate";
 
-/// What the files of an output of the fMP4 task are called.
+/// The names of the files of an output of the fMP4 task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names {
-    /// Under the take's folder.
+    /// The folder under the take's folder.
     pub(super) folder: &'static str,
     /// Its playlist.
     pub(super) index: &'static str,
-    /// What its init segments begin with.
+    /// The prefix of its init segments.
     pub(super) init: &'static str,
-    /// What its segments begin with.
+    /// The prefix of its segments.
     pub(super) segment: &'static str,
 }
 

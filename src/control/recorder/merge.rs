@@ -1,5 +1,5 @@
-//! One MP4 of the segments of a take. Of each segment the heads are read, then its media data is copied behind the
-//! tables: nothing is decoded, and no more than a piece is in memory.
+//! Merges the segments of a take into one MP4. The heads of all segments are read, then their media data is
+//! copied after the tables: nothing is decoded, and at most one piece is in memory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,22 +18,22 @@ use crate::media::mp4::{HEADER_MAX, read_header};
 const PIECE: u64 = 1 << 20;
 /// The largest init segment or head of a fragment that is read.
 const HEAD_MAX: u64 = 16 << 20;
-/// How often a long merge says how far it is.
+/// The interval of log lines about the progress of a long merge.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// A stretch of media data in a segment.
+/// A range of media data in a segment.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
-    /// The segment's place in the playlist.
+    /// The segment's index in the playlist.
     segment: usize,
     at: u64,
     len: u64,
 }
 
-/// Makes `{name}_full.mp4` of the take in `dir`. `Ok(None)`: there is nothing to merge.
+/// Writes `{name}_full.mp4` of the take in `dir`. `Ok(None)`: there is nothing to merge.
 ///
 /// # Errors
-/// Of the disk; `Interrupted` as soon as `interrupted` says so.
+/// Those of the disk; `Interrupted` as soon as `interrupted` says so.
 pub(super) async fn merge<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -92,7 +92,7 @@ pub(super) async fn merge<D: Disk>(
         disk.rename(&aside(&full), &full).await
     };
     if let Err(error) = writing.await {
-        // What there is of it takes room that is wanted, perhaps all.
+        // // The partial file takes space that is needed, perhaps all of it.
         let _ = disk.remove(&aside(&full)).await;
         return Err(error);
     }
@@ -157,7 +157,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// How far a merge is.
+/// The progress of a merge.
 struct Progress<'a> {
     file: &'a Path,
     total: u64,

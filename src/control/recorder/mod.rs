@@ -1,8 +1,8 @@
-//! The recorder: what the streams of the origin leave behind, as FLV, HLS and MP4.
+//! The recorder: writes the streams of the origin as FLV, HLS and MP4.
 //!
-//! It reads the logs like a viewer that may be late, on the control thread, and touches no loop. Each stream has up
-//! to three tasks; each has its own cursor and fails by itself. What a take leaves to do at its end is the same
-//! work that mends one after a crash ([`finish`]).
+//! It reads the logs like a viewer that may lag, on the control thread, and does not affect the loops. Each
+//! stream has up to three tasks, each with its own cursor and its own failures. The work at the end of a take
+//! is the same that repairs one after a crash ([`finish`]).
 
 mod common;
 #[cfg(test)]
@@ -58,20 +58,21 @@ pub(super) use stats::describe;
 use take::About;
 use task::{Setting, Task};
 
-/// Takes that may wait to be finished. Further ones are looked for when half of these are done.
+/// The most takes that wait to be finished. Further ones are looked for when half of these are done.
 const JOBS_MAX: usize = 1000;
-/// How long a take waits that another one works on.
+/// How long to wait for a take that another task works on.
 const AGAIN: Duration = Duration::from_millis(200);
-/// After so many segments' time live players have read that a stream is over, and its playlist becomes the replay.
+/// In segments: after this time live players have read that a stream is over, and its playlist becomes the
+/// replay.
 const LAST_WORD: u32 = 2;
-/// How long a finishing step that failed waits.
+/// The pause after a finishing step that failed.
 const RETRY: Duration = Duration::from_secs(30);
 /// How often a finishing step is tried.
 const ATTEMPTS: u32 = 20;
-/// How often it is looked at what is free on the disk; every so many times, at what is to go.
+/// How often the free space of the disk is checked; every few times also which takes have to be removed.
 const KEEP: Duration = Duration::from_secs(2);
 const THOROUGH: u32 = 30;
-/// How long the process waits for recordings when it ends.
+/// How long the process waits for recordings at its end.
 const STOP: Duration = Duration::from_secs(10);
 
 /// The recorder of an origin.
@@ -81,17 +82,17 @@ pub(super) struct Recorder {
     common: Rc<Common>,
     /// Takes to finish.
     jobs: Queue<Job>,
-    /// There were more of them than may wait.
+    /// There were more takes to finish than may wait.
     overflowed: Cell<bool>,
-    /// Files that the hook is to be called for; `None`: there is no hook.
+    /// Files to call the hook for; `None`: there is no hook.
     told: Option<Queue<Told>>,
-    /// Held by each task and job that is under way.
+    /// Held by each task and job under way.
     busy: Rc<()>,
-    /// The data folder is the demo's own and goes with it.
+    /// The data folder is the demo's own and is removed with it.
     temporary: bool,
 }
 
-/// A take whose end is to be finished.
+/// A take to finish.
 #[derive(Debug)]
 struct Job {
     kind: Kind,
@@ -103,7 +104,7 @@ struct Job {
 }
 
 impl Recorder {
-    /// Starts recording, if the process has an origin that is to record anything.
+    /// Starts recording, if the process has an origin that records anything.
     pub(super) fn start(shared: Arc<Shared>, role: Role) -> Option<Rc<Self>> {
         origin(&shared)?;
         let own = &shared.config.origin;
@@ -141,7 +142,7 @@ impl Recorder {
         Some(recorder)
     }
 
-    /// Ends all recordings and waits until they are closed, but not for ever.
+    /// Ends all recordings and waits, up to a limit, until they are closed.
     pub(super) async fn stop(&self) {
         self.common.stop();
         if self.temporary {
@@ -154,7 +155,7 @@ impl Recorder {
             }
         };
         if tokio::time::timeout(STOP, closed).await.is_err() {
-            warn!("recordings are not finished; that is done at the next start");
+            warn!("recordings are not finished; the next start finishes them");
         }
     }
 
@@ -166,14 +167,14 @@ impl Recorder {
         self.config().origin.data.join(kind.folder())
     }
 
-    /// Records each stream that comes, for ever.
+    /// Records each stream that is published, for ever.
     async fn watch(self: Rc<Self>) {
         let Some(role) = origin(&self.shared) else { return };
         let mut events = role.directory.subscribe();
         self.mend().await;
-        // Streams that are recorded, or were until now.
+        // // Streams that are recorded, or were until now.
         let mut seen = HashSet::new();
-        let mut event = Event::Resync; // those that came before
+        let mut event = Event::Resync; // // for streams published before this point
         loop {
             match &event {
                 Event::Came(stream) => self.record_once(&mut seen, stream),
@@ -202,7 +203,7 @@ impl Recorder {
         }
     }
 
-    /// Finishes the takes that are parted from what is still recorded, for ever.
+    /// Finishes takes that are split off from continuing recordings, for ever.
     async fn finish_parted(self: Rc<Self>) {
         loop {
             self.common.left_behind().await;
@@ -210,7 +211,7 @@ impl Recorder {
         }
     }
 
-    /// Finds what a crash has left behind, or what could not wait to be finished.
+    /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
     async fn mend(&self) {
         for kind in Kind::EVERY {
             match finish::takes(&Local, &self.root(kind)).await {
@@ -226,7 +227,7 @@ impl Recorder {
         }
     }
 
-    /// Has a take finished, or leaves it as it is until there is room for that.
+    /// Queues a take to be finished, or leaves it as it is until the queue has capacity.
     fn finish(&self, Left { kind, dir, id }: Left) {
         let (active, busy) = (self.common.activate(&dir), Rc::clone(&self.busy));
         if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
@@ -234,7 +235,7 @@ impl Recorder {
         }
     }
 
-    /// Begins the tasks of a stream.
+    /// Starts the tasks of a stream.
     fn record(self: &Rc<Self>, stream: &Arc<Stream>) {
         let key = stream.key.as_str();
         let app = key.rsplit_once('/').map_or("", |(app, _)| app);
@@ -289,7 +290,7 @@ impl Recorder {
         });
     }
 
-    /// Gives live players the time to read that a stream is over, before its playlist is another.
+    /// Gives live players the time to read that a stream is over before its playlist changes.
     async fn last_word(&self, kind: Kind) {
         if kind == Kind::Flv {
             return;
@@ -348,7 +349,7 @@ impl Recorder {
                     job.dir = place;
                     Err(io::Error::from(io::ErrorKind::Interrupted))
                 }
-                None => Ok(Vec::new()), // removed: nothing is left to finish
+                None => Ok(Vec::new()), // // removed: nothing is left to finish
             },
             Err(error) => Err(error),
         };
@@ -364,7 +365,7 @@ impl Recorder {
         });
     }
 
-    /// A file is finished: says so, and tells who wants to know.
+    /// A file is finished: logs it and queues it for the hook.
     async fn finished(&self, kind: Kind, dir: &Path, file: &Path) {
         info!(kind = kind.name(), file = %file.display(), "recorded");
         let Some(told) = &self.told else { return };
@@ -384,7 +385,7 @@ impl Recorder {
         told.put((finished, Rc::clone(&self.busy)));
     }
 
-    /// Keeps what is to be kept, for ever.
+    /// Removes takes by the retention rules, for ever.
     async fn keep(self: Rc<Self>) {
         let own = &self.config().recording;
         let limits = Limits {
@@ -406,7 +407,7 @@ impl Recorder {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
-                    error!(data = %data.display(), %error, "cannot look after recordings");
+                    error!(data = %data.display(), %error, "cannot check recordings for removal");
                 }
                 Err(_) => {}
             }

@@ -1,4 +1,4 @@
-//! When tasks look at their logs: at what is worth it, and not otherwise.
+//! When tasks read their logs: only when there is enough to be worth it.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -21,7 +21,7 @@ async fn counted<F: Future>(polls: &Cell<u32>, future: F) -> F::Output {
     .await
 }
 
-/// Records `kind` while `publishing` goes on; gives what that gives.
+/// Records `kind` while `publishing` runs; returns what that returns.
 async fn recorded<T>(
     kind: Kind,
     disk: &Sim,
@@ -32,7 +32,7 @@ async fn recorded<T>(
     let (stream, setting, counter) =
         (publisher.stream(), setting(disk, kind, "a", common), Rc::clone(&polls));
     let tasks = tokio::task::LocalSet::new();
-    // A task of its own is polled only when it is woken itself.
+    // // A separate task is polled only when it is itself woken.
     let recording =
         tasks.spawn_local(async move { counted(&counter, record_as(kind, setting, &stream)).await });
     let publishing = async {
@@ -45,13 +45,13 @@ async fn recorded<T>(
 }
 
 #[test]
-fn what_came_before_a_stream_stopped_dead_is_in_the_flv_file_soon() {
+fn data_before_a_sudden_silence_is_soon_in_the_flv_file() {
     let disk = Sim::default();
     runtime().block_on(async {
         let common = Rc::<Common>::default();
         recorded(Kind::Flv, &disk, &common, async |publisher: &mut Publisher, _: &Cell<u32>| {
             publisher.play(3).await;
-            publisher.frames(4); // and not a byte more
+            publisher.frames(4); // // and not a byte more
             tokio::time::sleep(Duration::from_secs(3)).await;
             let file = disk.file(dir(Kind::Flv).join("index.flv").to_str().unwrap()).unwrap();
             let written =
@@ -66,7 +66,7 @@ fn what_came_before_a_stream_stopped_dead_is_in_the_flv_file_soon() {
 }
 
 #[test]
-fn a_stream_without_news_costs_its_recordings_nothing_and_one_with_news_little() {
+fn recordings_are_polled_seldom_and_not_at_all_without_data() {
     for kind in Kind::EVERY {
         let disk = Sim::default();
         let (live, idle) = runtime().block_on(async {
@@ -85,7 +85,7 @@ fn a_stream_without_news_costs_its_recordings_nothing_and_one_with_news_little()
             })
             .await
         });
-        assert_eq!(idle, 0, "{kind:?}: polled while nothing came");
+        assert_eq!(idle, 0, "{kind:?}: polled while no data came");
         // 1,360 tags came in 20 seconds, 20 of them starts.
         let most = if kind == Kind::Flv { 60 * 6 } else { 20 * 10 };
         assert!(live <= most, "{kind:?}: polled {live} times");

@@ -1,7 +1,8 @@
-//! A playlist on the disk: the window that live players read, replaced by rename, and beside it a journal of the
-//! whole take, to which a few lines are appended per segment.
+//! A playlist on the disk: the window that live players read, replaced by rename, and a journal of the whole
+//! take, to which a few lines are appended per segment.
 //!
-//! The journal makes the replay, now or after a crash; while it is there the playlist is not finished.
+//! The replay is made from the journal, now or after a crash; while the journal exists the playlist is not
+//! finished.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,21 +11,21 @@ use std::path::{Path, PathBuf};
 use super::disk::{Disk, Extent, read_all};
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
-/// The end of a journal's name.
+/// The suffix of a journal.
 pub(super) const JOURNAL: &str = ".journal";
 /// The largest journal that is read back.
 const JOURNAL_MAX: usize = 64 << 20;
 
-/// What goes over from a take that is parted into the next one's folder, by names in that folder.
+/// What is carried over from a take that was split off into the next one's folder, by names in that folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Carry {
-    /// Files that live players still want under the names they know.
+    /// Files that live players still request under their known names.
     pub(super) linked: BTreeSet<PathBuf>,
-    /// Files that the next take begins with.
+    /// Files that the next take starts with.
     pub(super) written: Vec<(PathBuf, Vec<u8>)>,
 }
 
-/// A playlist of a take that is under way.
+/// A playlist of a take in progress.
 #[derive(Debug)]
 pub(super) struct LivePlaylist<D: Disk> {
     disk: D,
@@ -39,7 +40,7 @@ pub(super) struct LivePlaylist<D: Disk> {
 }
 
 impl<D: Disk> LivePlaylist<D> {
-    /// The playlist at `path`, which goes on from `head`.
+    /// The playlist at `path`, which continues from `head`.
     pub(super) fn new(disk: D, path: PathBuf, head: Head, window: usize) -> Self {
         let (window, journal) = (Window::new(head, window), None);
         Self { disk, path, window, journal, journal_len: 0, pending: String::new(), map: None }
@@ -56,7 +57,7 @@ impl<D: Disk> LivePlaylist<D> {
         self.write(false).await
     }
 
-    /// Nothing comes any more: live players are told so. The replay is another step.
+    /// The stream is over: live players can read that. The replay is a separate step.
     pub(super) async fn end(&mut self) -> io::Result<()> {
         if self.window.is_empty() { Ok(()) } else { self.write(true).await }
     }
@@ -66,8 +67,9 @@ impl<D: Disk> LivePlaylist<D> {
         if self.pending.is_empty() { Ok(()) } else { self.write(false).await }
     }
 
-    /// Adds to `carry` what the folder of the next take begins with, so that live players notice nothing: the playlist
-    /// as it stands and what it names, and a journal without segments. `folder` is where that is in the takes' folders.
+    /// Adds to `carry` what the folder of the next take starts with, so that live players notice nothing: the
+    /// present playlist and the files it names, and a journal without segments. `folder` is the playlist's
+    /// folder within the takes' folders.
     pub(super) fn carry(&self, folder: &Path, carry: &mut Carry) {
         let index = folder.join(self.path.file_name().unwrap_or_default());
         let named = self.window.segments().flat_map(|segment| segment.map.iter().chain([&segment.uri]));
@@ -76,13 +78,13 @@ impl<D: Disk> LivePlaylist<D> {
         carry.linked.insert(index);
     }
 
-    /// The next take begins: its journal does, and the window slides on.
+    /// The next take begins with a new journal; the window slides on.
     pub(super) fn next_take(&mut self) {
         self.pending = self.next_head();
         (self.journal, self.journal_len, self.map) = (None, 0, None);
     }
 
-    /// The head of a journal that begins behind the window.
+    /// The head of a journal that begins after the window.
     fn next_head(&self) -> String {
         let mut text = String::new();
         let head = Head { target: self.window.head().target, ..self.window.next_head() };
@@ -100,7 +102,7 @@ impl<D: Disk> LivePlaylist<D> {
         };
         let lines = self.pending.clone().into_bytes();
         let len = lines.len() as u64;
-        // What a failed write left behind is written over.
+        // // What a failed write left is overwritten.
         let journal = Extent { file, at: self.journal_len, lines };
         let (is_written, result) = self.disk.extend(journal, &self.path, text).await;
         if is_written {
@@ -117,7 +119,7 @@ fn journal_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The whole of a playlist, as far as it was written: by its journal if there is one, else as it stands.
+/// The whole playlist, as far as it was written: from its journal if there is one, otherwise as it is.
 pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
     match read(disk, &journal_of(path)).await? {
         Some(playlist) => Ok(Some(playlist)),
@@ -132,13 +134,13 @@ async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
     }
 }
 
-/// Makes the replay of what the journal tells. `false`: there is no journal, or nothing in it.
+/// Makes the replay from the journal. `false`: there is no journal, or nothing in it.
 pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Result<bool> {
     let Some(mut playlist) = read(disk, &journal_of(path)).await? else { return Ok(false) };
     if playlist.segments.is_empty()
         && let Some(window) = read(disk, path).await?
     {
-        // A take that was parted, and not gone on with: the end of the one before is all it has.
+        // // A take that was split off and not continued: it has only the end of the previous one.
         playlist = window;
     }
     if !playlist.segments.is_empty() {

@@ -1,4 +1,4 @@
-//! A queue with a limit, whose items count until they are dropped: while they wait, while they are worked on, and
+//! A queue with a limit. Items count until they are dropped: while they wait, while they are worked on, and
 //! while they wait to be tried again.
 
 use std::cell::Cell;
@@ -12,43 +12,43 @@ use tracing::error;
 /// The shortest time between two log lines about one queue that is full.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// The end of a queue where items are put in.
+/// The sending end of a queue.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     items: mpsc::UnboundedSender<Queued<T>>,
     name: &'static str,
     limit: usize,
-    /// Each item has a share.
+    /// Each item holds a clone, so that the count is the number of items.
     taken: Rc<()>,
-    /// Items that were refused since it was logged last, and when that was.
+    /// Items refused since the last log line about it, and when that was written.
     unlogged: Cell<u64>,
     logged: Cell<Option<Instant>>,
 }
 
-/// An item, and its place in the queue.
+/// An item, and its share of the limit.
 #[derive(Debug)]
 pub(super) struct Queued<T> {
     pub(super) item: T,
     _place: Rc<()>,
 }
 
-/// The end where they are taken out.
+/// The receiving end of a queue.
 pub(super) type Items<T> = mpsc::UnboundedReceiver<Queued<T>>;
 
 impl<T> Queue<T> {
-    /// An empty one, named as in metrics.
+    /// An empty queue; `name` is used in metrics.
     pub(super) fn new(name: &'static str, limit: usize) -> (Self, Items<T>) {
         let (items, taken_out) = mpsc::unbounded_channel();
         let (unlogged, logged) = (Cell::new(0), Cell::new(None));
         (Self { items, name, limit, taken: Rc::default(), unlogged, logged }, taken_out)
     }
 
-    /// How many items there are, wherever they are.
+    /// The number of items, waiting or being worked on.
     pub(super) fn len(&self) -> usize {
         Rc::strong_count(&self.taken) - 1
     }
 
-    /// Puts an item in. `false`: there is no place for it, which is counted and logged.
+    /// Adds an item. `false`: the queue is full, which is counted and logged.
     pub(super) fn put(&self, item: T) -> bool {
         if self.len() >= self.limit {
             self.refuse();
@@ -58,9 +58,9 @@ impl<T> Queue<T> {
         true
     }
 
-    /// Puts an item in that has a place.
+    /// Adds an item again that still counts.
     pub(super) fn put_back(&self, queued: Queued<T>) {
-        // It fails when nobody takes items out any more: the process ends.
+        // // It fails when the receiver is gone: the process is stopping.
         let _ = self.items.send(queued);
     }
 
@@ -81,11 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_has_its_place_until_it_is_dropped() {
+    fn an_item_counts_until_it_is_dropped() {
         let (queue, mut items) = Queue::new("test", 2);
         assert!(queue.put('a') && queue.put('b') && !queue.put('c'));
         let first = items.try_recv().unwrap();
-        assert_eq!((first.item, queue.len()), ('a', 2), "it is worked on");
+        assert_eq!((first.item, queue.len()), ('a', 2), "an item being worked on still counts");
         assert!(!queue.put('d'));
         queue.put_back(first);
         drop(items.try_recv().unwrap());

@@ -1,7 +1,7 @@
-//! How long takes are kept: by age, by size in all, and by what is free on the disk.
+//! How long takes are kept: by age, by total size, and by the free space on the disk.
 //!
-//! Only finished takes go, the oldest first. When none is left and the disk is still too full, nothing is recorded
-//! until it is not.
+//! Only finished takes are removed, the oldest first. When none is left and the disk is still too full,
+//! recording stops until there is enough space.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use super::finish::{self, Found};
 use super::layout::{self, Kind};
 use super::take;
 
-/// What is kept.
+/// The retention rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Takes that ended longer ago go; `None`: they stay.
+    /// Takes that ended longer ago are removed; `None`: no limit.
     pub(super) age: Option<Duration>,
-    /// Bytes of all takes; `None`: any number.
+    /// Bytes of all takes; `None`: no limit.
     pub(super) size: Option<u64>,
-    /// Bytes that stay free on the disk.
+    /// Bytes to keep free on the disk.
     pub(super) free: u64,
 }
 
@@ -34,8 +34,8 @@ struct Old {
     size: u64,
 }
 
-/// Looks at what is free; if that is too little, or `thorough`, removes what has to go. Says to the tasks whether
-/// they may record.
+/// Checks the free space; if it is too little, or if `thorough`, removes takes. Sets whether the tasks may
+/// record.
 pub(super) async fn sweep<D: Disk>(
     disk: &D,
     data: &Path,
@@ -55,13 +55,13 @@ pub(super) async fn sweep<D: Disk>(
             let reason = if limits.age.is_some_and(|limit| age > limit) {
                 "it is too old"
             } else if limits.size.is_some_and(|limit| total > limit) {
-                "there are too many bytes of recordings"
+                "the recordings take too many bytes"
             } else if missing > 0 {
-                "too little is free on the disk"
+                "the disk has too little free space"
             } else {
                 break;
             };
-            // While others were removed a stream may have begun here.
+            // // While others were removed, a recording may have begun here.
             if common.is_active(&take.dir) || !common.claim(&take.dir) {
                 continue;
             }
@@ -76,9 +76,9 @@ pub(super) async fn sweep<D: Disk>(
     let full = missing > 0;
     if common.full.replace(full) != full {
         if full {
-            warn!(data = %data.display(), missing, "too little is free on the disk: nothing is recorded");
+            warn!(data = %data.display(), missing, "the disk has too little free space: recording stops");
         } else {
-            info!(data = %data.display(), "there is room on the disk again");
+            info!(data = %data.display(), "the disk has enough free space again");
         }
     }
     Ok(())
@@ -115,7 +115,7 @@ mod tests {
 
     const KEEP_ALL: Limits = Limits { age: None, size: None, free: 0 };
 
-    /// Three takes of 1,000 bytes and a little, one after the other.
+    /// Three takes of slightly more than 1,000 bytes, one after the other.
     async fn takes(disk: &Sim) -> [PathBuf; 3] {
         let dirs =
             ["live/x@20261121T091545Z", "live/y", "live/x"].map(|name| Path::new("/data/hls").join(name));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_and_what_is_recorded_stays() {
+    fn the_oldest_are_removed_first_and_one_being_recorded_stays() {
         runtime().block_on(async {
             let (disk, common) = (Sim::default(), Rc::<Common>::default());
             let dirs = takes(&disk).await;
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(left(&disk, Limits { size: Some(2500), ..KEEP_ALL }, &common).await, 2);
             let has = |dir: &Path| disk.file(dir.join("segment_0.ts").to_str().unwrap()).is_some();
             assert_eq!([has(&dirs[0]), has(&dirs[1]), has(&dirs[2])], [true, false, true]);
-            // The second was written four changes before the third.
+            // // The second was written four changes before the third.
             let age = Some(Duration::from_secs(3));
             assert_eq!(left(&disk, Limits { age, ..KEEP_ALL }, &common).await, 2);
             assert_eq!(left(&disk, Limits { size: Some(0), ..KEEP_ALL }, &common).await, 1);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_old_takes_and_then_stops_recording() {
+    fn a_full_disk_removes_old_takes_and_then_stops_recording() {
         runtime().block_on(async {
             let (disk, common) = (Sim::default(), Rc::<Common>::default());
             let dirs = takes(&disk).await;

@@ -1,6 +1,6 @@
-//! A segment's file, which is written aside and gets its name when it is whole.
+//! A segment's file, which is written under a temporary name and renamed when it is complete.
 //!
-//! A file that is whole at the first write is made at once; another one is there from the first write on.
+//! A file that is complete at the first write is created in one step; any other exists from its first write on.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl<D: Disk> SegmentFile<D> {
         self.len
     }
 
-    /// Writes what comes next.
+    /// Appends bytes.
     pub(super) async fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         let more = bytes.len() as u64;
         let file = match &mut self.file {
@@ -40,7 +40,7 @@ impl<D: Disk> SegmentFile<D> {
         Ok(())
     }
 
-    /// Writes the last of it and gives the file its name; with `sync` only when it is on the disk itself. Where that
+    /// Writes the last bytes and renames the file, with `sync` only after it is on the disk itself. If that
     /// fails, nothing is left.
     pub(super) async fn finish(mut self, last: Vec<u8>, sync: bool) -> io::Result<()> {
         let finished = self.try_finish(last, sync).await;
@@ -61,10 +61,10 @@ impl<D: Disk> SegmentFile<D> {
         self.disk.publish(file, &self.path, sync).await
     }
 
-    /// Removes what there is: it takes room that is wanted.
+    /// Removes the partial file, whose space is needed.
     pub(super) async fn discard(self) -> io::Result<()> {
         match self.disk.remove(&aside(&self.path)).await {
-            // A write that failed may have left one; there need not be any.
+            // // A write that failed may or may not have left a file.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

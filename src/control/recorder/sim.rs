@@ -1,4 +1,4 @@
-//! A disk in memory that fills up, stalls or dies when it is told to.
+//! A disk in memory that a test can fill up, stall or kill.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,28 +19,28 @@ struct State {
     folders: RefCell<BTreeSet<PathBuf>>,
     contents: RefCell<HashMap<u64, Vec<u8>>>,
     next: Cell<u64>,
-    /// Counts changes, and when each file was changed last: a second each.
+    /// Counts changes; each is a second. Files record their last change by it.
     clock: Cell<u64>,
     changed: RefCell<HashMap<u64, u64>>,
     steps: Cell<u64>,
-    /// The step at which whoever works here is killed.
+    /// The step at which the running task is killed.
     dies_at: Cell<Option<u64>>,
     capacity: Cell<Option<u64>>,
     stalled: Cell<bool>,
 }
 
-/// An open file, whatever it is called by now.
+/// An open file, regardless of its present name.
 #[derive(Debug)]
 pub(super) struct SimFile(u64);
 
 impl Sim {
-    /// Kills whoever does the step of this number; `None`: nobody.
+    /// Kills the task that executes the step with this number; `None`: no task.
     pub(super) fn die_at(&self, step: Option<u64>) {
         self.0.steps.set(0);
         self.0.dies_at.set(step);
     }
 
-    /// Whether nobody is to be killed.
+    /// Whether no task is to be killed.
     pub(super) fn is_immortal(&self) -> bool {
         self.0.dies_at.get().is_none()
     }
@@ -72,7 +72,7 @@ impl Sim {
         self.files().remove(path)
     }
 
-    /// One step. `Err(())`: it is the last one, and only half of it happens.
+    /// One step. `Err(())`: it is the last one, and only half of it is done.
     async fn step(&self) -> Result<(), ()> {
         while self.0.stalled.get() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,7 +86,7 @@ impl Sim {
         }
     }
 
-    /// One step that happens whole or not at all.
+    /// One step that is done completely or not at all.
     async fn whole_step(&self) {
         if self.step().await.is_err() {
             std::future::pending::<()>().await;
@@ -107,7 +107,7 @@ impl Sim {
         self.0.names.borrow().get(path).copied().ok_or(io::ErrorKind::NotFound.into())
     }
 
-    /// Removes what has no name any more.
+    /// Drops files without a name.
     fn forget(&self) {
         let names = self.0.names.borrow();
         self.0.contents.borrow_mut().retain(|inode, _| names.values().any(|named| named == inode));

@@ -1,4 +1,4 @@
-//! From tags to a muxer's segments: the front of the HLS and of the fMP4 task.
+//! From tags to a muxer's segments: the first stage of the HLS and of the fMP4 task.
 
 use crate::live::log::{Start, wire_time};
 use crate::live::timeline::StreamTime;
@@ -7,25 +7,25 @@ use crate::media::segmenter::{Lengths, Muxer, Segmenter};
 use crate::media::tag::TagRef;
 use crate::media::track::Tracks;
 
-/// Remuxes and cuts one stream.
+/// Remuxes one stream and cuts it into segments.
 #[derive(Debug)]
 pub(super) struct Source {
     remuxer: Remuxer,
     segmenter: Segmenter,
     supported: fn(&Tracks) -> Tracks,
-    /// The tracks that were looked at last.
+    /// The tracks that were checked last.
     seen: Tracks,
-    /// The last thing that was wrong with a tag, which is logged once.
+    /// The last error of a tag, which is logged once.
     last_error: Option<RemuxError>,
 }
 
-/// Why something is not recorded.
+/// Why a part of a stream is not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Complaint {
     /// A tag gives no frame.
     #[error("{0}")]
     Tag(#[from] RemuxError),
-    /// A track that the container cannot hold.
+    /// The container cannot hold a track.
     #[error("the container cannot hold {codecs}")]
     Unsupported {
         /// As RFC 6381 writes it.
@@ -34,24 +34,24 @@ pub(super) enum Complaint {
 }
 
 impl Source {
-    /// For a container that can hold what `supported` leaves of a stream's tracks.
+    /// For a container that can hold the tracks that `supported` returns.
     pub(super) fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
         let (remuxer, segmenter) = (Remuxer::default(), Segmenter::new(lengths, supported));
         Self { remuxer, segmenter, supported, seen: Tracks::default(), last_error: None }
     }
 
-    /// Goes on at a start: its headers hold.
+    /// Continues at a start, with its headers.
     pub(super) fn begin(&mut self, start: &Start, gap: bool, muxer: &mut impl Muxer) {
         if gap {
             self.segmenter.gap(muxer);
         }
         for (kind, body) in start.headers.bodies() {
-            // What is wrong with a header its frames will tell.
+            // // An error in a header shows again in its frames.
             let _ = self.remuxer.push(&TagRef { kind, timestamp: wire_time(start.time), body }, start.time);
         }
     }
 
-    /// Takes a tag. `Some`: something is wrong with it that has not been told yet.
+    /// Takes a tag. `Some`: an error that has not been reported yet.
     pub(super) fn tag(
         &mut self,
         tag: &TagRef<'_>,
@@ -90,7 +90,7 @@ impl Source {
         self.segmenter.end(muxer);
     }
 
-    /// What is under way is lost.
+    /// The current segment is lost.
     pub(super) fn reset(&mut self) {
         self.segmenter.reset();
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_is_told_once() {
+    fn what_is_not_recorded_is_reported_once() {
         let mut source = Source::new(Lengths { target: 4000, longest: 32_000 }, ts::supported);
         let mut tag =
             |body: &[u8]| source.tag(&TagRef { kind: TagKind::Audio, timestamp: 0, body }, 0, &mut Deaf);

@@ -1,4 +1,4 @@
-//! What recording counts, for metrics.
+//! The recorder's metrics.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
@@ -18,7 +18,7 @@ pub(in crate::control) fn describe() {
     describe_counter!("uringcast_recording_skipped_bytes_total", "Bytes of streams that were not recorded");
     describe_counter!(
         "uringcast_recording_refused_total",
-        "What did not fit into a queue: takes to finish, which are finished later, and calls of the hook, which are not made"
+        "Items that did not fit in a queue: takes, which are finished later, and calls of the hook, which are not made"
     );
 }
 

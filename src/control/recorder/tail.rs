@@ -1,8 +1,8 @@
-//! A place in a stream's log, for a reader that may be late.
+//! A position in a stream's log, for a reader that may lag.
 //!
-//! It begins at the oldest start that is kept, and when the log has dropped what it has not read it goes on at the
-//! newest start and says what it missed. It never holds more than one piece of the log, and that only until it asks
-//! for the next.
+//! It begins at the oldest start that is kept. When the log has dropped what it has not read, it continues at
+//! the newest start and reports what it missed. It never holds more than one piece of the log, and only until
+//! it asks for the next.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::memory::Segment;
 /// Bytes read at a time, unless a tag is larger.
 const PIECE: usize = 256 << 10;
 
-/// What comes next in a log.
+/// The next item of a log.
 #[derive(Debug)]
 pub(super) enum News {
     /// Nothing yet.
     Nothing,
-    /// A place to start: the first, or another after a gap.
+    /// A place to start: the first one, or another one after a gap.
     Start {
         /// The place.
         start: Start,
-        /// Bytes that were missed; 0 at the first.
+        /// Bytes that were missed; 0 at the first start.
         skipped: u64,
     },
     /// Whole tags.
@@ -47,16 +47,16 @@ impl Piece {
     }
 }
 
-/// A reader's place.
+/// A reader's position.
 #[derive(Debug)]
 pub(super) struct Tail {
     log: Arc<Log>,
     at: u64,
     state: State,
     time: StreamTime,
-    /// The head and the newest time when the log was looked at last.
+    /// The head and the newest time when the log was checked last.
     looked: (u64, StreamTime),
-    /// The first start at or behind this time is told, though nothing is missing before it.
+    /// The first start at or after this time is reported, although nothing is missing before it.
     part: StreamTime,
 }
 
@@ -64,34 +64,34 @@ pub(super) struct Tail {
 enum State {
     Fresh,
     Running,
-    /// What is between here and the newest start is given up.
+    /// Everything from here to the newest start is skipped.
     Lost,
 }
 
 impl Tail {
-    /// Before anything was read.
+    /// The position before anything was read.
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self { log, at: 0, state: State::Fresh, time: 0, looked: (0, 0), part: StreamTime::MAX }
     }
 
-    /// Tells the first clean start at or behind `time`, though nothing is missing before it.
+    /// Reports the first clean start at or after `time`, although nothing is missing before it.
     pub(super) fn part_at(&mut self, time: StreamTime) {
         self.part = time;
     }
 
-    /// Gives up what has not been read: goes on at the newest start.
+    /// Skips what has not been read: continues at the newest start.
     pub(super) fn give_up(&mut self) {
         if self.state == State::Running {
             self.state = State::Lost;
         }
     }
 
-    /// Waits until anything comes that was not there when the log was looked at last, or the log is over.
+    /// Waits for anything newer than what the log had when it was checked last, or for the end of the log.
     pub(super) fn more(&self) -> Reached {
         Reached::new(Arc::clone(&self.log), Mark::any(self.looked.0))
     }
 
-    /// Waits until so many bytes, or tags of so much time, or a start comes, or the log is over.
+    /// Waits for this many bytes, for tags of this much time, for a start, or for the end of the log.
     pub(super) fn enough(&self, bytes: u64, time: StreamTime) -> Reached {
         let (head, newest) = self.looked;
         Reached::new(
@@ -100,7 +100,7 @@ impl Tail {
         )
     }
 
-    /// What comes next.
+    /// The next item.
     pub(super) fn next(&mut self) -> News {
         // In this order: a newer index than the head is fine, an older one is not.
         let head = self.log.head();
@@ -123,7 +123,7 @@ impl Tail {
                 let room = usize::try_from(end - span.start).unwrap_or(usize::MAX);
                 let bytes = span.segment.bytes();
                 let end = from + whole_tags(&bytes[from..bytes.len().min(room)]);
-                assert!(end > from, "the head stands behind a whole tag");
+                assert!(end > from, "the head is at the end of a whole tag");
                 self.at += (end - from) as u64;
                 return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });
             }
@@ -143,7 +143,7 @@ impl Tail {
         News::Start { start, skipped }
     }
 
-    /// The time of the next tag, in 64 bits: only its low half stands in the tag.
+    /// The time of the next tag, in 64 bits: the tag has only the low half.
     pub(super) fn time_of(&mut self, tag: &TagRef<'_>) -> StreamTime {
         if tag.kind != TagKind::Script {
             let step = tag.timestamp.wrapping_sub(wire_time(self.time)).cast_signed();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_read_from_the_oldest_start_on() {
+    fn everything_is_read_from_the_oldest_start_on() {
         let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
         let mut tail = Tail::new(Arc::clone(writer.log()));
         assert!(matches!(tail.next(), News::Nothing));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_reader_goes_on_at_the_newest_start_and_knows_what_it_missed() {
+    fn a_late_reader_continues_at_the_newest_start_and_counts_what_it_missed() {
         let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
         let mut tail = Tail::new(Arc::clone(writer.log()));
         grow(&mut writer, 0..10);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_wants_to_part_is_told_the_next_start_and_misses_nothing() {
+    fn a_reader_that_splits_gets_the_next_start_and_misses_nothing() {
         let mut writer = LogWriter::new(Arena::new().unwrap(), RETENTION, Encoding::Flv);
         let mut tail = Tail::new(Arc::clone(writer.log()));
         grow(&mut writer, 0..30);
@@ -253,6 +253,6 @@ mod tests {
         }
         let tags = (30..120).map(|n| (n * 40, 0));
         let want: Vec<_> = tags.clone().take(20).chain([(2_000, 0)]).chain(tags.skip(20)).collect();
-        assert_eq!(told, want, "the start stands once more in front of its tag");
+        assert_eq!(told, want, "the start is reported again before its tag");
     }
 }

@@ -1,8 +1,8 @@
-//! The folder of a take, and what becomes of the take before it.
+//! The folder of a take, and what happens to the previous take.
 //!
-//! The newest take of `app/name` is in `{kind}/app/name`. When another begins, the one before is renamed to
-//! `{kind}/app/name@{when it began}`: `@` is in no stream's name, so the two never meet. Numbers of segments go on
-//! from take to take, even when the takes before were removed.
+//! The newest take of `app/name` is in `{kind}/app/name`. When another begins, the previous one is renamed to
+//! `{kind}/app/name@{when it began}`: no stream name contains `@`, so the two never collide. Segment numbers
+//! continue from take to take, even when the earlier takes were removed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,13 +16,13 @@ use super::layout::{self, Kind, MERGE, SEPARATE};
 use super::playlist::{self, Carry};
 use crate::protocol::http::date::format_stamp;
 
-/// The file that says when a take began. A folder without it is nobody's take.
+/// The file that says when a take began. A folder without it is not a take.
 pub(super) const ABOUT: &str = "take.json";
 const ABOUT_MAX: usize = 4096;
-/// Takes of one stream that began within the same second.
+/// The most takes of one stream that may begin within the same second.
 const SAME_SECOND_MAX: u32 = 1000;
 
-/// What [`ABOUT`] holds.
+/// The contents of [`ABOUT`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct About {
@@ -30,16 +30,16 @@ pub(super) struct About {
     pub(super) stream: String,
     /// As `20261121T091545Z`.
     pub(super) began: String,
-    /// Of no other take.
+    /// Unique among takes.
     pub(super) id: String,
-    /// What its playlists begin with.
+    /// The first numbers of its playlists.
     pub(super) first: Numbers,
-    /// The take was removed, and the next one begins with these.
+    /// The take was removed, and the next one starts with these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<Numbers>,
 }
 
-/// Numbers that only rise, whatever take it is: the files' names are cached, and players keep count.
+/// Numbers that only increase, over all takes: the files' names are cached, and players keep count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Numbers {
     /// Of a segment.
@@ -51,25 +51,25 @@ pub(super) struct Numbers {
 /// A take that has its folder.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// What its playlists begin with.
+    /// The first numbers of its playlists.
     pub(super) first: Numbers,
     /// The id and the new place of the take that was there.
     pub(super) moved: Option<(String, PathBuf)>,
 }
 
-/// The time, as a take says when it began.
+/// The present time, in the format of [`About::began`].
 pub(super) fn now() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format_stamp(now.as_secs())
 }
 
-/// Makes the folder of a take; an earlier take that is there is moved away. The new folder is made aside, so that a
-/// disk that is full changes nothing.
+/// Creates the folder of a take; an earlier take there is moved away. The new folder is prepared under a
+/// temporary name, so that a full disk changes nothing.
 pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &Carry) -> io::Result<Begun> {
     let fresh = beside(dir, ASIDE);
     let (earlier, attempt) = (found(disk, dir).await?, found(disk, &fresh).await?);
     let first = match &earlier {
-        // An attempt that failed halfway.
+        // // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
         Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
         Some(own) => numbers_behind(disk, dir, own.first).await?,
@@ -88,7 +88,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
         moved = Some((earlier.id, place));
     }
     if disk.rename(&fresh, dir).await.is_err() {
-        // Something stays in the folder: other streams', or what a removed take has left.
+        // // Something stays in the folder: other streams' folders, or what a removed take has left.
         disk.make_dir(dir).await?;
         for name in names_of(disk.list(&fresh).await?) {
             disk.rename(&fresh.join(&name), &dir.join(&name)).await?;
@@ -98,7 +98,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
     Ok(Begun { first, moved })
 }
 
-/// Puts into the folder `fresh` what goes over from the take in `dir`.
+/// Puts into the folder `fresh` what is carried over from the take in `dir`.
 async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io::Result<()> {
     let written = carry.written.iter().map(|(name, _)| name);
     for folder in carry.linked.iter().chain(written).filter_map(|name| name.parent()).collect::<BTreeSet<_>>()
@@ -107,7 +107,7 @@ async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io
     }
     for name in &carry.linked {
         match disk.link(&dir.join(name), &fresh.join(name)).await {
-            // Somebody removed it, or an attempt before this one has brought it.
+            // // It was removed, or an earlier attempt has brought it.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
             linked => linked?,
         }
@@ -118,7 +118,7 @@ async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io
     Ok(())
 }
 
-/// A folder's path with something behind the `@` that no stream's name has.
+/// A folder's path with `what` after an `@`, which no stream name contains.
 fn beside(dir: &Path, what: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push("@");
@@ -126,13 +126,13 @@ fn beside(dir: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-/// What comes behind the segments of the take in `dir`, which began with `first`.
+/// The numbers that follow the segments of the take in `dir`, which began with `first`.
 async fn numbers_behind<D: Disk>(disk: &D, dir: &Path, first: Numbers) -> io::Result<Numbers> {
     let mut numbers = first;
     for index in Kind::EVERY.into_iter().flat_map(|kind| layout::indexes(kind, dir)) {
         let Some(playlist) = playlist::load(disk, &index).await? else { continue };
         let head = playlist.next_head();
-        // A number that failed is in no playlist, but it is used.
+        // // A number that failed is in no playlist, but it is used.
         let last = playlist.segments.last().and_then(|segment| number_of(&segment.uri));
         let behind = last.map_or(0, |last| last.saturating_add(1));
         numbers.sequence = numbers.sequence.max(head.sequence).max(behind);
@@ -155,7 +155,7 @@ pub(super) async fn found<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ab
         read => read?,
     };
     let mut about = serde_json::from_slice::<About>(&bytes).unwrap_or_default();
-    // Whatever stands there, it becomes part of a path.
+    // // The value becomes part of a path, so it is checked.
     if about.began.len() != 16 || !about.began.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         "unknown".clone_into(&mut about.began);
     }
@@ -178,7 +178,7 @@ async fn move_away<D: Disk>(disk: &D, dir: &Path, began: &str) -> io::Result<Pat
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-/// Moves a take. Where other streams' folders are inside (`app/name` and `app/name/other`), these stay.
+/// Moves a take. Folders of other streams inside it (`app/name` and `app/name/other`) stay.
 async fn move_to<D: Disk>(disk: &D, dir: &Path, place: &Path) -> io::Result<()> {
     let Some(own) = own_among_others(disk, dir).await? else { return disk.rename(dir, place).await };
     disk.make_dir(place).await?;
@@ -188,7 +188,7 @@ async fn move_to<D: Disk>(disk: &D, dir: &Path, place: &Path) -> io::Result<()> 
     Ok(())
 }
 
-/// Removes a take, but not other streams' folders inside. Of a stream's newest take its numbers stay.
+/// Removes a take, but not other streams' folders inside. The numbers of a stream's newest take are kept.
 pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
     let newest = !dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
     let own = own_among_others(disk, dir).await?;
@@ -214,7 +214,7 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What in a folder belongs to its take, [`ABOUT`] last; `None`: all of it.
+/// The entries of a folder that belong to its take, [`ABOUT`] last; `None`: all of them.
 async fn own_among_others<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Vec<String>>> {
     let entries = disk.list(dir).await?;
     let other = |entry: &Entry| entry.is_dir && ![MERGE, SEPARATE].contains(&entry.name.as_str());

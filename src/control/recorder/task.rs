@@ -1,5 +1,5 @@
-//! What the three recording tasks have in common: each reads a stream's log with a cursor of its own, and each
-//! fails, sheds and recovers by itself.
+//! What the three recording tasks have in common: each reads a stream's log with its own cursor, and fails,
+//! skips and recovers independently.
 
 use std::io;
 use std::path::Path;
@@ -25,13 +25,13 @@ use crate::media::m3u8::Head;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
 
-/// A reader is woken for this many bytes, however short the time that they are of.
+/// A reader is woken for this many bytes, however short their time.
 const BATCH: u64 = 512 << 10;
-/// How long it leaves the log alone at least, however much comes.
+/// The shortest pause between two reads of the log.
 const REST: Duration = Duration::from_millis(200);
-/// How long a task that failed waits before it tries again.
+/// How long a task waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_secs(2);
-/// A write that takes longer is worth a line in the log.
+/// A write that takes longer than this is logged.
 const STALL: Duration = Duration::from_secs(5);
 
 /// What a task works with.
@@ -40,9 +40,9 @@ pub(super) struct Setting<D> {
     pub(super) disk: D,
     pub(super) about: About,
     pub(super) lengths: Lengths,
-    /// A take that is longer is parted at a start; 0: none is.
+    /// A take that is longer is split at a start; 0: takes are not split.
     pub(super) take: StreamTime,
-    /// The take that was parted from what comes, until that has its folder.
+    /// The take that was split off, until the next one has its folder.
     pub(super) parted: Option<String>,
     /// Segments of a live playlist.
     pub(super) window: usize,
@@ -53,7 +53,8 @@ pub(super) struct Setting<D> {
 }
 
 impl<D: Disk> Setting<D> {
-    /// Makes the folder of the take and moves an earlier one away; gives what its playlists begin with.
+    /// Creates the folder of the take and moves an earlier one away; returns the first numbers of its
+    /// playlists.
     pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Head> {
         self.common.want(dir).await;
         let begun = take::begin(&self.disk, dir, &self.about, carry).await;
@@ -64,7 +65,8 @@ impl<D: Disk> Setting<D> {
             Some((id, dir)) if parted.as_ref() == Some(&id) => {
                 self.common.leave_behind(Left { kind, dir, id });
             }
-            // The new take is active here itself; another one waits to be finished.
+            // // The new take is itself counted here; another count is an earlier take that waits to be
+            // finished.
             Some((id, place)) if self.common.actives(dir) > 1 => {
                 self.common.remember(dir, id, place);
             }
@@ -74,19 +76,19 @@ impl<D: Disk> Setting<D> {
         Ok(Head { target: self.target_seconds(), sequence, discontinuities })
     }
 
-    /// What comes is another take, which [`begin_take`](Self::begin_take) is to make room for.
+    /// Begins another take; [`begin_take`](Self::begin_take) creates its folder.
     pub(super) fn part(&mut self, about: About) {
         let before = std::mem::replace(&mut self.about, about).id;
-        // One that was parted already is the one that has a folder.
+        // // If one was split off already, that is the one that has a folder.
         self.parted.get_or_insert(before);
     }
 
-    /// Whether a take has been parted from what comes, and that has no folder yet.
+    /// Whether a take has been split off and the next one has no folder yet.
     pub(super) fn is_parted(&self) -> bool {
         self.parted.is_some()
     }
 
-    /// The take that is in `dir`, for whoever finishes it.
+    /// The take in `dir`, for the task that finishes it.
     pub(super) fn left(&self, kind: Kind, dir: &Path) -> Left {
         let id = self.parted.as_ref().unwrap_or(&self.about.id).clone();
         Left { kind, dir: dir.to_owned(), id }
@@ -97,42 +99,41 @@ impl<D: Disk> Setting<D> {
         u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Says what is not recorded, and why.
+    /// Logs what is not recorded, and why.
     pub(super) fn complain(&self, kind: Kind, error: &Complaint) {
         warn!(stream = self.about.stream, kind = kind.name(), %error, "something is not recorded");
     }
 }
 
-/// One recording of one stream. The first three take what comes and touch no disk; [`write`](Self::write) is
-/// called often enough that little gathers.
+/// One recording of one stream. The first three methods take what comes and do not touch the disk;
+/// [`write`](Self::write) is called often enough that little data collects.
 pub(super) trait Task {
     const KIND: Kind;
-    /// How much of the stream's time is read at once, at most, in milliseconds. Twice as long after it was read
-    /// last, what there is gets [settled](Self::settle).
+    /// The most stream time that is read at once, in milliseconds. If nothing is read for twice as long,
+    /// collected data is [settled](Self::settle).
     const PACE: StreamTime;
 
-    /// Tags from here on. `gap`: what was before is missing.
+    /// Tags follow from `start`. `gap`: data before it is missing.
     fn begin(&mut self, start: &Start, gap: bool);
     /// The next tag and its time.
     fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime);
-    /// Nothing comes any more.
+    /// The stream is over.
     fn end(&mut self);
-    /// What was before is a take of its own: it is whole, and what comes begins another one. Goes on with
-    /// [`begin`](Self::begin).
+    /// Ends the current take, which is complete, and begins another one. Continues with [`begin`](Self::begin).
     fn part(&mut self, about: About);
-    /// Puts on the disk what has gathered, if it is enough to be worth it.
+    /// Writes the collected data to the disk, if there is enough of it.
     async fn write(&mut self) -> io::Result<()>;
-    /// The stream pauses: puts on the disk what is of use without what comes next.
+    /// The stream pauses: writes to the disk what is of use without the next data.
     async fn settle(&mut self) -> io::Result<()>;
     /// Closes what is open after the last write.
     async fn close(&mut self) -> io::Result<()>;
-    /// The take of which something is left to finish then.
+    /// The take that then has to be finished.
     fn left(&self) -> Option<Left>;
-    /// Something failed: what has gathered is given up. Goes on with [`begin`](Self::begin).
+    /// A failure: drops the collected data. Continues with [`begin`](Self::begin).
     async fn reset(&mut self);
 }
 
-/// Runs a task until its stream is over. Gives the take of which something is left to finish.
+/// Runs a task until its stream is over. Returns the take that has to be finished.
 pub(super) async fn run<T: Task, D: Disk>(
     mut task: T,
     stream: Arc<Stream>,
@@ -150,7 +151,7 @@ pub(super) async fn run<T: Task, D: Disk>(
         setting,
     };
     loop {
-        // In this order: what came before the end is read.
+        // // In this order: data from before the end is read.
         let over = stream.has_ended() || runner.setting.common.is_stopping();
         match runner.step(&mut task).await {
             Ok(true) => tokio::task::yield_now().await,
@@ -176,16 +177,16 @@ struct Runner<D> {
     /// The last attempt failed, and the log says so.
     failing: bool,
     begun: bool,
-    /// When the take began that is under way.
+    /// When the current take began.
     began: Option<StreamTime>,
-    /// How many takes were parted.
+    /// How many takes were split off.
     parts: u32,
     setting: Setting<D>,
 }
 
 impl<D: Disk> Runner<D> {
-    /// Waits until there is enough to read, or the stream or the process ends. Where a stream pauses within what would
-    /// be enough, the task settles instead, and then any byte is enough.
+    /// Waits until there is enough to read, or the stream or the process ends. If a stream pauses with less
+    /// than that, the task settles; after that any byte is enough.
     async fn wait<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let common = Rc::clone(&self.setting.common);
         let is_settled = self.settled;
@@ -251,7 +252,7 @@ impl<D: Disk> Runner<D> {
         Ok(true)
     }
 
-    /// Ends the take under way; what comes is another one.
+    /// Ends the current take and begins another one.
     async fn part<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         task.end();
         self.write(task).await?;
@@ -265,18 +266,18 @@ impl<D: Disk> Runner<D> {
         Ok(())
     }
 
-    /// Writes, and says so if that takes long.
+    /// Writes, and logs if that takes long.
     async fn write<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let result = Self::watch_disk(&self.setting, T::KIND, task.write()).await;
         if result.is_ok() && self.failing {
             self.failing = false;
             let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
-            info!(stream, kind, "recording goes on");
+            info!(stream, kind, "recording continues");
         }
         result
     }
 
-    /// Waits for the disk, and says so if that takes long.
+    /// Waits for the disk, and logs if that takes long.
     async fn watch_disk(
         setting: &Setting<D>,
         kind: Kind,
@@ -288,7 +289,7 @@ impl<D: Disk> Runner<D> {
             result = &mut writing => result,
             () = tokio::time::sleep(STALL) => {
                 let (stream, kind) = (setting.about.stream.as_str(), kind.name());
-                warn!(stream, kind, "the disk does not take what is recorded; waiting for it");
+                warn!(stream, kind, "the disk is too slow for the recording; waiting for it");
                 let _stalled = setting.stats.stalled();
                 writing.await
             }
@@ -300,7 +301,7 @@ impl<D: Disk> Runner<D> {
         if !self.failing {
             self.failing = true;
             let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
-            warn!(stream, kind, %error, "recording fails; it goes on at a keyframe when it can");
+            warn!(stream, kind, %error, "recording failed; it continues at a keyframe when possible");
         }
         task.reset().await;
         self.tail.give_up();
@@ -315,7 +316,7 @@ impl<D: Disk> Runner<D> {
             task.reset().await;
         }
         if let Err(error) = task.close().await {
-            warn!(stream, kind, %error, "a recording is not closed well; that is mended when it is finished");
+            warn!(stream, kind, %error, "a recording was not closed properly; finishing it repairs that");
         }
         task.left()
     }

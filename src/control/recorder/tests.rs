@@ -1,4 +1,4 @@
-//! Whole takes on a disk that fails: what is left plays, and nothing that was finished is lost.
+//! Whole takes on a disk that fails: the remaining files play, and nothing that was finished is lost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ const AVCC: &[u8] = &[
     0, 25, 7, 139, 22, 203, 1, 0, 5, 104, 235, 227, 203, 32,
 ];
 
-/// A publisher: 25 pictures a second with a keyframe each second, and AAC.
+/// A publisher: 25 video frames a second with a keyframe each second, and AAC.
 pub(super) struct Publisher {
     directory: Directory,
     writer: Box<StreamWriter>,
@@ -65,7 +65,7 @@ impl Publisher {
         self.writer.push(&Tag { kind, timestamp, body: Bytes::from(body) }).unwrap();
     }
 
-    /// Publishes so many pictures at once, with the sounds beside them.
+    /// Publishes `count` video frames at once, with their audio frames.
     pub(super) fn frames(&mut self, count: u32) {
         for _ in 0..count {
             let key = self.time.is_multiple_of(1_000);
@@ -83,7 +83,7 @@ impl Publisher {
         self.writer.publish();
     }
 
-    /// Publishes so many seconds, in the clock's time, a second at once.
+    /// Publishes seconds of media in the clock's time, one second at once.
     pub(super) async fn play(&mut self, seconds: u32) {
         for _ in 0..seconds {
             self.frames(25);
@@ -91,7 +91,7 @@ impl Publisher {
         }
     }
 
-    /// The same, picture by picture.
+    /// The same, frame by frame.
     pub(super) async fn play_smoothly(&mut self, seconds: u32) {
         for _ in 0..seconds * 25 {
             self.frames(1);
@@ -155,7 +155,7 @@ async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &
     }
 }
 
-/// Finishes all that is left under a kind's folder, as the next start does.
+/// Finishes everything that is left under a kind's folder, as the next start does.
 pub(super) async fn mend(disk: &Sim, kind: Kind, common: &Common) {
     let root = Path::new("/data").join(kind.folder());
     for take in takes(disk, &root).await.unwrap() {
@@ -165,7 +165,7 @@ pub(super) async fn mend(disk: &Sim, kind: Kind, common: &Common) {
     }
 }
 
-/// What can be played of a take.
+/// The playable contents of a take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Playable {
     pub(super) pictures: usize,
@@ -173,7 +173,7 @@ pub(super) struct Playable {
     pub(super) segments: usize,
 }
 
-/// Plays all that a take of `kind` has left in `base`, with readers that are not the writers'.
+/// Plays everything that a take of `kind` has left in `base`, with independent readers.
 pub(super) fn play(kind: Kind, files: &BTreeMap<String, Vec<u8>>, base: &str) -> Playable {
     match kind {
         Kind::Hls => {
@@ -192,7 +192,7 @@ pub(super) fn play(kind: Kind, files: &BTreeMap<String, Vec<u8>>, base: &str) ->
         }
         Kind::Flv => {
             let Some(bytes) = files.get(&format!("{base}/index.flv")) else { return Playable::default() };
-            assert!(FlvIndex::is_finished(bytes, bytes.len() as u64), "the front says another length");
+            assert!(FlvIndex::is_finished(bytes, bytes.len() as u64), "the front gives another length");
             let mut reader = FlvReader::new(1 << 20);
             reader.push(bytes);
             let (mut all, mut len) = (Playable::default(), 13);
@@ -224,7 +224,7 @@ fn segments(files: &BTreeMap<String, Vec<u8>>, base: &str, index: &str) -> (usiz
     (playlist.segments.len(), bytes)
 }
 
-/// Pictures and AAC frames in a transport stream.
+/// Video and AAC frames in a transport stream.
 fn play_ts(bytes: &[u8]) -> (usize, usize) {
     use mpeg2ts::es::StreamType;
     use mpeg2ts::ts::{ReadTsPacket, TsPacketReader, TsPayload};
@@ -238,7 +238,7 @@ fn play_ts(bytes: &[u8]) -> (usize, usize) {
                 sound_pid = audio.map(|es| es.elementary_pid);
             }
             Some(TsPayload::PesStart(pes)) if Some(packet.header.pid) == sound_pid => {
-                // Each frame of ours is a header and three bytes.
+                // // Each audio frame of the test is a header and three bytes.
                 sounds += usize::from(pes.pes_packet_len - 8) / 10;
             }
             Some(TsPayload::PesStart(_)) => pictures += 1,
@@ -248,7 +248,7 @@ fn play_ts(bytes: &[u8]) -> (usize, usize) {
     (pictures, sounds)
 }
 
-/// Pictures and sounds in an MP4.
+/// Video and audio samples in an MP4.
 fn play_mp4(bytes: &[u8]) -> (usize, usize) {
     use shiguredo_mp4::TrackKind;
     use shiguredo_mp4::demux::{Input, Mp4FileDemuxer};
@@ -280,7 +280,7 @@ pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// A take of so many seconds on a disk of its own; gives what died with it, if something did.
+/// Records a take of some seconds on a disk of its own, unless it is killed.
 async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
@@ -292,7 +292,7 @@ async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
         publisher.play(seconds).await;
         publisher.end();
     };
-    // Who was killed waits for ever.
+    // // A killed task waits for ever.
     let _ =
         tokio::time::timeout(Duration::from_secs(3600), async { tokio::join!(recording, publishing) }).await;
 }
@@ -315,7 +315,7 @@ fn a_take_holds_every_frame() {
     }
 }
 
-/// What live players could see of a kind when it died.
+/// What live players could see of a kind when it was killed.
 fn seen(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> usize {
     let base = dir(kind).display().to_string();
     let index = match kind {
@@ -331,7 +331,7 @@ fn seen(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> usize {
 }
 
 #[test]
-fn killed_at_any_step_a_take_is_mended_and_the_next_one_leaves_it_alone() {
+fn a_take_killed_at_any_step_is_repaired_and_the_next_one_leaves_it_alone() {
     for kind in Kind::EVERY {
         let mut last = 0;
         for step in 0.. {
@@ -384,7 +384,7 @@ fn first_number(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> u64 {
     Playlist::parse(&String::from_utf8_lossy(text)).head.sequence
 }
 
-/// The playlists that live players read, and that all they name is there: whoever reads one finds its segments.
+/// The playlists that live players read; checks that every segment they name exists.
 fn assert_playable(files: &BTreeMap<String, Vec<u8>>, base: &str) -> Vec<(String, Playlist)> {
     let folders = ["", "output_merge/", "output_separate/"].map(|folder| format!("{base}/{folder}"));
     let mut playlists = Vec::new();
@@ -407,7 +407,7 @@ fn assert_playable(files: &BTreeMap<String, Vec<u8>>, base: &str) -> Vec<(String
     playlists
 }
 
-/// Runs a task whose takes are parted every `part` seconds.
+/// Runs a task whose takes are split every `part` seconds.
 async fn record_parted(
     kind: Kind,
     disk: &Sim,
@@ -419,7 +419,8 @@ async fn record_parted(
     record_as(kind, setting, stream).await
 }
 
-/// A take of `seconds` that is parted every `part` seconds. Gives what is to be finished of those that were parted.
+/// Records `seconds` with a split every `part` seconds. Returns what has to be finished of the takes that were
+/// split off.
 async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
@@ -448,18 +449,18 @@ async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left
     common.take_left()
 }
 
-/// What can be played of each take of a kind, the earliest first.
+/// The playable contents of each take of a kind, the earliest first.
 fn play_all(kind: Kind, disk: &Sim) -> Vec<Playable> {
     let (files, base) = (disk.files(), dir(kind).display().to_string());
     let bases = files.keys().filter_map(|path| path.strip_suffix("/take.json"));
     let mut bases: Vec<&str> = bases.filter(|base| !base.ends_with(".tmp")).collect();
-    // Moved within the same second: `-2` and so on stand behind the first one.
+    // // Takes moved within the same second are called `-2` and so on, after the first one.
     bases.sort_by_key(|path| (*path == base, path.len(), *path));
     bases.into_iter().map(|base| play(kind, &files, base)).collect()
 }
 
 #[test]
-fn a_long_take_is_parted_and_no_frame_is_missing() {
+fn a_long_take_is_split_and_no_frame_is_missing() {
     for kind in Kind::EVERY {
         let disk = Sim::default();
         runtime().block_on(async {
@@ -475,12 +476,15 @@ fn a_long_take_is_parted_and_no_frame_is_missing() {
         assert_eq!(sounds, (0..).take_while(|n| n * 1024 / 441 * 10 <= 20_000 - 40).count(), "{kind:?}");
         let segments: usize = disk.files().keys().filter(|name| name.contains("/segment_")).count();
         let named: usize = takes.iter().map(|take| take.segments).sum();
-        assert_eq!(segments, named, "{kind:?}: segments of the take before are gone when a take is finished");
+        assert_eq!(
+            segments, named,
+            "{kind:?}: segments of the previous take are gone when a take is finished"
+        );
     }
 }
 
 #[test]
-fn a_take_that_was_parted_and_not_gone_on_with_is_finished() {
+fn a_take_that_was_split_off_and_not_continued_is_finished() {
     for kind in Kind::EVERY {
         let disk = Sim::default();
         let left = runtime().block_on(async {
@@ -509,7 +513,7 @@ fn a_take_that_was_parted_and_not_gone_on_with_is_finished() {
 }
 
 #[test]
-fn a_take_is_parted_around_other_streams_folders() {
+fn a_split_leaves_other_streams_folders_alone() {
     for kind in [Kind::Hls, Kind::Fmp4] {
         let disk = Sim::default();
         let other = dir(kind).join("other");
@@ -526,7 +530,7 @@ fn a_take_is_parted_around_other_streams_folders() {
 }
 
 #[test]
-fn killed_while_it_parts_a_take_is_mended() {
+fn a_take_killed_during_a_split_is_repaired() {
     for kind in Kind::EVERY {
         let mut parted = 0;
         for step in 0.. {
@@ -561,7 +565,7 @@ fn killed_while_it_parts_a_take_is_mended() {
 }
 
 #[test]
-fn numbers_go_on_when_the_takes_before_were_removed() {
+fn numbers_continue_when_the_earlier_takes_were_removed() {
     for kind in [Kind::Hls, Kind::Fmp4] {
         let disk = Sim::default();
         runtime().block_on(async {
@@ -579,7 +583,7 @@ fn numbers_go_on_when_the_takes_before_were_removed() {
 }
 
 #[test]
-fn killed_while_it_mends_it_mends_again() {
+fn a_repair_that_was_killed_is_repeated() {
     for kind in Kind::EVERY {
         for step in 0.. {
             let disk = Sim::default();
@@ -603,7 +607,7 @@ fn killed_while_it_mends_it_mends_again() {
 }
 
 #[test]
-fn a_full_disk_stops_one_recording_until_there_is_room() {
+fn a_full_disk_stops_one_recording_until_there_is_space() {
     for kind in Kind::EVERY {
         let other = if kind == Kind::Flv { Kind::Hls } else { Kind::Flv };
         let (small, large) = (Sim::default(), Sim::default());
@@ -633,7 +637,7 @@ fn a_full_disk_stops_one_recording_until_there_is_room() {
 }
 
 #[test]
-fn a_disk_that_stalls_costs_what_the_log_does_not_keep() {
+fn a_disk_that_stalls_loses_only_what_the_log_does_not_keep() {
     for kind in Kind::EVERY {
         let disk = Sim::default();
         runtime().block_on(async {
@@ -664,7 +668,7 @@ fn a_disk_that_stalls_costs_what_the_log_does_not_keep() {
 }
 
 #[test]
-fn a_take_that_is_parted_twice_before_the_next_has_a_folder_is_finished() {
+fn a_take_that_is_split_twice_before_the_next_has_a_folder_is_finished() {
     runtime().block_on(async {
         let (disk, common) = (Sim::default(), Rc::<Common>::default());
         let mut setting = setting(&disk, Kind::Hls, "a", &common);
@@ -680,7 +684,7 @@ fn a_take_that_is_parted_twice_before_the_next_has_a_folder_is_finished() {
 }
 
 #[test]
-fn segments_that_a_journal_lacks_are_kept() {
+fn segments_that_a_journal_does_not_name_are_kept() {
     runtime().block_on(async {
         let (disk, common) = (Sim::default(), Rc::<Common>::default());
         one_take(Kind::Hls, &disk, 3, "a").await;
@@ -692,7 +696,7 @@ fn segments_that_a_journal_lacks_are_kept() {
 }
 
 #[test]
-fn a_merge_that_fails_gives_its_room_back() {
+fn a_merge_that_fails_frees_its_space() {
     let disk = Sim::default();
     runtime().block_on(async {
         one_take(Kind::Fmp4, &disk, 7, "a").await;

@@ -1,12 +1,12 @@
-//! Readers that are neither ours nor ffmpeg's, which judge what the recorder wrote: mp4box.js, MediaInfo, tsreport.
+//! Independent readers other than ffmpeg, which check what the recorder wrote: mp4box.js, MediaInfo, tsreport.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the readers that npm has are installed.
+/// Where the readers from npm are installed.
 const CHECKERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/checkers");
 
-/// Whether mp4box.js and MediaInfo are installed; prints how they are when they are not.
+/// Whether mp4box.js and MediaInfo are installed; prints how to install them if they are not.
 fn installed() -> bool {
     let found = Path::new(CHECKERS).join("node_modules").exists();
     assert!(
@@ -19,15 +19,15 @@ fn installed() -> bool {
     found
 }
 
-/// Writes `parts`, one behind the other, as one file for a reader of whole files.
+/// Concatenates `parts` to one file, for readers of whole files.
 pub(super) fn joined(parts: &[PathBuf], into: PathBuf) -> PathBuf {
     let bytes: Vec<u8> = parts.iter().flat_map(|part| std::fs::read(part).unwrap()).collect();
     std::fs::write(&into, bytes).unwrap();
     into
 }
 
-/// Lets mp4box.js and MediaInfo read files, with the frames each is to have of pictures and sound. The first counts
-/// what MP4 files hold, the second checks their boxes and bitstreams, and those of other files.
+/// Reads files with mp4box.js and MediaInfo; with each file come its expected numbers of video and audio
+/// frames. The first counts what MP4 files hold, the second checks the boxes and bitstreams of all files.
 pub(super) fn check_files(files: &[(PathBuf, usize, usize)]) {
     if !installed() {
         return;
@@ -49,7 +49,8 @@ pub(super) fn check_files(files: &[(PathBuf, usize, usize)]) {
     }
 }
 
-/// Lets tsreport read a transport stream: its counters, and that its clock is told every tenth of a second.
+/// Reads a transport stream with tsreport: checks its continuity counters, and that it has a clock reference
+/// every tenth of a second.
 pub(super) fn check_transport_stream(file: &Path) {
     let Ok(output) = Command::new("tsreport").args(["-buffering", "-timing"]).arg(file).output() else {
         assert!(std::env::var_os("CI").is_none(), "tsreport is missing, and CI must have it");
