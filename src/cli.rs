@@ -1,7 +1,7 @@
 //! The command line: one definition per flag gives the parser, the help, the completions and the man pages.
 //!
-//! A flag that was given becomes a [`Setting`](crate::config::load::Setting); one that was not leaves the layers below alone. No default is
-//! written here.
+//! A flag that was given becomes a [`Setting`](crate::config::load::Setting); one that was not leaves the lower
+//! layers unchanged. No default is written here.
 
 mod flags;
 
@@ -25,9 +25,9 @@ use flags::{CommonFlags, FileGatewayFlags, FlvGatewayFlags, Given, OriginFlags};
 pub enum Command {
     /// Run a role until a signal ends it.
     Run {
-        /// Which one.
+        /// The role.
         role: Role,
-        /// Its configuration, checked.
+        /// Its configuration, which has been validated.
         config: Box<Config>,
         /// Where it came from, for a reload.
         sources: Sources,
@@ -36,11 +36,11 @@ pub enum Command {
     Stress(StressArgs),
     /// Publish a file: [`push::main`].
     Push(PushArgs),
-    /// The configuration was checked and is good.
+    /// The configuration was checked and is valid.
     CheckConfig {
         /// The file that was checked, if there is one.
         file: Option<PathBuf>,
-        /// What is legal and odd.
+        /// Settings that are valid but probably not intended.
         warnings: Vec<Warning>,
     },
     /// Print completions: [`write_completions`].
@@ -53,10 +53,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does what is no running role: prints what was asked for.
+    /// Executes a command that does not run a role: prints what was asked for.
     ///
     /// # Errors
-    /// What standard output or the folder says.
+    /// The error of standard output or of the folder.
     pub fn finish(self) -> Result<ExitCode, FinishError> {
         let mut out = io::stdout().lock();
         let done = match self {
@@ -87,10 +87,10 @@ impl Command {
     }
 }
 
-/// Why a command that runs no role failed.
+/// Why a command that does not run a role failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
-    /// The load generator.
+    /// The load generator, or the publisher, failed.
     #[error("{0:#}")]
     Stress(#[from] anyhow::Error),
     /// Standard output, or the folder of the man pages.
@@ -98,7 +98,7 @@ pub enum FinishError {
     Output(#[from] io::Error),
 }
 
-/// Why there is nothing to run.
+/// Why no command can be executed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The command line is wrong, or it asked for help or the version. `exit()` of the inner error prints it.
@@ -146,24 +146,24 @@ enum Sub {
     FileGateway(FileGatewayFlags),
     /// Publish a test picture as live/demo to an origin on loopback, for a first look.
     ///
-    /// Unless told otherwise it listens on 127.0.0.1 only: 1935 RTMP, 8501 FLV, 8088 pages, 8080 gateway; it
-    /// records into a temporary folder that goes when it ends (about 6 MB a minute; --record none does not), and
-    /// it reads no file but one that --config names.
+    /// By default it listens on 127.0.0.1 only: 1935 RTMP, 8501 FLV, 8088 pages, 8080 gateway. It records into
+    /// a temporary folder that is removed when it ends (about 6 MB a minute; --record none records nothing),
+    /// and it reads no file except one that --config names.
     Demo {
         #[command(flatten)]
         origin: OriginFlags,
-        /// Run no FLV gateway beside the origin.
+        /// Run no FLV gateway with the origin.
         #[arg(long)]
         no_gateway: bool,
     },
-    /// Hold many viewers of one stream, check what they get, and say what it cost.
+    /// Hold many viewers of one stream, check what they receive, and report the cost.
     Stress(StressArgs),
     /// Publish an FLV or MP4 file in real time.
     ///
     /// Exit codes: 0 pushed to the end, 2 usage, 65 not FLV or MP4, 66 no such file, 75 no connection,
     /// 77 refused by the server.
     Push(PushArgs),
-    /// Check a configuration file and say which line is wrong.
+    /// Check a configuration file and report the line of an error.
     CheckConfig {
         /// The file; without it the one that a role would read.
         file: Option<PathBuf>,
@@ -188,7 +188,7 @@ fn definition() -> clap::Command {
                 "rtmp" => "127.0.0.1:1935",
                 "flv" => "127.0.0.1:8501",
                 "web" => "127.0.0.1:8088",
-                "data" => "a temporary folder that goes when the demo ends",
+                "data" => "a temporary folder that is removed when the demo ends",
                 "record" => "flv,hls,fmp4",
                 _ => return arg,
             };
@@ -204,8 +204,8 @@ fn definition() -> clap::Command {
 /// `arguments` begin with the program's name; `environment` is usually `std::env::vars_os()`.
 ///
 /// # Errors
-/// [`CliError::Usage`] for the command line itself, help and version; [`CliError::Config`] for what a file,
-/// the environment or the values of flags hold.
+/// [`CliError::Usage`] for the command line itself, help and version; [`CliError::Config`] for the contents of
+/// a file, the environment or the values of flags.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -213,7 +213,7 @@ pub fn parse(
     parse_with(arguments, environment, Path::new(DEFAULT_FILE))
 }
 
-/// As [`parse`], with the file that is read where none is named.
+/// As [`parse`], with the file to read if none is named.
 fn parse_with(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -257,7 +257,7 @@ fn role_of(command: Option<&Sub>) -> Role {
     }
 }
 
-/// The first of the origin's flags that stands in front of a subcommand, where it would be lost.
+/// The first of the origin's flags that precedes a subcommand, where it would be ignored.
 fn given_before_role(cli: &Cli) -> Option<String> {
     let mut given = Given::default();
     given.origin(&cli.origin, Role::Origin);
@@ -291,10 +291,11 @@ pub fn write_completions(shell: Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut definition(), "uringcast", out);
 }
 
-/// Writes the first man page to `out`, or with `dir` one page a subcommand into that folder, which is made.
+/// Writes the first man page to `out` or, with `dir`, one page per subcommand into that folder, which is
+/// created.
 ///
 /// # Errors
-/// What the folder or `out` says.
+/// The error of the folder or of `out`.
 pub fn write_man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
         Some(dir) => {

@@ -1,4 +1,4 @@
-//! The `uringcast` program: arguments to a role, its configuration, and its run.
+//! The `uringcast` program: from its arguments to a role, its configuration, and its run.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,14 +25,14 @@ enum Fatal {
     Start(#[from] StartError),
     #[error("{0}")]
     Log(#[from] LogError),
-    #[error("the metrics cannot be had: {0}")]
+    #[error("the metrics cannot be started: {0}")]
     Metrics(#[from] BuildError),
     #[error("{0}")]
     Finish(#[from] FinishError),
 }
 
 impl Fatal {
-    /// As `sysexits.h` has it: a supervisor restarts on 75, for what may go away by itself, not on 69.
+    /// As in `sysexits.h`: a supervisor restarts after 75, which may go away by itself, but not after 69.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(error) => {
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes a line to stderr, where that can be written: a file there may be full, or as long as a limit allows.
+/// Writes a line to stderr. Failures are ignored: stderr may be a file on a full disk or at its size limit.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -80,7 +80,7 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     let metrics = Metrics::install()?;
     let admin = control::bind_admin(&config)
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
-    // Removed however this function is left.
+    // // Removed on every way out of this function.
     let _folder = DemoFolder::new(role, &mut config);
     let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;

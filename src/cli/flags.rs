@@ -1,4 +1,4 @@
-//! The flags that set keys of the configuration, and what was given of them.
+//! The flags that set keys of the configuration, and the values given for them.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub(super) struct CommonFlags {
     /// Log format: text or json [default: text].
     #[arg(long, global = true, value_name = "FORMAT", value_parser = checked(str::parse::<LogFormat>))]
     log_format: Option<String>,
-    /// Let viewers finish so long after SIGTERM [default: 10s].
+    /// Let viewers finish for this long after SIGTERM [default: 10s].
     #[arg(long, global = true, value_name = "TIME", value_parser = checked(units::parse_duration))]
     drain: Option<String>,
 }
@@ -56,10 +56,10 @@ pub(super) struct FlvGatewayFlags {
     /// Listen here for viewers [default: 0.0.0.0:8080].
     #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
     listen: Option<String>,
-    /// Pull from here, http://host:port/prefix; given again, the next one to try.
+    /// Pull from here, http://host:port/prefix; repeat it to add upstreams to try next.
     #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
     upstream: Vec<String>,
-    /// Keep a pull so long after its last viewer went [default: 10s].
+    /// Keep a pull for this long after its last viewer has left [default: 10s].
     #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
     linger: Option<String>,
     #[command(flatten)]
@@ -68,13 +68,13 @@ pub(super) struct FlvGatewayFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct ViewerFlags {
-    /// Gather tags so long before they are sent [default: 0ms].
+    /// Gather tags for this long before they are sent [default: 0ms].
     #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
     flush: Option<String>,
-    /// Let a GET wait so long for a stream that is not live [default: 5s].
+    /// Let a GET wait this long for a stream that is not live [default: 5s].
     #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
     wait: Option<String>,
-    /// Keep viewers so long after the publisher went [default: 10s].
+    /// Keep viewers for this long after the publisher has left [default: 10s].
     #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
     gap: Option<String>,
 }
@@ -87,7 +87,7 @@ pub(super) struct FileGatewayFlags {
     /// Serve this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]
     root: Option<String>,
-    /// Fetch files that are not there from here, http://host:port/prefix; given again, the next one to try.
+    /// Fetch missing files from here, http://host:port/prefix; repeat it to add upstreams to try next.
     #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
     upstream: Vec<String>,
     /// Keep fetched files in this folder [default: /var/cache/uringcast].
@@ -126,7 +126,7 @@ impl Given {
         self.add("--drain", &["drain"], flags.drain.as_ref());
     }
 
-    /// The origin's flags; those on viewers hold for the gateway beside it as well.
+    /// The origin's flags; those about viewers also apply to a gateway in the same process.
     pub(super) fn origin(&mut self, flags: &OriginFlags, role: Role) {
         self.add("--rtmp", &["origin.rtmp"], flags.rtmp.as_ref());
         self.add("--flv", &["origin.flv"], flags.flv.as_ref());

@@ -74,7 +74,7 @@ fn the_default_file_is_read_by_all_but_the_demo() {
 
 /// The help repeats defaults for the reader; giving them all must change nothing.
 #[test]
-fn the_help_tells_true_defaults() {
+fn the_help_names_the_real_defaults() {
     let clap = definition();
     let demo = Role::Demo { gateway: true };
     for (name, defaults) in [
@@ -102,7 +102,7 @@ fn the_help_tells_true_defaults() {
 }
 
 #[test]
-fn what_is_wrong_has_its_exit_code() {
+fn each_error_has_its_exit_code() {
     let code = |line: &str| run(line).unwrap_err().exit_code();
     assert_eq!([code("--help"), code("--version"), code("origin --help")], [0; 3]);
     assert_eq!([code("nonsense"), code("origin --rtmp x"), code("--rtmp :1 origin")], [2; 3]);

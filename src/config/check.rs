@@ -1,4 +1,4 @@
-//! The rules between values that each parse by themselves.
+//! The rules between values, each of which was parsed by itself.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,9 +10,9 @@ use super::{Config, Rate, Role, Rule};
 
 /// Longest time that tags may be gathered.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// Longest of all other durations: a value beyond it is a slip.
+/// Longest of all other durations: a larger value is a mistake.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A publisher's limit below this would end any stream with pictures: it is a slip of the unit.
+/// A publisher's limit below this would end any stream with video: it is a mistake in the unit.
 const PUBLISH_MIN: Rate = Rate { bits: 100_000 };
 /// Most event loops of a process: a stream's subscribers are bits of a word.
 pub const LOOPS_MAX: usize = 64;
@@ -21,7 +21,7 @@ pub const LOOPS_MAX: usize = 64;
 pub(super) type Broken = (&'static str, Rule);
 
 impl Config {
-    /// Checks the rules that hold whatever the role; the first broken one is named with its key.
+    /// Checks the rules that hold for every role; reports the first broken one with its key.
     ///
     /// # Errors
     /// The key, with its table, and the [`Rule`].
@@ -40,7 +40,7 @@ impl Config {
         }
     }
 
-    /// Checks what the role needs: an upstream for a gateway, one port a listener.
+    /// Checks what the role needs: an upstream for a gateway, and a separate port for each listener.
     ///
     /// # Errors
     /// The key, with its table, and the [`Rule`].
@@ -59,8 +59,8 @@ impl Config {
         Ok(())
     }
 
-    /// The addresses that a role listens on, each with its key; the admin address only where it was written
-    /// by the user, because a default one gives way.
+    /// The addresses that a role listens on, each with its key; the admin address only if the user wrote it,
+    /// since the default one may be dropped.
     pub fn listeners(&self, role: Role) -> Vec<(&'static str, SocketAddr)> {
         let mut list = Vec::new();
         if role.has_origin() {
@@ -162,7 +162,7 @@ impl Config {
     }
 }
 
-/// Whether two addresses cannot both be listened on. Port 0 is a free one each time.
+/// Whether two addresses cannot both be listened on. Port 0 stands for a free one each time.
 fn clash(one: &SocketAddr, other: &SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_host

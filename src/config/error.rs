@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration: where it stands, which key it is, what to do about it.
+//! What can be wrong with a configuration: the place, the key, and what to do about it.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a file; the line counts from 1 and is missing where the key could not be found in the text.
+    /// In a file; lines count from 1; `None` if the key could not be found in the text.
     File {
         /// The file as it was named.
         path: PathBuf,
@@ -18,7 +18,7 @@ pub enum Place {
     Environment(String),
     /// On the command line, by this flag.
     Flag(String),
-    /// Nowhere: it is the default.
+    /// Not written: it is the default.
     Default,
 }
 
@@ -37,20 +37,20 @@ impl fmt::Display for Place {
 /// A rule that a well-formed value breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
-    /// Larger than it may be.
+    /// Larger than allowed.
     #[error("{is} is more than {max}: lower it")]
     TooLarge {
         /// The value.
         is: String,
-        /// The largest that is allowed, and why where that helps.
+        /// The largest value that is allowed, with a reason if that helps.
         max: String,
     },
-    /// Smaller than it may be.
+    /// Smaller than allowed.
     #[error("{is} is less than {min}: raise it")]
     TooSmall {
         /// The value.
         is: String,
-        /// The smallest that is allowed, and why where that helps.
+        /// The smallest value that is allowed, with a reason if that helps.
         min: String,
     },
     /// Two listeners would take the same port.
@@ -61,10 +61,10 @@ pub enum Rule {
         /// The key of the other listener.
         other: &'static str,
     },
-    /// A gateway without anything to pull from.
+    /// A gateway without an upstream.
     #[error("a gateway needs at least one upstream: give --upstream http://ORIGIN:8501")]
     NoUpstream,
-    /// A log filter that cannot be read.
+    /// A log filter that cannot be parsed.
     #[error("{filter:?} is not a log filter: write \"info\" or \"warn,uringcast=debug\"")]
     LogFilter {
         /// What was written.
@@ -81,19 +81,19 @@ pub enum Problem {
     /// There is no such key.
     #[error("no such key{}", near.map(|key| format!(", did you mean {key:?}?")).unwrap_or_default())]
     Unknown {
-        /// A key of that table that looks like it.
+        /// A similar key of that table.
         near: Option<&'static str>,
     },
-    /// A key that a table needs is not there.
+    /// A key that a table needs is missing.
     #[error("{key} is missing here")]
     Missing {
         /// The key.
         key: String,
     },
-    /// The value is of another type or malformed; the text says what was expected.
+    /// The value is malformed or of another type; the text says what was expected.
     #[error("{0}")]
     Malformed(String),
-    /// The value is well-formed and not allowed.
+    /// The value is well-formed, but not allowed.
     #[error(transparent)]
     Rule(#[from] Rule),
 }
@@ -112,7 +112,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file as it was named.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         kind: io::ErrorKind,
     },
     /// The file is not TOML.
@@ -135,7 +135,7 @@ pub enum ConfigError {
     },
 }
 
-/// What the system's word means for a file that was to be read.
+/// What the system's error means for a file that was to be read.
 fn unreadable(kind: io::ErrorKind) -> String {
     match kind {
         io::ErrorKind::NotFound => "no such file".to_owned(),

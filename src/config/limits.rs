@@ -1,4 +1,4 @@
-//! Limits of the process and of each client address, and what they are where the user left the choice to us.
+//! Limits of the process and of each client address, and the defaults that are computed at run time.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use super::quantities::{KIB, SECOND};
 use super::units::{self, Network, Rate, SendPath, is_private};
 
-/// The budget where neither `/proc/meminfo` nor a cgroup says what there is.
+/// The budget if neither `/proc/meminfo` nor a cgroup gives the amount of memory.
 const MEMORY_UNKNOWN: u64 = 1 << 30;
-/// Folders above the process's own cgroup that are looked at.
+/// The most folders above the process's own cgroup that are read.
 const CGROUPS_MAX: usize = 64;
 
-/// Limits of connections, memory and client addresses. Zero means "no limit" where nothing else is said.
+/// Limits of connections, memory and client addresses. Zero means "no limit" unless noted otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Connections of the process; 0 takes what the limit on open files allows.
     pub connections: usize,
-    /// Of these, connections that are kept for publishers and the admin listener. See [`Limits::reserved`].
+    /// Of these, connections reserved for publishers and the admin listener. See [`Limits::reserved`].
     pub reserve: usize,
-    /// Memory of streams, headers, queues and requests together, in bytes; 0: half of what there is.
-    /// See [`Limits::memory_budget`].
+    /// Memory of streams, headers, queues and requests together, in bytes; 0: half of the available memory. See
+    /// [`Limits::memory_budget`].
     #[serde(with = "units::size")]
     pub memory: usize,
     /// Streams in all.
     pub streams: usize,
-    /// What a publisher may send, averaged over some seconds.
+    /// The bit rate that a publisher may send, averaged over some seconds.
     pub publish_bitrate: Rate,
-    /// Connections of one address, those of established viewers and publishers aside.
+    /// Connections of one address, not counting established viewers and publishers.
     pub connections_per_address: usize,
     /// Streams that one address publishes at a time.
     pub publishes_per_address: usize,
@@ -38,7 +38,8 @@ pub struct Limits {
     pub waits_per_address: usize,
     /// Requests, handshakes and refused attempts of one address in a second.
     pub requests_per_address: usize,
-    /// Networks of proxies whose forwarded client addresses are believed; limits per address do not hold for them.
+    /// Networks of proxies whose forwarded client addresses are trusted; limits per address do not apply to the
+    /// proxies.
     #[serde(with = "units::networks")]
     pub trusted: Vec<Network>,
     /// Bytes of an HTTP request's line and headers.
@@ -47,10 +48,10 @@ pub struct Limits {
     /// How long a request's head or a handshake may take.
     #[serde(with = "units::duration")]
     pub request_time: Duration,
-    /// How long a connection for files and pages may stay without a request.
+    /// How long a connection for files and pages may stay open without a request.
     #[serde(with = "units::duration")]
     pub keep_alive: Duration,
-    /// How long a client may take nothing of a file or page that is sent to it.
+    /// How long a client may go without taking any byte of a file or page.
     #[serde(with = "units::duration")]
     pub send_time: Duration,
     /// The kernel's send buffer of a connection, in bytes.
@@ -59,7 +60,7 @@ pub struct Limits {
     /// Unsent bytes below which a connection counts as writable (`TCP_NOTSENT_LOWAT`).
     #[serde(with = "units::size")]
     pub notsent_lowat: usize,
-    /// How the bytes of streams leave.
+    /// How the bytes of streams are sent.
     pub send_path: SendPath,
 }
 
@@ -71,8 +72,8 @@ impl Default for Limits {
             memory: 0,
             streams: 20_000,
             publish_bitrate: Rate::mbps(400),
-            // A quarter of the ports an address has: a network that shares one address stays below it, all the more
-            // as viewers of live streams are not counted.
+            // // A quarter of the ports that an address has: a network behind one shared address stays below
+            // it, since viewers of live streams are not counted.
             connections_per_address: 16_384,
             publishes_per_address: 256,
             waits_per_address: 1_000,
@@ -90,9 +91,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Bytes that the process may use: as configured, or half of what the machine or its cgroup gives now.
+    /// Bytes that the process may use: as configured, or half of what the machine or its cgroup has now.
     ///
-    /// Reads `/proc` and `/sys` where nothing is configured: to be asked once, at the start.
+    /// Reads `/proc` and `/sys` if nothing is configured: to be called once, at the start.
     pub fn memory_budget(&self) -> u64 {
         if self.memory > 0 {
             return self.memory as u64;
@@ -103,25 +104,25 @@ impl Limits {
         default_memory(&meminfo, &limits)
     }
 
-    /// Connections that viewers cannot have, of `capacity` in all: at most a quarter, so that a small server is
-    /// still one.
+    /// Connections reserved from viewers, of `capacity` in all: at most a quarter, so that a small server still
+    /// has capacity for viewers.
     pub fn reserved(&self, capacity: usize) -> usize {
         self.reserve.min(capacity / 4)
     }
 
-    /// Whether a client address that this peer forwards is believed.
+    /// Whether a client address that this peer forwards is trusted.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))
     }
 
-    /// Whether the limits per address do not hold for this one: loopback, private and trusted ones.
+    /// Whether the limits per address do not apply: loopback, private and trusted addresses.
     pub fn is_exempt(&self, address: IpAddr) -> bool {
         is_private(address) || self.is_trusted(address)
     }
 }
 
-/// Half of the memory there is: the smallest of `MemTotal` in `meminfo` (proc_meminfo(5)) and the limits of the
-/// cgroup and those above it (`memory.max`: bytes, or "max" for none).
+/// Half of the available memory: the smallest of `MemTotal` in `meminfo` (proc_meminfo(5)) and the limits of
+/// the cgroup and its parents (`memory.max`: bytes, or "max" for none).
 pub fn default_memory(meminfo: &str, cgroup: &[String]) -> u64 {
     let total = meminfo.lines().find_map(|line| {
         let kib = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?;
@@ -131,11 +132,11 @@ pub fn default_memory(meminfo: &str, cgroup: &[String]) -> u64 {
     total.into_iter().chain(limits).min().map_or(MEMORY_UNKNOWN, |smallest| smallest / 2)
 }
 
-/// The texts of `memory.max` of the process's cgroup (version 2, the line "0::/path" of `/proc/self/cgroup`) and of
-/// those above it: the smallest holds.
+/// The texts of `memory.max` of the process's cgroup (version 2, the line "0::/path" of `/proc/self/cgroup`)
+/// and of its parents: the smallest applies.
 fn cgroup_limits(root: &Path, own: &str) -> Vec<String> {
     let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
-    // A process outside of its cgroup namespace is told a path with "..".
+    // // A process outside of its cgroup namespace gets a path with "..".
     let folder = if path.split('/').any(|part| part == "..") { root.to_owned() } else { root.join(path) };
     let folders = folder.ancestors().take_while(|folder| folder.starts_with(root)).take(CGROUPS_MAX);
     folders.filter_map(|folder| std::fs::read_to_string(folder.join("memory.max")).ok()).collect()
@@ -179,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_holds() {
+    fn a_configured_budget_is_used() {
         let limits = Limits { memory: 1 << 28, ..Limits::default() };
         assert_eq!(limits.memory_budget(), 1 << 28);
         assert!(Limits::default().memory_budget() > 0);
     }
 
     #[test]
-    fn the_reserve_leaves_room_for_viewers() {
+    fn the_reserve_leaves_capacity_for_viewers() {
         let limits = Limits::default();
         assert_eq!((limits.reserved(10_000), limits.reserved(100), limits.reserved(3)), (64, 25, 0));
     }

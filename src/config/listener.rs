@@ -6,20 +6,20 @@ use super::Config;
 
 /// Connections that may wait to be accepted; the kernel takes the smaller of this and `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
-/// After so long without an acknowledgement, or with a window that stays shut, the kernel gives a peer up.
+/// The kernel drops a peer after this time without an acknowledgement, or with a closed window.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The kernel gives a peer up so much later than the server does, so that the server closes it and says why.
+/// The kernel drops a peer this much later than the server does, so that the server can log the reason.
 const AFTER_STALL: Duration = Duration::from_secs(5);
 
-/// Options of a listening socket. Each makes small writes go out at once (`TCP_NODELAY`) and probes peers that are
-/// silent (`SO_KEEPALIVE`).
+/// Options of a listening socket. In addition, all listeners send small writes at once (`TCP_NODELAY`) and
+/// probe silent peers (`SO_KEEPALIVE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Connections that may wait to be accepted.
     pub backlog: i32,
     /// `TCP_USER_TIMEOUT`.
     pub user_timeout: Duration,
-    /// `SO_SNDBUF` in bytes; `None`: the kernel chooses, and changes it as the connection needs.
+    /// `SO_SNDBUF` in bytes; `None`: the kernel chooses it, and adapts it to the connection.
     pub send_buffer: Option<usize>,
     /// `TCP_NOTSENT_LOWAT` in bytes; `None`: the kernel's default.
     pub notsent_lowat: Option<u32>,
@@ -31,13 +31,13 @@ impl Config {
         self.listener(self.live.stall)
     }
 
-    /// For the origin's pages and files, on a port that plays live streams as well: clients may take nothing for as
-    /// long as those of files may.
+    /// For the origin's pages and files, on a port that also plays live streams: clients may take nothing for
+    /// as long as file clients may.
     pub fn web_listener(&self) -> ListenerOptions {
         self.listener(self.live.stall.max(self.limits.send_time))
     }
 
-    /// For the file gateway. What the kernel holds of a file are references to its pages, and no viewer lags: the
+    /// For the file gateway. Of a file the kernel holds only references to its pages, and no viewer lags: the
     /// kernel chooses its buffers.
     pub fn file_listener(&self) -> ListenerOptions {
         ListenerOptions { send_buffer: None, notsent_lowat: None, ..self.web_listener() }

@@ -1,7 +1,7 @@
-//! The layers of a configuration and how an error finds its way back to the line that caused it.
+//! The layers of a configuration, and how an error is traced back to the line that caused it.
 //!
 //! *Defaults < TOML file < environment < flags.* The environment is an argument, so that a reload and a test
-//! see what they are meant to.
+//! use exactly what they are given.
 
 mod given;
 mod line;
@@ -22,7 +22,7 @@ use line::line_of;
 
 /// Read when no file is named, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/uringcast/uringcast.toml";
-/// Every variable of ours begins with this; `__` separates a table from its key.
+/// The prefix of all variables; `__` separates a table from its key.
 pub const ENV_PREFIX: &str = "URINGCAST_";
 /// Names the file, as `--config` does.
 pub const ENV_FILE: &str = "URINGCAST_CONFIG";
@@ -38,7 +38,7 @@ pub struct Setting {
     pub value: String,
 }
 
-/// Where the layers above the defaults come from. Kept by a process that reloads.
+/// The sources of the layers above the defaults. Kept for a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The TOML file, if any.
@@ -50,7 +50,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Takes the variables with our prefix out of an environment, [`ENV_FILE`] aside.
+    /// Takes the variables with the prefix out of an environment, except [`ENV_FILE`].
     pub fn with_environment(mut self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         for (name, value) in variables {
             let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
@@ -66,10 +66,10 @@ impl Sources {
         self
     }
 
-    /// Builds the configuration of a role and checks all of it.
+    /// Builds the configuration of a role and validates it.
     ///
-    /// The all-in-one and the demo fill in what the user left out: the gateway pulls from the origin beside
-    /// it, the file gateway serves the origin's data.
+    /// The all-in-one and the demo fill in what the user left out: the gateway pulls from the origin in the
+    /// same process, the file gateway serves the origin's data.
     ///
     /// # Errors
     /// [`ConfigError`], which names the place, the key and the remedy.
@@ -86,10 +86,10 @@ impl Sources {
         Ok(config)
     }
 
-    /// Builds the configuration without a role, for a check of what is written.
+    /// Builds the configuration without a role, to check what is written.
     ///
     /// # Errors
-    /// As [`Sources::load`], except for what only a role needs.
+    /// As [`Sources::load`], except for rules of roles.
     pub fn check(&self) -> Result<Config, ConfigError> {
         self.layers(&Config::default())?.extract()
     }
@@ -141,7 +141,7 @@ fn beside(flv: SocketAddr) -> Upstream {
     Upstream { host, port: flv.port(), prefix: String::new() }
 }
 
-/// One layer: a dict whose values know their place by the layer's name.
+/// One layer: a dict whose values are traced to their place by the layer's name.
 struct Layer {
     name: String,
     dict: Dict,
@@ -244,7 +244,7 @@ impl Layers {
     }
 }
 
-/// The known key that a mistyped one was probably meant to be: at most two letters differ.
+/// The known key that a mistyped one was probably meant to be: they differ by at most two letters.
 fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
     let near = |key: &&&str| distance(name, key) <= if key.len() >= 4 { 2 } else { 1 };
     known.iter().filter(near).min_by_key(|key| distance(name, key)).copied()

@@ -31,7 +31,7 @@ fn environment(sources: Sources, pairs: &[(&str, &str)]) -> Sources {
     sources.with_environment(pairs.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
-/// The error of a file as the user sees it, its folder and name taken off.
+/// The error of a file as the user sees it, without the file's folder and name.
 fn refused(name: &str, text: &str) -> String {
     let file = TempFile::new(name, text);
     let error = file.sources().check().unwrap_err().to_string();
@@ -251,7 +251,8 @@ fn examples_are_good_for_their_roles() {
     example("file-gateway.toml").load(Role::FileGateway).unwrap();
 }
 
-/// Every `#key = value` line of the reference file, uncommented, must give the defaults, and no key may lack.
+/// Every `#key = value` line of the reference file, uncommented, must give the defaults, and no key may be
+/// missing.
 #[test]
 fn the_reference_file_names_every_key_with_its_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/uringcast.toml");

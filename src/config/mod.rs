@@ -1,8 +1,8 @@
-//! What a user can set, typed and validated once.
+//! The configuration: what a user can set, typed and validated once.
 //!
 //! Defaults live here only; the units are in the types. The layers are *defaults < TOML file < environment <
-//! flags* ([`load`]); unknown keys are refused, and an error names the place, the key and the remedy. Nothing
-//! here touches sockets, and a [`Config`] that was handed out has passed [`Config::validate`].
+//! flags* ([`load`]); unknown keys are refused, and an error names the place, the key and the remedy. This
+//! module uses no sockets, and every [`Config`] that it returns has passed [`Config::validate`].
 
 mod check;
 mod error;
@@ -33,15 +33,15 @@ pub use warning::Warning;
 
 use quantities::{LOOPBACK, MIB, SECOND};
 
-/// The demo's temporary folder is named so, with the process's number at its end.
+/// The prefix of the demo's temporary folder; the process id follows.
 pub const DEMO_FOLDER: &str = "uringcast-demo-";
 
-/// What one process does.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Origin, FLV gateway and file gateway in one process.
     AllInOne,
-    /// Takes publishers, serves viewers and files.
+    /// Accepts publishers, serves viewers and files.
     Origin,
     /// Pulls from an upstream and fans out.
     FlvGateway,
@@ -49,13 +49,13 @@ pub enum Role {
     FileGateway,
     /// An origin on loopback that publishes `live/demo` to itself.
     Demo {
-        /// Whether an FLV gateway runs beside it.
+        /// Whether an FLV gateway runs in the same process.
         gateway: bool,
     },
 }
 
 impl Role {
-    /// Whether publishers are taken.
+    /// Whether publishers are accepted.
     pub fn has_origin(self) -> bool {
         matches!(self, Self::AllInOne | Self::Origin | Self::Demo { .. })
     }
@@ -71,7 +71,7 @@ impl Role {
     }
 }
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -80,23 +80,24 @@ pub struct Config {
     /// Where `/metrics`, `/livez`, `/readyz` and the API answer; `None` (written "off"): nowhere.
     #[serde(with = "units::admin")]
     pub admin: Option<SocketAddr>,
-    /// Whether `admin` was written by the user. If not, a role that finds the address taken goes without.
+    /// Whether `admin` was written by the user. If not, a role that finds the address taken runs without the
+    /// listener.
     #[serde(skip)]
     pub admin_explicit: bool,
-    /// Names, besides addresses and `localhost`, that the admin listener may be asked by.
+    /// Host names, besides addresses and `localhost`, under which the admin listener answers.
     #[serde(with = "units::names")]
     pub admin_hosts: Vec<String>,
-    /// What operators show to see viewers and to end them; empty: every client of the admin listener may, if that
-    /// is on a loopback address.
+    /// The token that operators present to list viewers and to end them; empty: every client of the admin
+    /// listener may, if that is on a loopback address.
     pub admin_token: Secret,
-    /// A filter as tracing's `EnvFilter` reads it.
+    /// A filter in the syntax of tracing's `EnvFilter`.
     pub log: String,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
     /// How long viewers may finish after SIGTERM.
     #[serde(with = "units::duration")]
     pub drain: Duration,
-    /// The role that takes publishers.
+    /// The role that accepts publishers.
     pub origin: Origin,
     /// The role that pulls and fans out.
     pub flv_gateway: FlvGateway,
@@ -110,19 +111,19 @@ pub struct Config {
     pub live: Live,
     /// Limits of memory, connections and client addresses, in every role.
     pub limits: Limits,
-    /// Streams of the origin that are published to other servers as well.
+    /// Streams of the origin that are also published to other servers.
     pub forward: Vec<Forward>,
     /// Streams that the origin fetches from other servers.
     pub pull: Vec<Pull>,
 }
 
-/// A stream, or all of an app, that is published to another server as well.
+/// A stream, or all streams of an app, that is also published to another server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// `app/name`, or `app/*` for all of an app.
     pub stream: String,
-    /// Where to; `{app}` and `{name}` in the path stand for the stream's.
+    /// The target; `{app}` and `{name}` in the path are replaced by those of the stream.
     pub to: Remote,
 }
 
@@ -144,7 +145,7 @@ impl Forward {
 pub struct Pull {
     /// Its name here, `app/name`.
     pub stream: String,
-    /// Where from.
+    /// The source.
     pub from: Remote,
 }
 
@@ -155,11 +156,11 @@ pub struct AccessLog {
     /// The file, or `-` for standard output; `None` (written "off"): none.
     #[serde(with = "units::path_or_off")]
     pub path: Option<PathBuf>,
-    /// How its lines look.
+    /// The format of its lines.
     pub format: AccessFormat,
-    /// One request in so many is written.
+    /// One request in this many is written.
     pub sample: u64,
-    /// Peers whose `X-Real-IP` is believed.
+    /// Peers whose `X-Real-IP` is trusted.
     #[serde(with = "units::hosts")]
     pub proxies: Vec<IpAddr>,
 }
@@ -171,23 +172,23 @@ pub struct Recording {
     /// A segment ends at the first keyframe at or after this.
     #[serde(with = "units::duration")]
     pub segment: Duration,
-    /// A take that is longer is ended at a keyframe, and another one begins; zero: a take lasts as long as its stream.
+    /// A longer take ends at a keyframe, and another one begins; zero: a take lasts as long as its stream.
     #[serde(with = "units::duration")]
     pub take: Duration,
     /// Segments that live playlists name.
     pub window: usize,
-    /// Whether a segment is on the disk itself, not only in the kernel's memory, before a playlist names it.
+    /// Whether a segment is synced to the disk before a playlist names it.
     pub sync: bool,
     /// Takes that ended longer ago are removed; zero keeps them.
     #[serde(with = "units::duration")]
     pub keep_time: Duration,
-    /// The oldest takes are removed beyond so many bytes of recordings; 0: no limit.
+    /// The oldest takes are removed if all recordings exceed this many bytes; 0: no limit.
     #[serde(with = "units::size")]
     pub keep_size: usize,
-    /// The oldest takes are removed, and then nothing is recorded, while less is free on the disk.
+    /// While less than this is free on the disk, the oldest takes are removed, and then nothing is recorded.
     #[serde(with = "units::size")]
     pub min_free: usize,
-    /// Told of each finished file: an `http://` URL that gets a POST, or a command; empty: none.
+    /// Called for each finished file: an `http://` URL that gets a POST, or a command; empty: none.
     pub hook: Hook,
 }
 
@@ -195,7 +196,7 @@ pub struct Recording {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Live {
-    /// Bytes kept of a stream for viewers to come.
+    /// Bytes of a stream that are kept for new viewers.
     #[serde(with = "units::size")]
     pub gop_bytes: usize,
     /// Tags kept of a stream.
@@ -203,16 +204,16 @@ pub struct Live {
     /// Time kept of a stream.
     #[serde(with = "units::duration")]
     pub gop_time: Duration,
-    /// A viewer that lags by more, in bytes, goes on at a keyframe.
+    /// A viewer that lags by more than this, in bytes, continues at a keyframe.
     #[serde(with = "units::size")]
     pub lag_bytes: usize,
-    /// A viewer that lags by more, in time, goes on at a keyframe.
+    /// A viewer that lags by more than this, in time, continues at a keyframe.
     #[serde(with = "units::duration")]
     pub lag_time: Duration,
-    /// A viewer that takes nothing for so long is cut.
+    /// A viewer that takes nothing for this long is disconnected.
     #[serde(with = "units::duration")]
     pub stall: Duration,
-    /// A loop that runs short of time gathers tags for up to so long, whatever `flush` says.
+    /// A loop that is short of CPU time gathers tags for up to this long, regardless of `flush`.
     #[serde(with = "units::duration")]
     pub flush_max: Duration,
     /// The largest tag a publisher may send, in bytes.
@@ -282,8 +283,8 @@ impl Default for Live {
 }
 
 impl Config {
-    /// The defaults of a role: the demo binds loopback only, needs no privilege and records into a temporary folder;
-    /// the all-in-one, whose file gateway is to have something to serve, records as well.
+    /// The defaults of a role: the demo binds loopback only, needs no privilege and records into a temporary
+    /// folder; the all-in-one records as well, so that its file gateway has something to serve.
     pub fn for_role(role: Role) -> Self {
         let mut config = Self::default();
         if let Role::Demo { .. } | Role::AllInOne = role {

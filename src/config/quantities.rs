@@ -1,4 +1,4 @@
-//! What the defaults are written in.
+//! The units that the defaults are written in.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::quantities::{ANY, MIB, SECOND};
 use super::units::{self, Record, Upstream};
 
-/// What becomes of a stream name that is published while somebody publishes it already.
+/// What happens when a stream name is published that already has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Republish {
-    /// The newcomer is refused.
+    /// The new publisher is refused.
     Reject,
-    /// The newcomer takes the name over.
+    /// The new publisher takes the name over.
     Replace,
-    /// It does if the old publisher is silent, or if both have the same token.
+    /// The new publisher takes the name over if the old one is silent, or if both have the same token.
     #[default]
     ReplaceIfStaleOrSameToken,
 }
@@ -36,7 +36,7 @@ pub struct Origin {
     /// Pages and files.
     #[serde(with = "units::listen")]
     pub web: SocketAddr,
-    /// The folder that recordings are kept under.
+    /// The folder of the recordings.
     pub data: PathBuf,
     /// What is recorded of every stream.
     pub record: Record,
@@ -48,15 +48,15 @@ pub struct Origin {
     /// How long a GET for a stream that is not live waits for its publisher.
     #[serde(with = "units::duration")]
     pub wait: Duration,
-    /// How long viewers stay after the publisher went.
+    /// How long viewers stay after the publisher has left.
     #[serde(with = "units::duration")]
     pub gap: Duration,
-    /// A publisher that sends no media for so long is closed.
+    /// A publisher that sends no media for this long is disconnected.
     #[serde(with = "units::duration")]
     pub silence: Duration,
-    /// What becomes of a name that is published twice.
+    /// What happens when a name is published twice.
     pub republish: Republish,
-    /// A publisher that has sent nothing for so long is stale.
+    /// A publisher that has sent nothing for this long is stale.
     #[serde(with = "units::duration")]
     pub stale: Duration,
 }
@@ -71,7 +71,7 @@ pub struct FlvGateway {
     /// Where streams are pulled from, in order of preference.
     #[serde(with = "units::upstreams")]
     pub upstream: Vec<Upstream>,
-    /// How long a pull is kept after its last viewer went.
+    /// How long a pull is kept after its last viewer has left.
     #[serde(with = "units::duration")]
     pub linger: Duration,
     /// How long tags may be gathered before they are sent.
@@ -83,10 +83,10 @@ pub struct FlvGateway {
     /// How long viewers stay while no upstream has the stream.
     #[serde(with = "units::duration")]
     pub gap: Duration,
-    /// An upstream that sends nothing for so long is left and pulled from anew.
+    /// An upstream that sends nothing for this long is dropped, and the stream is pulled again.
     #[serde(with = "units::duration")]
     pub silence: Duration,
-    /// An upstream that does not accept a connection within this time is left for the next one.
+    /// An upstream that does not accept a connection within this time is skipped for the next one.
     #[serde(with = "units::duration")]
     pub connect: Duration,
     /// How long it is remembered that no upstream has a stream (a 404); zero: not at all.
@@ -103,21 +103,22 @@ pub struct FileGateway {
     pub listen: SocketAddr,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
-    /// Where files are fetched from that are not there, in order of preference; none: nowhere.
+    /// Where missing files are fetched from, in order of preference; empty: nowhere.
     #[serde(with = "units::upstreams")]
     pub upstream: Vec<Upstream>,
-    /// An upstream that does not accept a connection within this time is left for the next one.
+    /// An upstream that does not accept a connection within this time is skipped for the next one.
     #[serde(with = "units::duration")]
     pub connect: Duration,
     /// The folder that fetched files are kept in.
     pub cache: PathBuf,
-    /// Bytes that the folder may hold.
+    /// The most bytes that the folder may hold.
     #[serde(with = "units::size")]
     pub cache_size: usize,
     /// The largest file that is fetched, in bytes.
     #[serde(with = "units::size")]
     pub cache_file: usize,
-    /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
+    /// How long a fetched playlist is fresh; after the same time again it is fetched anew while the old one is
+    /// served.
     #[serde(with = "units::duration")]
     pub playlist_life: Duration,
     /// How long old files are served while no upstream answers.

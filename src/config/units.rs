@@ -1,7 +1,8 @@
-//! The values a user writes, one file per kind: addresses, sizes, durations, rates, networks, URLs, secrets, words.
+//! The values a user writes, one file per kind: addresses, sizes, durations, rates, networks, URLs, secrets,
+//! words.
 //!
-//! Each has one parser from text that the file, the environment and the flags share, and an error that says
-//! what to write instead. Nothing here resolves names or opens anything.
+//! Each has one parser from text, which the file, the environment and the flags share, and an error that says
+//! what to write instead. No names are resolved and nothing is opened here.
 
 mod address;
 mod byte_size;
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is accepted reads back as the same, and nothing panics.
+        /// An accepted value is written and read back unchanged, and nothing panics.
         #[test]
         fn any_text_is_a_value_or_refused(text in "[0-9a-zA-Z:/.,@?=&{}\\[\\]% \u{e9}~-]{0,40}") {
             let _ = (parse_listen(&text), parse_admin(&text), parse_duration(&text), masked(&text));

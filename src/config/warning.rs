@@ -1,4 +1,4 @@
-//! Settings that are legal and probably not meant: `check-config` says them.
+//! Settings that are valid but probably not intended: `check-config` reports them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use super::units::format_size;
 use super::{Config, Hook};
 
-/// Tags are gathered for longer than this only by mistake, or for a reason that needs none of our advice.
+/// Tags are gathered for longer than this only by mistake, or on purpose for a special reason.
 const FLUSH_LONG: Duration = Duration::from_secs(1);
-/// Encoders send keyframes every few seconds; less than this keeps none.
+/// Encoders send keyframes every few seconds; a shorter time than this keeps none.
 const GOP_SHORT: Duration = Duration::from_secs(2);
 
-/// A setting that is legal and odd: its key, and what follows from it.
+/// A setting that is valid but unusual: its key, and its consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The key with its table; for the file itself `file`.
     pub key: &'static str,
-    /// What follows from it.
+    /// Its consequence.
     pub text: String,
 }
 
@@ -34,7 +34,7 @@ fn warning(key: &'static str, text: impl Into<String>) -> Warning {
 }
 
 impl Warning {
-    /// A configuration file that every user may read: it may hold tokens and stream keys.
+    /// A configuration file that every user of the machine may read: it may hold tokens and stream keys.
     pub fn of_file(path: &Path) -> Option<Self> {
         let mode = std::fs::metadata(path).ok()?.permissions().mode();
         let text = std::fs::read_to_string(path).ok()?;
@@ -51,7 +51,7 @@ impl Warning {
 }
 
 impl Config {
-    /// What is legal and probably not meant.
+    /// The settings that are valid but probably not intended.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut list = Vec::new();
         self.warn_of_access(&mut list);
@@ -66,7 +66,7 @@ impl Config {
             && self.admin_token.is_empty()
         {
             let text = format!(
-                "{address} is no loopback address: without admin_token operators can do nothing there"
+                "{address} is not a loopback address: without admin_token operators have no access there"
             );
             list.push(warning("admin", text));
         }
@@ -121,7 +121,10 @@ impl Config {
         let (origin, recording) = (&self.origin, &self.recording);
         let recorded = origin.record.is_any() || origin.record_apps.values().any(|record| record.is_any());
         if !recorded && recording.hook != Hook::Nobody {
-            list.push(warning("recording.hook", "nothing is recorded (origin.record), so nothing is told"));
+            list.push(warning(
+                "recording.hook",
+                "nothing is recorded (origin.record), so it is never called",
+            ));
         }
         if recorded && recording.take.is_zero() {
             let text =
@@ -143,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_nothing_odd() {
+    fn the_defaults_give_no_warning() {
         assert_eq!(Config::default().warnings(), []);
     }
 
     #[test]
-    fn odd_settings_are_named() {
+    fn unusual_settings_give_a_warning() {
         let second = Duration::from_secs(1);
         assert_eq!(keys(|c| c.admin = "0.0.0.0:1".parse().ok()), ["admin"]);
         assert_eq!(keys(|c| c.limits.trusted = vec!["0.0.0.0/0".parse().unwrap()]), ["limits.trusted"]);

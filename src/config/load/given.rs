@@ -1,4 +1,4 @@
-//! Text of the environment and of flags as the value that its key takes.
+//! Converts text from the environment and from flags to the value that its key takes.
 
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
@@ -6,20 +6,20 @@ use figment::value::{Dict, Value};
 /// Text that cannot be the value of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::config) enum GivenError {
-    /// A list of tables in another form. The text is not repeated: it may hold a stream key.
+    /// A list of tables that is not written as one. The text is not repeated: it may hold a stream key.
     #[error(
         "this is not a list: write it as in TOML, [{{ stream = \"live/*\", to = \"rtmp://host/app/name\" }}], \
          or as JSON"
     )]
     List,
-    /// A table in another form.
+    /// A table that is not written as one.
     #[error("this is not a table: write it as in TOML, {{ live = \"hls\" }}, or as JSON")]
     Table,
 }
 
-/// The value of `key`, written as `text`. Its type is the one that the defaults have for that key; what has none of
-/// its own (a mistyped key, an entry of a table) stays text, which every value but numbers and booleans can be read
-/// from.
+/// The value of `key`, written as `text`. Its type is that of the key's default. A key without a default (a
+/// mistyped key, an entry of a table) stays text, from which every value except numbers and booleans can be
+/// read.
 pub(super) fn value(defaults: &Dict, key: &str, text: &str) -> Result<Value, GivenError> {
     match find(defaults, key) {
         Some(Value::Bool(..)) => Ok(boolean(text).map_or_else(|| Value::from(text), Value::from)),
@@ -46,7 +46,7 @@ fn find<'a>(dict: &'a Dict, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The words that are used for it in environments.
+/// The words for booleans that are common in environments.
 fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
@@ -55,7 +55,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A list or a table in one text, as TOML or as JSON has it.
+/// A list or a table in one text, written as TOML or JSON.
 fn inline(text: &str) -> Option<Value> {
     let toml: Result<Dict, _> = Toml::from_str(&format!("value = {}", text.trim()));
     match toml {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_is_the_key_s() {
+    fn the_type_is_that_of_the_key() {
         for (text, want) in
             [("true", true), ("1", true), ("Yes", true), ("false", false), ("0", false), ("off", false)]
         {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// The line, from 1, that sets `key`; `None` where it is not written plainly. Tables of an array are counted from 0:
-/// `forward.1.to` is the `to` of the second `[[forward]]`.
+/// The line, from 1, that sets `key`; `None` if it is not written plainly. Tables of an array are counted from
+/// 0: `forward.1.to` is the `to` of the second `[[forward]]`.
 pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
     let mut table = String::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

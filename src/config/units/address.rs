@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::UnitError;
 
-/// Parses an address to listen on; a missing host means every IPv4 address.
+/// Parses an address to listen on; without a host it means every IPv4 address.
 ///
 /// # Errors
-/// [`UnitError::Address`]: names are not looked up, so `localhost:80` is refused.
+/// [`UnitError::Address`]: names are not resolved, so `localhost:80` is refused.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, UnitError> {
     let wrong = || UnitError::Address { text: text.to_owned() };
     match text.strip_prefix(':') {
@@ -27,7 +27,7 @@ pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, UnitError> {
     if text == "off" { Ok(None) } else { parse_listen(text).map(Some) }
 }
 
-/// Parses a list of addresses with commas in between.
+/// Parses a comma-separated list of addresses.
 ///
 /// # Errors
 /// [`UnitError::Hosts`].
@@ -36,10 +36,10 @@ pub(super) fn parse_hosts(text: &str) -> Result<Vec<IpAddr>, UnitError> {
     hosts.collect::<Result<_, _>>().map_err(|_| UnitError::Hosts { text: text.to_owned() })
 }
 
-/// Parses names of hosts with commas in between; they become lower case.
+/// Parses a comma-separated list of host names and converts them to lower case.
 ///
 /// # Errors
-/// [`UnitError::Names`]: a port or a wildcard is no part of a name.
+/// [`UnitError::Names`]: a port or a wildcard is not part of a name.
 pub(super) fn parse_names(text: &str) -> Result<Vec<String>, UnitError> {
     let good = |name: &str| {
         name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))

@@ -5,7 +5,7 @@ use super::UnitError;
 /// Parses a number of bytes: plain digits, or digits and a unit (`KiB` is 1024 bytes, `kB` is 1000).
 ///
 /// # Errors
-/// [`UnitError::Size`], also where the product does not fit.
+/// [`UnitError::Size`], also on overflow.
 pub fn parse_size(text: &str) -> Result<usize, UnitError> {
     let wrong = || UnitError::Size { text: text.to_owned() };
     let trimmed = text.trim();

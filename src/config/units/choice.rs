@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnitError;
 
-/// How the bytes of streams leave.
+/// How the bytes of streams are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SendPath {
@@ -24,7 +24,7 @@ pub enum SendPath {
     Pages,
 }
 
-/// How log lines look on stderr.
+/// The format of log lines on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people and journald.
@@ -55,10 +55,10 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// How lines of the access log look.
+/// The format of access log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessFormat {
-    /// As nginx and Apache write it, which every tool reads.
+    /// The combined format of nginx and Apache, which every tool reads.
     #[default]
     Combined,
     /// One JSON object a line.

@@ -45,7 +45,7 @@ pub enum UnitError {
         /// What was written.
         text: String,
     },
-    /// Not a form of the access log.
+    /// Not a format of the access log.
     #[error("{text:?} is not a form of the access log: write \"combined\" or \"json\"")]
     AccessFormat {
         /// What was written.
@@ -77,8 +77,8 @@ pub enum UnitError {
         /// The part that is wrong.
         why: &'static str,
     },
-    /// Not fit to be a secret; it is not repeated.
-    #[error("what is written is no token: write at least 16 letters, digits and signs, not digits alone")]
+    /// Not a valid secret; the text is not repeated.
+    #[error("this is not a token: write at least 16 letters, digits and signs, not digits alone")]
     Secret,
     /// Not a log format.
     #[error("{text:?} is not a log format: write \"text\" or \"json\"")]

@@ -1,19 +1,19 @@
-//! What is told of finished files.
+//! The hook that is called for finished files.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{UnitError, Upstream};
 
-/// What is told of finished files.
+/// The hook that is called for finished files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
-    /// Nobody.
+    /// No hook.
     #[default]
     Nobody,
     /// A server gets a POST.
     Http(Upstream),
-    /// A command, as a shell reads it.
+    /// A command line for the shell.
     Command(String),
 }
 
@@ -25,7 +25,7 @@ impl FromStr for Hook {
         if text.is_empty() {
             return Ok(Self::Nobody);
         }
-        // A URL of another scheme is a slip, no command.
+        // // A URL of another scheme is a mistake, not a command.
         if text.contains("://") && !text.contains(char::is_whitespace) {
             return text.parse().map(Self::Http);
         }

@@ -1,12 +1,13 @@
-//! URLs as logs and messages may show them.
+//! URLs in the form in which logs and messages may show them.
 
 use std::fmt::Write;
 
-/// What stands for a part that is not shown.
+/// Replaces a part that is not shown.
 const MASK: &str = "***";
 
-/// A URL without what may be a secret: user name and password, the last part of the path (of `rtmp://host/app/KEY`
-/// it is the stream key) and the values of the query. A placeholder such as `{name}` stays.
+/// A URL without parts that may be secret: user name and password, the last part of the path (in
+/// `rtmp://host/app/KEY` it is the stream key) and the values of the query. A placeholder such as `{name}`
+/// stays.
 pub fn masked(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_secret_is_not_shown() {
+    fn possible_secrets_are_not_shown() {
         for (url, shown) in [
             ("rtmp://host/app/KEY", "rtmp://host/app/***"),
             ("rtmp://host:1935/a/b/KEY?token=SECRET&x=SECRET", "rtmp://host:1935/a/b/***?token=***&x=***"),

@@ -1,4 +1,4 @@
-//! Networks in CIDR notation, and what counts as one client.
+//! Networks in CIDR notation, and which addresses count as one client.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,12 +11,12 @@ use super::UnitError;
 pub struct Network {
     /// The address with all bits after the prefix zero.
     address: IpAddr,
-    /// Bits that count.
+    /// The number of significant bits.
     prefix: u8,
 }
 
-/// Ranges that no router of the internet forwards: a client there is of the same site (RFC 1918, 3927, 4193, 4291).
-/// Not among them is 100.64.0.0/10, which are a carrier's customers.
+/// Ranges that are not routed on the internet: a client in them belongs to the same site (RFC 1918, 3927, 4193,
+/// 4291). 100.64.0.0/10 is not included, since it is used for a carrier's customers.
 const PRIVATE: [Network; 8] = [
     v4([127, 0, 0, 0], 8),
     v4([10, 0, 0, 0], 8),
@@ -33,7 +33,7 @@ const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Network {
 }
 
 impl Network {
-    /// Whether `address` lies in it. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as IPv4.
+    /// Whether `address` is in the network. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -46,7 +46,7 @@ impl Network {
         }
     }
 
-    /// The network of `prefix` bits that `address` lies in; `prefix` fits the family.
+    /// The network of `prefix` bits that contains `address`; `prefix` fits the address family.
     fn around(address: IpAddr, prefix: u8) -> Self {
         let address = match address {
             IpAddr::V4(ip) => {
@@ -67,7 +67,7 @@ pub fn is_private(address: IpAddr) -> bool {
     PRIVATE.iter().any(|network| network.contains(address))
 }
 
-/// What counts as one client: the address, for IPv6 its /64, because a host has all of that.
+/// The address to count as one client: for IPv6 its /64, since one host has all of that.
 pub fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Network::around(ip.into(), 64).address,
@@ -75,7 +75,7 @@ pub fn client_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Parses networks with commas in between.
+/// Parses a comma-separated list of networks.
 ///
 /// # Errors
 /// [`UnitError::Network`].
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_an_address_or_a_64() {
+    fn a_client_is_an_ipv4_address_or_an_ipv6_64() {
         assert_eq!(client_address(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
         assert_eq!(client_address(ip("198.51.100.7")), ip("198.51.100.7"));
         assert_eq!(client_address(ip("::ffff:198.51.100.7")), ip("198.51.100.7"));

@@ -1,4 +1,4 @@
-//! Paths that may be left out.
+//! Paths that may be turned off.
 
 use std::path::PathBuf;
 

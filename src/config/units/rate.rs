@@ -12,7 +12,7 @@ pub struct Rate {
     pub bits: u64,
 }
 
-/// The units, the largest first; all are decimal, as rates are counted everywhere.
+/// The units, the largest first; all are decimal, as is usual for rates.
 const UNITS: [(&str, u64); 4] = [("Gbps", 1_000_000_000), ("Mbps", 1_000_000), ("kbps", 1_000), ("bps", 1)];
 
 impl Rate {
@@ -21,7 +21,7 @@ impl Rate {
         Self { bits: megabits * 1_000_000 }
     }
 
-    /// Bytes in so many milliseconds at this rate; `None`: there is no limit.
+    /// Bytes in `millis` milliseconds at this rate; `None`: there is no limit.
     pub fn bytes_in(self, millis: u64) -> Option<u64> {
         (self.bits > 0).then(|| self.bits.saturating_mul(millis) / 8_000)
     }
@@ -49,7 +49,7 @@ impl FromStr for Rate {
 }
 
 impl fmt::Display for Rate {
-    /// In the largest unit without a remainder, as [`Rate::from_str`] reads it.
+    /// In the largest unit without a remainder, in the syntax of [`Rate::from_str`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |(_, factor): &&(&str, u64)| self.bits != 0 && self.bits.is_multiple_of(*factor);
         match UNITS.iter().find(whole) {

@@ -8,7 +8,7 @@ use super::UnitError;
 /// Which recordings an origin makes of every stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The stream as it came, as one FLV file.
+    /// The stream as received, as one FLV file.
     pub flv: bool,
     /// TS segments and a playlist.
     pub hls: bool,

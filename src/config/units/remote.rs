@@ -16,16 +16,16 @@ pub struct Remote {
     pub rtmp: bool,
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The TCP port, 1935 or 80 where the URL has none.
+    /// The TCP port, 1935 or 80 if the URL has none.
     pub port: u16,
-    /// Host and port as they stand in the URL.
+    /// Host and port as written in the URL.
     pub authority: String,
     /// `/app/name`, with a query if there is one.
     pub path: String,
 }
 
 impl Remote {
-    /// App, `tcUrl` and name, as RTMP wants them, of a path: its last part is the name.
+    /// The app, `tcUrl` and stream name for RTMP, from a path: its last part is the stream name.
     pub fn rtmp_parts(&self, path: &str) -> (String, String, String) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let (app, name) = path.trim_matches('/').rsplit_once('/').unwrap_or_default();
@@ -73,7 +73,7 @@ impl FromStr for Remote {
             return Err(wrong("it names no stream"));
         }
         if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            return Err(wrong("it holds a character that must not be there"));
+            return Err(wrong("it contains a character that is not allowed"));
         }
         let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
         Ok(Self { rtmp, host, port, authority, path })
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_tokens_are_not_told() {
+    fn keys_and_tokens_are_not_shown() {
         let remote: Remote = "rtmp://h/app/KEY?token=SECRET".parse().unwrap();
         let written = serde_json::to_string(&remote).unwrap();
         assert!(written.contains("/app/KEY?token=SECRET"), "the value itself is whole: {written}");

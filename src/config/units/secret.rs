@@ -1,4 +1,4 @@
-//! A secret that is compared and never told.
+//! A secret that is compared and never shown.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde::{Serialize, Serializer};
 
 use super::UnitError;
 
-/// A token that gives its bearer a right; empty: there is none. Never in logs, nor in errors.
+/// A token that grants its bearer a right; empty: there is none. It never appears in logs or errors.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// The shortest one, in bytes.
+/// The minimum length, in bytes.
 const SECRET_MIN: usize = 16;
 
 impl Secret {
@@ -20,7 +20,7 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// Whether `shown` is it. How long that takes says nothing of where they differ.
+    /// Compares `shown` with the token; the time taken does not depend on where they differ.
     pub fn is(&self, shown: &str) -> bool {
         let differ = self.0.bytes().zip(shown.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));
         !self.is_empty() && self.0.len() == shown.len() && std::hint::black_box(differ) == 0
@@ -37,7 +37,7 @@ impl FromStr for Secret {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        // Digits alone were a number on their way here, and what was in front of them is lost.
+        // // Text of digits alone has been a number before, and its leading zeros are lost.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let good = text.len() >= SECRET_MIN && text.bytes().all(|byte| byte.is_ascii_graphic()) && !digits;
         if good || text.is_empty() { Ok(Self(text.to_owned())) } else { Err(UnitError::Secret) }
@@ -55,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_compared_and_never_told() {
+    fn secrets_are_compared_and_never_shown() {
         let secret: Secret = "correct-horse-battery".parse().unwrap();
         assert!(secret.is("correct-horse-battery"));
         for wrong in ["", "correct-horse-batterz", "correct-horse", "correct-horse-battery-"] {
             assert!(!secret.is(wrong), "{wrong}");
         }
-        assert!(!Secret::default().is(""), "none is not an empty one");
+        assert!(!Secret::default().is(""), "no token is not an empty token");
         assert_eq!(format!("{secret:?} {:?}", Secret::default()), "… none");
         for text in ["short", "0123456789012345678", "has a blank in its middle", "fünfzehn-zeichen-und-mehr"]
         {

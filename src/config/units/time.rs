@@ -1,10 +1,10 @@
-//! Lengths of time.
+//! Durations.
 
 use std::time::Duration;
 
 use super::UnitError;
 
-/// Parses a duration as humantime writes it.
+/// Parses a duration in humantime's syntax.
 ///
 /// # Errors
 /// [`UnitError::Duration`]: a unit is needed, except for a bare `0`.

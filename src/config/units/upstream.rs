@@ -6,19 +6,19 @@ use std::str::FromStr;
 use super::UnitError;
 use super::mask::masked;
 
-/// Where a gateway pulls from: the origin or another gateway, over plain HTTP.
+/// The source of a gateway's streams: the origin or another gateway, over plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The TCP port, 80 where the URL has none.
+    /// The TCP port, 80 if the URL has none.
     pub port: u16,
-    /// What stands in front of `/{app}/{name}.flv`: empty, or `/edge` without a slash at its end.
+    /// The prefix before `/{app}/{name}.flv`: empty, or for example `/edge`, without a trailing slash.
     pub prefix: String,
 }
 
 impl Upstream {
-    /// The value of the `Host` header: the port is left out where it is 80.
+    /// The value of the `Host` header, without a port if it is 80.
     pub fn authority(&self) -> String {
         let open = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == 80 { open } else { format!("{open}:{}", self.port) }
@@ -50,7 +50,7 @@ impl FromStr for Upstream {
             },
         };
         if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
-            return Err(wrong("the prefix holds a character that must not be there"));
+            return Err(wrong("the prefix contains a character that is not allowed"));
         }
         Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
     }
@@ -75,7 +75,7 @@ pub(super) fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
     (named && clean).then_some((host, port))
 }
 
-/// Parses URLs with commas in between.
+/// Parses a comma-separated list of URLs.
 ///
 /// # Errors
 /// [`UnitError::Upstream`].

@@ -1,4 +1,4 @@
-//! How the values stand in a configuration file, for serde.
+//! The form of the values in a configuration file, for serde.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
