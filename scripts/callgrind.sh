@@ -1,5 +1,5 @@
-# Shared by the scripts that count instructions; sourced, not run. Counted, not timed: the same on every machine of a
-# kind. Needs valgrind.
+# Shared by the scripts that count instructions; sourced, not run. Instructions are counted, not timed, so the
+# result is the same on every machine of a kind. Needs valgrind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,8 +11,8 @@ program() {
   echo "$binary"
 }
 
-# callgrind COMMAND…: what it prints, its instructions on a line "Collected : N".
+# callgrind COMMAND…: runs the command; the output has its instructions on a line "Collected : N".
 callgrind() { valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1; }
 
-# collected: the number of instructions in what callgrind printed.
+# collected: the number of instructions in the output of callgrind.
 collected() { sed -n 's/.*Collected : \([0-9]*\)$/\1/p'; }
