@@ -1,4 +1,4 @@
-//! What a viewer is told first, in RTMP: whatever its size and time, a chunk reader finds the same headers in it.
+//! The RTMP greeting of a viewer: for any size and timestamp, a chunk reader finds the same headers in it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use uringcast::protocol::rtmp::chunk::{ChunkLimits, ChunkReader};
 const MIB: usize = 1 << 20;
 
 fn body(len: usize, seed: u8) -> Bytes {
-    // No two chunks are alike, and bytes that look like chunk headers are among them.
+    // // No two chunks are equal, and some bytes look like chunk headers.
     (0..len).map(|n| seed.wrapping_add(u8::try_from(n * n / 7 % 251).unwrap())).collect::<Vec<_>>().into()
 }
 
@@ -59,7 +59,7 @@ fn headers_of_any_size_and_time_are_read_back_from_rtmp_chunks() {
 }
 
 #[test]
-fn time_changes_nothing_but_the_timestamps() {
+fn the_time_changes_only_the_timestamps() {
     let written = |at, encoding| {
         let mut bytes = Vec::new();
         headers(2 * RTMP_CHUNK + 1).write_to(at, encoding, &mut bytes);

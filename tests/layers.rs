@@ -1,5 +1,5 @@
-//! Dependencies point one way: which module may name which, as `src/lib.rs` and ARCHITECTURE.md say; no circle of
-//! imports among the files of `src/`; and the loop's worker is one file.
+//! Dependencies point one way: which module may use which, as `src/lib.rs` and ARCHITECTURE.md say; the files
+//! of `src/` do not import each other in a circle; and the loop's worker is one file.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,14 +54,17 @@ fn no_files_import_each_other_in_a_circle() {
     }
     let circles: Vec<String> = edges
         .keys()
-        .filter_map(|file| way_back(file, &edges))
+        .filter_map(|file| path_to_itself(file, &edges))
         .map(|way| way.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" -> "))
         .collect();
     assert!(circles.is_empty(), "circles of imports:\n{}", circles.join("\n"));
 }
 
-/// The shortest way along imports from a file to itself, if there is one.
-fn way_back<'a>(file: &'a Path, edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&'a Path>> {
+/// The shortest path along imports from a file back to itself, if there is one.
+fn path_to_itself<'a>(
+    file: &'a Path,
+    edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>,
+) -> Option<Vec<&'a Path>> {
     let mut came_from: BTreeMap<&Path, &Path> = BTreeMap::new();
     let mut todo = std::collections::VecDeque::from([file]);
     while let Some(at) = todo.pop_front() {
@@ -92,19 +95,19 @@ fn the_worker_is_one_file() {
     assert_eq!(files, [PathBuf::from("server/worker.rs")]);
 }
 
-/// The files of `src/`, by their paths below it, without those that are compiled for tests alone.
+/// The files of `src/`, by their paths below it, without those that are compiled for tests only.
 struct Tree {
     files: BTreeMap<PathBuf, Source>,
     /// The files by their modules.
     modules: BTreeMap<Vec<String>, PathBuf>,
-    /// Where the names come from that a file passes on.
-    passed_on: BTreeMap<PathBuf, Vec<Vec<String>>>,
+    /// The origins of the names that a file re-exports.
+    re_exports: BTreeMap<PathBuf, Vec<Vec<String>>>,
 }
 
 struct Source {
     /// Its path as a module: `["server", "viewers", "view"]`.
     module: Vec<String>,
-    /// Its text without comments and without what is compiled for tests alone.
+    /// Its text without comments and without code for tests only.
     code: String,
     /// The modules that it declares.
     children: Vec<String>,
@@ -134,34 +137,34 @@ impl Tree {
         }
         assert!(files.len() > 150, "only {} files are found", files.len());
         let modules = files.iter().map(|(file, source)| (source.module.clone(), file.clone())).collect();
-        let passed_on = files.iter().map(|(file, source)| (file.clone(), source.passed_on())).collect();
-        Self { files, modules, passed_on }
+        let re_exports = files.iter().map(|(file, source)| (file.clone(), source.re_exports())).collect();
+        Self { files, modules, re_exports }
     }
 
-    /// The file that a path leads to: of the longest part of it that is a module, or, where that only passes the
-    /// name on, of what it passes on.
+    /// The file that a path leads to: that of the longest prefix that is a module or, if that file only
+    /// re-exports the name, the file that it re-exports from.
     fn file_of(&self, path: &[String]) -> Option<&Path> {
         (1..=path.len()).rev().find_map(|len| {
             let file = self.modules.get(&path[..len])?;
             let name = path.get(len);
-            let passed_on = self.passed_on[file].iter().find(|from| name.is_some() && from.last() == name);
-            passed_on.map_or(Some(file.as_path()), |from| self.file_of(from))
+            let re_exports = self.re_exports[file].iter().find(|from| name.is_some() && from.last() == name);
+            re_exports.map_or(Some(file.as_path()), |from| self.file_of(from))
         })
     }
 }
 
 impl Source {
-    /// What the code imports: of the names that it passes on those that it uses as well.
+    /// What the code imports; a re-exported name counts only if the code also uses it.
     fn imports(&self) -> Vec<Vec<String>> {
         let code = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
         let own = Self { module: self.module.clone(), code, children: self.children.clone() };
         let words: BTreeSet<&str> = own.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         let is_used = |path: &Vec<String>| path.last().is_some_and(|name| words.contains(name.as_str()));
-        own.paths().into_iter().chain(self.passed_on().into_iter().filter(is_used)).collect()
+        own.paths().into_iter().chain(self.re_exports().into_iter().filter(is_used)).collect()
     }
 
-    /// Where the names come from that this file passes on.
-    fn passed_on(&self) -> Vec<Vec<String>> {
+    /// The origins of the names that this file re-exports.
+    fn re_exports(&self) -> Vec<Vec<String>> {
         let items = self.code.split(';').filter(|item| is_re_export(item));
         items
             .flat_map(|item| {
@@ -171,7 +174,7 @@ impl Source {
             .collect()
     }
 
-    /// All paths to modules of the crate in the code, from its root on.
+    /// All paths to modules of the crate in the code, starting at its root.
     fn paths(&self) -> Vec<Vec<String>> {
         let mut paths = Vec::new();
         let mut rest = self.code.as_str();
@@ -192,7 +195,7 @@ impl Source {
         paths.into_iter().filter_map(|path| self.resolve(&path)).collect()
     }
 
-    /// A path from the crate's root on, if it leads into the crate.
+    /// A path from the crate's root, if it leads into the crate.
     fn resolve(&self, path: &str) -> Option<Vec<String>> {
         let parts: Vec<&str> = path.split("::").filter(|part| !part.is_empty()).collect();
         let (first, rest) = parts.split_first()?;
@@ -211,7 +214,7 @@ impl Source {
     }
 }
 
-/// Whether an item passes names on.
+/// Whether an item is a re-export.
 fn is_re_export(item: &str) -> bool {
     let line = item.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     line.is_some_and(|line| line.starts_with("pub use "))
@@ -257,7 +260,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// A file's text without comments and items for tests or documentation alone.
+/// A file's text without comments and without items for tests or documentation only.
 fn code_of(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut code = String::new();
@@ -276,7 +279,7 @@ fn code_of(text: &str) -> String {
             skip = depth > 0 || attribute || !ends;
             continue;
         }
-        // Who may see an item is no import.
+        // // A visibility such as `pub(in path)` is not an import.
         let mut line = line.to_owned();
         while let Some((before, rest)) = line.split_once("pub(") {
             line = format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest));
@@ -299,7 +302,7 @@ fn declared(code: &str) -> Vec<String> {
 }
 
 #[test]
-fn imports_are_read_whatever_their_form() {
+fn imports_are_read_in_every_form() {
     let code = code_of(
         "use crate::{a, b::{c, d as e}};\n// use crate::no;\nuse super::super::f::G;\nuse child::H;\nuse std::io;\n\
          fn x() { crate::i::j(); self::k(); }\n#[cfg(test)]\nmod tests {\n    use crate::tested;\n}\nuse super::l;\n",
@@ -312,7 +315,7 @@ fn imports_are_read_whatever_their_form() {
 }
 
 #[test]
-fn a_name_that_is_passed_on_is_an_import_where_it_is_used_and_who_may_see_an_item_is_none() {
+fn a_re_export_is_an_import_where_it_is_used_and_a_visibility_is_not() {
     let code = code_of(
         "pub(in crate::a) struct S(pub(super) u8, pub(in crate::b) Vec<T>);\npub use child::{T, U};\n\
          pub(super) use child::V;\n#[cfg(doc)]\nuse crate::c::D;\n",
@@ -320,5 +323,5 @@ fn a_name_that_is_passed_on_is_an_import_where_it_is_used_and_who_may_see_an_ite
     let source = Source { module: vec!["m".to_owned()], code, children: vec!["child".to_owned()] };
     let join = |paths: Vec<Vec<String>>| paths.iter().map(|path| path.join("::")).collect::<Vec<_>>();
     assert_eq!(join(source.imports()), ["m::child::T"]);
-    assert_eq!(join(source.passed_on()), ["m::child::T", "m::child::U", "m::child::V"]);
+    assert_eq!(join(source.re_exports()), ["m::child::T", "m::child::U", "m::child::V"]);
 }

@@ -1,4 +1,4 @@
-//! ffmpeg publishes to a server session over loopback, and tries to watch.
+//! ffmpeg publishes to a server session over loopback, and tries to play.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use uringcast::media::tag::{Class, Tag, TagKind};
 use uringcast::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
 
-/// Starts ffmpeg; None, with the reason printed, where it cannot be.
+/// Starts ffmpeg; `None`, with the reason printed, if it cannot be started.
 fn ffmpeg(arguments: &str, url: &str) -> Option<Child> {
     let (before, after) = arguments.split_once("URL").expect("a place for the URL");
     let command = Command::new("ffmpeg")
@@ -69,7 +69,7 @@ fn log_of(child: Child) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Publishes two seconds of picture and sound; None where that cannot be.
+/// Publishes two seconds of video and audio; `None` if that is not possible.
 fn publish(options: &str) -> Option<(Vec<Event>, String)> {
     if !encodes("libx264") {
         return None;
@@ -115,9 +115,9 @@ fn ffmpeg_publishes_extended_timestamps() {
     assert_eq!(events.last(), Some(&Event::Unpublish));
 }
 
-/// ffmpeg verifies the digests of the handshake when it plays, and says so.
+/// ffmpeg verifies the digests of the handshake when it plays, and reports a mismatch.
 #[test]
-fn ffmpeg_is_turned_away_as_a_viewer() {
+fn ffmpeg_is_refused_as_a_viewer() {
     if !encodes("aac") {
         return;
     }

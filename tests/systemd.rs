@@ -1,4 +1,4 @@
-//! The units that are shipped: systemd accepts them without a word, and their exposure stays low.
+//! The shipped units: systemd accepts them without a warning, and their exposure stays low.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 const UNITS: [&str; 3] =
     ["uringcast-origin.service", "uringcast-flv-gateway.service", "uringcast-file-gateway.service"];
 
-/// Highest exposure that is let pass, in tenths.
+/// The highest exposure that passes, in tenths.
 const EXPOSURE_MAX: &str = "20";
 
 fn source(unit: &str) -> PathBuf {
@@ -26,7 +26,7 @@ fn has_systemd_analyze() -> bool {
     found
 }
 
-/// A folder with copies whose program is the one that was just built. Removed at the end.
+/// A folder with copies of the units that start the program that was just built. Removed at the end.
 struct Copies(PathBuf);
 
 impl Copies {
@@ -63,7 +63,7 @@ fn systemd_accepts_the_units() {
             .unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{unit}: {said}");
-        // A key that systemd does not know is a warning only; here it is a fault.
+        // // An unknown key is only a warning of systemd; in this test it is an error.
         assert!(!said.contains(unit), "{unit}: {said}");
     }
 }

@@ -7,7 +7,7 @@ import { KEY, KEY_HELP, follow } from "./lib/server.js";
 
 const READOUT_MS = 500;
 const START_TIMEOUT_MS = 12000;
-/** Farther than this behind the newest buffered frame, playback jumps … */
+/** If playback is farther than this behind the newest buffered frame, it jumps … */
 const BEHIND_MAX_S = 4;
 /** … to this far behind it. */
 const BEHIND_GOAL_S = 0.8;
@@ -27,7 +27,7 @@ const state = {
   rate: null,
 };
 
-// ---- what the server says -------------------------------------------------------------------------------
+// ---- the server's answers -------------------------------------------------------------------------------
 
 function showServer(server) {
   state.server = server;
@@ -113,7 +113,7 @@ function start() {
       liveSync: true, liveSyncMaxLatency: 1.6, liveSyncTargetLatency: 0.8, liveSyncPlaybackRate: 1.1 },
   );
   state.player = player;
-  // Later, since mpegts.js does not bear to be destroyed while it tells of something.
+  // Later, since mpegts.js must not be destroyed inside its own event handlers.
   const failed = (...why) => setTimeout(() => fail(player, ...why));
   player.on(mpegts.Events.ERROR, failed);
   player.on(mpegts.Events.LOADING_COMPLETE, () => failed("end"));

@@ -1,4 +1,5 @@
-// HLS: live as it is recorded, and the replay after. hls.js where it runs, the browser's own player elsewhere.
+// HLS: the live playlist while the stream is recorded, and the replay afterwards. hls.js where it runs,
+// otherwise the browser's own player.
 
 import { at, notice, play, setText } from "./lib/dom.js";
 import { playerFrame } from "./lib/frame.js";
@@ -43,7 +44,7 @@ function start(path) {
     if (player !== hls) return;
     if (details.live) page.watchesLive();
     setText(at("kind"), details.live ? "live" : newest === null ? "replay" : "ended");
-    // Nothing is left of what was named before: another take, whose time begins anew.
+    // None of the earlier segments is left: it is another take, whose time starts again.
     if (newest !== null && details.startSN > newest) setTimeout(() => player === hls && page.again());
     newest = details.endSN;
   });

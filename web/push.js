@@ -14,13 +14,13 @@ header();
 const form = at("controls");
 const video = at("video");
 const query = new URLSearchParams(location.search);
-/** Says that a connection that comes later is still this page: the server lets it take over at once. */
+/** Identifies this page's later connections: the server lets them take the name over at once. */
 const token = crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 let session = null; // { link, source, frames, at }
 let known = { video: [], audio: [] };
 
-// ---- what there is --------------------------------------------------------------------------------------
+// ---- available devices and codecs --------------------------------------------------------------------------------------
 
 const kind = () => form.elements.kind.value;
 
@@ -94,7 +94,7 @@ function showServer({ role, version, ports }) {
   at("server").classList.remove("bad");
   setText(at("server"), `${role ?? "server"} ${version ?? ""}`);
   if (!at("target").value && ports?.flv) {
-    // Behind a proxy that speaks TLS the page's own address is the only one that can work.
+    // Behind a proxy that speaks TLS only the page's own address can work.
     at("target").value = location.protocol === "https:"
       ? `wss://${location.host}` : `ws://${location.hostname}:${ports.flv}`;
   }
@@ -116,7 +116,7 @@ function setting() {
   return { video, audio: { ...audio, bitrate: AUDIO_BITRATE } };
 }
 
-/** What is to be sent: `{ tracks, start(sink), stop() }`. */
+/** What to send: `{ tracks, start(sink), stop() }`. */
 async function source() {
   if (kind() === "file") {
     const [file] = at("file").files;
@@ -226,7 +226,10 @@ function showState(state, why) {
   if (state === "refused") finish("The server refuses this.", new Error(why || "It gave no reason."));
 }
 
-/** Only when the server is there: the first picture that is encoded, or read from a file, is the keyframe it needs. */
+/**
+ * Called only when the server is ready: the first frame that is encoded, or read from a file, is the keyframe
+ * that it needs.
+ */
 function begin() {
   if (!session || session.begun) return;
   session.begun = true;
@@ -234,7 +237,7 @@ function begin() {
   found.start((tag) => link.send(tag));
 }
 
-/** Ends what is being sent; `why` and `error` are shown. */
+/** Ends the push; `why` and `error` are shown. */
 function finish(why, error) {
   if (!session) return;
   const { link, source: sent } = session;

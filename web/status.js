@@ -1,5 +1,5 @@
-// What runs, how much goes through it, what was recorded. It reads, and changes nothing. On the admin listener there
-// is more, which that alone has.
+// The running roles, their traffic and the recordings. The page only reads. On the admin listener it has
+// additional parts, which only that listener serves.
 
 import { at, bytesText, durationText, rateText, setText } from "./lib/dom.js";
 import { header, leadTo } from "./lib/frame.js";
@@ -8,11 +8,11 @@ import { POINTS, fill } from "./lib/table.js";
 
 const history = new Map(); // id -> values
 let last = null; // { at, roles } of the last answer
-let operator = null; // what the admin listener has more
-let base = ""; // where the other pages are; null: nowhere
-let settled = false; // it is known what there is here
+let operator = null; // the additional parts on the admin listener
+let base = ""; // the address of the other pages; null: not available
+let settled = false; // it is known which listener serves this page
 
-/** Remembers a value; gives all that are remembered of that line. */
+/** Stores a value; returns all stored values of that line. */
 function remember(id, value) {
   const values = history.get(id) ?? [];
   values.push(value);
@@ -76,7 +76,7 @@ function found(server) {
   fill(at("upstreams"), upstreams.map(({ url, up }) => ({ id: url, cells: [url, up ? "answers" : "does not answer"] })));
 }
 
-/** The admin listener has viewers and no other pages; everybody else's has recordings. */
+/** The admin listener has viewers and no other pages; the public page has recordings. */
 async function settle({ operator: access, ports }) {
   settled = true;
   if (!access) {

@@ -1,4 +1,5 @@
-// The FLV recording as a file, by mpegts.js: it seeks by the keyframe index that the recorder writes at the end.
+// The FLV recording as a file, by mpegts.js: it seeks by the keyframe index that the recorder writes at the
+// end.
 
 import { at, notice, play, setText } from "./lib/dom.js";
 import { DOWNLOAD, playerFrame } from "./lib/frame.js";

@@ -1,10 +1,10 @@
-// What two readers that are not ours make of media files: mp4box.js, GPAC's, of MP4, and MediaInfo, which checks
-// the containers and the bitstreams in them, of all kinds.
+// The findings of two independent readers on media files: mp4box.js (GPAC's) for MP4, and MediaInfo, which
+// checks the containers and the bitstreams in them, for all kinds.
 //
 //   node check.mjs FILE…
 //
-// prints a line for each complaint and, for each file, its name and the frames found in its tracks. It fails if there
-// was a complaint.
+// prints a line for each complaint and, for each file, its name and the number of frames found in its tracks.
+// It fails if there was a complaint.
 import { readFileSync } from "node:fs";
 import { createFile, Log } from "mp4box";
 import { mediaInfoFactory } from "mediainfo.js";
@@ -16,7 +16,7 @@ function complain(file, text) {
   console.log(`${file}: ${text}`);
 }
 
-/** Frames by kind of track, each of them read. */
+/** Frames by kind of track, each of which was read. */
 function box(file, bytes) {
   for (const level of ["warn", "error"]) {
     Log[level] = (module, ...words) => complain(file, `${module}: ${words.join(" ")}`);
@@ -45,7 +45,7 @@ function box(file, bytes) {
   return frames;
 }
 
-/** All findings that say that something is not as its standard has it. */
+/** All findings that report a deviation from a standard. */
 function* findings(report, path = "") {
   for (const [key, value] of Object.entries(report ?? {})) {
     if (/conformance|truncated/i.test(key)) yield `${path}/${key}: ${JSON.stringify(value)}`;

@@ -39,7 +39,7 @@ test("tags, byte by byte", () => {
   assert.throws(() => audioFrame("aac", { data: new Uint8Array(1 << 24), dts: 0 }), /does not fit/);
 });
 
-test("tags are what they say", () => {
+test("tags are classified", () => {
   const cases = [
     [videoConfig("avc", [1], 5), { kind: "video", time: 5, key: false, config: true }],
     [videoConfig("vp9", [1], 5), { kind: "video", time: 5, key: false, config: true }],
@@ -73,12 +73,12 @@ test("a file of ffmpeg's, split anywhere, gives the same tags; together they are
   assert.throws(() => new FlvReader().push(new Uint8Array(20)), /no FLV/);
 });
 
-test("times of decoding", () => {
+test("decoding times", () => {
   const run = (times, depth) => {
     const order = new DecodeOrder(depth);
     return [...times.flatMap((pts) => order.push({ pts })), ...order.flush()].map(({ pts, dts }) => [pts, dts]);
   };
-  // I0 P3 B1 B2 P6 B4 B5: shown in the order of their numbers.
+  // I0 P3 B1 B2 P6 B4 B5: displayed in the order of their numbers.
   const order = [0, 120, 40, 80, 240, 160, 200];
   const expected = [[0, -40], [120, 0], [40, 40], [80, 80], [240, 120], [160, 160], [200, 200]];
   assert.deepEqual(run(order, 4), expected);

@@ -33,7 +33,7 @@ segment_8.m4s
   assert.deepEqual(parsePlaylist("#EXTM3U\n").segments, []);
 });
 
-test("a master playlist, with its sound apart and without", () => {
+test("a master playlist, with and without separate audio", () => {
   const sound = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="a,b",DEFAULT=YES,URI="audio.m3u8"\n';
   const variant = '#EXT-X-STREAM-INF:BANDWIDTH=5,CODECS="avc1.4d401e,mp4a.40.2",AUDIO="audio"\nvideo.m3u8\n';
   assert.deepEqual(parsePlaylist(`#EXTM3U\n${sound}${variant}`).renditions, ["video.m3u8", "audio.m3u8"]);

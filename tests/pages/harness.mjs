@@ -38,9 +38,9 @@ const SHORT = {
 
 const ANY = "127.0.0.1:0";
 
-/** A server in a process of its own. */
+/** A server as a separate process. */
 export class Server {
-  /** An origin, with all kinds of recordings and short segments; `more`: of its environment. */
+  /** An origin, with all kinds of recordings and short segments; `more`: additional environment variables. */
   static start(args = [], more = {}) {
     const data = scratch();
     const all = ["origin", "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--data", data,
@@ -48,7 +48,7 @@ export class Server {
     return Server.run(all, more, data);
   }
 
-  /** A file gateway that has nothing of its own. */
+  /** A file gateway without files of its own. */
   static fileGateway(origin) {
     const data = scratch();
     const [root, cache] = ["root", "cache"].map((name) => join(data, name));
@@ -116,7 +116,7 @@ export function makeClip(file, seconds, options = [], video = H264) {
   return file;
 }
 
-/** A way to `address` on which the network can stand still: nothing more is taken from whoever connects. */
+/** A proxy to `address` whose network can be halted: it then reads nothing more from its clients. */
 export class Network {
   static async start(address) {
     const network = new Network();
@@ -148,7 +148,7 @@ export class Network {
   }
 }
 
-/** A browser; `page(…)` gives pages that note every error. */
+/** A browser; `page(…)` opens pages and records every error. */
 export class Browser {
   static async start() {
     const browser = new Browser();
@@ -162,7 +162,10 @@ export class Browser {
     return browser;
   }
 
-  /** Opens `url`. `expected`: what may stand on the console; `others`: hosts that the page may talk to as well. */
+  /**
+   * Opens `url`. `expected`: console messages that are allowed; `others`: further hosts that the page may
+   * contact.
+   */
   async page(url, { expected = /$^/, others = [], ...options } = {}) {
     const context = await this.chromium.newContext(options);
     const page = await context.newPage();
@@ -186,7 +189,7 @@ export class Browser {
   }
 }
 
-/** Waits until `check` gives something in the page, and returns that. */
+/** Waits until `check` returns something in the page, and returns that. */
 export async function until(page, what, check, argument) {
   try {
     const handle = await page.waitForFunction(check, argument, { timeout: PATIENCE_MS, polling: 100 });
@@ -197,11 +200,11 @@ export async function until(page, what, check, argument) {
   }
 }
 
-/** Waits until the page's player has gone on by `seconds` and has decoded `frames` more. */
+/** Waits until the page's player has advanced by `seconds` and has decoded `frames` more. */
 export async function plays(page, { seconds = 2, frames = 30 } = {}) {
   await until(page, "it begins to play", () => {
     const video = document.querySelector("video");
-    // A page that has just been opened may not have built it yet.
+    // A page that has just been opened may not have created it yet.
     return video?.readyState >= 2 && !video.paused && video.getVideoPlaybackQuality().totalVideoFrames > 0;
   });
   const facts = () => page.evaluate(() => {
@@ -225,7 +228,7 @@ export async function seeks(page, time) {
   }, time);
 }
 
-/** What the server's API says, once `check` holds of it. */
+/** The answer of the server's API, once `check` holds for it. */
 export async function api(server, path, check, address) {
   const until = Date.now() + PATIENCE_MS;
   for (;;) {

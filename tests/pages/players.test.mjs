@@ -1,4 +1,4 @@
-// Each page that plays, in a real browser, against a live stream and against what was recorded of it.
+// Each page that plays, in a real browser, with a live stream and with its recordings.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -37,7 +37,7 @@ for (const transport of ["http", "ws"]) {
   });
 }
 
-test("the first stream is played where none is named, and goes on after its publisher came back", async () => {
+test("the first stream is played if none is named, and continues after its publisher came back", async () => {
   const page = await browser.page(server.url(""));
   await plays(page);
   assert.match(page.url(), /stream=live%2Fone/);
@@ -118,7 +118,7 @@ test("after the stream: HLS, MP4, FLV and fMP4 play and seek", async (t) => {
   }
 });
 
-test("what is not there is said, with what to do", async () => {
+test("missing streams are reported, with what to do", async () => {
   for (const [name, words] of [["index.html", "not live.*publish it"], ["play.html", "no HLS.*list"],
     ["mp4.html", "no MP4.*list"], ["video.html", "no FLV.*list"], ["play_merge.html", "no fMP4.*list"]]) {
     const page = await browser.page(server.url(`${name}?stream=live/nobody`), { expected: /404/ });
@@ -132,7 +132,7 @@ test("what is not there is said, with what to do", async () => {
   }
 });
 
-test("nothing jumps while a page is built", async () => {
+test("the layout is stable while a page is built", async () => {
   for (const name of ["index", "play", "play_merge", "mp4", "video", "push", "status"]) {
     const page = await browser.page(server.url(`${name}.html`), { expected: /404/ });
     await page.waitForSelector("header nav [aria-current=page]");
@@ -148,7 +148,7 @@ test("nothing jumps while a page is built", async () => {
   }
 });
 
-test("pages obey their policy and ask nobody else", async () => {
+test("pages obey their policy and contact no other host", async () => {
   const answer = await fetch(server.url("index.html"));
   assert.match(answer.headers.get("content-security-policy"), /default-src 'self'/);
   assert.doesNotMatch(answer.headers.get("content-security-policy"), /unsafe-inline|'unsafe-eval'/);

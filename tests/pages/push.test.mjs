@@ -1,4 +1,4 @@
-// The page that goes live: a fake camera and files, watched by another page and by ffprobe.
+// The page that goes live: a fake camera and files, checked by another page and by ffprobe.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -21,7 +21,7 @@ after(async () => {
 
 const clean = (page) => assert.deepEqual(page.errors, [], "nothing on the console");
 
-/** Opens the page with its settings made. The server's FLV port is another origin than the page's. */
+/** Opens the page and fills in its settings. The server's FLV port is another origin than the page's. */
 async function ready(key, { kind = "camera", file, through = server.addresses.flv, ...choices } = {}) {
   const page = await browser.page(server.url(`push.html?stream=${key}`), { others: [through] });
   await until(page, "the server's address is filled in", () => document.querySelector("#target").value);
@@ -39,7 +39,7 @@ async function goLive(page) {
     && Number.parseInt(document.querySelector("#frames").textContent, 10) > 20);
 }
 
-/** Another page plays it, and ffprobe says what it is. */
+/** Another page plays it, and ffprobe reports its format. */
 async function isWatched(key, codecs) {
   const viewer = await browser.page(server.url(`index.html?stream=${key}`));
   await plays(viewer, { seconds: 3, frames: 30 });
@@ -85,7 +85,7 @@ test("the screen", async () => {
   await page.context().close();
 });
 
-test("a lost connection is made again, and the viewer sees it go on", async () => {
+test("a lost connection is made again, and the stream continues for the viewer", async () => {
   const page = await ready("live/again", { size: "640x360", rate: "15", gop: "1" });
   const sockets = [];
   await page.routeWebSocket(/again/, (socket) => {
@@ -104,7 +104,7 @@ test("a lost connection is made again, and the viewer sees it go on", async () =
   await Promise.all([viewer.context().close(), page.context().close()]);
 });
 
-/** Reads a stream as a viewer until `stop()`, which gives what came of it. */
+/** Reads a stream as a viewer until `stop()`, which returns what was received. */
 function watch(key) {
   const ended = new AbortController();
   const frames = [];
@@ -122,10 +122,10 @@ function watch(key) {
   };
 }
 
-test("a network that stands still: pictures are left out until a keyframe, and counted", async (t) => {
+test("a halted network: frames are dropped until a keyframe, and counted", async (t) => {
   const network = await Network.start(server.addresses.flv);
   t.after(() => network.stop());
-  // Noise, which nobody can make small: the buffers on the way are full soon.
+  // Noise, which cannot be compressed: the buffers on the way are soon full.
   const noise = ["-vf", "noise=alls=100:allf=t", "-b:v", "16M"];
   const file = makeClip(join(scratch(), "noise.flv"), 6, noise);
   const page = await ready("live/lag", { kind: "file", file, through: network.address });
@@ -173,7 +173,7 @@ test("a page that an operator has kicked stays off air", async () => {
   await page.context().close();
 });
 
-test("files, as they are", async (t) => {
+test("files are sent without encoding", async (t) => {
   const folder = scratch();
   const frames = ["-tune", "film", "-preset", "fast", "-bf", "3"];
   for (const [name, codecs, options, video] of [
@@ -197,7 +197,7 @@ test("files, as they are", async (t) => {
   }
 });
 
-test("what cannot be sent is said", async () => {
+test("files that cannot be sent are reported", async () => {
   const publisher = new Publisher(server, "live/taken");
   await api(server, "api/v1/streams", ({ streams }) => streams.some((one) => one.key === "live/taken" && one.live));
   const page = await ready("live/taken", { kind: "file" });

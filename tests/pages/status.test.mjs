@@ -1,4 +1,4 @@
-// The status page: what everybody sees at the web port, and what operators see and do at the admin listener.
+// The status page: what it shows at the web port, and what operators see and do at the admin listener.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -31,7 +31,7 @@ const said = (page, words) => until(page, `it says ${words}`,
 const listed = (page, count) => until(page, `${count} viewers are listed`,
   (wanted) => document.querySelectorAll("#viewers tr").length === wanted, count);
 
-test("at the web port there is no button and no word of operators", async () => {
+test("the web port shows no button and does not mention operators", async () => {
   const page = await browser.page(server.url("status.html"));
   await until(page, "the stream is listed", () => document.querySelector("#streams tr[data-id='live/one']"));
   assert.equal(await page.locator("main button, dialog, input").count(), 0);
@@ -41,7 +41,7 @@ test("at the web port there is no button and no word of operators", async () => 
   await page.context().close();
 });
 
-test("an operator kicks a viewer, by keyboard, after a question", async () => {
+test("an operator kicks a viewer, by keyboard, after a confirmation", async () => {
   const viewer = await browser.page(server.url("index.html?stream=live/one"));
   await viewer.check("input[value=ws]", { force: true });
   await plays(viewer);
@@ -88,7 +88,7 @@ test("an operator kicks a publisher; its name is free", async () => {
   await page.context().close();
 });
 
-test("where there is a token it is asked for", async () => {
+test("a configured token is asked for", async () => {
   const page = await browser.page(guarded.url("status.html", guarded.addresses.admin), { expected: /401/ });
   await page.getByLabel("Admin token").waitFor();
   assert.equal(await page.isVisible("#viewers-box"), false);

@@ -1,4 +1,4 @@
-// A page that watches a live stream goes on with its next take by itself.
+// A page that plays a live stream continues with its next take by itself.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -30,7 +30,7 @@ const takes = (count) => api(server, "api/v1/recordings", ({ recordings }) => {
   return own.length === count && own.some((take) => !take.take && take.hls && take.fmp4_merge && take.fmp4_separate);
 });
 
-test("the next take is played without a reload, and what is waited for is said", async (t) => {
+test("the next take is played without a reload, and the page shows what it waits for", async (t) => {
   publisher = new Publisher(server, "live/take");
   await takes(1);
   const watched = (name) => `${name}${name.includes("?") ? "&" : "?"}stream=live/take`;
@@ -38,9 +38,9 @@ test("the next take is played without a reload, and what is waited for is said",
     ...PAGES.map((name) => gateway.url(watched(name), gateway.addresses.listen))];
   const pages = await Promise.all(urls.map(async (url) => {
     const page = await browser.page(url,
-      // While the take is changed its files may be asked for where they are not any more.
+      // While the takes change, files may be requested that have been moved already.
       { expected: /404/ });
-    // What is said may be said for a moment only; and a reload would forget it.
+    // The text may be visible for a moment only, and a reload would discard it.
     await page.evaluate(() => {
       window.said = [];
       const note = () => window.said.push(document.querySelector("#notice").textContent);
@@ -66,7 +66,7 @@ test("the next take is played without a reload, and what is waited for is said",
   await takes(2);
 });
 
-test("a stream that goes on is parted into takes, and who watches it live notices nothing", async (t) => {
+test("a long stream is split into takes, and live viewers notice nothing", async (t) => {
   const own = await Server.start([], { URINGCAST_RECORDING__TAKE: "6s", URINGCAST_RECORDING__SEGMENT: "2s" });
   const pushing = new Publisher(own, "live/long");
   try {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes clip.flv, the ten seconds that `uringcast demo` loops: a test card with a running clock and a tone.
 #
-# Looped every 10,000 ms: 250 frames at 25 fps are 10.000 s of picture, 431 AAC frames (the encoder's first,
-# silent one among them) are 10.008 s of sound, so that a loop joins to within one audio frame (23 ms).
+# Looped every 10,000 ms: 250 frames at 25 fps are 10.000 s of video, 431 AAC frames (including the encoder's
+# first, silent one) are 10.008 s of audio, so that a loop joins to within one audio frame (23 ms).
 # Five GOPs of 2 s, no B-frames, no scene-cut keyframes.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -1,4 +1,4 @@
-// Small things that every page needs.
+// Helpers that every page needs.
 
 export const at = (id) => document.getElementById(id);
 
@@ -13,10 +13,10 @@ export function create(name, className = "", text = "") {
   return element;
 }
 
-/** Shows a message over the picture; without arguments, takes it away. */
+/** Shows a message over the picture; without arguments, removes it. */
 export function notice(what, todo) {
   const box = at("notice");
-  if (!box.hidden && what && box.textContent === what + (todo ?? "")) return; // heard once is enough
+  if (!box.hidden && what && box.textContent === what + (todo ?? "")) return; // announced once is enough
   box.hidden = !what;
   box.replaceChildren();
   if (what) box.append(create("strong", "", what), todo ?? "");
@@ -41,20 +41,20 @@ export function durationText(ms) {
   return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }
 
-/** Starts playback; a browser that wants a gesture first is given the words for it. */
+/** Starts playback; if the browser requires a gesture first, shows a text about that. */
 export function play(video) {
   video.play()?.catch((error) => {
     if (error.name === "NotAllowedError") notice("The browser wants a click first.", "Press play.");
   });
 }
 
-/** Seconds between what is shown and the newest that has arrived; null while nothing has. */
+/** Seconds between the displayed and the newest received frame; null before anything was received. */
 export function ahead(video) {
   const ranges = video.buffered;
   return ranges.length > 0 ? ranges.end(ranges.length - 1) - video.currentTime : null;
 }
 
-/** Writes what has been dropped, decoded and buffered into the elements of those names, if they are there. */
+/** Writes the numbers of dropped, decoded and buffered frames into the elements of those names, if they exist. */
 export function readOut(video) {
   const quality = video.getVideoPlaybackQuality?.();
   const late = ahead(video);

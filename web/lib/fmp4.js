@@ -1,4 +1,5 @@
-// Media playlists and init segments, as far as Media Source Extensions need them. Pure: tried by `node --test`.
+// Media playlists and init segments, as far as Media Source Extensions need them. Pure: tested by `node
+// --test`.
 
 /** Attributes of a playlist's line: `URI="x",BANDWIDTH=5`. */
 function attributes(text) {
@@ -33,14 +34,14 @@ export function parsePlaylist(text) {
   return list;
 }
 
-/** The variant's own playlist and that of its sound, if it is apart. */
+/** The variant's own playlist and that of its audio, if it is separate. */
 function renditions(lines) {
   const media = lines.filter((line) => line.startsWith("#EXT-X-MEDIA:")).map((line) => attributes(line).URI);
   const variant = lines[lines.findIndex((line) => line.startsWith("#EXT-X-STREAM-INF")) + 1];
   return [...new Set([variant, ...media].filter(Boolean))];
 }
 
-/** Boxes of ISO 14496-12 that hold nothing but boxes. */
+/** Boxes of ISO 14496-12 that contain only boxes. */
 const CONTAINERS = new Set(["moov", "trak", "mdia", "minf", "stbl", "moof", "traf", "mvex"]);
 
 /** Calls `visit(type, view)` for each box in `view`, outer ones first. */
@@ -64,8 +65,8 @@ function fourcc(view, at) {
 const hex = (...bytes) => bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * The MIME type with codecs of an init segment, for `addSourceBuffer`, or null where it has no track.
- * A track whose codec is unknown is named by its four letters: the browser says what it makes of it.
+ * The MIME type with codecs of an init segment, for `addSourceBuffer`, or null if it has no track. A track of
+ * an unknown codec is named by its four letters, so that the browser decides whether it supports it.
  */
 export function mimeOf(init) {
   const codecs = [];
@@ -87,7 +88,7 @@ export function mimeOf(init) {
   return `${video ? "video" : "audio"}/mp4; codecs="${codecs.join(",")}"`;
 }
 
-/** The codec's name by RFC 6381 from the box that configures it; undefined for another box. */
+/** The codec's name by RFC 6381 from the box that configures it; undefined for any other box. */
 function describe(name, box, body) {
   const byte = (at) => body.getUint8(at);
   switch (box) {
@@ -120,7 +121,7 @@ function describe(name, box, body) {
   }
 }
 
-/** `mp4a.40.2` and its kin: the object type and, of MPEG-4 audio, the kind in AudioSpecificConfig. */
+/** `mp4a.40.2` and similar: the object type and, for MPEG-4 audio, the kind in AudioSpecificConfig. */
 function audioObject(name, body) {
   let at = 4;
   const descriptor = () => {

@@ -1,5 +1,5 @@
-// What every page has around its own: the header with the ways to the others. And the frame of the pages that play
-// recordings, which differ in a few words.
+// What all pages share: the header with the links to the others, and the frame of the pages that play
+// recordings, which differ in a few texts.
 
 import { create } from "./dom.js";
 
@@ -15,7 +15,7 @@ const PAGES = [
 
 const here = location.pathname.split("/").pop();
 
-/** Puts the header before what the page has; `home`: the page that an empty path means. */
+/** Puts the header before the page's content; `home`: the page that an empty path means. */
 export function header(home = "index.html") {
   const head = create("header");
   const nav = create("nav");
@@ -33,7 +33,7 @@ export function header(home = "index.html") {
   document.body.prepend(head);
 }
 
-/** The pages are elsewhere: below `base`, or, without one, nowhere. */
+/** The other pages are below `base` or, without one, not available. */
 export function leadTo(base) {
   for (const link of document.querySelectorAll("header nav a:not([aria-current]), .hint a")) {
     link.hidden = !base;
@@ -41,7 +41,7 @@ export function leadTo(base) {
   }
 }
 
-/** A page that plays recordings. All of these are words of the page itself, as HTML. */
+/** A page that plays recordings. All texts are the page's own, as HTML. */
 const PLAYER = ({ noun, title, nothing, controls = "", readout = [], hint = "", download = "" }) => `
   <section class="player" aria-label="Player">
     <div class="screen">
@@ -76,9 +76,9 @@ const PLAYER = ({ noun, title, nothing, controls = "", readout = [], hint = "", 
   </section>`;
 
 /**
- * Builds the frame of a page that plays recordings. `noun`: what the field is for; `title`: of the list; `nothing`:
- * said where it is empty. What only some have: `controls` before the button, figures as `[id, name]` in `readout`,
- * a `hint` below them, a `download`.
+ * Builds the frame of a page that plays recordings. `noun`: what the field is for; `title`: of the list;
+ * `nothing`: the text for an empty list. Optional: `controls` before the button, figures as `[id, name]` in
+ * `readout`, a `hint` below them, a `download`.
  */
 export function playerFrame(words) {
   const main = create("main");

@@ -1,9 +1,9 @@
-// A list of things to play: buttons that keep their place and their focus while what they say changes.
+// A list of things to play: buttons that keep their place and their focus while their texts change.
 
 import { create, setText } from "./dom.js";
 
 /**
- * Shows `items` in `list`, each as `{ id, name, facts, live }`; `chosen` is the one that is played.
+ * Shows `items` in `list`, each as `{ id, name, facts, live }`; `chosen` is the one that is playing.
  * `choose(item)` is called when one is pressed.
  */
 export function showList(list, items, chosen, choose) {
@@ -24,7 +24,7 @@ export function showList(list, items, chosen, choose) {
   for (const gone of known.values()) gone.remove();
 }
 
-/** Marks another one as the one that is played. */
+/** Marks another item as the one that is playing. */
 export function markChosen(list, id) {
   for (const entry of list.children) {
     entry.firstChild.setAttribute("aria-current", String(entry.dataset.id === id));

@@ -6,18 +6,18 @@ import { isGrowing } from "./segments.js";
 import { KEY, KEY_HELP, follow, pathOf, takeText } from "./server.js";
 
 const READOUT_MS = 500;
-/** `app/name`, and the take behind an `@`. */
+/** `app/name`, and the take after an `@`. */
 const PATH = /^([^@]+)(?:@([A-Za-z0-9-]+))?$/;
 
 /**
  * Runs a page that plays recordings.
  *
- * `has(take)`: whether there is something of a take for this page. `facts(take)`: words for the list.
- * `start(path, take)`: plays; `path` is `app/name` or `app/name@take`, `take` what the server said of it, if it did.
- * `stop()`: undoes that. `address(path)`: what other players open.
+ * `has(take)`: whether a take has something for this page. `facts(take)`: the text for the list. `start(path,
+ * take)`: plays; `path` is `app/name` or `app/name@take`, `take` is the server's entry for it, if there is one.
+ * `stop()`: undoes that. `address(path)`: the URL for other players.
  *
- * Gives `isLive(key)`, `again()`, which starts anew, and `watchesLive()`, by which the page says that what it plays
- * is live: it goes on with the next take then.
+ * Returns `isLive(key)`, `again()`, which starts over, and `watchesLive()`, by which the page declares that it
+ * plays a live stream: it then continues with the next take.
  */
 export function run({ has, facts, start, stop, address }) {
   const video = at("video");
@@ -26,7 +26,7 @@ export function run({ has, facts, start, stop, address }) {
   let path = query.get("stream") ?? "";
   let takes = [];
   let live = new Set();
-  let watchesLive = false; // what is played was live when it began
+  let watchesLive = false; // the stream was live when playback began
   let knowsStreams = true; // a file gateway knows files only
 
   function choose(wanted) {
@@ -73,7 +73,7 @@ export function run({ has, facts, start, stop, address }) {
     else if (live.has(path) && !before.has(path) && video.ended) notice(`${path} is live again.`, "Press Play.");
   }
 
-  /** A live stream whose publisher went: says what is waited for, and goes on with the next take when that is there. */
+  /** A live stream whose publisher has left: shows what the page waits for, and continues with the next take. */
   async function goOn() {
     if (!video.ended) {
       const stands = !video.paused && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
@@ -117,7 +117,7 @@ export function run({ has, facts, start, stop, address }) {
   };
 }
 
-/** Why a file cannot be had: asked of the server, since players only say that it failed. */
+/** Why a file is not available: asks the server, since players only report that it failed. */
 export async function explainMissing(url, words) {
   try {
     const answer = await fetch(url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });

@@ -2,18 +2,18 @@
 
 import { mimeOf, parsePlaylist } from "./fmp4.js";
 
-/** Media beyond this is not fetched yet, and this much behind is kept, in seconds. */
+/** How far ahead media is fetched, and how much is kept behind the playback position, in seconds. */
 const AHEAD_S = 20;
 const BEHIND_S = 30;
 /** Segments that a live player starts with: as many as the first playlist names at its end. */
 const LIVE_SEGMENTS = 3;
 const POLL_MS = 1000;
-/** A playlist that does not grow for so long is over for us, though nobody said so. */
+/** After this time without a new segment, a playlist counts as over, even without an end tag. */
 const STALE_MS = 20_000;
-/** Holes of a replay up to this are jumped over, in seconds; of a live stream, all of them. */
+/** Gaps of a replay up to this length are skipped, in seconds; of a live stream, all gaps. */
 const HOLE_S = 2;
 
-/** Why a file could not be had. */
+/** Why a file is not available. */
 export class HttpError extends Error {
   constructor(url, status) {
     super(`${url}: ${status}`);
@@ -23,7 +23,7 @@ export class HttpError extends Error {
 
 export class CodecError extends Error {}
 
-/** The playlist names nothing any more of what it named before: another take, whose time begins anew. */
+/** The playlist names none of its earlier segments: it is another take, whose time starts again. */
 export class TakeError extends Error {}
 
 /** Whether the playlist at `url`, which may be a master playlist, still grows. */
@@ -38,7 +38,7 @@ async function get(url, signal) {
   return answer;
 }
 
-/** One playlist and what is appended of it. */
+/** One playlist and its SourceBuffer. */
 class Track {
   constructor(player, url) {
     Object.assign(this, { player, url, list: null, buffer: null, map: null, mime: null, next: null, grown: 0 });
@@ -51,18 +51,18 @@ class Track {
     if (this.list.segments.at(-1)?.number !== before) this.grown = performance.now();
   }
 
-  /** Over: the playlist says so, or it has not grown for long. */
+  /** Over: the playlist has ended, or has not grown for long. */
   get ended() {
     return this.list.ended || performance.now() - this.grown > STALE_MS;
   }
 
-  /** The segment to begin with: the first one of a replay, one near the end of what is live. */
+  /** The segment to begin with: the first one of a replay, or one near the end of a live playlist. */
   begin() {
     const { segments, ended } = this.list;
     this.next = (ended ? segments[0] : segments.at(-LIVE_SEGMENTS) ?? segments[0])?.number ?? null;
   }
 
-  /** The segment that holds `time`, by the lengths that the playlist gives, counted from where it begins. */
+  /** The segment that holds `time`, by the durations in the playlist, counted from its start. */
   at(time) {
     let end = this.player.origin ?? 0;
     const { segments } = this.list;
@@ -78,25 +78,25 @@ class Track {
     return 0;
   }
 
-  /** Appends the next segment, if there is one and room for it. Says whether it did. */
+  /** Appends the next segment, if there is one and the buffer has capacity. Returns whether it did. */
   async step() {
     const { video, signal } = this.player;
     const first = this.list.segments[0];
     if (!first) return false;
-    if (this.next < first.number) this.next = first.number; // it has slid out of the playlist
+    if (this.next < first.number) this.next = first.number; // it is no longer in the playlist
     const segment = this.list.segments[this.next - first.number];
     if (!segment || this.bufferedFrom(video.currentTime) > AHEAD_S) return false;
     const { generation } = this.player;
     if (segment.map !== this.map) await this.open(segment.map);
     const bytes = await (await get(new URL(segment.uri, this.url), signal)).arrayBuffer();
-    if (generation !== this.player.generation) return true; // somebody has sought meanwhile
+    if (generation !== this.player.generation) return true; // the user has seeked meanwhile
     await this.append(bytes);
     this.next = segment.number + 1;
     await this.tidy();
     return true;
   }
 
-  /** Takes an init segment; the codecs are read from it. */
+  /** Appends an init segment and reads the codecs from it. */
   async open(map) {
     const init = await (await get(new URL(map, this.url), this.player.signal)).arrayBuffer();
     const mime = mimeOf(init);
@@ -117,7 +117,7 @@ class Track {
   async update(start) {
     const { buffer } = this;
     await new Promise((resolve, reject) => {
-      // After an error comes an `updateend` as well: the first of them counts.
+      // After an error an `updateend` follows as well: the first event counts.
       const heard = new AbortController();
       const on = (event, act) => buffer.addEventListener(event, () => {
         heard.abort();
@@ -129,7 +129,7 @@ class Track {
     });
   }
 
-  /** Gives back memory of what was played long ago. */
+  /** Frees the memory of media that was played long ago. */
   async tidy() {
     const until = this.player.video.currentTime - BEHIND_S;
     if (this.buffer.buffered.length > 0 && this.buffer.buffered.start(0) < until - BEHIND_S) {
@@ -199,7 +199,7 @@ export class SegmentPlayer {
     }
   }
 
-  /** After the first segments: where they begin is where playback begins, and a replay's length is known. */
+  /** After the first segments: playback begins at their start, and a replay's length is known. */
   settle() {
     if (this.origin !== null || !this.tracks.every((track) => track.buffer?.buffered.length > 0)) return;
     this.origin = Math.max(...this.tracks.map((track) => track.buffer.buffered.start(0)));
@@ -211,7 +211,7 @@ export class SegmentPlayer {
     this.events.ready();
   }
 
-  /** Somebody has sought: what is there is kept, what is fetched next lies there. */
+  /** The user has seeked: buffered media is kept, and fetching continues at the new position. */
   seek() {
     if (this.origin === null || this.live) return;
     const time = this.video.currentTime;
@@ -220,7 +220,7 @@ export class SegmentPlayer {
     for (const track of this.tracks) track.next = track.at(time).number;
   }
 
-  /** Playback that stands before a hole is taken over it. */
+  /** Playback that has stopped before a gap is moved past it. */
   jump() {
     const { video } = this;
     const ranges = video.buffered;

@@ -1,4 +1,4 @@
-// What the server says there is: streams that are live, recordings that were made.
+// The server's lists: streams that are live, and recordings.
 
 const REFRESH_MS = 2000;
 const TIMEOUT_MS = 5000;
@@ -14,8 +14,8 @@ export async function ask(path) {
 }
 
 /**
- * Asks for `paths` again and again. `found` gets their answers, `lost` the reason why there are none.
- * A page that nobody looks at asks less often.
+ * Requests `paths` repeatedly. `found` gets the answers, `lost` the reason if there are none. A hidden page
+ * asks less often.
  */
 export async function follow(paths, found, lost) {
   for (;;) {
@@ -29,12 +29,12 @@ export async function follow(paths, found, lost) {
   }
 }
 
-/** Where the files of a take are, below `/hls/`, `/mp4/` and `/flv/`. */
+/** The folder of a take's files, below `/hls/`, `/mp4/` and `/flv/`. */
 export function pathOf({ key, take }) {
   return take ? `${key}@${take}` : key;
 }
 
-/** `20261121T091545Z`, or that with a count, as people write it. */
+/** `20261121T091545Z`, or that with a count, in a readable form. */
 export function takeText(take) {
   const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(take);
   if (!parts) return take;

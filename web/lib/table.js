@@ -1,16 +1,16 @@
-// Tables that change while they are looked at: rows and what is in them keep their place and their focus.
+// Tables that change while they are displayed: rows and their contents keep their place and their focus.
 
 import { create, rateText, setText } from "./dom.js";
 
-/** Points of a line: at one every two seconds, five minutes. */
+/** Points of a line: five minutes at one point every two seconds. */
 export const POINTS = 150;
 const WIDTH = 150;
 const HEIGHT = 28;
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * Fills a table: `rows` as `{ id, cells }`, a cell being a text, `{ line: values }`, `{ href, text }` or
- * `{ button, label, press, disabled }`, where `label` says what is meant to those who hear only the button.
+ * Fills a table: `rows` as `{ id, cells }`, a cell being a text, `{ line: values }`, `{ href, text }` or `{
+ * button, label, press, disabled }`, where `label` is the full text for screen readers.
  */
 export function fill(body, rows) {
   const known = new Map([...body.rows].map((row) => [row.dataset.id, row]));
@@ -51,7 +51,7 @@ function button(cell, { button: text, label, press, disabled = false }) {
   own.onclick = press;
 }
 
-/** A line of the values, from nothing to their greatest. */
+/** A line of the values, scaled from zero to the largest. */
 function draw(cell, values) {
   let svg = cell.querySelector("svg");
   if (!svg) {

@@ -1,5 +1,5 @@
-// What operators have on the status page of the admin listener: who watches, and buttons that end one of them or a
-// publisher. The token is kept in this page only.
+// The operator's part of the status page on the admin listener: the list of viewers, and buttons that end one
+// of them or a publisher. The token is kept in this page only.
 
 import { at, bytesText, create, durationText, setText } from "../lib/dom.js";
 import { fill } from "../lib/table.js";
@@ -40,7 +40,7 @@ let timer = 0;
 const may = () => access === "open" || (access === "token" && token !== "");
 const note = (text) => setText(at("viewers-note"), text);
 
-/** Asks the API. An answer that says that the token is wrong asks the operator for it again. */
+/** Sends a request to the API. If the answer says that the token is wrong, the operator is asked for it again. */
 async function call(path, method = "GET") {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const signal = AbortSignal.timeout(TIMEOUT_MS);
@@ -88,7 +88,7 @@ function show({ total, viewers }) {
   setText(at("viewers-title"), `Viewers: ${total}${first}`);
 }
 
-/** Ends what `path` names, if the operator means it. */
+/** Ends what `path` names, if the operator confirms it. */
 async function end(question, path) {
   if (!await confirmed(question)) return;
   try {
@@ -110,7 +110,7 @@ function confirmed(question) {
   });
 }
 
-/** The cell by which the publisher of a stream is ended. */
+/** The cell with the button that ends the publisher of a stream. */
 export function publisherCell({ key, live }) {
   return {
     button: "Kick",
@@ -123,7 +123,7 @@ export function publisherCell({ key, live }) {
   };
 }
 
-/** Shows the viewers behind the streams. `needed`: what an operator has to show: "open", "token" or "off". */
+/** Shows the viewers below the streams. `needed`: what an operator has to present: "open", "token" or "off". */
 export function start(needed) {
   access = needed;
   const section = create("section");

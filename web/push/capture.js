@@ -1,4 +1,5 @@
-// Camera, screen and microphone, encoded by WebCodecs (through Mediabunny, which knows the browsers' ways).
+// Camera, screen and microphone, encoded by WebCodecs (through Mediabunny, which handles the differences
+// between browsers).
 
 import {
   MediaStreamAudioTrackSource, MediaStreamVideoTrackSource, MkvOutputFormat, NullTarget, Output, Quality,
@@ -6,7 +7,7 @@ import {
 } from "../vendor/mediabunny.js";
 import { configTag, describe, frameTag } from "./packets.js";
 
-/** What the live player here decodes, best first. */
+/** The codecs that the live player of this site decodes, best first. */
 const VIDEO_NAMES = { avc: "H.264", hevc: "H.265 (HEVC)", av1: "AV1" };
 
 /** What this browser can encode: `{ video: [{ codec, name }], audio: [{ codec, name }] }`, best first. */
@@ -24,14 +25,17 @@ export async function encoders() {
   return { video, audio };
 }
 
-/** Browsers without an AAC encoder, like Chromium on Linux, get one in WebAssembly. It is not small: only there. */
+/**
+ * For browsers without an AAC encoder, such as Chromium on Linux: one in WebAssembly. It is large, so only they
+ * load it.
+ */
 let aac = null;
 async function needAac() {
   aac ??= import("../vendor/aac-encoder.js").then((module) => module.registerAacEncoder());
   await aac;
 }
 
-/** Opens what is to be captured: `{ kind: "camera" | "screen", width, height, fps, camera, microphone }`. */
+/** Opens the capture: `{ kind: "camera" | "screen", width, height, fps, camera, microphone }`. */
 export async function open({ kind, width, height, fps, camera, microphone }) {
   const size = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
   const sound = microphone === "none" ? false : { deviceId: microphone ? { ideal: microphone } : undefined };
@@ -47,7 +51,7 @@ export async function open({ kind, width, height, fps, camera, microphone }) {
   return screen;
 }
 
-/** One track and the encoder behind it. The output writes nowhere: its packets are what we are after. */
+/** One track and its encoder. The output is not written anywhere: only its packets are used. */
 class Encoding {
   constructor(source, add) {
     this.output = new Output({ format: new MkvOutputFormat({ appendOnly: true }), target: new NullTarget() });
@@ -56,7 +60,7 @@ class Encoding {
   }
 }
 
-/** Encodes a stream of the browser's and gives its tags to `sink` until `stop()`. */
+/** Encodes a MediaStream and passes its tags to `sink` until `stop()`. */
 export class Capture {
   #encodings = [];
 
@@ -70,12 +74,12 @@ export class Capture {
     [this.audioTrack] = stream.getAudioTracks();
   }
 
-  /** Which tracks there are. */
+  /** The tracks that exist. */
   get tracks() {
     return { video: Boolean(this.videoTrack), audio: Boolean(this.audioTrack) };
   }
 
-  /** Starts to encode. `failed` hears of an encoder that gives up, `ended` when the user ends the capture. */
+  /** Starts to encode. `failed` is called when an encoder fails, `ended` when the user ends the capture. */
   async start({ failed, ended }) {
     const { video, audio } = this.setting;
     if (this.audioTrack && audio.codec === "aac" && !audio.native) await needAac();

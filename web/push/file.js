@@ -1,17 +1,18 @@
-// A local file, sent as it is and in real time: an FLV by its own tags, MP4, MOV, MKV and WebM by their packets.
+// A local file, sent in real time without encoding: an FLV by its own tags, MP4, MOV, MKV and WebM by their
+// packets.
 
 import { BlobSource, EncodedPacketSink, Input, MATROSKA, MP4, QTFF, WEBM } from "../vendor/mediabunny.js";
 import { AUDIO_CODECS, DecodeOrder, FlvReader, VIDEO_CODECS, classify, setTime } from "./flv.js";
 import { configTag, describe, frameTag } from "./packets.js";
 
 const PIECE = 1 << 20;
-/** How far tags go out before their time: players that have just come get something to begin with. */
+/** How far ahead of their time tags are sent, so that new players have something to start with. */
 const LEAD_MS = 200;
 
 /** Something in the file that cannot be sent, with what to do about it. */
 export class FileError extends Error {}
 
-/** Opens a file: `{ tracks, notes, tags() }`. `notes` say what of it is left out, and why. */
+/** Opens a file: `{ tracks, notes, tags() }`. `notes` say which parts are left out, and why. */
 export async function open(file) {
   const head = new Uint8Array(await file.slice(0, 3).arrayBuffer());
   const isFlv = String.fromCharCode(...head) === "FLV";
@@ -89,7 +90,7 @@ async function* packetTags(lanes, facts) {
     sources.push({ kind, lane, frames, next });
   }
   const waiting = () => sources.filter((source) => source.next);
-  // The earliest decoding time, which lies before zero where frames are reordered, becomes zero.
+  // The earliest decoding time, which is below zero if frames are reordered, becomes zero.
   const base = Math.min(...waiting().map((source) => source.next.dts));
   for (let left = waiting(); left.length > 0; left = waiting()) {
     const source = left.reduce((first, other) => (other.next.dts < first.next.dts ? other : first));
@@ -108,7 +109,7 @@ async function* framesOf(kind, { track }) {
   yield* order.flush();
 }
 
-/** Sends a file's tags at their times until its end, again and again if `loop()` says so, or until `stop()`. */
+/** Sends a file's tags at their times until its end, repeatedly if `loop()` returns true, or until `stop()`. */
 export class FilePush {
   #stopped = false;
 

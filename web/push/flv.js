@@ -1,5 +1,5 @@
 // FLV (Adobe FLV 10.1, Annex E; Enhanced RTMP v2) as a byte stream: writing tags, and reading a file of them.
-// Pure: tried by `node --test`.
+// Pure: tested by `node --test`.
 
 const AUDIO = 8;
 const VIDEO = 9;
@@ -21,7 +21,7 @@ export function flvHeader(hasVideo, hasAudio) {
   return Uint8Array.of(0x46, 0x4c, 0x56, 1, flags, 0, 0, 0, 9, 0, 0, 0, 0);
 }
 
-/** A tag: its head, `parts` as its body, its size behind it. `time` in milliseconds. */
+/** A tag: its header, `parts` as its body, then its size. `time` in milliseconds. */
 function tag(kind, time, ...parts) {
   const size = parts.reduce((sum, part) => sum + part.length, 0);
   if (size > BODY_MAX) throw new Error(`a frame of ${size} bytes does not fit into a tag`);
@@ -39,7 +39,7 @@ function tag(kind, time, ...parts) {
   return bytes;
 }
 
-/** Writes a tag's timestamp: UI24, and the upper eight bits behind it. */
+/** Writes a tag's timestamp: UI24, followed by the upper eight bits. */
 export function setTime(bytes, time) {
   const wrapped = Math.round(time) >>> 0;
   bytes[4] = (wrapped >> 16) & 0xff;
@@ -66,7 +66,7 @@ export function videoFrame(codec, { data, key, dts, pts }) {
   const offset = Math.round(pts) - Math.round(dts);
   if (!fourcc) return tag(VIDEO, dts, [kind | 7, 1, ...signed24(offset)], data);
   const name = encoder.encode(fourcc);
-  // Of the codecs with a FourCC, only HEVC shows its frames in another order than it sends them.
+  // Of the codecs with a FourCC, only HEVC sends frames in an order other than that of display.
   const composition = codec === "hevc" ? signed24(offset) : [];
   return tag(VIDEO, dts, [0x80 | kind | 1], name, composition, data);
 }
@@ -79,7 +79,7 @@ export function audioConfig(codec, config, time) {
   return tag(AUDIO, time, [0x90], encoder.encode(fourcc), config);
 }
 
-/** A frame of sound. */
+/** An audio frame. */
 export function audioFrame(codec, { data, dts }) {
   if (codec === "mp3") return tag(AUDIO, dts, [0x2f], data);
   const fourcc = AUDIO_CODECS[codec];
@@ -132,8 +132,8 @@ export function vpcConfig(name) {
 }
 
 /**
- * The av1C body of AV1 (AV1 in ISOBMFF, 2.3) from its codec name, `av01.0.05M.08`, and its first keyframe, which
- * holds the sequence header. Null where there is none.
+ * The av1C body of AV1 (AV1 in ISOBMFF, 2.3) from its codec name, `av01.0.05M.08`, and its first keyframe,
+ * which contains the sequence header. Null if there is none.
  */
 export function av1Config(name, keyframe) {
   const [, profile, level, depth] = name.split(".");
@@ -147,7 +147,7 @@ export function av1Config(name, keyframe) {
   return Uint8Array.of(...head, ...header);
 }
 
-/** The OBU of the sequence header in a temporal unit (AV1, 5.3): type 1. Encoders give each OBU its size. */
+/** The OBU of the sequence header in a temporal unit (AV1, 5.3): type 1. Encoders write the size of each OBU. */
 function sequenceHeader(data) {
   let at = 0;
   while (at < data.length) {
@@ -180,7 +180,7 @@ export function opusHead(channels, rate) {
   return head;
 }
 
-/** What a tag is, from its own bytes: `{ kind, time, key, config }`. */
+/** Classifies a tag by its own bytes: `{ kind, time, key, config }`. */
 export function classify(bytes) {
   const time = ((bytes[4] << 16) | (bytes[5] << 8) | bytes[6] | (bytes[7] << 24)) >>> 0;
   const first = bytes[TAG_HEAD];
@@ -197,12 +197,12 @@ export function classify(bytes) {
   return { kind: "script", time, key: false, config: true };
 }
 
-/** Takes an FLV file apart, piece by piece as it is read. */
+/** Parses an FLV file piece by piece as it is read. */
 export class FlvReader {
   #rest = new Uint8Array(0);
   #begun = false;
 
-  /** Tags that are complete with `bytes`, each with the size behind it. Throws where this is no FLV. */
+  /** Tags that are complete with `bytes`, each followed by its size. Throws if this is not FLV. */
   push(bytes) {
     const all = new Uint8Array(this.#rest.length + bytes.length);
     all.set(this.#rest);
@@ -231,8 +231,8 @@ export class FlvReader {
 }
 
 /**
- * Gives decoding times to frames that come in decoding order and know only when they are shown: the times at which
- * frames are shown, sorted, and moved back so far that none is shown before it is decoded.
+ * Gives decoding times to frames that arrive in decoding order with display times only: the sorted display
+ * times, moved back so far that no frame is displayed before it is decoded.
  */
 export class DecodeOrder {
   #frames = [];
@@ -240,12 +240,12 @@ export class DecodeOrder {
   #delay = null;
   #last = -Infinity;
 
-  /** `depth`: frames that may stand between a frame's place in decoding and in showing. */
+  /** `depth`: the most frames between a frame's position in decoding and in display order. */
   constructor(depth = 16) {
     this.depth = depth;
   }
 
-  /** Takes a frame with its `pts`; gives those whose `dts` is known by now. */
+  /** Takes a frame with its `pts`; returns the frames whose `dts` is now known. */
   push(frame) {
     this.#frames.push(frame);
     const at = this.#times.findLastIndex((time) => time <= frame.pts) + 1;
@@ -253,7 +253,7 @@ export class DecodeOrder {
     return this.#frames.length > this.depth ? [this.#next()] : [];
   }
 
-  /** Gives the rest. */
+  /** Returns the remaining frames. */
   flush() {
     const rest = [];
     while (this.#frames.length > 0) rest.push(this.#next());

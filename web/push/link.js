@@ -1,19 +1,19 @@
-// The WebSocket to the server: FLV in binary messages, connected again when it is lost, never further behind than
-// its bounds.
+// The WebSocket to the server: FLV in binary messages. It connects again when the connection is lost, and
+// limits the data that waits to be sent.
 
 import { classify, flvHeader, setTime } from "./flv.js";
 
 const RETRY_MS = [500, 1000, 2000, 4000];
-/** Unsent bytes beyond which pictures are left out until the next keyframe … */
+/** Beyond this many unsent bytes video frames are dropped until the next keyframe … */
 const LAG_SECONDS = 2;
 const LAG_MIN = 256 << 10;
-/** … and beyond which sound is left out as well: so many times that. */
+/** … and beyond this many times that, audio frames are dropped as well. */
 const SOUND_TOO = 2;
 
-/** The server's reason when an operator has ended a stream: that is meant, and not to be undone by trying again. */
+/** The server's reason when an operator has ended a stream: the page must not connect again by itself. */
 const KICKED = "an operator has ended it";
 
-/** Seconds over which rates are counted. */
+/** The number of seconds over which rates are measured. */
 const RATE_SECONDS = 4;
 
 export class PushLink {
@@ -27,9 +27,9 @@ export class PushLink {
   #recent = [];
 
   /**
-   * `tracks`: `{ video, audio }`, which there will be. `events.state(name, why)` hears `connecting`, `live`,
-   * `lost` (it tries again) and `refused` (it does not: the server would not have it the first time, or an operator
-   * does not want it any more).
+   * `tracks`: `{ video, audio }`, the tracks that exist. `events.state(name, why)` is called with `connecting`,
+   * `live`, `lost` (it tries again) and `refused` (it does not: the server refused the first attempt, or an
+   * operator has ended the stream).
    */
   constructor(url, tracks, events) {
     this.url = url;
@@ -54,7 +54,7 @@ export class PushLink {
     };
     socket.onclose = (event) => {
       if (this.#closed || socket !== this.#socket) return;
-      // Whoever is refused at the first try is told; later it may be our own old connection that has the name.
+      // A refusal of the first attempt is reported; a later one may be caused by this page's old connection.
       if (event.code === 1008 && (this.stats.frames === 0 || event.reason === KICKED)) {
         this.#closed = true;
         this.events.state("refused", event.reason);
@@ -73,7 +73,7 @@ export class PushLink {
     return this.#socket?.bufferedAmount ?? 0;
   }
 
-  /** Bits per second, of late. */
+  /** The recent bits per second. */
   get rate() {
     const now = performance.now();
     this.#recent = this.#recent.filter(([at]) => now - at < RATE_SECONDS * 1000);
@@ -81,7 +81,7 @@ export class PushLink {
     return (this.#recent.reduce((sum, [, bytes]) => sum + bytes, 0) * 8) / Math.max(seconds, 0.5);
   }
 
-  /** Sends a tag, or leaves it out where it would come too late. Configurations are kept for the next connection. */
+  /** Sends a tag, or drops it if it would arrive too late. Configurations are kept for the next connection. */
   send(tag) {
     const { kind, key, config, time } = classify(tag);
     if (config) {
@@ -109,7 +109,7 @@ export class PushLink {
     this.stats.time = time;
   }
 
-  /** Whether a frame goes out: pictures only from a keyframe on, which comes when the network has caught up. */
+  /** Whether a frame is sent: after a drop, video starts again at a keyframe, once the network has caught up. */
   #keeps(kind, key) {
     const limit = Math.max(LAG_MIN, (this.rate / 8) * LAG_SECONDS);
     const { unsent } = this;

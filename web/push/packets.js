@@ -1,10 +1,10 @@
-// From Mediabunny's packets to tags: what camera, screen and files have in common.
+// From Mediabunny's packets to tags: shared by camera, screen and files.
 
 import {
   audioConfig, audioFrame, av1Config, codecId, metadata, opusHead, videoConfig, videoFrame, vpcConfig,
 } from "./flv.js";
 
-/** What the server and players are told of a stream. */
+/** The metadata of a stream, for the server and players. */
 export function describe({ video, audio }) {
   return metadata({
     width: video?.width,
@@ -28,7 +28,10 @@ const bytesOf = (source) => {
     : new Uint8Array(source);
 };
 
-/** The configuration tag from WebCodecs' decoder configuration and the first packet; throws if that is not enough. */
+/**
+ * The configuration tag from WebCodecs' decoder configuration and the first packet; throws if these are not
+ * enough.
+ */
 export function configTag(kind, codec, config, first, time) {
   let description = bytesOf(config.description);
   if (kind === "audio") {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the pinned packages through npm, checks what it takes of them by hash and puts it here.
-# One file is changed on the way: in a browser without an import map a module names another by its address.
+# Fetches the pinned packages through npm, checks the files that it takes from them by hash and puts them here.
+# One file is changed: in a browser without an import map a module names another by its address.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
