@@ -80,7 +80,7 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     let metrics = Metrics::install()?;
     let admin = control::bind_admin(&config)
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
-    // // Removed on every way out of this function.
+    // Removed on every way out of this function.
     let _folder = DemoFolder::new(role, &mut config);
     let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;

@@ -10,7 +10,7 @@ use uringcast::protocol::rtmp::chunk::{ChunkLimits, ChunkReader};
 const MIB: usize = 1 << 20;
 
 fn body(len: usize, seed: u8) -> Bytes {
-    // // No two chunks are equal, and some bytes look like chunk headers.
+    // No two chunks are equal, and some bytes look like chunk headers.
     (0..len).map(|n| seed.wrapping_add(u8::try_from(n * n / 7 % 251).unwrap())).collect::<Vec<_>>().into()
 }
 

@@ -279,7 +279,7 @@ fn code_of(text: &str) -> String {
             skip = depth > 0 || attribute || !ends;
             continue;
         }
-        // // A visibility such as `pub(in path)` is not an import.
+        // A visibility such as `pub(in path)` is not an import.
         let mut line = line.to_owned();
         while let Some((before, rest)) = line.split_once("pub(") {
             line = format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest));

@@ -63,7 +63,7 @@ fn systemd_accepts_the_units() {
             .unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{unit}: {said}");
-        // // An unknown key is only a warning of systemd; in this test it is an error.
+        // An unknown key is only a warning of systemd; in this test it is an error.
         assert!(!said.contains(unit), "{unit}: {said}");
     }
 }

@@ -39,7 +39,7 @@ function offer(select, choices) {
 
 async function findOut() {
   if (!window.isSecureContext) {
-    lacks("Camera and screen need a page that came by https or from localhost: this one did not. " +
+    lacks("Camera and screen need a page loaded over https or from localhost: this one was not. " +
       "A file works, and so does ffmpeg or OBS.");
   } else if (!window.VideoEncoder) {
     lacks("This browser has no WebCodecs, which encode camera and screen. Use a current Chrome, Edge, Safari or " +
@@ -98,7 +98,7 @@ function showServer({ role, version, ports }) {
     at("target").value = location.protocol === "https:"
       ? `wss://${location.host}` : `ws://${location.hostname}:${ports.flv}`;
   }
-  if (!ports?.flv && !at("target").value) lacks("This server takes no publishers: name one that does under “Server”.");
+  if (!ports?.flv && !at("target").value) lacks("This server accepts no publishers: enter one that does under “Server”.");
 }
 
 function showWatch() {
@@ -148,7 +148,7 @@ async function source() {
     start: (sink) => {
       capture = new Capture(stream, choice, sink);
       capture.start({
-        failed: (error) => finish("The encoder gave up. Try a smaller picture or another codec.", error),
+        failed: (error) => finish("The encoder failed. Try a smaller picture or another codec.", error),
         ended: () => finish("The capture was ended."),
       }).catch((error) => finish("The encoder does not start. Try a smaller picture or another codec.", error));
     },
@@ -177,11 +177,11 @@ async function goLive() {
   }
   const target = at("target").value.trim().replace(/\/+$/, "").replace(/^http/, "ws");
   if (!/^wss?:\/\/[^/]+/.test(target)) {
-    notice("This is no address to push to.", "It looks like ws://HOST:8501, or wss:// where a proxy speaks TLS.");
+    notice("This is not an address to push to.", "It looks like ws://HOST:8501, or wss:// if a proxy speaks TLS.");
     return;
   }
   if (location.protocol === "https:" && target.startsWith("ws:")) {
-    notice("A page that came by https may only push to wss://.", "Put a proxy that speaks TLS before this page's port.");
+    notice("A page loaded over https may only push to wss://.", "Put a proxy that speaks TLS in front of this page's port.");
     return;
   }
   busy(true);

@@ -72,7 +72,7 @@ impl Default for Limits {
             memory: 0,
             streams: 20_000,
             publish_bitrate: Rate::mbps(400),
-            // // A quarter of the ports that an address has: a network behind one shared address stays below
+            // A quarter of the ports that an address has: a network behind one shared address stays below
             // it, since viewers of live streams are not counted.
             connections_per_address: 16_384,
             publishes_per_address: 256,
@@ -136,7 +136,7 @@ pub fn default_memory(meminfo: &str, cgroup: &[String]) -> u64 {
 /// and of its parents: the smallest applies.
 fn cgroup_limits(root: &Path, own: &str) -> Vec<String> {
     let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
-    // // A process outside of its cgroup namespace gets a path with "..".
+    // A process outside of its cgroup namespace gets a path with "..".
     let folder = if path.split('/').any(|part| part == "..") { root.to_owned() } else { root.join(path) };
     let folders = folder.ancestors().take_while(|folder| folder.starts_with(root)).take(CGROUPS_MAX);
     folders.filter_map(|folder| std::fs::read_to_string(folder.join("memory.max")).ok()).collect()

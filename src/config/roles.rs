@@ -117,7 +117,7 @@ pub struct FileGateway {
     /// The largest file that is fetched, in bytes.
     #[serde(with = "units::size")]
     pub cache_file: usize,
-    /// How long a fetched playlist is fresh; after the same time again it is fetched anew while the old one is
+    /// How long a fetched playlist is fresh; after the same time again it is fetched again while the old one is
     /// served.
     #[serde(with = "units::duration")]
     pub playlist_life: Duration,

@@ -61,11 +61,11 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, 
             Ok((stream, _)) => {
                 let stream = Rc::new(stream);
                 let (entry, idlest) = connections.add(Rc::clone(&stream), Instant::now());
-                // // Its task notices, and ends.
+                // Its task notices, and ends.
                 idlest.inspect(|idlest| shut_down(idlest));
                 let (asked, guard) = (Rc::clone(&asked), Rc::clone(&guard));
                 tokio_uring::spawn(async move {
-                    // // A pending read cannot be cancelled: shutting the socket down ends it.
+                    // A pending read cannot be cancelled: shutting the socket down ends it.
                     talk(&stream, &asked, &guard, &entry).await;
                     shut_down(&stream);
                 });
@@ -117,7 +117,7 @@ async fn write(stream: &TcpStream, head: Vec<u8>, body: &Bytes) -> bool {
     let mut page = head;
     let mut rest = body.clone();
     loop {
-        // // The head and the start of the body are sent together.
+        // The head and the start of the body are sent together.
         page.extend_from_slice(&rest.split_to(rest.len().min(WRITE)));
         let until = Instant::now() + WRITE_TIME;
         if before(stream, until, stream.write_all(page.slice(..))).await.0.is_err() {

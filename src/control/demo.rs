@@ -138,7 +138,7 @@ mod tests {
         assert!(name(3).is_symlink(), "anything but a folder is left alone");
         assert!(create(&name(2)).is_err(), "it exists already");
         drop(living);
-        // // A program that another test is starting at this moment has inherited the lock until it runs.
+        // A program that another test is starting at this moment has inherited the lock until it runs.
         let gone = (0..500).any(|_| {
             sweep(&parent);
             std::thread::sleep(std::time::Duration::from_millis(10));

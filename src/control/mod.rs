@@ -88,7 +88,7 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         let control = Rc::new(control);
         let shared = &control.server.shared;
         let notifier = Notifier::from_environment();
-        // // A signal that comes before this ends the process at once; it has not reported yet that it is
+        // A signal that comes before this ends the process at once; it has not reported yet that it is
         // ready.
         let Signals { mut end, hangup, user1 } = match Signals::listen() {
             Ok(signals) => signals,
@@ -163,7 +163,7 @@ async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut
     }
     info!("stopping");
     control.server.stop();
-    // // A loop that hangs must not keep the process alive.
+    // A loop that hangs must not keep the process alive.
     let _ = tokio::time::timeout(Duration::from_secs(3), finished(control)).await;
     if let Some(log) = control.server.shared.access_log.get() {
         log.finish();

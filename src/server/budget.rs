@@ -89,7 +89,7 @@ impl Budget {
         let each =
             if tight { (self.limit / 100 * SHORTEN / (streams as u64 + 1)).max(LOG_MIN) } else { u64::MAX };
         let before = self.arena.log_limit();
-        // // It grows back in steps: memory that was just freed is not all given away at once.
+        // It grows back in steps: memory that was just freed is not all given away at once.
         let each = if each > before && tight { before.saturating_add(before / 8).min(each) } else { each };
         self.arena.set_log_limit(each);
         (each < before).then_some(each)

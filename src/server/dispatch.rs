@@ -145,7 +145,7 @@ impl<E: Engine> Dispatch<E> {
                 },
             }
         } else {
-            // // An earlier answer is still being sent, and the fan-out needs the socket for itself: `settle`
+            // An earlier answer is still being sent, and the fan-out needs the socket for itself: `settle`
             // continues.
             core.deadline(head.sock, core.request_time());
             Seat::Pending
@@ -171,7 +171,7 @@ impl<E: Engine> Dispatch<E> {
                     Next::Stay => self.received(conn, body),
                     next => next,
                 };
-                // // If the rest of the body has not come by now, it never will.
+                // If the rest of the body has not come by now, it never will.
                 match next {
                     Next::Stay if conn.head.finished && !conn.head.out.is_closed() => {
                         Next::close("the peer closed the connection")
@@ -233,7 +233,7 @@ impl<E: Engine> Dispatch<E> {
     /// Bytes from a peer.
     pub(super) fn received(&mut self, conn: &mut Conn, data: &[u8]) -> Next {
         if conn.head.out.is_closed() {
-            return Next::Stay; // // after the final answer, whatever follows is ignored
+            return Next::Stay; // after the final answer, whatever follows is ignored
         }
         let (core, head) = (&mut self.core, &mut conn.head);
         match &mut conn.kind {

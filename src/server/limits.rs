@@ -225,7 +225,7 @@ impl AddressLimits {
         let Some(address) = address.filter(|_| limit > 0 && !self.is_exempt(address)) else { return Ok(()) };
         let address = counted(address);
         let mut shard = self.shard(address);
-        // // An address without a connection is not in the table: it makes no requests.
+        // An address without a connection is not in the table: it makes no requests.
         let Some(counts) = shard.get_mut(&address) else { return Ok(()) };
         let second = now / 1000;
         if counts.second != second {

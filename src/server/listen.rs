@@ -37,7 +37,7 @@ impl Plan {
         let tag = u32::try_from(self.listeners.len()).expect("a handful of listeners");
         self.listeners.push(listener);
         let why = |error, address| StartError::listen(name, address, error);
-        // // SO_REUSEPORT would share a port with a second instance: find that out first.
+        // SO_REUSEPORT would share a port with a second instance: find that out first.
         drop(bind_one(address, options, false).map_err(|error| why(error, address))?);
         let mut bound = address;
         for sockets in &mut self.sockets {

@@ -317,9 +317,9 @@ impl Peer {
                 (self.play, self.wants, self.fresh) =
                     (Some(play.clone()), Wants::of(options.selection), true);
                 if head.viewer.is_some() {
-                    return Next::Stay; // // of its last play, which is about to end
+                    return Next::Stay; // of its last play, which is about to end
                 }
-                // // Earlier answers are sent first: the fan-out needs the socket for itself.
+                // Earlier answers are sent first: the fan-out needs the socket for itself.
                 return match self.say(core, streams, head) {
                     Next::Stay => Next::Play(Box::new(play)),
                     next => next,
@@ -380,7 +380,7 @@ impl Peer {
             let goodbye = self.goodbye(STREAM_ENDED);
             return core.say_last(head, goodbye);
         }
-        // // It resumes after what it may have seen: timestamps must not step back.
+        // It resumes after what it may have seen: timestamps must not step back.
         if let Some(play) = self.play.as_mut().filter(|_| !self.fresh) {
             play.after = Some(stream.log(choice).map_or(0, |log| log.head_time()));
         }
@@ -417,7 +417,7 @@ impl Peer {
         let Some(seated) = &self.seated else { return Next::close(farewell.to_string()) };
         match farewell {
             Farewell::NeverBegan(status) => {
-                // // The start of the play is still to be answered, unless it resumes.
+                // The start of the play is still to be answered, unless it resumes.
                 self.fresh = !self.has_watched();
                 let play = seated.play.clone();
                 streams.viewers.leave(core, head);

@@ -82,7 +82,7 @@ impl<E: Engine> Worker<E> {
         while !self.is_done() {
             self.turn();
         }
-        // // Other loops may drain for a long time: a loop that has ended must not count as hanging.
+        // Other loops may drain for a long time: a loop that has ended must not count as hanging.
         let Core { shared, index, .. } = &self.peers.core;
         shared.beats[*index].store(Millis::MAX, Ordering::Relaxed);
         self.hand_over();
@@ -202,7 +202,7 @@ impl<E: Engine> Worker<E> {
                 peers.web.files.fetched(&mut peers.core, role, &path, outcome);
             }
             Message::GiveUp { role, stream } => {
-                // // It may be too late: the other publisher may meanwhile have been given the stream, and be
+                // It may be too late: the other publisher may meanwhile have been given the stream, and be
                 // on this loop.
                 if peers.core.role(role).directory.is_wanted(&stream) {
                     let reason = "another publisher has taken the stream over";

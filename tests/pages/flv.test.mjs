@@ -18,7 +18,7 @@ test("tags, byte by byte", () => {
   assert.equal(hex(flvHeader(true, false)).slice(8, 10), "01");
   assert.equal(hex(videoConfig("avc", [1, 2], 0)), "09" + "000007" + "000000" + "00" + "000000" + "1700000000" + "0102" + "00000012");
   const frame = videoFrame("avc", { data: Uint8Array.of(9), key: false, dts: 0x01020304, pts: 0x01020304 + 40 });
-  assert.equal(hex(frame).slice(8, 16), "02030401", "the upper bits of the time stand behind it");
+  assert.equal(hex(frame).slice(8, 16), "02030401", "the upper bits of the time follow it");
   assert.equal(hex(frame).slice(22, 34), "270100002809");
   const early = videoFrame("avc", { data: Uint8Array.of(9), key: true, dts: 40, pts: 39 });
   assert.equal(hex(early).slice(22, 32), "1701ffffff", "a negative composition time");
@@ -70,7 +70,7 @@ test("a file of ffmpeg's, split anywhere, gives the same tags; together they are
     "-of", "csv=p=0", file], { encoding: "utf8" });
   assert.equal(said.stderr, "");
   assert.match(said.stdout, /h264,50\naac,\d+/);
-  assert.throws(() => new FlvReader().push(new Uint8Array(20)), /no FLV/);
+  assert.throws(() => new FlvReader().push(new Uint8Array(20)), /not an FLV/);
 });
 
 test("decoding times", () => {
@@ -89,7 +89,7 @@ test("decoding times", () => {
   let before = -Infinity;
   for (const [pts, dts] of run(deep, 16)) {
     assert.ok(pts >= dts, "decoded before it is shown");
-    assert.ok(dts >= before, "times of decoding never step back");
+    assert.ok(dts >= before, "decoding times never step back");
     before = dts;
   }
 });

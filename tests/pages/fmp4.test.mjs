@@ -29,7 +29,7 @@ segment_8.m4s
       { number: 8, uri: "segment_8.m4s", map: "init_2.mp4", duration: 2 },
     ],
   });
-  assert.throws(() => parsePlaylist("<html>"), /no playlist/);
+  assert.throws(() => parsePlaylist("<html>"), /not a playlist/);
   assert.deepEqual(parsePlaylist("#EXTM3U\n").segments, []);
 });
 

@@ -77,7 +77,7 @@ test("the status page counts, draws and links", async () => {
     const cells = [...document.querySelectorAll("#streams tr[data-id='live/one'] td")].map((cell) => cell.textContent);
     return cells[1] === "live" && cells[2] === "1" && cells[3] === "320×180" && /bit/.test(cells[5]);
   });
-  await until(page, "what goes out is drawn", () => {
+  await until(page, "the sent bytes are drawn", () => {
     const points = document.querySelector("#roles polyline")?.getAttribute("points").split(" ") ?? [];
     return points.length > 3 && new Set(points.map((point) => point.split(",")[1])).size > 1;
   });
@@ -101,7 +101,7 @@ test("after the stream: HLS, MP4, FLV and fMP4 play and seek", async (t) => {
     await t.test(name, async () => {
       const page = await browser.page(server.url(name));
       await plays(page, { seconds: 1, frames: 20 });
-      assert.match(page.url(), /stream=live%2Fone/, "the newest is played where none is named");
+      assert.match(page.url(), /stream=live%2Fone/, "the newest is played if none is named");
       const length = await until(page, "its length is known", () => {
         const { duration } = document.querySelector("video");
         return Number.isFinite(duration) && duration > 6 && duration;

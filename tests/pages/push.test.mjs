@@ -136,7 +136,7 @@ test("a halted network: frames are dropped until a keyframe, and counted", async
   assert.equal(await number("dropped"), 0);
   network.stand();
   await until(page, "pictures are left out", () => Number(document.querySelector("#dropped").textContent) > 10);
-  assert.match(await page.textContent("#unsent"), /MB$/, "and the statistics say what waits");
+  assert.match(await page.textContent("#unsent"), /MB$/, "and the statistics show what waits");
   const waits = await number("frames");
   const left = await number("dropped");
   await until(page, "none is sent any more", (before) => Number(document.querySelector("#dropped").textContent)
@@ -155,8 +155,8 @@ test("a halted network: frames are dropped until a keyframe, and counted", async
   const frames = (await viewer.stop()).filter(({ kind, config }) => kind === "video" && !config);
   const jumps = frames.filter(({ time }, index) => index > 0 && time - frames[index - 1].time > 200);
   // A slow machine may fill the buffers a second time while they drain.
-  assert.ok(jumps.length > 0, "there is a hole");
-  assert.ok(jumps.every(({ key }) => key), "with a keyframe behind it");
+  assert.ok(jumps.length > 0, "there is a gap");
+  assert.ok(jumps.every(({ key }) => key), "with a keyframe after it");
   clean(page);
   await page.context().close();
 });

@@ -65,7 +65,7 @@ test("an operator kicks a viewer, by keyboard, after a confirmation", async () =
   await said(page, "Done");
   await until(page, "that one is gone", (gone) => ![...document.querySelectorAll("#viewers tr")]
     .some((row) => row.dataset.id === gone), id);
-  await plays(viewer); // as a new viewer: nobody is banned
+  await plays(viewer); // as a new viewer: a kick is not a ban
   clean(page);
   await Promise.all([page.context().close(), viewer.context().close()]);
 });

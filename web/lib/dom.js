@@ -44,7 +44,7 @@ export function durationText(ms) {
 /** Starts playback; if the browser requires a gesture first, shows a text about that. */
 export function play(video) {
   video.play()?.catch((error) => {
-    if (error.name === "NotAllowedError") notice("The browser wants a click first.", "Press play.");
+    if (error.name === "NotAllowedError") notice("The browser requires a click first.", "Press play.");
   });
 }
 

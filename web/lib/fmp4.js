@@ -16,7 +16,7 @@ function attributes(text) {
  */
 export function parsePlaylist(text) {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
-  if (lines[0] !== "#EXTM3U") throw new Error("this is no playlist");
+  if (lines[0] !== "#EXTM3U") throw new Error("this is not a playlist");
   if (lines.some((line) => line.startsWith("#EXT-X-STREAM-INF"))) return { renditions: renditions(lines) };
   const list = { sequence: 0, ended: false, segments: [] };
   let map = null;

@@ -75,8 +75,8 @@ async function refresh() {
 
 function show({ total, viewers }) {
   fill(at("viewers"), viewers.map((viewer) => {
-    const behind = viewer.behind_bytes == null ? "has had nothing yet" : bytesText(viewer.behind_bytes);
-    const kick = viewer.forward ? "our own forward" : {
+    const behind = viewer.behind_bytes == null ? "nothing yet" : bytesText(viewer.behind_bytes);
+    const kick = viewer.forward ? "the server's own forward" : {
       button: "Kick",
       label: `Kick ${viewer.peer} off ${viewer.stream}`,
       press: () => end(`Kick ${viewer.peer} off ${viewer.stream}? It may come back.`, `viewers/${viewer.id}`),
@@ -118,7 +118,7 @@ export function publisherCell({ key, live }) {
     disabled: !may() || !live,
     press: () => {
       const path = key.split("/").map(encodeURIComponent).join("/");
-      end(`Kick the publisher of ${key}? Its name is free then; an encoder may come back by itself.`, `streams/${path}`);
+      end(`Kick the publisher of ${key}? Its name is then free; an encoder may come back by itself.`, `streams/${path}`);
     },
   };
 }

@@ -26,7 +26,7 @@ async function openFlv(file) {
     const { kind } = classify(tag);
     if (kind !== "script") tracks[kind] = true;
   }
-  if (!tracks.video && !tracks.audio) throw new FileError("There is nothing to play at the beginning of this FLV.");
+  if (!tracks.video && !tracks.audio) throw new FileError("There is nothing to play at the start of this FLV.");
   return { tracks, notes: [], tags: () => flvTags(file) };
 }
 

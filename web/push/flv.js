@@ -213,7 +213,7 @@ export class FlvReader {
         this.#rest = all;
         return [];
       }
-      if (all[0] !== 0x46 || all[1] !== 0x4c || all[2] !== 0x56) throw new Error("this is no FLV file");
+      if (all[0] !== 0x46 || all[1] !== 0x4c || all[2] !== 0x56) throw new Error("this is not an FLV file");
       at = new DataView(all.buffer).getUint32(5) + 4;
       this.#begun = true;
     }

@@ -62,7 +62,7 @@ export class PushLink {
       }
       const wait = RETRY_MS[Math.min(this.#retry, RETRY_MS.length - 1)];
       this.#retry += 1;
-      const silent = this.stats.connects > 0 ? "The network or the server ended it." : "Nobody answers at that address.";
+      const silent = this.stats.connects > 0 ? "The network or the server ended it." : "No server answers at that address.";
       this.events.state("lost", event.reason || silent);
       this.#timer = setTimeout(() => this.#connect(), wait);
     };

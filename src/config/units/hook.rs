@@ -25,7 +25,7 @@ impl FromStr for Hook {
         if text.is_empty() {
             return Ok(Self::Nobody);
         }
-        // // A URL of another scheme is a mistake, not a command.
+        // A URL of another scheme is a mistake, not a command.
         if text.contains("://") && !text.contains(char::is_whitespace) {
             return text.parse().map(Self::Http);
         }

@@ -37,7 +37,7 @@ impl FromStr for Secret {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        // // Text of digits alone has been a number before, and its leading zeros are lost.
+        // Text of digits alone has been a number before, and its leading zeros are lost.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let good = text.len() >= SECRET_MIN && text.bytes().all(|byte| byte.is_ascii_graphic()) && !digits;
         if good || text.is_empty() { Ok(Self(text.to_owned())) } else { Err(UnitError::Secret) }

@@ -93,7 +93,7 @@ mod tests {
             .for_each(|(_, entry)| entry.touch(at(2)));
         let (newest, left) = connections.add(Rc::new(100), at(3));
         assert_eq!(left.as_deref(), Some(&7));
-        // // The entry of the one that left does not remove another's.
+        // The entry of the one that left does not remove another's.
         entries[7].touch(at(9));
         drop(entries.remove(7));
         drop(newest);

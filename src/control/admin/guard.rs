@@ -210,7 +210,7 @@ mod tests {
                 "{header}"
             );
         }
-        // // An attacker's name that resolves to the loopback address: for the browser it is the attacker's own
+        // An attacker's name that resolves to the loopback address: for the browser it is the attacker's own
         // site.
         for host in ["evil.example:9935", "localhost.evil.example", "127.0.0.1.evil.example", "0x7f.1:80", ""]
         {

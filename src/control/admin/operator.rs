@@ -37,9 +37,9 @@ pub(super) async fn list(shared: &Shared, request: &Request) -> Reply {
         Some(Ok(limit)) if limit <= LIMIT_MAX => limit,
         Some(_) => return said(400, &format!("limit is a number up to {LIMIT_MAX}.")),
     };
-    let Some(rolls) = all(roster::ask(shared, &Query { stream, limit })).await else { return hangs() };
-    let total = rolls.iter().map(|roll| roll.total).sum();
-    let mut viewers: Vec<Entry> = rolls.into_iter().flat_map(|roll| roll.entries).collect();
+    let Some(lists) = all(roster::ask(shared, &Query { stream, limit })).await else { return hangs() };
+    let total = lists.iter().map(|list| list.total).sum();
+    let mut viewers: Vec<Entry> = lists.into_iter().flat_map(|list| list.entries).collect();
     viewers.sort_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)));
     viewers.truncate(limit);
     let json = serde_json::to_string(&Listing { total, viewers }).expect("plain data");

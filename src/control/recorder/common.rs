@@ -46,7 +46,7 @@ impl Common {
 
     /// Waits until the process is stopping.
     pub(super) async fn stopped(&self) {
-        // // In this order: no notification is missed from here on.
+        // In this order: no notification is missed from here on.
         let told = self.stopped.notified();
         if !self.is_stopping() {
             told.await;

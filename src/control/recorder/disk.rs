@@ -193,7 +193,7 @@ impl Disk for Local {
             let mut entries = Vec::new();
             for entry in std::fs::read_dir(path)? {
                 let entry = entry?;
-                // // Names that the recorder writes are text; symbolic links are not followed.
+                // Names that the recorder writes are text; symbolic links are not followed.
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let Ok(meta) = entry.metadata() else { continue };
                 let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -222,7 +222,7 @@ async fn call<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + '
     let place = CALLS.acquire().await.expect("the semaphore is never closed");
     tokio::task::spawn_blocking(move || {
         let result = call();
-        drop(place); // // only now, even if no task waits for the result
+        drop(place); // only now, even if no task waits for the result
         result
     })
     .await

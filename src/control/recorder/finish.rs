@@ -39,7 +39,7 @@ pub(super) async fn finish<D: Disk>(
             playlist::close(disk, &index).await?;
         }
         Kind::Fmp4 => {
-            // // A viewer can replay the segments before the merge is done.
+            // A viewer can replay the segments before the merge is done.
             for index in layout::indexes(kind, dir) {
                 if playlist::finish(disk, &index, sync).await? {
                     files.push(index);

@@ -178,7 +178,7 @@ impl<D: Disk> Fmp4<D> {
     async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
         let last = std::mem::take(&mut self.last);
         let uris = Output::EVERY.map(|output| self.segment(output).1);
-        // // The number is used even if this fails: a name must not be used twice.
+        // The number is used even if this fails: a name must not be used twice.
         self.number += 1;
         let first = self.lanes.iter().all(|lane| lane.rate.millis == 0);
         for ((lane, uri), last) in self.lanes.iter_mut().zip(uris).zip(last) {
@@ -186,7 +186,7 @@ impl<D: Disk> Fmp4<D> {
             let (map, more) = (Some(map.clone()), last.len() as u64);
             let len = file.len() + more;
             if len == 0 {
-                continue; // // the stream has no such track, and there is no file
+                continue; // the stream has no such track, and there is no file
             }
             file.finish(last, self.setting.sync).await?;
             self.setting.stats.wrote(more);
@@ -217,7 +217,7 @@ impl<D: Disk> Fmp4<D> {
 
 impl<D: Disk> Task for Fmp4<D> {
     const KIND: Kind = Kind::Fmp4;
-    // // Segments end at starts, at which the log is read anyway.
+    // Segments end at starts, at which the log is read anyway.
     const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
@@ -253,7 +253,7 @@ impl<D: Disk> Task for Fmp4<D> {
     }
 
     async fn settle(&mut self) -> io::Result<()> {
-        Ok(()) // // half a segment is of no use
+        Ok(()) // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -278,7 +278,7 @@ impl<D: Disk> Task for Fmp4<D> {
             }
         }
         if !self.lanes.is_empty() {
-            // // The folders may have been removed.
+            // The folders may have been removed.
             for folder in [MERGE, SEPARATE] {
                 let _ = self.setting.disk.make_dir(&self.dir.join(folder)).await;
             }

@@ -163,7 +163,7 @@ fn name(number: u64) -> String {
 
 impl<D: Disk> Task for Hls<D> {
     const KIND: Kind = Kind::Hls;
-    // // Segments end at starts, at which the log is read anyway.
+    // Segments end at starts, at which the log is read anyway.
     const PACE: StreamTime = 2_000;
 
     fn begin(&mut self, start: &Start, gap: bool) {
@@ -200,7 +200,7 @@ impl<D: Disk> Task for Hls<D> {
     }
 
     async fn settle(&mut self) -> io::Result<()> {
-        Ok(()) // // half a segment is of no use
+        Ok(()) // half a segment is of no use
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -220,7 +220,7 @@ impl<D: Disk> Task for Hls<D> {
         self.muxer.ts.out.clear();
         self.last.clear();
         if let Some(file) = self.file.take() {
-            // // If that fails too, the next attempt writes it again.
+            // If that fails too, the next attempt writes it again.
             let _ = file.discard().await;
         }
         self.discontinuity = true;

@@ -144,7 +144,7 @@ async fn run(
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // // The command need not read it.
+        // The command need not read it.
         let _ = input.write_all(json.as_bytes()).await;
     }
     let status = child.wait().await?;

@@ -92,7 +92,7 @@ pub(super) async fn merge<D: Disk>(
         disk.rename(&aside(&full), &full).await
     };
     if let Err(error) = writing.await {
-        // // The partial file takes space that is needed, perhaps all of it.
+        // The partial file takes space that is needed, perhaps all of it.
         let _ = disk.remove(&aside(&full)).await;
         return Err(error);
     }

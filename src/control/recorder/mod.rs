@@ -172,9 +172,9 @@ impl Recorder {
         let Some(role) = origin(&self.shared) else { return };
         let mut events = role.directory.subscribe();
         self.mend().await;
-        // // Streams that are recorded, or were until now.
+        // Streams that are recorded, or were until now.
         let mut seen = HashSet::new();
-        let mut event = Event::Resync; // // for streams published before this point
+        let mut event = Event::Resync; // for streams published before this point
         loop {
             match &event {
                 Event::Came(stream) => self.record_once(&mut seen, stream),
@@ -349,7 +349,7 @@ impl Recorder {
                     job.dir = place;
                     Err(io::Error::from(io::ErrorKind::Interrupted))
                 }
-                None => Ok(Vec::new()), // // removed: nothing is left to finish
+                None => Ok(Vec::new()), // removed: nothing is left to finish
             },
             Err(error) => Err(error),
         };

@@ -32,7 +32,7 @@ async fn recorded<T>(
     let (stream, setting, counter) =
         (publisher.stream(), setting(disk, kind, "a", common), Rc::clone(&polls));
     let tasks = tokio::task::LocalSet::new();
-    // // A separate task is polled only when it is itself woken.
+    // A separate task is polled only when it is itself woken.
     let recording =
         tasks.spawn_local(async move { counted(&counter, record_as(kind, setting, &stream)).await });
     let publishing = async {
@@ -51,7 +51,7 @@ fn data_before_a_sudden_silence_is_soon_in_the_flv_file() {
         let common = Rc::<Common>::default();
         recorded(Kind::Flv, &disk, &common, async |publisher: &mut Publisher, _: &Cell<u32>| {
             publisher.play(3).await;
-            publisher.frames(4); // // and not a byte more
+            publisher.frames(4); // and not a byte more
             tokio::time::sleep(Duration::from_secs(3)).await;
             let file = disk.file(dir(Kind::Flv).join("index.flv").to_str().unwrap()).unwrap();
             let written =

@@ -102,7 +102,7 @@ impl<D: Disk> LivePlaylist<D> {
         };
         let lines = self.pending.clone().into_bytes();
         let len = lines.len() as u64;
-        // // What a failed write left is overwritten.
+        // What a failed write left is overwritten.
         let journal = Extent { file, at: self.journal_len, lines };
         let (is_written, result) = self.disk.extend(journal, &self.path, text).await;
         if is_written {
@@ -140,7 +140,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Re
     if playlist.segments.is_empty()
         && let Some(window) = read(disk, path).await?
     {
-        // // A take that was split off and not continued: it has only the end of the previous one.
+        // A take that was split off and not continued: it has only the end of the previous one.
         playlist = window;
     }
     if !playlist.segments.is_empty() {

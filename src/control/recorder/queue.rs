@@ -60,7 +60,7 @@ impl<T> Queue<T> {
 
     /// Adds an item again that still counts.
     pub(super) fn put_back(&self, queued: Queued<T>) {
-        // // It fails when the receiver is gone: the process is stopping.
+        // It fails when the receiver is gone: the process is stopping.
         let _ = self.items.send(queued);
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn sweep<D: Disk>(
             } else {
                 break;
             };
-            // // While others were removed, a recording may have begun here.
+            // While others were removed, a recording may have begun here.
             if common.is_active(&take.dir) || !common.claim(&take.dir) {
                 continue;
             }
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(left(&disk, Limits { size: Some(2500), ..KEEP_ALL }, &common).await, 2);
             let has = |dir: &Path| disk.file(dir.join("segment_0.ts").to_str().unwrap()).is_some();
             assert_eq!([has(&dirs[0]), has(&dirs[1]), has(&dirs[2])], [true, false, true]);
-            // // The second was written four changes before the third.
+            // The second was written four changes before the third.
             let age = Some(Duration::from_secs(3));
             assert_eq!(left(&disk, Limits { age, ..KEEP_ALL }, &common).await, 2);
             assert_eq!(left(&disk, Limits { size: Some(0), ..KEEP_ALL }, &common).await, 1);

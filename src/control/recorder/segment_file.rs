@@ -64,7 +64,7 @@ impl<D: Disk> SegmentFile<D> {
     /// Removes the partial file, whose space is needed.
     pub(super) async fn discard(self) -> io::Result<()> {
         match self.disk.remove(&aside(&self.path)).await {
-            // // A write that failed may or may not have left a file.
+            // A write that failed may or may not have left a file.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -139,14 +139,14 @@ impl Disk for Sim {
     async fn write(&self, file: &SimFile, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let dying = self.step().await.is_err();
         self.touch(file.0);
-        let room = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let space = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let space = usize::try_from(space).unwrap_or(usize::MAX);
         let result = {
             let mut contents = self.0.contents.borrow_mut();
             let Some(content) = contents.get_mut(&file.0) else { return (Ok(()), bytes) };
             let at = usize::try_from(at).unwrap();
             let more = (at + bytes.len()).saturating_sub(content.len());
-            let full = more > room;
+            let full = more > space;
             let len = if full || dying { bytes.len() / 2 } else { bytes.len() };
             let end = (at + len).max(content.len());
             content.resize(end, 0);

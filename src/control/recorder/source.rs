@@ -46,7 +46,7 @@ impl Source {
             self.segmenter.gap(muxer);
         }
         for (kind, body) in start.headers.bodies() {
-            // // An error in a header shows again in its frames.
+            // An error in a header shows again in its frames.
             let _ = self.remuxer.push(&TagRef { kind, timestamp: wire_time(start.time), body }, start.time);
         }
     }

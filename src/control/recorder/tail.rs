@@ -120,9 +120,9 @@ impl Tail {
                 }
                 let Some(span) = index.span_at(self.at) else { return News::Nothing };
                 let from = usize::try_from(self.at - span.start).unwrap_or(usize::MAX);
-                let room = usize::try_from(end - span.start).unwrap_or(usize::MAX);
+                let space = usize::try_from(end - span.start).unwrap_or(usize::MAX);
                 let bytes = span.segment.bytes();
-                let end = from + whole_tags(&bytes[from..bytes.len().min(room)]);
+                let end = from + whole_tags(&bytes[from..bytes.len().min(space)]);
                 assert!(end > from, "the head is at the end of a whole tag");
                 self.at += (end - from) as u64;
                 return News::Tags(Piece { segment: Arc::clone(&span.segment), range: from..end });

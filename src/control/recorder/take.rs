@@ -69,7 +69,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
     let fresh = beside(dir, ASIDE);
     let (earlier, attempt) = (found(disk, dir).await?, found(disk, &fresh).await?);
     let first = match &earlier {
-        // // An attempt that failed halfway.
+        // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
         Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
         Some(own) => numbers_behind(disk, dir, own.first).await?,
@@ -88,7 +88,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
         moved = Some((earlier.id, place));
     }
     if disk.rename(&fresh, dir).await.is_err() {
-        // // Something stays in the folder: other streams' folders, or what a removed take has left.
+        // Something stays in the folder: other streams' folders, or what a removed take has left.
         disk.make_dir(dir).await?;
         for name in names_of(disk.list(&fresh).await?) {
             disk.rename(&fresh.join(&name), &dir.join(&name)).await?;
@@ -107,7 +107,7 @@ async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io
     }
     for name in &carry.linked {
         match disk.link(&dir.join(name), &fresh.join(name)).await {
-            // // It was removed, or an earlier attempt has brought it.
+            // It was removed, or an earlier attempt has brought it.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
             linked => linked?,
         }
@@ -132,7 +132,7 @@ async fn numbers_behind<D: Disk>(disk: &D, dir: &Path, first: Numbers) -> io::Re
     for index in Kind::EVERY.into_iter().flat_map(|kind| layout::indexes(kind, dir)) {
         let Some(playlist) = playlist::load(disk, &index).await? else { continue };
         let head = playlist.next_head();
-        // // A number that failed is in no playlist, but it is used.
+        // A number that failed is in no playlist, but it is used.
         let last = playlist.segments.last().and_then(|segment| number_of(&segment.uri));
         let behind = last.map_or(0, |last| last.saturating_add(1));
         numbers.sequence = numbers.sequence.max(head.sequence).max(behind);
@@ -155,7 +155,7 @@ pub(super) async fn found<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ab
         read => read?,
     };
     let mut about = serde_json::from_slice::<About>(&bytes).unwrap_or_default();
-    // // The value becomes part of a path, so it is checked.
+    // The value becomes part of a path, so it is checked.
     if about.began.len() != 16 || !about.began.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         "unknown".clone_into(&mut about.began);
     }

@@ -65,7 +65,7 @@ impl<D: Disk> Setting<D> {
             Some((id, dir)) if parted.as_ref() == Some(&id) => {
                 self.common.leave_behind(Left { kind, dir, id });
             }
-            // // The new take is itself counted here; another count is an earlier take that waits to be
+            // The new take is itself counted here; another count is an earlier take that waits to be
             // finished.
             Some((id, place)) if self.common.actives(dir) > 1 => {
                 self.common.remember(dir, id, place);
@@ -79,7 +79,7 @@ impl<D: Disk> Setting<D> {
     /// Begins another take; [`begin_take`](Self::begin_take) creates its folder.
     pub(super) fn part(&mut self, about: About) {
         let before = std::mem::replace(&mut self.about, about).id;
-        // // If one was split off already, that is the one that has a folder.
+        // If one was split off already, that is the one that has a folder.
         self.parted.get_or_insert(before);
     }
 
@@ -151,7 +151,7 @@ pub(super) async fn run<T: Task, D: Disk>(
         setting,
     };
     loop {
-        // // In this order: data from before the end is read.
+        // In this order: data from before the end is read.
         let over = stream.has_ended() || runner.setting.common.is_stopping();
         match runner.step(&mut task).await {
             Ok(true) => tokio::task::yield_now().await,

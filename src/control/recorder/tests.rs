@@ -238,7 +238,7 @@ fn play_ts(bytes: &[u8]) -> (usize, usize) {
                 sound_pid = audio.map(|es| es.elementary_pid);
             }
             Some(TsPayload::PesStart(pes)) if Some(packet.header.pid) == sound_pid => {
-                // // Each audio frame of the test is a header and three bytes.
+                // Each audio frame of the test is a header and three bytes.
                 sounds += usize::from(pes.pes_packet_len - 8) / 10;
             }
             Some(TsPayload::PesStart(_)) => pictures += 1,
@@ -292,7 +292,7 @@ async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
         publisher.play(seconds).await;
         publisher.end();
     };
-    // // A killed task waits for ever.
+    // A killed task waits for ever.
     let _ =
         tokio::time::timeout(Duration::from_secs(3600), async { tokio::join!(recording, publishing) }).await;
 }
@@ -454,7 +454,7 @@ fn play_all(kind: Kind, disk: &Sim) -> Vec<Playable> {
     let (files, base) = (disk.files(), dir(kind).display().to_string());
     let bases = files.keys().filter_map(|path| path.strip_suffix("/take.json"));
     let mut bases: Vec<&str> = bases.filter(|base| !base.ends_with(".tmp")).collect();
-    // // Takes moved within the same second are called `-2` and so on, after the first one.
+    // Takes moved within the same second are called `-2` and so on, after the first one.
     bases.sort_by_key(|path| (*path == base, path.len(), *path));
     bases.into_iter().map(|base| play(kind, &files, base)).collect()
 }

@@ -72,7 +72,7 @@ impl Answer {
             .connection(keep)
             .encode();
         let head_len = head.len() as u64;
-        // // The same list is held in memory once, however many clients are sent it.
+        // The same list is held in memory once, however many clients are sent it.
         let body = if head_only || body.is_empty() { Body::None } else { Body::Memory(body) };
         Self { status, head: head.into(), body, keep, kind: None, head_len, sent: 0 }
     }

@@ -98,7 +98,7 @@ fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
         shared.counters.iter().map(|counters| pick(&counters[role])).sum()
     };
     let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
-    // // A viewer that is disconnected because the stream is over has not been cut.
+    // A viewer that is disconnected because the stream is over has not been cut.
     let cut = |name: &str| ["too-slow", "stalled"].contains(&name);
     Sums {
         name,

@@ -112,7 +112,7 @@ impl Connection {
         } else if self.is_idle() {
             Next::close("no request came in time")
         } else if let Some((request, looks)) = self.asked.take() {
-            // // The next answer is the last, made with what is known by now.
+            // The next answer is the last, made with what is known by now.
             match looks {
                 ..LOOKS_MAX => self.respond(core, web, head, request, LOOKS_MAX),
                 _ => Next::close("its file could not be opened in time"),

@@ -122,7 +122,7 @@ impl Routes {
         if request.method == Method::Options {
             return Ok(Resource::Preflight);
         }
-        // // A WebSocket path with `.flv` is a play, one without is a push.
+        // A WebSocket path with `.flv` is a play, one without is a push.
         let is_upgrade = request.headers.has_token("upgrade", "websocket");
         let is_push =
             matches!(request.method, Method::Post | Method::Put) || (is_upgrade && !path.ends_with(".flv"));

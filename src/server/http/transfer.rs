@@ -57,7 +57,7 @@ impl Answer {
         let of_head = self.head.len().min(taken as usize);
         self.head.advance(of_head);
         if self.head.is_empty() {
-            self.head = Bytes::new(); // // an empty rest would keep the memory
+            self.head = Bytes::new(); // an empty rest would keep the memory
         }
         let of_body = taken as usize - of_head;
         match &mut self.body {

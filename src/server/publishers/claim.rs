@@ -219,7 +219,7 @@ impl Publishers {
         if RESERVED.contains(&app) {
             return Err(Refused::Reserved);
         }
-        // // A publisher that continues its stream already has its memory.
+        // A publisher that continues its stream already has its memory.
         if shared.roles[head.role].directory.get(&wish.key).is_none() {
             let streams = shared.config.limits.streams;
             if streams > 0 && shared.streams() >= streams {

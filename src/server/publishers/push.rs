@@ -96,7 +96,7 @@ impl Push {
         let (flv, answer) = transport(request, tag_max(&core.shared.config))?;
         match wish(core, head, request) {
             Ok(wish) => Ok((Self { flv, publication: Publication::of(wish) }, answer)),
-            // // A script cannot see why an upgrade is refused, so the reason is sent in a close frame.
+            // A script cannot see why an upgrade is refused, so the reason is sent in a close frame.
             Err((status, reason)) if flv.is_websocket() => {
                 let code = if status == 503 { ws::code::TRY_AGAIN } else { ws::code::POLICY };
                 Err([answer, close(code, &reason)].concat().into())

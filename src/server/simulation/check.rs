@@ -95,7 +95,7 @@ impl Reader {
             return Ok(());
         }
         if let Stage::Refused(_) = self.stage {
-            self.raw.clear(); // // the text of an error page
+            self.raw.clear(); // the text of an error page
             return Ok(());
         }
         if self.websocket {
@@ -117,7 +117,7 @@ impl Reader {
         let events: Vec<PlayEvent> = std::iter::from_fn(|| session.poll_event()).collect();
         for event in events {
             match event {
-                // // RTMP announces no tracks.
+                // RTMP announces no tracks.
                 PlayEvent::Begin => (self.stage, self.flags) = (Stage::Tags, 5),
                 PlayEvent::Tag(tag) => self.tag(&tag, library)?,
                 PlayEvent::End => self.was_ended = true,
@@ -252,7 +252,7 @@ impl Reader {
                 return Err(format!("{:?} header of version {version}", tag.kind));
             }
             if self.seen.is_empty() {
-                // // In order; from the first one again if it had to skip before its first frame. A newer
+                // In order; from the first one again if it had to skip before its first frame. A newer
                 // version is a change within the log.
                 self.restarts += u64::from(place < self.rank && version == self.told[place]);
                 self.rank = place + 1;
@@ -341,7 +341,7 @@ pub(super) fn compare(
     let mut gaps = Vec::new();
     let mut last: Option<usize> = None;
     let mut need_key = false;
-    // // After a start without a keyframe a gateway drops what cannot be decoded; so does a viewer served by a
+    // After a start without a keyframe a gateway drops what cannot be decoded; so does a viewer served by a
     // relay.
     let dropped = |f: &Frame| level > 0 && f.kind == TagKind::Video && !f.key && bounds.exceeded(f);
     for seen in &reader.seen {
@@ -358,7 +358,7 @@ pub(super) fn compare(
                     gaps.push((last, at));
                 }
             }
-            // // Where it landed: a picture, or audio that leads up to one.
+            // Where it landed: a picture, or audio that leads up to one.
             let lawful = !with_pictures || frame.key || undecodable || bounds.exceeded(frame);
             if !lawful && !frame.leading {
                 return Err(format!("it landed at {frame:?}, after {:?}", last.map(|last| frames[last])));

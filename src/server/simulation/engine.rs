@@ -115,7 +115,7 @@ impl Engine for SimEngine {
         let mut world = self.world.borrow_mut();
         let event = world.loops[self.at].events.pop_front()?;
         if let Event::Received { sock, data } = &event {
-            // // As with the real engine, data received before a close may still be delivered after it.
+            // As with the real engine, data received before a close may still be delivered after it.
             if let Some(end) = world.end_of(self.at, *sock).filter(|end| !world.ends[*end].closed) {
                 world.ends[end].delivered += data.len() as u64;
             }

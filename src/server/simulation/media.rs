@@ -137,7 +137,7 @@ impl<'a> Script<'a> {
         let mut video_at = if self.tracks == Tracks::Audio { Millis::MAX } else { self.late_start() };
         let mut audio_at = if self.tracks == Tracks::Video { Millis::MAX } else { self.rng.range(0, 20) };
         let mut left = if self.rng.chance(200) { self.rng.size(1, 5) } else { 0 };
-        let mut first = left > 0; // // frames that cannot be decoded
+        let mut first = left > 0; // frames that cannot be decoded
         while video_at.min(audio_at) < length {
             if audio_at <= video_at {
                 self.audio(audio_at);
@@ -254,7 +254,7 @@ impl Library {
                 let class = tag.class();
                 let key = class == Class::KeyFrame;
                 if key && !key_seen {
-                    key_seen = true; // // its start is the audio before it
+                    key_seen = true; // its start is the audio before it
                 } else if key {
                     (key_seen, bytes, count, key_time) = (true, 0, 0, tag.timestamp);
                 }

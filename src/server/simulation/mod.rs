@@ -74,7 +74,7 @@ impl Peer {
     fn is_done(&self) -> bool {
         match self {
             Self::Publisher(publisher) => publisher.is_done(),
-            // // A viewer that never reads again does not see its end.
+            // A viewer that never reads again does not see its end.
             Self::Viewer(viewer) => {
                 viewer.ended.is_some() || matches!(viewer.manner, Manner::Stalls(_, Millis::MAX))
             }

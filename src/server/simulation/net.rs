@@ -365,7 +365,7 @@ impl World {
         self.reset_other(end);
     }
 
-    // // The network.
+    // The network.
 
     fn kick(&mut self, end: EndId) {
         let state = &mut self.ends[end];
@@ -535,7 +535,7 @@ impl World {
         if self.ends[end].closed || self.ends[end].finished {
             return;
         }
-        // // A reset may or may not discard what has arrived before it.
+        // A reset may or may not discard what has arrived before it.
         let lost = self.ends[end].reset && self.rng.chance(500);
         if lost {
             self.ends[end].inbox.clear();
@@ -684,7 +684,7 @@ impl World {
     pub(super) fn close(&mut self, at: usize, sock: Sock) {
         let end = self.open_end(at, sock);
         if self.rng.chance(500) {
-            self.complete_send(end); // // it was faster than the close
+            self.complete_send(end); // it was faster than the close
         }
         if let Some(payload) = self.ends[end].send.take() {
             self.drop_send(at, &payload);

@@ -93,7 +93,7 @@ impl Publisher {
         }
         match tags.front() {
             Some((due, _)) => {
-                // // Now and then several tags come together.
+                // Now and then several tags come together.
                 let late = if world.rng.chance(50) { 200 } else { 0 };
                 let at = (session.began + due + late).max(world.now);
                 world.at(at, super::net::Action::Timer(self.peer));
@@ -157,7 +157,7 @@ impl Publisher {
             world.say(link.end, output);
         }
         if refused && !link.gone || (link.publishing.is_none() && (reading.finished || reading.reset)) {
-            // // The previous session still has the name: try again.
+            // The previous session still has the name: try again.
             world.log(|| format!("publisher {} was refused", self.peer));
             world.hang_up(link.end);
             self.link = None;

@@ -325,7 +325,7 @@ impl Simulation {
         (1..=sessions)
             .map(|number| {
                 let last = number == sessions || rng.chance(200);
-                // // After the last one, so long that the stream is over however it ended.
+                // After the last one, so long that the stream is over however it ended.
                 let pause = if last { GAP + SILENCE + 3_000 } else { rng.range(0, 1_500) };
                 let until = if number == sessions { self.calm + 5_000 } else { 0 };
                 let goings = [Going::Clean, Going::Clean, Going::HangsUp, Going::Torn, Going::Silent];

@@ -52,7 +52,7 @@ impl Speech {
             Self::Flv(flv) => {
                 flv.heard.extend_from_slice(bytes);
                 let has = |part: &[u8]| flv.heard.windows(part.len()).any(|window| window == part);
-                // // After its upgrade a WebSocket is refused by a close frame with a policy's code.
+                // After its upgrade a WebSocket is refused by a close frame with a policy's code.
                 if has(b"HTTP/1.1 4") || has(b"HTTP/1.1 5") || has(b"\x03\xf0") { Err(()) } else { Ok(()) }
             }
         }

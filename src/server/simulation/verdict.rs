@@ -34,7 +34,7 @@ impl Simulation {
             let found = self.judge_viewer(viewer, &taken[viewer.key]);
             let view = (viewer.level, viewer.key, viewer.reader.selection);
             let entry = gaps.entry(view).or_default();
-            // // A pause is a gap that the viewer asked for.
+            // A pause is a gap that the viewer asked for.
             if !matches!(viewer.manner, Manner::Pauses(..)) {
                 entry.1 += found.len() as u64 + viewer.reader.restarts;
                 entry.0.extend(found);
@@ -82,7 +82,7 @@ impl Simulation {
     fn bounds(&self, level: usize) -> Bounds {
         let live = &self.processes[0].config.live;
         let time = u64::try_from(live.gop_time.as_millis()).expect("short");
-        // // A gateway may count from audio that it got before the keyframe, up to half of what is allowed.
+        // A gateway may count from audio that it got before the keyframe, up to half of what is allowed.
         let part = if level > 0 { 2 } else { 1 };
         Bounds {
             bytes: live.gop_bytes as u64 / part,
@@ -140,10 +140,10 @@ impl Simulation {
             return;
         }
         let last_seen = viewer.reader.seen.last().expect("some").session;
-        // // A skip of a gateway's own pull may land after the last frame of a selection.
+        // A skip of a gateway's own pull may land after the last frame of a selection.
         let skipped = |level| self.count(level, |counters| counters.skips.get()) > 0;
         let whole = viewer.level == 0 || viewer.reader.selection == Selection::All || !skipped(viewer.level);
-        // // A relay that is lost late may not be connected again before the end.
+        // A relay that is lost late may not be connected again before the end.
         let certain = match viewer.level {
             0 => whole,
             level if self.far == Some(level) => whole && !self.troubled && !skipped(level),
@@ -166,7 +166,7 @@ impl Simulation {
             let session = &self.libraries[viewer.key].sessions[seen.session];
             let since = session.tags[seen.place].timestamp.wrapping_sub(session.tags[0].timestamp);
             let frame = frames.binary_search_by_key(&(seen.session, seen.place), |f| (f.session, f.place));
-            // // Audio is held until the first picture, or for a second, after which it is taken to be all
+            // Audio is held until the first picture, or for a second, after which it is taken to be all
             // there is.
             let waited = frame.is_ok_and(|at| frames[at].leading) && (pictures || since < 1_200);
             if waited {
@@ -237,7 +237,7 @@ fn judge_kicked(viewer: &Viewer) {
         return;
     }
     assert!(reader.at_boundary(), "viewer {who} was kicked inside a tag");
-    // // The stream may have ended at the same time.
+    // The stream may have ended at the same time.
     let told = matches!(reader.close_code, Some(1008 | 1000));
     assert!(!reader.websocket || told, "viewer {who} was kicked with the close code {:?}", reader.close_code);
     assert!(reader.rtmp.is_none() || reader.was_ended, "viewer {who} was kicked without a notice");

@@ -192,7 +192,7 @@ impl Link {
     /// The connection is established: returns the first bytes to send.
     pub(super) fn connected(&mut self, now: Millis) -> Bytes {
         self.last = now;
-        // // No server has to answer before the body of a POST is sent.
+        // No server has to answer before the body of a POST is sent.
         self.stage = if matches!(self.speech, Speech::Post(_)) { Stage::Running } else { Stage::Asking };
         std::mem::take(&mut self.hello)
     }
@@ -289,7 +289,7 @@ impl Link {
                 session.unpublish();
                 session.take_output().unwrap_or_default()
             }
-            // // The line end of the chunk before it, if there is one.
+            // The line end of the chunk before it, if there is one.
             _ if begun => [b"\r\n", LAST_CHUNK].concat().into(),
             _ => Bytes::from_static(LAST_CHUNK),
         }

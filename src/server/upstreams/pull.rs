@@ -153,7 +153,7 @@ impl Pulls {
         let round = pull.failures as usize / upstreams.len();
         (pull.upstream, pull.next_try) = (place, now + RETRY.first);
         if *self.asking(place) >= ASKING_MAX {
-            return; // // a later sweep tries again
+            return; // a later sweep tries again
         }
         let upstream = &upstreams[place];
         let Some(address) = upstream.address(round) else {
@@ -163,7 +163,7 @@ impl Pulls {
             Ok(sock) => {
                 let pull = self.get(id).expect("as above");
                 let target = format!("{}/{}.flv", upstream.url.prefix, pull.writer.stream().key);
-                // // An upstream that waits longer for a publisher could not be distinguished from one that is
+                // An upstream that waits longer for a publisher could not be distinguished from one that is
                 // frozen.
                 let speech = Speech::get(&upstream.url.authority(), &target, &[("Prefer", "wait=1")]);
                 pull.link = Some(Link::new(sock, speech, now));
@@ -240,7 +240,7 @@ impl Pulls {
         pull.refusal = error.status();
         let upstreams = upstreams(&shared.roles[pull.role]);
         let upstream = &upstreams[pull.upstream];
-        // // The other upstreams are asked at once; after each round there is a pause.
+        // The other upstreams are asked at once; after each round there is a pause.
         let rounds = pull.failures / u32::try_from(upstreams.len()).expect("a handful");
         pull.failures += 1;
         let round_over = (pull.failures as usize).is_multiple_of(upstreams.len());
@@ -321,10 +321,10 @@ impl Pull {
         };
         let linger = if self.last_data.is_some() { role.linger } else { 0 };
         if self.idle_since.is_some_and(|since| now - since >= linger) {
-            return Due::End("nobody watches");
+            return Due::End("no viewer is left");
         }
         let Some(link) = &self.link else {
-            // // Each viewer that has received nothing waits for its own patience.
+            // Each viewer that has received nothing waits for its own patience.
             let over = self.last_data.is_some_and(|last| self.refusal == 404 && now - last >= role.gap);
             return match (over, now >= self.next_try) {
                 (true, _) => Due::End("the upstream no longer has the stream"),

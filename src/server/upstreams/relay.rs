@@ -118,7 +118,7 @@ impl Relays {
     /// A stream is published: forwards it if the configuration says so.
     pub(super) fn forward<E: Engine>(&mut self, core: &mut Core<E>, role: usize, stream: &Arc<Stream>) {
         let shared = Arc::clone(&core.shared);
-        // // One of all loops, the same one whenever the stream is published again.
+        // One of all loops, the same one whenever the stream is published again.
         let name: usize = stream.key.as_str().bytes().map(usize::from).sum();
         if role != 0 || name % shared.posts.len() != core.index {
             return;
@@ -189,7 +189,7 @@ impl Relays {
         let (now, sock) = (core.now(), head.sock);
         let Some(relay) = self.get(id) else { return Next::Stay };
         let Some(link) = relay.link.as_mut().filter(|link| link.sock == sock) else {
-            return Next::Stay; // // its goodbye is being sent
+            return Next::Stay; // its goodbye is being sent
         };
         let mut tags = Vec::new();
         let result = link.take(now, data, |event| {

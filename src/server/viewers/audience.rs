@@ -75,7 +75,7 @@ impl Viewers {
             since: play.since,
         };
         core.deadline(head.sock, play.time_left(core.now()));
-        // // A viewer that watches no longer counts against its address.
+        // A viewer that watches no longer counts against its address.
         (head.pass, head.wait_pass) = (None, None);
         self.join(core, head, stream, wish);
         tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
@@ -96,7 +96,7 @@ impl Viewers {
         core.counters[head.role].viewers[protocol as usize].add(1);
         self.fanout.welcome(&mut core.net, id, &core.counters);
         if stream.has_ended() {
-            // // It ended before this loop was listed: no message will come.
+            // It ended before this loop was listed: no message will come.
             self.fanout.stream_ended(stream.id, 404, core.now());
         }
     }

@@ -155,12 +155,12 @@ impl Fanout {
         let mut budget = 2 * self.slice;
         while let Some(Reverse((at, id))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             if budget == 0 {
-                return; // // events that arrived meanwhile are handled first
+                return; // events that arrived meanwhile are handled first
             }
             self.due.pop();
             let view = self.views[id as usize].as_mut();
             let Some(view) = view.filter(|view| view.walk.is_some_and(|walk| walk.due() == at)) else {
-                continue; // // out of date
+                continue; // out of date
             };
             let counters = &counters[view.role];
             let walk = view.walk.as_mut().expect("as filtered");
@@ -265,16 +265,16 @@ impl Fanout {
         counters: &[RoleCounters],
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        // // An RTMP connection outlives its viewer: what its session sends until then is kept.
+        // An RTMP connection outlives its viewer: what its session sends until then is kept.
         let goes_on = viewer.framing == Framing::Rtmp && viewer.last_words == Some(Farewell::Refused);
         if viewer.last_words.is_some() && !goes_on {
             return;
         }
         if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
-            return; // // the response head still waits: the client expects no frames yet
+            return; // the response head still waits: the client expects no frames yet
         }
         if !last && viewer.own.len() >= OWN_MAX {
-            return; // // it sends requests and does not read the answers
+            return; // it sends requests and does not read the answers
         }
         viewer.own.push(bytes);
         viewer.last_words = (last || goes_on).then_some(Farewell::Refused);

@@ -131,7 +131,7 @@ fn message_head(opening: &Opening, len: usize) -> Vec<u8> {
         Framing::Chunked => {
             let mut head = [0; CHUNK_HEAD_MAX];
             let head_len = chunk_head(len, &mut head);
-            // // The line end of the previous chunk, if there was one.
+            // The line end of the previous chunk, if there was one.
             let end: &[u8] = if opening.file.is_some() { b"" } else { b"\r\n" };
             [end, &head[..head_len]].concat()
         }

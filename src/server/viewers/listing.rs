@@ -96,7 +96,7 @@ impl FromStr for ViewerName {
         let mut part = || parts.next().unwrap_or(Err(BadName));
         let (run, index) = (part()?, part()? as usize);
         let name = Self { run, index, sock: Sock { index: part()?, generation: part()? } };
-        // // A viewer has one id with one spelling, and nothing may follow it.
+        // A viewer has one id with one spelling, and nothing may follow it.
         if name.to_string() == text { Ok(name) } else { Err(BadName) }
     }
 }

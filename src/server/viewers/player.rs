@@ -60,7 +60,7 @@ impl Player {
             *noise += data.len();
             return too_noisy(*noise);
         };
-        // // Of several pings only the newest is answered (RFC 6455, 5.5.3), to save work.
+        // Of several pings only the newest is answered (RFC 6455, 5.5.3), to save work.
         let (mut pong, mut close) = (None, None);
         let result = frames.push(data, &mut |event| match event {
             ws::Event::Ping(payload) => pong = Some(ws::pong_frame(payload)),
@@ -94,7 +94,7 @@ impl Player {
         match (self.seat, head.viewer) {
             (Seat::Pending, _) => Next::close("it did not read its answer in time"),
             (Seat::Watching, Some(id)) if viewers.fanout.is_kicked(id) => {
-                // // It does not even take the rest of its tag.
+                // It does not even take the rest of its tag.
                 core.counters[head.role].farewell(Farewell::Kicked);
                 Next::close(Farewell::Kicked.to_string())
             }

@@ -111,7 +111,7 @@ impl View {
         }
         let Some(log) = &self.log else { return };
         let (head, head_time, index) = (log.head(), log.head_time(), log.index());
-        // // The writer is in the middle of publishing and has dropped all starts before this head. The known
+        // The writer is in the middle of publishing and has dropped all starts before this head. The known
         // state is kept, which holds its own memory; another notice will come.
         if index.starts.front().is_some_and(|oldest| oldest.at >= head) {
             return;
@@ -163,7 +163,7 @@ impl View {
             }
             self.let_go(net, viewer.span);
         }
-        // // Newest first: nearly all viewers are there.
+        // Newest first: nearly all viewers are there.
         let place = (0..self.held.len()).rev().find(|place| self.contains(*place, at));
         viewer.span = place.map_or(NO_SPAN, |place| self.held[place].span.serial);
         if let Some(place) = place {
@@ -227,7 +227,7 @@ pub(in crate::server) fn pump<E: Engine>(
     counters: &RoleCounters,
 ) -> Result<(), Farewell> {
     viewer.passed_over = false;
-    // // A step either sends, ends, or begins; after a beginning comes a send or an end.
+    // A step either sends, ends, or begins; after a beginning comes a send or an end.
     for _ in 0..4 {
         let started = !viewer.cursor.is_fresh();
         if !viewer.own.is_empty() && (started || viewer.last_words.is_some()) && viewer.at_message_boundary()

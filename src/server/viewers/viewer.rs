@@ -67,7 +67,7 @@ impl Framing {
                 let head_len = ws::frame_header(ws::Opcode::Binary, len, &mut head);
                 FrameHead::new(&head[..head_len])
             }
-            // // At most ten bytes: runs are far below 16 MiB.
+            // At most ten bytes: runs are far below 16 MiB.
             Self::Chunked => {
                 let mut head = [0; CHUNK_HEAD_MAX];
                 let head_len = chunk_head(len, &mut head);
