@@ -3,7 +3,6 @@
 //! A loop never makes one. Asking for it marks it as wanted; the control thread then makes a new one if the
 //! last one is old enough, and notifies the loops ([`super::shared::Message::Listed`]), where requests without
 //! a listing wait. Without requests none is made.
-//! are no requests nothing is made.
 
 use std::sync::Arc;
 

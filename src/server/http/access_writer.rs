@@ -50,7 +50,7 @@ impl LogQueue {
         taken
     }
 
-    /// Waits until everything is written, for [`FINISH`] at most.
+    /// Waits until everything is written, for a second at most.
     pub fn finish(&self) {
         let deadline = Instant::now() + FINISH;
         while self.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {

@@ -5,7 +5,7 @@
 //! are handed to them as the peer meant them.
 //!
 //! What a user of a transport may rely on, and what it has to guarantee:
-//! - one send at a time per socket; it ends with [`Event::Sent`](crate::uring::Event::Sent), perhaps short;
+//! - one send at a time per socket; it ends with [`Event::Sent`], perhaps short;
 //! - a transport may take fewer bytes than it was offered, never more, and counts in bytes of the payload;
 //! - the offered bytes stay unchanged and reachable until the send has ended, so that a transport that encrypts
 //!   can encode them again after a short send: bytes are shared, log segments are held by the view whose viewer

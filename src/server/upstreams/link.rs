@@ -212,7 +212,6 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`] of the link or of `on`: everything before it was handed out, and the link is over.
-    /// [`LinkError`] of the link or of `on`: what came before was handed out, and the link is over.
     pub(super) fn take(
         &mut self,
         now: Millis,
