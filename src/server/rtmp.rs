@@ -488,6 +488,7 @@ impl Peer {
                 return Next::close(Farewell::Kicked.to_string());
             }
             if !streams.viewers.fanout.is_waiting(id) {
+                head.is_established();
                 return Next::Stay;
             }
         }

@@ -152,7 +152,9 @@ impl<E: Engine> Worker<E> {
         let peers = &mut self.peers;
         match event {
             Event::Accepted { listener, sock } => self.on_accepted(listener, sock),
-            Event::AcceptFailed { listener, error } => self.reception.failed(&peers.core, listener, error),
+            Event::AcceptFailed { listener, error } => {
+                self.reception.failed(&mut peers.core, listener, error)
+            }
             Event::Connected { sock, result } => {
                 peers.with(sock, |peers, conn| peers.connected(conn, result))
             }
