@@ -277,7 +277,13 @@ impl Peer {
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &ConnHead) {
         match tables.publishers.claim(core, head, &mut self.publication) {
-            Claimed::Granted => self.session.accept_publish(),
+            Claimed::Granted => {
+                self.session.accept_publish();
+                debug_assert!(
+                    self.session.is_publishing(),
+                    "it is asked for no longer than the peer wants it"
+                );
+            }
             Claimed::Soon => {}
             Claimed::Refused(why) => {
                 self.publication.wish = None;
