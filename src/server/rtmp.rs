@@ -272,7 +272,13 @@ impl Peer {
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
         match streams.publishers.claim(core, head, &mut self.publication) {
-            Claimed::Granted => self.session.accept_publish(),
+            Claimed::Granted => {
+                self.session.accept_publish();
+                debug_assert!(
+                    self.session.is_publishing(),
+                    "it is asked for no longer than the peer wants it"
+                );
+            }
             Claimed::Soon => {}
             Claimed::Refused(why) => {
                 self.publication.wish = None;
