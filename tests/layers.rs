@@ -85,7 +85,9 @@ fn way_back<'a>(file: &'a Path, edges: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) 
 #[test]
 fn the_worker_is_one_file() {
     let tree = Tree::read();
-    let implements = |(_, source): &(&PathBuf, &Source)| source.code.contains("for Worker<") || source.code.contains("> Worker<");
+    let implements = |(_, source): &(&PathBuf, &Source)| {
+        source.code.contains("for Worker<") || source.code.contains("> Worker<")
+    };
     let files: Vec<_> = tree.files.iter().filter(implements).map(|(file, _)| file.clone()).collect();
     assert_eq!(files, [PathBuf::from("server/worker.rs")]);
 }
@@ -108,7 +110,8 @@ impl Tree {
     fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut files = BTreeMap::new();
-        let mut todo = vec![(root.join("lib.rs"), Vec::new()), (root.join("main.rs"), vec!["main".to_owned()])];
+        let mut todo =
+            vec![(root.join("lib.rs"), Vec::new()), (root.join("main.rs"), vec!["main".to_owned()])];
         while let Some((path, module)) = todo.pop() {
             let code = code_of(&std::fs::read_to_string(&path).unwrap());
             let children = declared(&code);
@@ -163,7 +166,8 @@ impl Source {
         let mut rest = self.code.as_str();
         while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
             let tail = &rest[at..];
-            let path: String = tail.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            let path: String =
+                tail.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
             let before = rest[..at].chars().next_back();
             rest = &tail[path.len()..];
             if before == Some(':') || before == Some('\'') {
@@ -274,7 +278,8 @@ fn code_of(text: &str) -> String {
 fn declared(code: &str) -> Vec<String> {
     let names = code.lines().filter_map(|line| {
         let line = line.trim_start().strip_suffix(';')?;
-        let line = line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
+        let line =
+            line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or(rest, |(_, rest)| rest));
         line.trim_start().strip_prefix("mod ")
     });
     names.map(str::to_owned).collect()

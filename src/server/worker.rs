@@ -209,7 +209,9 @@ impl<E: Engine> Worker<E> {
                 let data = self.core.net.received(sock, &data);
                 self.with(sock, |worker, conn| worker.on_received(conn, &data));
             }
-            Event::Finished { sock, error } => self.with(sock, |_, conn| on_finished(conn, error)),
+            Event::Finished { sock, error } => {
+                self.with(sock, |worker, conn| on_finished(worker, conn, error))
+            }
             Event::Sent { sock, result } => {
                 if let Some(result) = self.core.net.sent(sock, result) {
                     self.on_sent(sock, result);
@@ -517,7 +519,7 @@ impl<E: Engine> Worker<E> {
             Kind::Http(mut http) => {
                 let mut tables =
                     connection::Tables { responder: &mut self.responder, files: &mut self.files };
-                http.closed(core, &mut tables, head.role);
+                http.closed(core, &mut tables, head);
             }
             Kind::Push(mut push) => publishers.give_up(core, head, &mut push.publication, reason),
             Kind::Player(player) => {
@@ -650,8 +652,8 @@ impl<E: Engine> Worker<E> {
             self.core.lines.settle(now);
         }
         self.upstreams.sweep(&mut self.core);
-        self.do_tasks();
         self.hand_over();
+        self.do_tasks();
         if self.core.index == 0 {
             self.expire_streams(now);
             if self.core.shared.budget.adjust(self.core.shared.streams()).is_some() {
@@ -684,7 +686,7 @@ impl<E: Engine> Worker<E> {
 
     /// Hands over what was gathered for others: notes of viewers, lines of the access log.
     fn hand_over(&mut self) {
-        self.files.sweep(&self.core);
+        self.files.sweep(&mut self.core);
         let lost = self.responder.flush_log();
         self.core.counters[0].files.lost_lines.add(lost);
     }
@@ -723,12 +725,12 @@ impl<E: Engine> Worker<E> {
 }
 
 /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
-fn on_finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+fn on_finished<E: Engine>(worker: &mut Worker<E>, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
     match (&mut conn.kind, error) {
         (_, Some(error)) => Next::close(error.to_string()),
         (Kind::Leaving, None) => Next::close("the peer hung up"),
         (_, None) if conn.head.out.is_closed() => Next::Stay,
-        (Kind::Http(http), None) => http.finished(),
+        (Kind::Http(http), None) => http.finished(&mut worker.files, &conn.head),
         (_, None) => Next::close("the peer hung up"),
     }
 }

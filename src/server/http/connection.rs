@@ -15,7 +15,7 @@ use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
-use crate::server::files::lookup::Found;
+use crate::server::files::lookup::{Found, HUNG_UP};
 use crate::server::files::store::Files;
 use crate::server::head::{ConnHead, Next};
 use crate::server::log_limit::LineKind;
@@ -101,9 +101,12 @@ impl Connection {
         Next::Stay
     }
 
-    /// The client sends no more. What it asked for before is still answered.
-    pub(in crate::server) fn finished(&mut self) -> Next {
+    /// The client sends no more. What it asked for before is still answered, unless it has to wait for an upstream.
+    pub(in crate::server) fn finished(&mut self, files: &mut Files, head: &ConnHead) -> Next {
         self.finished = true;
+        if self.asked.is_some() && files.client_half_closed(head.sock) {
+            return Next::close(HUNG_UP);
+        }
         if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
     }
 
@@ -146,9 +149,10 @@ impl Connection {
         &mut self,
         core: &Core<E>,
         tables: &mut Tables<'_>,
-        role: usize,
+        head: &ConnHead,
     ) {
-        self.transfer.end(core, tables.responder, role);
+        tables.files.client_left(head.sock);
+        self.transfer.end(core, tables.responder, head.role);
     }
 
     /// Takes the next request, if it is there.
@@ -348,6 +352,9 @@ impl Connection {
             Found::Later if looks < LOOKS_MAX => {
                 self.asked = Some((request, looks + 1));
                 core.deadline(head.sock, core.send_time()); // an upstream may take its time
+                if self.finished && tables.files.client_half_closed(head.sock) {
+                    return Next::close(HUNG_UP);
+                }
                 return Next::Stay;
             }
             Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
