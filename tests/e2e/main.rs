@@ -14,6 +14,7 @@ mod corpus;
 mod crowd;
 mod demo;
 mod files;
+mod files_fetch;
 mod files_life;
 mod files_proxy;
 mod harness;

@@ -173,7 +173,8 @@ mod tests {
         assert!(patience.came(1, almost, || false).is_ok());
         assert!(patience.came(1, start + UNWANTED, || true).is_ok() && !patience.is_unwanted());
         patience.unwanted(start + UNWANTED);
-        let late = patience.came(1, start + UNWANTED * 2, || false);
+        let enough = usize::try_from(PACE_BYTES).unwrap();
+        let late = patience.came(enough, start + UNWANTED * 2, || false);
         assert!(matches!(late, Err(FetchError::Unwanted)), "{late:?}");
     }
 }

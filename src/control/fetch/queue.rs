@@ -8,6 +8,8 @@ use crate::protocol::http::RelPath;
 
 /// Files that may wait, counted once for each address that waits for one.
 const WAITING_MAX: usize = 1 << 16;
+/// Files that may wait for one address.
+const CLIENT_WAITING_MAX: usize = 1 << 13;
 /// With so many it is looked which of them are still wanted.
 const PRUNE: usize = 1 << 12;
 
@@ -59,6 +61,9 @@ impl Queue {
             return false;
         }
         let state = self.clients.entry(client).or_default();
+        if state.files.len() >= CLIENT_WAITING_MAX {
+            return false;
+        }
         if state.files.is_empty() {
             self.round.push_back(client);
         }
@@ -183,9 +188,13 @@ mod tests {
         }
         assert!(queue.push(address(2), path("x"), |_| false));
         assert_eq!((queue.waiting, queue.round.len(), queue.clients.len()), (1, 1, 1));
-        for name in 0..WAITING_MAX - 1 {
-            push(&mut queue, 1, &name.to_string());
+        for name in 0..CLIENT_WAITING_MAX {
+            push(&mut queue, 3, &name.to_string());
         }
-        assert!(!queue.push(address(1), path("x"), |_| true));
+        assert!(!queue.push(address(3), path("x"), |_| true), "it has enough");
+        for name in queue.waiting..WAITING_MAX {
+            push(&mut queue, 10 + u8::try_from(name % 100).unwrap(), &name.to_string());
+        }
+        assert!(!queue.push(address(4), path("x"), |_| true), "all have enough");
     }
 }
