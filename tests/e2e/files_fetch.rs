@@ -258,3 +258,35 @@ fn deleted_files_do_not_stay_open() {
         (!open.iter().any(|name| name.ends_with("(deleted)"))).then_some(())
     });
 }
+
+/// A listener that takes no more connections: as many wait for it as may. The first ones are given as well.
+fn full_listener() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..10_000 {
+        match TcpStream::connect_timeout(&addr, std::time::Duration::from_millis(300)) {
+            Ok(socket) => waiting.push(socket),
+            Err(_) => return (listener, waiting),
+        }
+    }
+    panic!("it takes connections without end");
+}
+
+#[test]
+fn an_upstream_that_takes_no_connection_is_left_for_the_next() {
+    let scratch = Scratch::new("fetch-unreachable");
+    let (listener, _waiting) = full_listener();
+    let second = Upstream::start();
+    let first = listener.local_addr().unwrap();
+    let gateway = gateway(&scratch, "edge", &[first, second.addr], "");
+    let addr = gateway.addr("listen");
+    for number in 0..20 {
+        let path = format!("/segment_{number}.ts");
+        assert_eq!(get(addr, &path), (200, body_of(&path)));
+    }
+    until("it to be known as down", || {
+        (!is_up(&gateway, first) && is_up(&gateway, second.addr)).then_some(())
+    });
+    assert_eq!(second.asked_below("/segment_"), 20);
+}

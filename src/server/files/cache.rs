@@ -344,7 +344,8 @@ impl Cache {
     /// A look whose newer version has not come in time. Each is given once.
     pub(in crate::server) fn take_late(&mut self, now: Millis) -> Option<u64> {
         loop {
-            let (_, ticket) = self.stale.pop_front_if(|(until, _)| *until <= now)?;
+            let (_, ticket) = self.stale.front().copied().filter(|(until, _)| *until <= now)?;
+            self.stale.pop_front();
             let waits = |look: &Look| look.stage == Stage::Fetching && look.file.is_some();
             if self.looks.get(&ticket).is_some_and(waits) {
                 return Some(ticket);
