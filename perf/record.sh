@@ -20,12 +20,13 @@ memory() { awk '/^RssAnon/ { print $2 * 1024 }' "/proc/$pid/status"; }
 written() { awk '/^write_bytes/ { print $2 }' "/proc/$pid/io"; }
 recorded() { find "$data/flv" -name index.flv -printf '%s\n' 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
 
-# aside: seconds of user and system time of the threads that are no loops.
+# aside: seconds of user and system time of all that is no loop; helper threads that have ended count.
 aside() {
-  local task
+  local task ticks=0 own
   for task in /proc/"$pid"/task/*; do
-    [[ $(<"$task/comm") == loop-* ]] || cat "$task/stat"
-  done 2>/dev/null | awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); n += ($12 + $13) / hz } END { print n + 0 }'
+    [[ $(<"$task/comm") != loop-* ]] || { own=$(awk '{ sub(/.*\) /, ""); print $12 + $13 }' "$task/stat") && ((ticks += own)); }
+  done
+  awk -v all="$(cpu "$pid")" -v ticks="$ticks" -v hz="$(getconf CLK_TCK)" 'BEGIN { print all - ticks / hz }'
 }
 
 # sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, CPU-seconds beside the loops, of now.

@@ -31,9 +31,8 @@ fn reader() -> ChunkReader {
 fn headers_of_any_size_and_time_are_read_back_from_rtmp_chunks() {
     let edges = [0, 1, RTMP_CHUNK - 1, RTMP_CHUNK, RTMP_CHUNK + 1, 65_535, 65_536, 2 * RTMP_CHUNK + 1, MIB];
     for len in edges {
-        let headers = headers(len);
         for at in [0i64, 40, 0xff_fffe, 0xff_ffff, 0x100_0000, 0xffff_ffff, 0x1_0000_0005] {
-            let mut bytes = Vec::new();
+            let (headers, mut bytes) = (headers(len), Vec::new());
             headers.write_to(at, Encoding::Rtmp, &mut bytes);
             for step in [bytes.len(), 1_000, 60_001] {
                 let (mut reader, mut found) = (reader(), Vec::new());
@@ -61,10 +60,9 @@ fn headers_of_any_size_and_time_are_read_back_from_rtmp_chunks() {
 
 #[test]
 fn time_changes_nothing_but_the_timestamps() {
-    let headers = headers(2 * RTMP_CHUNK + 1);
     let written = |at, encoding| {
         let mut bytes = Vec::new();
-        headers.write_to(at, encoding, &mut bytes);
+        headers(2 * RTMP_CHUNK + 1).write_to(at, encoding, &mut bytes);
         bytes
     };
     for (encoding, timestamp) in [(Encoding::Flv, 4..8), (Encoding::Rtmp, 1..4)] {

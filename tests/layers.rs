@@ -95,6 +95,10 @@ fn the_worker_is_one_file() {
 /// The files of `src/`, by their paths below it, without those that are compiled for tests alone.
 struct Tree {
     files: BTreeMap<PathBuf, Source>,
+    /// The files by their modules.
+    modules: BTreeMap<Vec<String>, PathBuf>,
+    /// Where the names come from that a file passes on.
+    passed_on: BTreeMap<PathBuf, Vec<Vec<String>>>,
 }
 
 struct Source {
@@ -129,35 +133,42 @@ impl Tree {
             files.insert(name, Source { module, code, children });
         }
         assert!(files.len() > 150, "only {} files are found", files.len());
-        Self { files }
+        let modules = files.iter().map(|(file, source)| (source.module.clone(), file.clone())).collect();
+        let passed_on = files.iter().map(|(file, source)| (file.clone(), source.passed_on())).collect();
+        Self { files, modules, passed_on }
     }
 
     /// The file that a path leads to: of the longest part of it that is a module, or, where that only passes the
     /// name on, of what it passes on.
     fn file_of(&self, path: &[String]) -> Option<&Path> {
         (1..=path.len()).rev().find_map(|len| {
-            let (file, source) = self.files.iter().find(|(_, source)| source.module == path[..len])?;
-            let passed_on = path.get(len).and_then(|name| source.passed_on(name));
-            passed_on.map_or(Some(file.as_path()), |to| self.file_of(&to))
+            let file = self.modules.get(&path[..len])?;
+            let name = path.get(len);
+            let passed_on = self.passed_on[file].iter().find(|from| name.is_some() && from.last() == name);
+            passed_on.map_or(Some(file.as_path()), |from| self.file_of(from))
         })
     }
 }
 
 impl Source {
-    /// What the code imports: without the names that it only passes on.
+    /// What the code imports: of the names that it passes on those that it uses as well.
     fn imports(&self) -> Vec<Vec<String>> {
-        let own = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
-        let module = self.module.clone();
-        Self { module, code: own, children: self.children.clone() }.paths()
+        let code = self.code.split(';').filter(|item| !is_re_export(item)).collect::<Vec<_>>().join(";");
+        let own = Self { module: self.module.clone(), code, children: self.children.clone() };
+        let words: BTreeSet<&str> = own.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let is_used = |path: &Vec<String>| path.last().is_some_and(|name| words.contains(name.as_str()));
+        own.paths().into_iter().chain(self.passed_on().into_iter().filter(is_used)).collect()
     }
 
-    /// Where a name comes from that this file passes on.
-    fn passed_on(&self, name: &str) -> Option<Vec<String>> {
-        self.code.split(';').filter(|item| is_re_export(item)).find_map(|item| {
-            let item = item.rsplit("pub use").next().or(item.rsplit(" use ").next())?.to_owned();
-            let source = Self { module: self.module.clone(), code: item, children: self.children.clone() };
-            source.paths().into_iter().find(|path| path.last().is_some_and(|last| last == name))
-        })
+    /// Where the names come from that this file passes on.
+    fn passed_on(&self) -> Vec<Vec<String>> {
+        let items = self.code.split(';').filter(|item| is_re_export(item));
+        items
+            .flat_map(|item| {
+                let code = item.rsplit("pub use ").next().unwrap_or_default().to_owned();
+                Self { module: self.module.clone(), code, children: self.children.clone() }.paths()
+            })
+            .collect()
     }
 
     /// All paths to modules of the crate in the code, from its root on.
@@ -246,14 +257,14 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// A file's text without comments, strings and items for tests alone.
+/// A file's text without comments and items for tests or documentation alone.
 fn code_of(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut code = String::new();
     let mut skip = false;
     let mut depth = 0usize;
     for line in lines {
-        if line.trim() == "#[cfg(test)]" {
+        if matches!(line.trim(), "#[cfg(test)]" | "#[cfg(doc)]") {
             skip = true;
             continue;
         }
@@ -265,9 +276,11 @@ fn code_of(text: &str) -> String {
             skip = depth > 0 || attribute || !ends;
             continue;
         }
-        let line = ["pub(super)", "pub(crate)", "pub(in crate::server)"]
-            .iter()
-            .fold(line.to_owned(), |line, visibility| line.replace(visibility, "pub"));
+        // Who may see an item is no import.
+        let mut line = line.to_owned();
+        while let Some((before, rest)) = line.split_once("pub(") {
+            line = format!("{before}pub{}", rest.split_once(')').map_or("", |(_, rest)| rest));
+        }
         code.push_str(line.split(" // ").next().unwrap());
         code.push('\n');
     }
@@ -296,4 +309,16 @@ fn imports_are_read_whatever_their_form() {
     let found: Vec<String> = source.paths().iter().map(|path| path.join("::")).collect();
     let expected = ["a", "b::c", "b::d", "m::f::G", "m::n::o::child::H", "i::j", "m::n::o::k", "m::n::l"];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_name_that_is_passed_on_is_an_import_where_it_is_used_and_who_may_see_an_item_is_none() {
+    let code = code_of(
+        "pub(in crate::a) struct S(pub(super) u8, pub(in crate::b) Vec<T>);\npub use child::{T, U};\n\
+         pub(super) use child::V;\n#[cfg(doc)]\nuse crate::c::D;\n",
+    );
+    let source = Source { module: vec!["m".to_owned()], code, children: vec!["child".to_owned()] };
+    let join = |paths: Vec<Vec<String>>| paths.iter().map(|path| path.join("::")).collect::<Vec<_>>();
+    assert_eq!(join(source.imports()), ["m::child::T"]);
+    assert_eq!(join(source.passed_on()), ["m::child::T", "m::child::U", "m::child::V"]);
 }

@@ -181,7 +181,7 @@ async function goLive() {
     return;
   }
   if (location.protocol === "https:" && target.startsWith("ws:")) {
-    notice("A page that came by https may only push to wss://.", "Put a proxy that speaks TLS before port 8501.");
+    notice("A page that came by https may only push to wss://.", "Put a proxy that speaks TLS before this page's port.");
     return;
   }
   busy(true);

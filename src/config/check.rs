@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::quantities::{KIB, MIB};
 use super::units::format_size;
-use super::{Config, KIB, MIB, Rate, Role, Rule};
+use super::{Config, Rate, Role, Rule};
 
 /// Longest time that tags may be gathered.
 const FLUSH_MAX: Duration = Duration::from_secs(5);

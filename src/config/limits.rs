@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::quantities::{KIB, SECOND};
 use super::units::{self, Network, Rate, SendPath, is_private};
-use super::{KIB, SECOND};
 
 /// The budget where neither `/proc/meminfo` nor a cgroup says what there is.
 const MEMORY_UNKNOWN: u64 = 1 << 30;

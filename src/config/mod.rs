@@ -9,11 +9,12 @@ mod error;
 mod limits;
 mod listener;
 pub mod load;
+mod quantities;
 mod roles;
 pub mod units;
 mod warning;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,11 +31,10 @@ pub use units::{
 };
 pub use warning::Warning;
 
+use quantities::{LOOPBACK, MIB, SECOND};
+
 /// The demo's temporary folder is named so, with the process's number at its end.
 pub const DEMO_FOLDER: &str = "uringcast-demo-";
-
-const KIB: usize = 1 << 10;
-const MIB: usize = 1 << 20;
 
 /// What one process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,10 +219,6 @@ pub struct Live {
     #[serde(with = "units::size")]
     pub tag_max: usize,
 }
-
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const SECOND: Duration = Duration::from_secs(1);
 
 impl Default for Config {
     fn default() -> Self {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::quantities::{ANY, MIB, SECOND};
 use super::units::{self, Record, Upstream};
-use super::{ANY, MIB, SECOND};
 
 /// What becomes of a stream name that is published while somebody publishes it already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,250 +6,40 @@
 mod address;
 mod byte_size;
 mod choice;
+mod error;
 mod hook;
 mod mask;
 mod network;
+mod path;
 mod rate;
 mod record;
 mod remote;
 mod secret;
 mod time;
 mod upstream;
-
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+mod written;
 
 pub use address::{parse_admin, parse_listen};
 pub use byte_size::{format_size, parse_size};
 pub use choice::{AccessFormat, LogFormat, SendPath};
+pub use error::UnitError;
 pub use hook::Hook;
 pub use mask::masked;
 pub use network::{Network, client_address, is_private};
+pub use path::parse_path_or_off;
 pub use rate::Rate;
 pub use record::Record;
 pub use remote::Remote;
 pub use secret::Secret;
 pub use time::parse_duration;
 pub use upstream::Upstream;
-
-use address::{parse_hosts, parse_names};
-use network::parse_networks;
-use upstream::parse_upstreams;
-
-/// What is wrong with a value, and how to write it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UnitError {
-    /// Not an address to listen on.
-    #[error("{text:?} is not an address: write \"0.0.0.0:8080\", \"[::]:8080\" or \":8080\"")]
-    Address {
-        /// What was written.
-        text: String,
-    },
-    /// Not a number of bytes.
-    #[error("{text:?} is not a size: write a number of bytes or \"512KiB\", \"32MiB\", \"1GiB\"")]
-    Size {
-        /// What was written.
-        text: String,
-    },
-    /// Not a duration.
-    #[error("{text:?} is not a duration: write \"350ms\", \"10s\" or \"1m 30s\"")]
-    Duration {
-        /// What was written.
-        text: String,
-    },
-    /// Not the URL of an upstream.
-    #[error("{text:?} is not an upstream ({why}): write \"http://host[:port][/prefix]\"")]
-    Upstream {
-        /// What was written.
-        text: String,
-        /// The part that is wrong.
-        why: &'static str,
-    },
-    /// Not the URL of a stream on another server.
-    #[error(
-        "{text:?} is not the URL of a stream ({why}): write \"rtmp://host/app/name\" or \"http://host:8501/app/name.flv\""
-    )]
-    Remote {
-        /// What was written.
-        text: String,
-        /// The part that is wrong.
-        why: &'static str,
-    },
-    /// Not a kind of recording.
-    #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
-    Record {
-        /// What was written.
-        text: String,
-    },
-    /// Not a form of the access log.
-    #[error("{text:?} is not a form of the access log: write \"combined\" or \"json\"")]
-    AccessFormat {
-        /// What was written.
-        text: String,
-    },
-    /// Not the address of a host.
-    #[error("{text:?} is not a list of addresses: write \"127.0.0.1,::1\"")]
-    Hosts {
-        /// What was written.
-        text: String,
-    },
-    /// Not names of hosts.
-    #[error("{text:?} is not a list of host names: write \"edge1.example,edge1\", without ports")]
-    Names {
-        /// What was written.
-        text: String,
-    },
-    /// Not bits per second.
-    #[error("{text:?} is not a rate: write bits a second or \"64kbps\", \"100Mbps\", \"1Gbps\"")]
-    Rate {
-        /// What was written.
-        text: String,
-    },
-    /// Not a network.
-    #[error("{text:?} is not a network ({why}): write \"10.0.0.0/8\", \"2001:db8::/32\" or an address")]
-    Network {
-        /// What was written.
-        text: String,
-        /// The part that is wrong.
-        why: &'static str,
-    },
-    /// Not fit to be a secret; it is not repeated.
-    #[error("what is written is no token: write at least 16 letters, digits and signs, not digits alone")]
-    Secret,
-    /// Not a log format.
-    #[error("{text:?} is not a log format: write \"text\" or \"json\"")]
-    LogFormat {
-        /// What was written.
-        text: String,
-    },
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Written("a token in quotes", str::parse))
-    }
-}
-
-/// Reads text, a bare number or a list of text (joined by commas) and hands it to one of the parsers.
-struct Written<T>(&'static str, fn(&str) -> Result<T, UnitError>);
-
-impl<'de, T> Visitor<'de> for Written<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.1)(text).map_err(E::custom)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
-        let mut words: Vec<String> = Vec::new();
-        while let Some(word) = list.next_element()? {
-            words.push(word);
-        }
-        self.visit_str(&words.join(","))
-    }
-}
-
-/// A pair of serde functions for fields of foreign types.
-macro_rules! written {
-    ($(#[$doc:meta])* $name:ident, $type:ty, $expect:literal, $parse:expr, $write:expr) => {
-        $(#[$doc])*
-        pub(super) mod $name {
-            use super::*;
-
-            pub(in crate::config) fn serialize<S: Serializer>(value: &$type, s: S) -> Result<S::Ok, S::Error> {
-                let write: fn(&$type) -> String = $write;
-                s.serialize_str(&write(value))
-            }
-
-            pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<$type, D::Error> {
-                d.deserialize_any(Written($expect, $parse))
-            }
-        }
-    };
-}
-
-written!(listen, SocketAddr, "an address as \"0.0.0.0:8080\"", parse_listen, ToString::to_string);
-written!(size, usize, "a size as \"32MiB\"", parse_size, |bytes| format_size(*bytes));
-written!(duration, Duration, "a duration as \"10s\"", parse_duration, |time| {
-    humantime::format_duration(*time).to_string()
-});
-written!(admin, Option<SocketAddr>, "an address or \"off\"", parse_admin, |admin| {
-    admin.map_or_else(|| "off".to_owned(), |address| address.to_string())
-});
-written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
-    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-});
-
-written!(path_or_off, Option<PathBuf>, "a path or \"off\"", parse_path_or_off, |path| {
-    path.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
-});
-written!(hosts, Vec<IpAddr>, "a list of addresses", parse_hosts, |list| {
-    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-});
-
-written!(names, Vec<String>, "a list of host names", parse_names, |list| list.join(","));
-written!(networks, Vec<Network>, "a list of networks as \"10.0.0.0/8\"", parse_networks, |list| {
-    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-});
-
-/// Parses a path, or `off`.
-///
-/// # Errors
-/// None: any other text is a path.
-pub fn parse_path_or_off(text: &str) -> Result<Option<PathBuf>, UnitError> {
-    Ok((text != "off").then(|| text.into()))
-}
-
-macro_rules! by_text {
-    ($type:ty, $expect:literal) => {
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                d.deserialize_any(Written($expect, str::parse))
-            }
-        }
-    };
-}
-
-by_text!(Rate, "a rate as \"100Mbps\"");
-by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
-
-impl<'de> Deserialize<'de> for Remote {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(Written("a URL as \"rtmp://host/app/name\"", str::parse))
-    }
-}
-
-by_text!(Hook, "an http:// URL or a command");
-by_text!(LogFormat, "\"text\" or \"json\"");
-by_text!(AccessFormat, "\"combined\" or \"json\"");
+pub(super) use written::{admin, duration, hosts, listen, names, networks, path_or_off, size, upstreams};
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::address::{parse_hosts, parse_names};
     use super::*;
 
     proptest! {

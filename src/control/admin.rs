@@ -11,6 +11,7 @@ mod route;
 
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-use super::Control;
+use super::metrics::Metrics;
 use crate::protocol::http::BodyLength;
 use crate::protocol::http::request::{Request, RequestLimits, RequestReader};
 use crate::server::shared::Shared;
@@ -38,9 +39,15 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// A loop that has not swept for so long hangs.
 const HANGING: u64 = 10_000;
 
+/// What requests ask about.
+struct Asked {
+    shared: Arc<Shared>,
+    metrics: Metrics,
+}
+
 /// Accepts and answers, for ever.
-pub(super) async fn serve(listener: std::net::TcpListener, control: Rc<Control>) {
-    let config = &control.server.shared.config;
+pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, metrics: Metrics) {
+    let config = &shared.config;
     let (token, hosts) = (config.admin_token.clone(), config.admin_hosts.clone());
     let guard = match listener.local_addr() {
         Ok(address) => Rc::new(Guard::new(token, hosts, address.ip())),
@@ -48,6 +55,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, control: Rc<Control>)
     };
     let listener = TcpListener::from_std(listener);
     let connections = Rc::new(Connections::default());
+    let asked = Rc::new(Asked { shared, metrics });
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -55,10 +63,10 @@ pub(super) async fn serve(listener: std::net::TcpListener, control: Rc<Control>)
                 let (entry, idlest) = connections.add(Rc::clone(&stream), Instant::now());
                 // Its task notices, and ends.
                 idlest.inspect(|idlest| shut_down(idlest));
-                let (control, guard) = (Rc::clone(&control), Rc::clone(&guard));
+                let (asked, guard) = (Rc::clone(&asked), Rc::clone(&guard));
                 tokio_uring::spawn(async move {
                     // A read under way cannot be taken back: shutting the socket down ends it.
-                    talk(&stream, &control, &guard, &entry).await;
+                    talk(&stream, &asked, &guard, &entry).await;
                     shut_down(&stream);
                 });
             }
@@ -75,7 +83,7 @@ fn shut_down(stream: &TcpStream) {
 }
 
 /// Answers the requests of one connection.
-async fn talk(stream: &TcpStream, control: &Control, guard: &Guard, entry: &Entry<TcpStream>) {
+async fn talk(stream: &TcpStream, asked: &Asked, guard: &Guard, entry: &Entry<TcpStream>) {
     let mut reader = RequestReader::new(RequestLimits::new(HEAD_MAX));
     let mut buffer = vec![0; READ];
     let mut until = Instant::now() + REQUEST_TIME;
@@ -90,7 +98,7 @@ async fn talk(stream: &TcpStream, control: &Control, guard: &Guard, entry: &Entr
                 Ok(Some(request)) => {
                     let bodiless = matches!(request.body_length(), BodyLength::None | BodyLength::Length(0));
                     let stays = request.keep_alive() && bodiless;
-                    let (head, body) = answer(&request, control, guard).await.encode(&request, stays);
+                    let (head, body) = answer(&request, asked, guard).await.encode(&request, stays);
                     (head, body, stays)
                 }
                 Err(error) => (error.page(), Bytes::new(), false),
@@ -134,14 +142,14 @@ async fn before<T>(stream: &TcpStream, until: Instant, operation: impl Future<Ou
     }
 }
 
-async fn answer(request: &Request, control: &Control, guard: &Guard) -> Reply {
-    let shared = &control.server.shared;
+async fn answer(request: &Request, asked: &Asked, guard: &Guard) -> Reply {
+    let shared = &asked.shared;
     match route(request, guard) {
         Err(reply) => reply,
-        Ok(Ask::Metrics) => route::metrics(control.metrics.render(shared)),
+        Ok(Ask::Metrics) => route::metrics(asked.metrics.render(shared)),
         Ok(Ask::Streams) => route::streams(&super::listings::streams(shared), guard.access),
         Ok(Ask::Live) => route::live(hanging_loop(shared)),
-        Ok(Ask::Ready) => route::ready(shared.phase()),
+        Ok(Ask::Ready) => route::ready(shared.phase(), shared.upstreams_are_down()),
         Ok(Ask::Health) => route::health(hanging_loop(shared), shared.phase()),
         Ok(Ask::Page(path)) => route::page(path),
         Ok(Ask::Viewers) => operator::list(shared, request).await,

@@ -25,11 +25,10 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD};
 use tracing::{debug, info, warn};
 
-use super::Control;
 use crate::protocol::http::RelPath;
 use crate::server::files::proxy::{Fetched, Order, Proxy};
 use crate::server::health::State;
-use crate::server::shared::Message;
+use crate::server::shared::{Message, Shared};
 use error::FetchError;
 use index::Index;
 use pending::{Askers, Pending};
@@ -44,7 +43,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What the fetches of a role share.
 struct Fetcher {
-    control: Rc<Control>,
+    shared: Arc<Shared>,
     role: usize,
     upstreams: Vec<Rc<Upstream>>,
     index: RefCell<Index>,
@@ -54,10 +53,10 @@ struct Fetcher {
 }
 
 /// Takes orders for all roles that have upstreams.
-pub(super) fn start(control: &Rc<Control>) {
-    for (role, state) in control.server.shared.roles.iter().enumerate() {
+pub(super) fn start(shared: &Arc<Shared>) {
+    for (role, state) in shared.roles.iter().enumerate() {
         if state.files.as_ref().is_some_and(|site| site.proxy.is_some()) {
-            let fetcher = Rc::new(Fetcher::new(Rc::clone(control), role));
+            let fetcher = Rc::new(Fetcher::new(Arc::clone(shared), role));
             tokio_uring::spawn(Rc::clone(&fetcher).run());
             tokio_uring::spawn(fetcher.watch_upstreams());
         }
@@ -65,9 +64,9 @@ pub(super) fn start(control: &Rc<Control>) {
 }
 
 impl Fetcher {
-    fn new(control: Rc<Control>, role: usize) -> Self {
+    fn new(shared: Arc<Shared>, role: usize) -> Self {
         let mut fetcher = Self {
-            control,
+            shared,
             role,
             upstreams: Vec::new(),
             index: RefCell::default(),
@@ -75,16 +74,16 @@ impl Fetcher {
             queue: RefCell::new(Queue::new(FETCHES_MAX, CLIENT_MAX)),
             next_part: RefCell::default(),
         };
-        let shared = &fetcher.control.server.shared;
         let proxy = fetcher.proxy();
-        let upstream =
-            |state: &Arc<_>| Rc::new(Upstream::new(Arc::clone(state), Arc::clone(shared), proxy.connect));
+        let upstream = |state: &Arc<_>| {
+            Rc::new(Upstream::new(Arc::clone(state), Arc::clone(&fetcher.shared), proxy.connect))
+        };
         fetcher.upstreams = proxy.upstreams.iter().map(upstream).collect();
         fetcher
     }
 
     fn proxy(&self) -> &Proxy {
-        let site = self.control.server.shared.roles[self.role].files.as_ref();
+        let site = self.shared.roles[self.role].files.as_ref();
         site.and_then(|site| site.proxy.as_ref()).expect("started for a role that has one")
     }
 
@@ -173,7 +172,7 @@ impl Fetcher {
 
     /// Tells the loops that wait for a file what became of it.
     fn tell(&self, path: &RelPath, outcome: Fetched) {
-        let posts = &self.control.server.shared.posts;
+        let posts = &self.shared.posts;
         for at in self.pending.end(path) {
             posts[at].post(Message::Fetched { role: self.role, path: path.clone(), outcome });
         }

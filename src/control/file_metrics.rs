@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::metrics::{Pick, float};
+use super::sums::{Pick, float};
 use crate::protocol::http::FileKind;
 use crate::server::files::counters::STATUSES;
 use crate::server::files::proxy::Proxy;

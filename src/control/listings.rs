@@ -1,21 +1,19 @@
 //! Makes the listings of streams and of recordings while they are asked for.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Control;
 use crate::server::listing::Listing;
 use crate::server::shared::{Message, Shared};
 use crate::server::streams_json;
 
 /// Starts a task for each listing.
-pub(super) fn start(control: &Rc<Control>) {
-    tokio_uring::spawn(keep_streams(Rc::clone(control)));
-    for role in 0..control.server.shared.roles.len() {
-        tokio_uring::spawn(keep_recordings(Rc::clone(control), role));
+pub(super) fn start(shared: &Arc<Shared>) {
+    tokio_uring::spawn(keep_streams(Arc::clone(shared)));
+    for role in 0..shared.roles.len() {
+        tokio_uring::spawn(keep_recordings(Arc::clone(shared), role));
     }
 }
 
@@ -31,21 +29,19 @@ fn make_streams(shared: &Shared) -> Bytes {
     json
 }
 
-async fn keep_streams(control: Rc<Control>) {
-    let shared = &control.server.shared;
+async fn keep_streams(shared: Arc<Shared>) {
     loop {
-        until_due(shared, &shared.listing).await;
-        make_streams(shared);
+        until_due(&shared, &shared.listing).await;
+        make_streams(&shared);
         shared.tell_all(|| Message::Listed);
     }
 }
 
-async fn keep_recordings(control: Rc<Control>, role: usize) {
-    let shared = &control.server.shared;
+async fn keep_recordings(shared: Arc<Shared>, role: usize) {
     let Some(site) = &shared.roles[role].files else { return };
     loop {
-        until_due(shared, site.recordings()).await;
-        let all = Arc::clone(shared);
+        until_due(&shared, site.recordings()).await;
+        let all = Arc::clone(&shared);
         // Walking a folder may take long.
         let walk = tokio::task::spawn_blocking(move || {
             all.roles[role].files.as_ref().inspect(|site| site.list_recordings(all.now()));

@@ -6,9 +6,10 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::file_metrics;
+use super::sums::{Pick, float};
 use crate::server::Protocol;
 use crate::server::budget::Held;
-use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::counters::FAREWELLS;
 use crate::server::limits::Refused;
 use crate::server::shared::{RoleState, Shared, Source};
 
@@ -122,9 +123,6 @@ fn collect_memory(shared: &Shared) {
     }
 }
 
-/// Chooses one of the counters of a role.
-pub(super) type Pick<'a> = &'a dyn Fn(&RoleCounters) -> &Counter;
-
 fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
     let name = role.name;
     for protocol in Protocol::EVERY {
@@ -181,9 +179,4 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
     for (metric, pick) in totals {
         counter!(metric, "role" => name).absolute(sum(pick));
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "as Prometheus has it")]
-pub(super) fn float(n: u64) -> f64 {
-    n as f64
 }

@@ -12,11 +12,13 @@ pub mod logging;
 pub mod metrics;
 mod notify;
 mod recorder;
+mod sums;
 mod traffic;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -84,6 +86,7 @@ pub fn runtime() -> std::io::Result<tokio_uring::Runtime> {
 pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
     runtime.block_on(async {
         let control = Rc::new(control);
+        let shared = &control.server.shared;
         let notifier = Notifier::from_environment();
         // A signal that comes before this ends the process at once; it has not been said yet that it is ready.
         let Signals { mut end, hangup, user1 } = match Signals::listen() {
@@ -91,17 +94,17 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
             Err(error) => return error!(%error, "cannot listen for signals"),
         };
         if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
-            tokio_uring::spawn(admin::serve(listener, Rc::clone(&control)));
+            tokio_uring::spawn(admin::serve(listener, Arc::clone(shared), control.metrics.clone()));
         }
-        tokio_uring::spawn(traffic::watch(Rc::clone(&control)));
+        tokio_uring::spawn(traffic::watch(Arc::clone(shared)));
         tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
-        fetch::start(&control);
-        listings::start(&control);
+        fetch::start(shared);
+        listings::start(shared);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control), hangup));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
-        let recorder = recorder::Recorder::start(&control);
+        let recorder = recorder::Recorder::start(Arc::clone(shared), control.role);
         let _ = writeln!(std::io::stderr(), "{}", control.announcement);
         notifier.tell(Word::Ready);
         until_told_to_end(&control, &notifier, &mut end).await;
@@ -187,7 +190,7 @@ async fn keep_alive(control: Rc<Control>, notifier: Notifier) {
 async fn resolve(control: Rc<Control>) {
     loop {
         tokio::time::sleep(RESOLVE).await;
-        let shared = std::sync::Arc::clone(&control.server.shared);
+        let shared = Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || resolve_upstreams(&shared)).await;
     }
 }
@@ -205,7 +208,7 @@ async fn reopen_logs(control: Rc<Control>, mut told: Signal) {
 async fn watch_folders(control: Rc<Control>) {
     loop {
         tokio::time::sleep(FOLDERS).await;
-        let shared = std::sync::Arc::clone(&control.server.shared);
+        let shared = Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || {
             shared.roles.iter().filter_map(|role| role.files.as_ref()).for_each(files::site::Site::refresh);
         })

@@ -1,11 +1,10 @@
 //! What goes through: a log line every ten seconds.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use super::Control;
 use crate::server::counters::Counter;
 use crate::server::shared::Shared;
 
@@ -13,13 +12,12 @@ use crate::server::shared::Shared;
 const LINE: Duration = Duration::from_secs(10);
 
 /// Writes the lines, for ever.
-pub(super) async fn watch(control: Rc<Control>) {
-    let shared = &control.server.shared;
-    let (mut last, mut since) = (totals(shared), Instant::now());
+pub(super) async fn watch(shared: Arc<Shared>) {
+    let (mut last, mut since) = (totals(&shared), Instant::now());
     loop {
         tokio::time::sleep(LINE).await;
-        let now = totals(shared);
-        log_line(shared, &last, &now, since.elapsed());
+        let now = totals(&shared);
+        log_line(&shared, &last, &now, since.elapsed());
         (last, since) = (now, Instant::now());
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a directory's streams, for those who would otherwise have to look again and again.
+//! What happens to a directory's streams, for subscribers that would otherwise have to look again and again.
 //!
 //! Events are queued under the directory's lock, in the order in which things happen. A queue has a limit: who does not
 //! take its events in time is told to list the streams again, and misses what came and ended meanwhile.

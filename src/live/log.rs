@@ -5,19 +5,19 @@
 //! changes a few times a second and is replaced whole. The head moves with each batch of tags and is one
 //! atomic number. So readers on other threads take no lock and copy nothing.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 
+pub use super::headers::{Headers, header_time};
+pub use super::index::{Index, Span, Start, Tracks};
 use super::timeline::StreamTime;
+pub use super::timeline::wire_time;
 use super::waiters::Waiters;
-pub use super::waiters::{Mark, Reached};
 use crate::media::encoding::Encoding;
-use crate::media::tag::{Tag, TagKind};
-use crate::memory::{Arena, Segment, SegmentWriter};
+use crate::media::tag::Tag;
+use crate::memory::{Arena, SegmentWriter};
 
 /// Bounds of what a log keeps, whichever is reached first; the newest start and all behind it stay.
 #[derive(Clone, Copy, Debug)]
@@ -32,166 +32,6 @@ pub struct Retention {
     pub history: StreamTime,
 }
 
-/// What a viewer must be told before its first frame.
-#[derive(Debug, Default)]
-pub struct Headers {
-    /// Counts changes; a viewer that was told this version needs no telling.
-    pub version: u32,
-    /// `onMetaData`.
-    pub metadata: Option<Bytes>,
-    /// Body of the video sequence header.
-    pub video: Option<Bytes>,
-    /// Body of the audio sequence header.
-    pub audio: Option<Bytes>,
-}
-
-/// Bytes around a header of a few chunks, about.
-const ENCODED_MARGIN: usize = 128;
-
-impl Headers {
-    /// The body of a kind's header.
-    pub fn of(&self, kind: TagKind) -> Option<&Bytes> {
-        match kind {
-            TagKind::Script => self.metadata.as_ref(),
-            TagKind::Video => self.video.as_ref(),
-            TagKind::Audio => self.audio.as_ref(),
-        }
-    }
-
-    /// The next version, in which `tag` is the header of its kind.
-    #[must_use]
-    pub fn with(&self, tag: &Tag) -> Self {
-        let of = |kind| if kind == tag.kind { Some(tag.body.clone()) } else { self.of(kind).cloned() };
-        Self {
-            version: self.version + 1,
-            metadata: of(TagKind::Script),
-            video: of(TagKind::Video),
-            audio: of(TagKind::Audio),
-        }
-    }
-
-    /// The next version, with only those headers that `keep` wants; `None`: it wants all.
-    pub fn retain(&self, keep: impl Fn(TagKind) -> bool) -> Option<Self> {
-        if self.bodies().all(|(kind, _)| keep(kind)) {
-            return None;
-        }
-        let of = |kind| self.of(kind).filter(|_| keep(kind)).cloned();
-        Some(Self {
-            version: self.version + 1,
-            metadata: of(TagKind::Script),
-            video: of(TagKind::Video),
-            audio: of(TagKind::Audio),
-        })
-    }
-
-    /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
-    ///
-    /// `at` changes only the timestamps of the two sequence headers, and the length not at all within FLV. In FLV they
-    /// are bytes 4 to 7 of each tag (FLV 10.1, E.4.1). In RTMP they are bytes 1 to 3 of a message, and from
-    /// `0xff_ffff` on (4 h 39 min) these are all ones and the value stands in four bytes more, after the message's
-    /// header and after the one byte in front of each further chunk (RTMP 1.0, clause 5.3.1.3).
-    pub fn write_to(&self, at: StreamTime, encoding: Encoding, out: &mut Vec<u8>) {
-        for (kind, body) in self.bodies() {
-            let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
-            encoding.write(&tag, |piece| out.extend_from_slice(piece));
-        }
-    }
-
-    /// Those that there are: metadata, video, audio.
-    pub fn bodies(&self) -> impl Iterator<Item = (TagKind, &Bytes)> {
-        let all =
-            [(TagKind::Script, &self.metadata), (TagKind::Video, &self.video), (TagKind::Audio, &self.audio)];
-        all.into_iter().filter_map(|(kind, body)| Some((kind, body.as_ref()?)))
-    }
-}
-
-/// The time of a header tag before a frame of time `at`. Metadata stands at 0 wherever it stands: players
-/// take it for a subtitle otherwise.
-pub fn header_time(kind: TagKind, at: StreamTime) -> StreamTime {
-    if kind == TagKind::Script { 0 } else { at }
-}
-
-/// The low 32 bits, as FLV and RTMP carry time.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 32 bits are meant")]
-pub const fn wire_time(time: StreamTime) -> u32 {
-    time as u32
-}
-
-/// A place where a viewer may start: the first byte of a tag.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Offset of the tag in the log.
-    pub at: u64,
-    /// Its time.
-    pub time: StreamTime,
-    /// A picture stands here that needs no other (or there is no picture in this stream at all). `false`:
-    /// the stream has had no keyframe for so long that a start had to be made.
-    pub clean: bool,
-    /// Tags before it in the log.
-    pub frames: u64,
-    /// Bytes of the bodies of all headers before it in the log, and of those that it refers to.
-    pub header_bytes: u64,
-    /// What a viewer that starts here is told first.
-    pub headers: Arc<Headers>,
-    /// Whether there were pictures and sound in the stream so far, for the FLV header.
-    pub tracks: Tracks,
-}
-
-/// Which tracks a stream has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tracks {
-    /// Pictures.
-    pub video: bool,
-    /// Sound.
-    pub audio: bool,
-}
-
-/// A segment and the range of the log that it holds: from `start` up to the next one's.
-#[derive(Clone, Debug)]
-pub struct Span {
-    /// Counts segments; never repeats within a log.
-    pub serial: u64,
-    /// Offset of its first byte in the log.
-    pub start: u64,
-    /// The bytes.
-    pub segment: Arc<Segment>,
-}
-
-/// What a log keeps: never changed, only replaced.
-#[derive(Clone, Debug, Default)]
-pub struct Index {
-    /// Segments, ascending and without a hole between them.
-    pub spans: VecDeque<Span>,
-    /// Starts, ascending.
-    pub starts: VecDeque<Start>,
-    /// Counts replacements.
-    pub version: u64,
-}
-
-impl Index {
-    /// The newest start before `head`, clean ones only if `clean`.
-    pub fn newest_start(&self, head: u64, clean: bool) -> Option<&Start> {
-        self.starts.iter().rev().find(|start| start.at < head && (start.clean || !clean))
-    }
-
-    /// Offset of the oldest byte that is kept.
-    pub fn tail(&self) -> u64 {
-        self.spans.front().map_or(0, |span| span.start)
-    }
-
-    /// The span that holds the byte at `offset`, if it is kept.
-    pub fn span_at(&self, offset: u64) -> Option<&Span> {
-        let after = self.spans.partition_point(|span| span.start <= offset);
-        self.spans.get(after.checked_sub(1)?)
-    }
-
-    /// The time of the newest start at or before `offset`: how old a viewer's picture is at most.
-    pub fn time_at(&self, offset: u64) -> Option<StreamTime> {
-        let after = self.starts.partition_point(|start| start.at <= offset);
-        Some(self.starts.get(after.checked_sub(1)?)?.time)
-    }
-}
-
 /// A log as its readers see it.
 #[derive(Debug)]
 pub struct Log {
@@ -199,16 +39,6 @@ pub struct Log {
     head_time: AtomicI64,
     index: ArcSwap<Index>,
     waiters: Waiters,
-    encoding: Encoding,
-    encoded: Mutex<Option<EncodedHeaders>>,
-}
-
-/// What viewers of a log were told last: those who start at one place are told the same.
-#[derive(Debug)]
-struct EncodedHeaders {
-    version: u32,
-    at: StreamTime,
-    bytes: Bytes,
 }
 
 impl Log {
@@ -226,27 +56,6 @@ impl Log {
     /// The index as it stands now.
     pub fn index(&self) -> Arc<Index> {
         self.index.load_full()
-    }
-
-    /// What [`Headers::write_to`] writes in this log's encoding, made once for all who start at the same time with the
-    /// same version. Only the newest is kept here; an earlier one goes with those who hold it.
-    ///
-    /// `headers` are this log's own, as a [`Start`] of it has them: versions are counted by log.
-    pub fn encoded_headers(&self, headers: &Headers, at: StreamTime) -> Bytes {
-        let mut newest = self.encoded.lock().expect("nobody panics with this lock");
-        let is_same = |known: &&EncodedHeaders| known.version == headers.version && known.at == at;
-        if let Some(known) = newest.as_ref().filter(is_same) {
-            return known.bytes.clone();
-        }
-        let len: usize = headers.bodies().map(|(_, body)| body.len() + ENCODED_MARGIN).sum();
-        let mut bytes = Vec::with_capacity(len);
-        headers.write_to(at, self.encoding, &mut bytes);
-        newest.insert(EncodedHeaders { version: headers.version, at, bytes: bytes.into() }).bytes.clone()
-    }
-
-    /// Waits until the log reaches `mark`, or until nothing comes any more.
-    pub fn reached(self: &Arc<Self>, mark: Mark) -> Reached {
-        Reached::new(Arc::clone(self), mark)
     }
 
     /// Nothing comes any more: wakes those who wait.
@@ -293,8 +102,6 @@ impl LogWriter {
             head_time: AtomicI64::new(0),
             index: ArcSwap::default(),
             waiters: Waiters::default(),
-            encoding,
-            encoded: Mutex::default(),
         };
         Self {
             log: Arc::new(log),
@@ -507,7 +314,10 @@ impl LogWriter {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::media::tag::TagKind;
 
     pub(crate) const RETENTION: Retention =
         Retention { bytes: 1 << 20, frames: 1000, gop_time: 10_000, history: 4_000 };
@@ -602,33 +412,5 @@ pub(crate) mod tests {
             assert!(writer.head() - oldest.at <= 100_000 + 60_000, "{n}");
             assert!(writer.frames - oldest.frames <= 100, "{n}");
         }
-    }
-
-    #[test]
-    fn headers_are_encoded_once_for_those_who_start_at_one_place() {
-        let writer = writer(RETENTION);
-        let headers = Headers { video: Some(Bytes::from(vec![0x17; 100_000])), ..Headers::default() };
-        let newer = Headers { version: 1, audio: Some(Bytes::from_static(b"a")), ..headers.with(&tag(0, 1)) };
-        let log = writer.log();
-        let first = log.encoded_headers(&headers, 40);
-        assert_eq!(first.as_ptr(), log.encoded_headers(&headers, 40).as_ptr(), "shared");
-        for (headers, at) in [(&headers, 40), (&headers, 80), (&newer, 80)] {
-            let mut want = Vec::new();
-            headers.write_to(at, Encoding::Flv, &mut want);
-            assert_eq!(log.encoded_headers(headers, at), want);
-        }
-    }
-
-    #[test]
-    fn headers_come_as_metadata_video_audio() {
-        let [metadata, video, audio] = ["m", "v", "a"].map(|body| Some(Bytes::from_static(body.as_bytes())));
-        let headers = Headers { version: 1, metadata, video, audio };
-        let mut out = Vec::new();
-        headers.write_to(i64::from(u32::MAX) + 6, Encoding::Flv, &mut out);
-        assert_eq!(out.len(), 3 * 16);
-        let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
-        assert_eq!(kinds, [18, 9, 8]);
-        assert_eq!(out[4..8], [0; 4], "metadata stands at 0");
-        assert_eq!(out[20..24], [0, 0, 5, 0]);
     }
 }

@@ -6,8 +6,9 @@
 //! | [`Directory`](directory::Directory) | which streams there are and who publishes them |
 //! | [`Stream`](stream::Stream), [`StreamWriter`](stream::StreamWriter) | one stream, as everybody and as its publisher sees it |
 //! | [`Log`](log::Log), [`LogWriter`](log::LogWriter) | encoded tags in append-only memory, with the places where a viewer may start |
-//! | [`Events`](events::Events) | what happens to a directory's streams, for those who wait for it |
-//! | [`Mark`](log::Mark), [`Reached`](log::Reached) | a reader that waits for a log to grow |
+//! | [`Events`](events::Events) | what happens to a directory's streams, for subscribers |
+//! | [`Index`](index::Index) | what a log keeps, and where in it a viewer may start |
+//! | [`Mark`](waiters::Mark), [`Reached`](reached::Reached) | a reader that waits for a log to grow |
 //! | [`Cursor`](cursor::Cursor) | where a viewer stands, and what it is sent next |
 //! | [`Timeline`](timeline::Timeline) | a publisher's timestamps made to rise for ever |
 //!
@@ -16,10 +17,14 @@
 pub mod cursor;
 pub mod directory;
 pub mod events;
+mod headers;
+pub mod index;
 pub mod key;
 mod lane;
+mod life;
 pub mod log;
 mod rate;
+pub mod reached;
 pub mod stream;
 pub mod timeline;
-mod waiters;
+pub mod waiters;

@@ -1,4 +1,4 @@
-//! A stream's bit rate: measured by its writer when bytes come, read by whoever asks; nobody has to look regularly.
+//! A stream's bit rate: measured by its writer when bytes come, read when it is asked for; nothing has to look regularly.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

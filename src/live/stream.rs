@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::key::StreamKey;
 use super::lane::Lane;
 pub use super::lane::{Choice, Selection};
+use super::life::Life;
 use super::log::{Log, Retention};
 use super::rate::Rate;
 use super::timeline::{StreamTime, Timeline};
@@ -32,15 +33,7 @@ pub struct Stream {
     /// Viewers on all loops.
     pub viewers: AtomicU32,
     rate: Rate,
-    /// When the present publisher began, in milliseconds on the caller's clock.
-    since: AtomicU64,
-    /// When its newest bytes came, media or not: the time of what is pushed next.
-    heard: AtomicU64,
-    /// When its first and its newest media frame came; [`NEVER`]: none has.
-    first_media: AtomicU64,
-    newest_media: AtomicU64,
-    /// The longest time between two of its media frames.
-    longest_pause: AtomicU64,
+    life: Life,
     logs: [ArcSwapOption<Log>; Choice::COUNT],
     wanted: AtomicU8,
     loops: AtomicU64,
@@ -97,53 +90,31 @@ impl Stream {
 
     /// A publisher began.
     pub fn began(&self, now: u64) {
-        self.since.store(now, Ordering::Relaxed);
-        self.heard.store(now, Ordering::Relaxed);
-        self.first_media.store(NEVER, Ordering::Relaxed);
-        self.newest_media.store(NEVER, Ordering::Relaxed);
-        self.longest_pause.store(0, Ordering::Relaxed);
+        self.life.began(now);
         self.rate.begin(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
     /// Bytes of the present publisher came at `now`, whatever they are; what the writer is given until the next call
     /// counts as of that time. Called by the writer's thread only, before it pushes.
     pub fn heard(&self, now: u64) {
-        self.heard.store(now, Ordering::Relaxed);
+        self.life.heard(now);
         self.rate.measure(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
     /// When the present publisher's first media frame came: a picture or a sound, not metadata nor a header.
     pub fn first_media(&self) -> Option<u64> {
-        Some(self.first_media.load(Ordering::Relaxed)).filter(|time| *time != NEVER)
+        self.life.first_media()
     }
 
     /// When its newest media frame came.
     pub fn newest_media(&self) -> Option<u64> {
-        Some(self.newest_media.load(Ordering::Relaxed)).filter(|time| *time != NEVER)
-    }
-
-    /// A media frame came with the bytes that were heard last.
-    fn came_media(&self) {
-        let now = self.heard.load(Ordering::Relaxed);
-        let before = self.newest_media.load(Ordering::Relaxed);
-        if before == now {
-            return;
-        }
-        // The writer's thread alone stores these.
-        self.newest_media.store(now, Ordering::Relaxed);
-        if before == NEVER {
-            self.first_media.store(now, Ordering::Relaxed);
-        } else if now.saturating_sub(before) > self.longest_pause.load(Ordering::Relaxed) {
-            self.longest_pause.store(now.saturating_sub(before), Ordering::Relaxed);
-        }
+        self.life.newest_media()
     }
 
     /// Whether the present publisher has sent no media for `limit` milliseconds, and for three times as long as
     /// it ever did before: some send a picture every few seconds and nothing else. Other bytes do not count.
     pub fn is_silent(&self, now: u64, limit: u64) -> bool {
-        let usual = self.longest_pause.load(Ordering::Relaxed);
-        let since = self.newest_media().unwrap_or_else(|| self.since.load(Ordering::Relaxed));
-        now.saturating_sub(since) >= limit.max(usual.saturating_mul(3))
+        self.life.is_silent(now, limit)
     }
 
     /// Bits per second that came in lately.
@@ -153,7 +124,7 @@ impl Stream {
 
     /// Milliseconds since the present publisher began.
     pub fn uptime(&self, now: u64) -> u64 {
-        now.saturating_sub(self.since.load(Ordering::Relaxed))
+        self.life.uptime(now)
     }
 
     /// Names of this stream's timeline, its own first, then the one it is a copy of: a puller that sees one of
@@ -178,9 +149,6 @@ impl Stream {
         self.facts.lock().expect("nobody panics with this lock").clone()
     }
 }
-
-/// No time: in place of one that is not known.
-const NEVER: u64 = u64::MAX;
 
 /// The largest metadata or sequence header that a stream keeps, in bytes: each new viewer is sent it.
 pub const HEADER_MAX: usize = 1 << 20;
@@ -254,11 +222,7 @@ impl StreamWriter {
             bytes_in: AtomicU64::new(0),
             viewers: AtomicU32::new(0),
             rate: Rate::default(),
-            since: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-            first_media: AtomicU64::new(NEVER),
-            newest_media: AtomicU64::new(NEVER),
-            longest_pause: AtomicU64::new(0),
+            life: Life::default(),
             logs: Default::default(),
             wanted: AtomicU8::new(Choice::default().bit()),
             loops: AtomicU64::new(0),
@@ -321,7 +285,7 @@ impl StreamWriter {
         match class {
             Class::Metadata | Class::SequenceHeader => return self.push_header(tag),
             Class::Other if tag.body.is_empty() => return Ok(()),
-            Class::KeyFrame | Class::InterFrame | Class::Sound => self.stream.came_media(),
+            Class::KeyFrame | Class::InterFrame | Class::Sound => self.stream.life.came_media(),
             Class::Other => {}
         }
         if self.is_overlap(tag) {

@@ -13,6 +13,12 @@ const JUMP: i64 = 30_000;
 /// The step over a join: a frame at 25 per second.
 const JOIN_STEP: i64 = 40;
 
+/// The low 32 bits, as FLV and RTMP carry time.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 32 bits are meant")]
+pub const fn wire_time(time: StreamTime) -> u32 {
+    time as u32
+}
+
 /// Maps one publisher after another onto one rising clock.
 #[derive(Debug, Default)]
 pub struct Timeline {

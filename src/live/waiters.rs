@@ -4,19 +4,16 @@
 //! all that the writer looks at. No wake-up is lost: the reader stores its mark and then reads the head, the writer
 //! stores the head and then reads the marks. These four are `SeqCst`, so in their single order either the writer's
 //! read comes after the reader's store and finds the mark, or the reader's read comes after the writer's store and
-//! finds the head. What the writer stores before the head (the newest time and the index) is visible to whoever reads
-//! that head.
+//! finds the head. What the writer stores before the head (the newest time and the index) is visible to the thread
+//! that reads that head.
 //!
-//! A mark is removed by the wake-up or with its [`Reached`]; readers that wait are few (tasks of the control thread,
-//! not viewers, which their loops tell).
+//! A mark is removed by the wake-up or with its [`Reached`](super::reached::Reached); readers that wait are few
+//! (tasks of the control thread, not viewers, which their loops tell).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Mutex, MutexGuard};
+use std::task::Waker;
 
-use super::log::Log;
 use super::timeline::StreamTime;
 
 /// When a reader wants to be woken: whichever comes first, or the end of the log.
@@ -78,7 +75,7 @@ impl Default for Waiters {
 
 impl Waiters {
     /// The writer has moved the head to `head`, the newest time to `time` and, if one was marked, the newest start to
-    /// `start`: wakes who waits for that. Costs two or three reads if nobody does.
+    /// `start`: wakes the readers that wait for that. Costs two or three reads if nobody does.
     pub(super) fn moved(&self, head: u64, time: StreamTime, start: Option<u64>) {
         let is_due = head >= self.head.load(Ordering::SeqCst)
             || time >= self.time.load(Ordering::SeqCst)
@@ -105,7 +102,7 @@ impl Waiters {
     }
 
     /// Enters a mark, or gives a known one its newest waker; `None` when nothing comes any more.
-    fn enter(&self, id: Option<u64>, mark: Mark, waker: &Waker) -> Option<u64> {
+    pub(super) fn enter(&self, id: Option<u64>, mark: Mark, waker: &Waker) -> Option<u64> {
         let mut waiting = self.lock();
         if waiting.closed {
             return None;
@@ -122,7 +119,7 @@ impl Waiters {
         Some(id)
     }
 
-    fn leave(&self, id: u64) {
+    pub(super) fn leave(&self, id: u64) {
         let mut waiting = self.lock();
         waiting.entries.retain(|entry| entry.id != id);
         self.set_marks(&waiting);
@@ -140,60 +137,19 @@ impl Waiters {
     }
 }
 
-/// Waits until a log reaches a mark or nothing comes any more. Dropping it ends the wait.
-#[derive(Debug)]
-pub struct Reached {
-    log: Arc<Log>,
-    mark: Mark,
-    id: Option<u64>,
-}
-
-impl Reached {
-    pub(super) fn new(log: Arc<Log>, mark: Mark) -> Self {
-        Self { log, mark, id: None }
-    }
-
-    fn is_due(&self) -> bool {
-        let mark = self.mark;
-        // The head first: it publishes the other two.
-        let head = self.log.head();
-        head >= mark.head
-            || self.log.head_time() >= mark.time
-            || (mark.start < head
-                && self.log.index().newest_start(head, false).is_some_and(|last| last.at >= mark.start))
-    }
-}
-
-impl Future for Reached {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_due() {
-            return Poll::Ready(());
-        }
-        self.id = self.log.waiters().enter(self.id, self.mark, context.waker());
-        // It may have come after it was looked at and before the mark was entered.
-        if self.id.is_none() || self.is_due() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl Drop for Reached {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.log.waiters().leave(id);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
-    use std::task::Wake;
+    use std::task::{Context, Wake};
     use std::thread::Thread;
     use std::time::{Duration, Instant};
 
     use super::super::log::tests::{RETENTION, tag, writer};
-    use super::super::log::{Headers, LogWriter, Tracks};
+    use super::super::log::{Headers, Log, LogWriter, Tracks};
+    use super::super::reached::Reached;
     use super::*;
 
     /// Counts wake-ups.
@@ -209,6 +165,10 @@ mod tests {
     fn poll(reached: &mut Reached, count: &Arc<Count>) -> bool {
         let waker = Waker::from(Arc::clone(count));
         Pin::new(reached).poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+
+    fn reached_at(log: &Arc<Log>, mark: Mark) -> Reached {
+        Reached::new(Arc::clone(log), mark)
     }
 
     fn append(writer: &mut LogWriter, time: StreamTime, len: usize) {
@@ -231,7 +191,7 @@ mod tests {
             (Mark { time: 200, head: 1, ..never }, 0),
         ] {
             let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
-            let mut reached = writer.log().reached(mark);
+            let mut reached = reached_at(writer.log(), mark);
             assert!(!poll(&mut reached, &count));
             for n in 0..20 {
                 if n % 7 == 0 {
@@ -249,7 +209,7 @@ mod tests {
     fn a_mark_goes_with_its_reader_and_one_leaves_those_of_others() {
         let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
         let log = Arc::clone(writer.log());
-        let (mut near, mut far) = (log.reached(Mark::any(0)), log.reached(Mark::any(200)));
+        let (mut near, mut far) = (reached_at(&log, Mark::any(0)), reached_at(&log, Mark::any(200)));
         assert!(!poll(&mut near, &count) && !poll(&mut far, &count));
         assert!(!poll(&mut far, &count), "asked again, it still waits");
         assert_eq!(log.waiters().lock().entries.len(), 2);
@@ -269,12 +229,12 @@ mod tests {
         let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
         append(&mut writer, 0, 100);
         let log = Arc::clone(writer.log());
-        assert!(poll(&mut log.reached(Mark::any(0)), &count));
-        let mut reached = log.reached(Mark::any(log.head()));
+        assert!(poll(&mut reached_at(&log, Mark::any(0)), &count));
+        let mut reached = reached_at(&log, Mark::any(log.head()));
         assert!(!poll(&mut reached, &count));
         log.close();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        assert!(poll(&mut reached, &count) && poll(&mut log.reached(Mark::any(log.head())), &count));
+        assert!(poll(&mut reached, &count) && poll(&mut reached_at(&log, Mark::any(log.head())), &count));
     }
 
     struct Unpark(Thread, AtomicBool);
@@ -303,11 +263,14 @@ mod tests {
                 for round in 1..=ROUNDS {
                     // The head may stand here already or move just now.
                     let before = round * LEN;
-                    let mut reached = log.reached(match round % 3 {
-                        0 => Mark::any(before),
-                        1 => Mark { head: u64::MAX, time: round.cast_signed(), start: u64::MAX },
-                        _ => Mark { head: u64::MAX, time: StreamTime::MAX, start: before },
-                    });
+                    let mut reached = reached_at(
+                        &log,
+                        match round % 3 {
+                            0 => Mark::any(before),
+                            1 => Mark { head: u64::MAX, time: round.cast_signed(), start: u64::MAX },
+                            _ => Mark { head: u64::MAX, time: StreamTime::MAX, start: before },
+                        },
+                    );
                     let since = Instant::now();
                     while Pin::new(&mut reached).poll(&mut Context::from_waker(&waker)).is_pending() {
                         while !unpark.1.swap(false, Ordering::Acquire) {

@@ -10,8 +10,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
-use super::PAGE;
-
+pub(super) const PAGE: usize = 4096;
 /// A memfd is sparse: its size is only room for offsets, which are never used twice.
 const SIZE: u64 = 1 << 62;
 

@@ -37,6 +37,13 @@ impl Askers {
         }
     }
 
+    /// The streams that anybody waits for, by role.
+    pub(super) fn streams(&self) -> Vec<(usize, StreamKey)> {
+        let mut streams: Vec<_> = self.by_stream.keys().cloned().collect();
+        streams.sort_unstable();
+        streams
+    }
+
     /// Takes out all who wait for a stream, those first who came first.
     pub(super) fn take(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.by_stream.remove(&(role, key.clone())).map_or_else(Vec::new, |all| all.into_values().collect())

@@ -24,6 +24,8 @@ pub(super) struct ConnHead {
     pub(super) viewer: Option<ViewerId>,
     /// It came in when only the reserve was left: it may publish and nothing else.
     pub(super) reserved: bool,
+    /// The peer sends no more.
+    pub(super) finished: bool,
     /// Bytes of memory that the budget counts for it.
     pub(super) held: usize,
     /// The client's address, where it is known.
@@ -43,11 +45,19 @@ impl ConnHead {
             out: Outbox::default(),
             viewer: None,
             reserved: false,
+            finished: false,
             held: 0,
             address: None,
             pass: None,
             wait_pass: None,
         }
+    }
+}
+
+impl ConnHead {
+    /// It watches a stream: the limits of its address do not count it any more.
+    pub(super) fn is_established(&mut self) {
+        (self.pass, self.wait_pass) = (None, None);
     }
 }
 

@@ -172,8 +172,8 @@ impl AddressLimits {
     }
 
     fn shard(&self, address: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Counts>> {
-        let place = self.hasher.hash_one(address) as usize % SHARDS;
-        self.shards[place].lock().expect("nobody panics with this lock")
+        let place = self.hasher.hash_one(address) % SHARDS as u64;
+        self.shards[usize::try_from(place).expect("a few")].lock().expect("nobody panics with this lock")
     }
 
     /// Whether the limits do not hold for an address.

@@ -2,19 +2,22 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `start` | listeners, threads, the `ready` line |
+//! | `start`, `listen` | threads and listening sockets |
 //! | `shared`, `roles` | what all loops share; what they tell each other |
-//! | `worker` | one loop: events in, handlers, flushes, sweeps; the one match on what a connection is |
+//! | `worker` | one loop: events in, handlers, flushes, sweeps |
+//! | `dispatch` | from an event of a connection to the handler of what it is: the one match on that |
 //! | `core` | what every handler may touch |
 //! | `conn`, `conns`, `head` | connections: what one is, all of a loop, what each has and what becomes of it |
 //! | `transport` | between a connection's session and its socket |
 //! | `http` | HTTP clients: routes, answers, pages, the access log |
 //! | `rtmp` | RTMP connections |
+//! | `streams` | the publishers and the viewers of a loop |
 //! | `publishers` | names that are claimed, pushes over HTTP and WebSocket, the demo's clip |
 //! | `viewers` | who watches and who waits; the fan-out |
 //! | `upstreams` | connections that the server opens: pulls, relays, probes |
 //! | `files` | static files: the file gateway, and the origin's web listener |
 //! | `askers`, `health`, `millis`, `counter` | small things that several of them use |
+//! | `reception` | new connections: who is let in, who has to make way |
 //! | `budget`, `limits` | what all peers together, and each address, may cost |
 //! | `roster` | what operators ask of the loops |
 //! | `counters` | what a loop counts |
@@ -32,16 +35,18 @@ mod core;
 mod cost;
 mod counter;
 pub mod counters;
+mod dispatch;
 pub mod files;
 mod head;
 pub mod health;
 pub mod http;
 pub mod limits;
-mod listener;
+mod listen;
 pub mod listing;
 pub mod log_limit;
 mod millis;
 mod publishers;
+mod reception;
 pub mod roles;
 pub mod roster;
 mod rtmp;
@@ -49,6 +54,7 @@ pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod start;
+mod streams;
 mod transport;
 mod upstreams;
 pub mod viewers;

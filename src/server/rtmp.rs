@@ -11,8 +11,9 @@ use super::core::Core;
 use super::head::{ConnHead, Next};
 use super::http::connection::SERVER_FULL;
 use super::limits::Refused;
-use super::publishers::claim::{Claimed, Publication, Publishers, Wish, tag_max};
-use super::viewers::audience::{KICKED, STREAM_ENDED, Seat, Viewers};
+use super::publishers::claim::{Claimed, Publication, Wish, tag_max};
+use super::streams::Streams;
+use super::viewers::audience::{KICKED, STREAM_ENDED, Seat};
 use super::viewers::play::{Options, Play, Via};
 use super::viewers::player::{cut, no_such_stream};
 use super::viewers::viewer::Farewell;
@@ -39,7 +40,8 @@ pub(super) struct Peer {
     wants: Wants,
     /// What it watches or waits for at present.
     seated: Option<Seated>,
-    paused: Option<Ticket>,
+    /// The stream that it has paused.
+    paused: Option<(StreamKey, Ticket)>,
 }
 
 /// What a connection watches or waits for, as it was asked for last.
@@ -72,12 +74,6 @@ impl Wants {
             (_, false, true) => Some(Selection::Video),
         }
     }
-}
-
-/// The tables that an RTMP peer may touch besides the core.
-pub(super) struct Tables<'a> {
-    pub(super) publishers: &'a mut Publishers,
-    pub(super) viewers: &'a mut Viewers,
 }
 
 impl Peer {
@@ -157,7 +153,7 @@ impl Peer {
     pub(super) fn received<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         data: &[u8],
     ) -> Next {
@@ -165,11 +161,11 @@ impl Peer {
             core.counters[head.role].bytes_in.add(data.len() as u64);
             if let Err(why) = self.publication.heard(core, head, data.len()) {
                 core.count_refusal(head.role, why);
-                return self.dismiss(core, tables, head, &why.to_string());
+                return self.dismiss(core, streams, head, &why.to_string());
             }
         }
         let result = self.session.input(data);
-        match (self.events(core, tables, head), result) {
+        match (self.events(core, streams, head), result) {
             (Next::Stay, Err(error)) => Next::refuse(error.to_string()),
             (next, _) => next,
         }
@@ -180,20 +176,20 @@ impl Peer {
     pub(super) fn events<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
     ) -> Next {
         let mut next = Next::Stay;
         while let (Next::Stay, Some(event)) = (&next, self.session.poll_event()) {
             next = match event {
                 Event::Media(tag) => self.write(&tag),
-                event => self.on_event(core, tables, head, event),
+                event => self.on_event(core, streams, head, event),
             };
         }
         if let Some(writer) = &mut self.publication.writer {
             core.announce(writer);
         }
-        match (self.say(core, tables, head), next) {
+        match (self.say(core, streams, head), next) {
             (said, Next::Stay) => said,
             (_, next) => next,
         }
@@ -208,9 +204,9 @@ impl Peer {
     }
 
     /// Sends what the session has to say: between the tags of a viewer, else at once.
-    fn say<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &mut ConnHead) -> Next {
+    fn say<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &mut ConnHead) -> Next {
         match self.session.take_output() {
-            Some(output) => tables.viewers.say(core, head, output),
+            Some(output) => streams.viewers.say(core, head, output),
             None => Next::Stay,
         }
     }
@@ -218,35 +214,35 @@ impl Peer {
     fn on_event<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         event: Event,
     ) -> Next {
         match event {
             Event::Media(tag) => return self.write(&tag),
             Event::Publish { target, agent, .. } if self.seated.is_none() => {
-                self.on_publish(core, tables, head, &target, agent);
+                self.on_publish(core, streams, head, &target, agent);
             }
             Event::Publish { .. } => {
                 let text = "What it watched is still under way: try again.";
                 self.session.refuse_publish(Refusal::Failed, text);
             }
             Event::Unpublish => {
-                tables.publishers.give_up(core, head, &mut self.publication, "it said so");
+                streams.publishers.give_up(core, head, &mut self.publication, "it said so");
                 self.publication.wish = None;
             }
-            Event::Play { target, agent } => return self.on_play(core, tables, head, &target, &agent),
+            Event::Play { target, agent } => return self.on_play(core, streams, head, &target, &agent),
             Event::StopPlay => {
                 self.play = None;
-                return self.change(core, tables, head);
+                return self.change(core, streams, head);
             }
             Event::Pause(paused) => {
                 self.wants.paused = paused;
-                return self.change(core, tables, head);
+                return self.change(core, streams, head);
             }
             Event::Receive { audio, wanted } => {
                 *(if audio { &mut self.wants.audio } else { &mut self.wants.video }) = wanted;
-                return self.change(core, tables, head);
+                return self.change(core, streams, head);
             }
         }
         Next::Stay
@@ -255,7 +251,7 @@ impl Peer {
     fn on_publish<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &ConnHead,
         target: &Target,
         agent: String,
@@ -265,7 +261,7 @@ impl Peer {
             Ok(key) => {
                 let token = target.parameter("token");
                 self.publication.wish = Some(Wish { key, token, agent });
-                self.claim(core, tables, head);
+                self.claim(core, streams, head);
             }
             Err(error) => {
                 core.log_refusal(head, &name, &error.to_string());
@@ -274,8 +270,8 @@ impl Peer {
         }
     }
 
-    fn claim<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &ConnHead) {
-        match tables.publishers.claim(core, head, &mut self.publication) {
+    fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
+        match streams.publishers.claim(core, head, &mut self.publication) {
             Claimed::Granted => self.session.accept_publish(),
             Claimed::Soon => {}
             Claimed::Refused(why) => {
@@ -290,17 +286,17 @@ impl Peer {
     pub(super) fn claim_again<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
     ) -> Next {
-        self.claim(core, tables, head);
-        self.events(core, tables, head)
+        self.claim(core, streams, head);
+        self.events(core, streams, head)
     }
 
     fn on_play<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         target: &Target,
         agent: &str,
@@ -316,57 +312,54 @@ impl Peer {
                 let (since, patience) = (core.now(), core.role(head.role).wait);
                 let play =
                     Play { key, options, after: None, via: Via::Rtmp, since, patience, head_only: false };
-                self.stand_up(tables, head);
+                self.stand_up(streams, head);
                 (self.play, self.wants, self.fresh) =
                     (Some(play.clone()), Wants::of(options.selection), true);
                 if head.viewer.is_some() {
                     return Next::Stay; // of its last play, which is about to be let go
                 }
                 // What was said before goes out first: the fan-out wants the socket for itself.
-                return match self.say(core, tables, head) {
+                return match self.say(core, streams, head) {
                     Next::Stay => Next::Play(Box::new(play)),
                     next => next,
                 };
             }
         };
         let bytes = self.refusal(&refusal);
-        tables.viewers.say(core, head, bytes)
+        streams.viewers.say(core, head, bytes)
     }
 
     /// It waits for nothing and pauses nothing any more.
-    fn stand_up(&mut self, tables: &mut Tables<'_>, head: &ConnHead) {
-        if let (Some(ticket), Some(play)) = (self.paused.take(), &self.play) {
-            tables.viewers.resume(head, &play.key, ticket);
+    fn stand_up(&mut self, streams: &mut Streams, head: &ConnHead) {
+        if let Some((key, ticket)) = self.paused.take() {
+            streams.viewers.resume(head, &key, ticket);
         }
         if let Some(Seated { play, seat }) = self.seated.take_if(|_| head.viewer.is_none()) {
-            tables.viewers.forget(head, &play.key, seat);
+            streams.viewers.forget(head, &play.key, seat);
         }
     }
 
     /// The peer wants something else than before.
-    fn change<E: Engine>(
-        &mut self,
-        core: &mut Core<E>,
-        tables: &mut Tables<'_>,
-        head: &mut ConnHead,
-    ) -> Next {
+    fn change<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &mut ConnHead) -> Next {
         let wanted = self.play.as_ref().and_then(|play| Some((play.clone(), self.wants.selection()?)));
         match (&mut self.seated, head.viewer, wanted) {
             (Some(seated), Some(_), Some((_, wanted))) if seated.play.options.selection == wanted => {}
             (_, Some(id), _) => {
-                tables.viewers.fanout.say(&mut core.net, id, Bytes::new(), true, &core.counters);
+                let answer = self.output();
+                streams.viewers.fanout.say(&mut core.net, id, answer, true, &core.counters);
             }
             (Some(seated), None, Some((_, wanted))) => seated.play.options.selection = wanted,
-            (Some(_), None, None) => self.rest(core, tables, head),
+            (Some(_), None, None) => self.rest(core, streams, head),
             (None, None, Some((play, selection))) => {
-                self.stand_up(tables, head);
+                self.stand_up(streams, head);
                 let options = Options { selection, ..play.options };
                 let play = Play { options, since: core.now(), ..play };
-                return match self.say(core, tables, head) {
+                return match self.say(core, streams, head) {
                     Next::Stay => Next::Play(Box::new(play)),
                     next => next,
                 };
             }
+            (None, None, None) if self.play.is_none() => self.rest(core, streams, head),
             (None, None, None) => {}
         }
         Next::Stay
@@ -376,12 +369,12 @@ impl Peer {
     fn let_go<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         stream: &Stream,
         choice: Choice,
     ) -> Next {
-        self.rest(core, tables, head);
+        self.rest(core, streams, head);
         if self.play.is_some() && !self.fresh && stream.has_ended() {
             let goodbye = self.goodbye(STREAM_ENDED);
             return core.say_last(head, goodbye);
@@ -390,15 +383,15 @@ impl Peer {
         if let Some(play) = self.play.as_mut().filter(|_| !self.fresh) {
             play.after = Some(stream.log(choice).map_or(0, |log| log.head_time()));
         }
-        self.change(core, tables, head)
+        self.change(core, streams, head)
     }
 
     /// It neither watches nor waits: it has paused, or may ask for something else.
-    fn rest<E: Engine>(&mut self, core: &mut Core<E>, tables: &mut Tables<'_>, head: &ConnHead) {
-        self.stand_up(tables, head);
+    fn rest<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
+        self.stand_up(streams, head);
         match &self.play {
             Some(play) => {
-                self.paused = Some(tables.viewers.pause(head, &play.key));
+                self.paused = Some((play.key.clone(), streams.viewers.pause(head, &play.key)));
                 core.deadline(head.sock, PAUSE_MAX);
             }
             None => core.deadline(head.sock, core.request_time()),
@@ -416,7 +409,7 @@ impl Peer {
     pub(super) fn farewell<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         farewell: Farewell,
     ) -> Next {
@@ -426,24 +419,25 @@ impl Peer {
                 // What it was to be told is still to be said, unless it goes on.
                 self.fresh = !self.has_watched();
                 let play = seated.play.clone();
-                tables.viewers.leave(core, head);
+                streams.viewers.leave(core, head);
                 self.sit(play.clone(), Seat::Gone);
                 if play.time_left(core.now()) == 0 {
-                    return self.refuse(core, tables, head, status);
+                    return self.refuse(core, streams, head, status);
                 }
                 Next::Play(Box::new(play))
             }
             Farewell::Refused => {
-                let watched = head.viewer.map(|id| tables.viewers.fanout.watched(id));
-                tables.viewers.leave(core, head);
-                match watched {
-                    Some((stream, choice)) => self.let_go(core, tables, head, &stream, choice),
-                    None => Next::close(farewell.to_string()),
+                let watched = head.viewer.map(|id| streams.viewers.fanout.watched(id));
+                let unsaid = streams.viewers.leave(core, head).map(|viewer| viewer.own.into_rest());
+                let Some((stream, choice)) = watched else { return Next::close(farewell.to_string()) };
+                match core.say(head, unsaid.unwrap_or_default()) {
+                    Next::Stay => self.let_go(core, streams, head, &stream, choice),
+                    next => next,
                 }
             }
             Farewell::StreamEnded | Farewell::Kicked => {
                 let why = if farewell == Farewell::Kicked { KICKED } else { STREAM_ENDED };
-                tables.viewers.leave(core, head);
+                streams.viewers.leave(core, head);
                 let goodbye = self.goodbye(why);
                 core.say_last(head, goodbye)
             }
@@ -469,13 +463,13 @@ impl Peer {
     fn refuse<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         status: u16,
     ) -> Next {
         let Some(Seated { play, seat }) = self.seated.take() else { return Next::Stay };
-        tables.viewers.leave(core, head);
-        tables.viewers.forget(head, &play.key, seat);
+        streams.viewers.leave(core, head);
+        streams.viewers.forget(head, &play.key, seat);
         debug!(role = core.role(head.role).name, stream = play.key.as_str(), status, "refused a viewer");
         let last = self.refusal(&no_such_stream(&play.key, status));
         core.say_last(head, last)
@@ -485,15 +479,16 @@ impl Peer {
     pub(super) fn deadline<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
     ) -> Next {
         if let Some(id) = head.viewer {
-            if tables.viewers.fanout.is_kicked(id) {
+            if streams.viewers.fanout.is_kicked(id) {
                 core.counters[head.role].farewell(Farewell::Kicked);
                 return Next::close(Farewell::Kicked.to_string());
             }
-            if !tables.viewers.fanout.is_waiting(id) {
+            if !streams.viewers.fanout.is_waiting(id) {
+                head.is_established();
                 return Next::Stay;
             }
         }
@@ -502,45 +497,49 @@ impl Peer {
         }
         if self.seated.is_some() {
             let status = core.role(head.role).source.absence();
-            return self.refuse(core, tables, head, status);
+            return self.refuse(core, streams, head, status);
         }
         if self.paused.is_some() {
             let goodbye = self.goodbye("It has paused for too long.");
             return core.say_last(head, goodbye);
         }
         if self.publication.writer.is_some() {
-            return tables.publishers.deadline(core, head, &mut self.publication).err().unwrap_or(Next::Stay);
+            return streams
+                .publishers
+                .deadline(core, head, &mut self.publication)
+                .err()
+                .unwrap_or(Next::Stay);
         }
         const REASON: &str = "it did not publish in time";
         core.log_refusal(head, "", REASON);
         core.counters[head.role].bad_peers.add(1);
-        self.dismiss(core, tables, head, REASON)
+        self.dismiss(core, streams, head, REASON)
     }
 
     /// Its time as a publisher is over, through no fault of its bytes.
     pub(super) fn dismiss<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         reason: &str,
     ) -> Next {
-        tables.publishers.give_up(core, head, &mut self.publication, reason);
+        streams.publishers.give_up(core, head, &mut self.publication, reason);
         self.session.end_publish(reason);
         let goodbye = self.output();
         core.say_last(head, goodbye)
     }
 
-    /// The connection is closed: it leaves all tables.
+    /// The connection is closed: it leaves all streams.
     pub(super) fn closed<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        streams: &mut Streams,
         head: &mut ConnHead,
         reason: &str,
     ) {
-        tables.viewers.leave(core, head);
-        self.stand_up(tables, head);
-        tables.publishers.give_up(core, head, &mut self.publication, reason);
+        streams.viewers.leave(core, head);
+        self.stand_up(streams, head);
+        streams.publishers.give_up(core, head, &mut self.publication, reason);
     }
 }

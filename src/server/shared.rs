@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::budget::Budget;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
+use super::health::State;
 use super::http::access_writer::LogQueue;
 use super::limits::AddressLimits;
 use super::listing::Listing;
@@ -242,6 +243,14 @@ impl Shared {
     /// Moves on to another phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Whether there is a role whose upstreams are all known not to answer.
+    pub fn upstreams_are_down(&self) -> bool {
+        self.roles.iter().any(|role| match &role.source {
+            Source::Upstreams(all) => all.iter().all(|upstream| upstream.health.state() == State::Down),
+            Source::Publishers | Source::Nowhere => false,
+        })
     }
 
     /// A loop that has not swept for long, if there is one.

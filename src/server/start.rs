@@ -1,19 +1,19 @@
 //! From a configuration to running loops: listeners, threads, the `ready` line, and the end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::files::cache::FILES_MAX;
 use super::files::proxy::Proxy;
 use super::http::access_writer::LogQueue;
 use super::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT, WEB_PORT};
-use super::listener::{Capacity, Listener, Speaks};
+use super::listen::Plan;
+use super::reception::{Capacity, Listener, Speaks};
 use super::roles::{RoleState, Source, roles};
 use super::shared::{Addresses, Message, Phase, Shared};
 use super::worker::Worker;
@@ -31,12 +31,6 @@ use rings::Waiting;
 mod error;
 mod rings;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 65_535;
-/// After so long without an acknowledgement, or with a window that stays shut, the kernel gives a peer up.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// So much later than we would cut a viewer that takes nothing, so that it is we who do and say so.
-const AFTER_STALL: Duration = Duration::from_secs(5);
 /// The demo's stream.
 const DEMO_KEY: &str = "live/demo";
 
@@ -48,9 +42,6 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// One listener of one loop.
-type Listeners = Vec<(u32, TcpListener)>;
-
 /// Binds all listeners of a role and starts its loops. Connections are accepted from here on.
 ///
 /// # Errors
@@ -58,33 +49,29 @@ type Listeners = Vec<(u32, TcpListener)>;
 pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let started = Instant::now();
     let loops = loop_count(config.loops);
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(loops);
     let mut addresses = Addresses::default();
     let mut next_role = 0;
+    let (for_streams, for_web) = (config.stream_listener(), config.web_listener());
     if role.has_origin() {
-        let origin = &config.origin;
-        let (rtmp, flv, web) = (origin.rtmp, origin.flv, origin.web);
-        addresses.rtmp = Some(plan.bind("--rtmp", rtmp, next_role, Speaks::Rtmp, loops, &config)?);
-        addresses.flv =
-            Some(plan.bind("--flv", flv, next_role, Speaks::Http(&STREAM_PORT), loops, &config)?);
-        let patient = for_files(&config);
-        addresses.web = Some(plan.bind("--web", web, next_role, Speaks::Http(&WEB_PORT), loops, &patient)?);
+        let own = &config.origin;
+        let listener = |speaks| Listener { role: next_role, speaks };
+        addresses.rtmp = Some(plan.bind("--rtmp", own.rtmp, listener(Speaks::Rtmp), &for_streams)?);
+        let flv = listener(Speaks::Http(&STREAM_PORT));
+        addresses.flv = Some(plan.bind("--flv", own.flv, flv, &for_streams)?);
+        addresses.web = Some(plan.bind("--web", own.web, listener(Speaks::Http(&WEB_PORT)), &for_web)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
-        let listen = config.flv_gateway.listen;
-        addresses.gateway =
-            Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FLV_GATEWAY), loops, &config)?);
+        let listener = Listener { role: next_role, speaks: Speaks::Http(&FLV_GATEWAY) };
+        addresses.gateway = Some(plan.bind("--listen", config.flv_gateway.listen, listener, &for_streams)?);
         follow_own_origin(&mut config, addresses.flv);
         next_role += 1;
     }
     if role.has_file_gateway() {
-        let listen = config.file_gateway.listen;
-        let mut patient = for_files(&config);
-        // What the kernel holds of a file are references, and no viewer lags behind: it may take what it likes.
-        (patient.limits.sndbuf, patient.limits.notsent_lowat) = (0, usize::MAX);
-        addresses.files =
-            Some(plan.bind("--listen", listen, next_role, Speaks::Http(&FILE_GATEWAY), loops, &patient)?);
+        let listener = Listener { role: next_role, speaks: Speaks::Http(&FILE_GATEWAY) };
+        let options = config.file_listener();
+        addresses.files = Some(plan.bind("--listen", config.file_gateway.listen, listener, &options)?);
     }
     let arena = Arena::new().map_err(StartError::Memory)?;
     let mut roles = roles(&config, role, &arena);
@@ -107,10 +94,9 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
     let mut waiting = Waiting::new(loops);
-    for (index, ((mail, eventfd), listeners)) in
-        mails.into_iter().zip(eventfds).zip(plan.listeners).enumerate()
+    for (index, ((mail, eventfd), listeners)) in mails.into_iter().zip(eventfds).zip(plan.sockets).enumerate()
     {
-        let (shared, doors) = (Arc::clone(&shared), plan.doors.clone());
+        let (shared, kinds) = (Arc::clone(&shared), plan.listeners.clone());
         let ring = move |started| Uring::new(descriptors, path, Arc::clone(&eventfd), started);
         let started = shared.started;
         waiting.spawn(
@@ -120,7 +106,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
                 for (tag, listener) in listeners {
                     engine.listen(listener, tag);
                 }
-                let mut worker = Worker::new(engine, index, shared, doors, mail, capacity);
+                let mut worker = Worker::new(engine, index, shared, kinds, mail, capacity);
                 if demo && index == 0 {
                     worker.publish_clip(0, &StreamKey::parse(DEMO_KEY).expect("a good name"));
                 }
@@ -131,13 +117,6 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let threads = waiting.for_all()?;
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
-}
-
-/// The options of a listener whose clients may take nothing for as long as files may wait.
-fn for_files(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.live.stall = config.live.stall.max(config.limits.send_time);
-    config
 }
 
 /// Opens the folders that are served and the one for fetched files. Only the file gateway alone has nothing to do
@@ -211,62 +190,6 @@ impl Server {
     }
 }
 
-/// All listeners, by loop, and what each is for.
-#[derive(Default)]
-struct Plan {
-    doors: Vec<Listener>,
-    listeners: Vec<Listeners>,
-}
-
-impl Plan {
-    /// Binds an address once for each loop and gives the port that it got.
-    fn bind(
-        &mut self,
-        name: &'static str,
-        address: SocketAddr,
-        role: usize,
-        speaks: Speaks,
-        loops: usize,
-        config: &Config,
-    ) -> Result<SocketAddr, StartError> {
-        let tag = u32::try_from(self.doors.len()).expect("a handful of listeners");
-        self.doors.push(Listener { role, speaks });
-        self.listeners.resize_with(loops, Vec::new);
-        let why = |error, address| StartError::listen(name, address, error);
-        // SO_REUSEPORT would share a port with a second instance: find that out first.
-        drop(bind_one(address, config, false).map_err(|error| why(error, address))?);
-        let mut bound = address;
-        for listeners in &mut self.listeners {
-            let listener = bind_one(bound, config, true).map_err(|error| why(error, bound))?;
-            bound = listener.local_addr()?;
-            listeners.push((tag, listener));
-        }
-        Ok(bound)
-    }
-}
-
-/// Options are set on the listener: accepted sockets inherit them.
-fn bind_one(address: SocketAddr, config: &Config, listen: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(listen)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    let patience = TCP_USER_TIMEOUT.max(config.live.stall.saturating_add(AFTER_STALL));
-    socket.set_tcp_user_timeout(Some(patience))?;
-    if config.limits.sndbuf > 0 {
-        socket.set_send_buffer_size(config.limits.sndbuf)?;
-    }
-    if let Ok(lowat) = u32::try_from(config.limits.notsent_lowat) {
-        socket.set_tcp_notsent_lowat(lowat)?;
-    }
-    socket.bind(&address.into())?;
-    if listen {
-        socket.listen(BACKLOG)?;
-    }
-    Ok(socket.into())
-}
-
 fn send_path(configured: config::SendPath) -> SendPath {
     match configured {
         config::SendPath::Auto => SendPath::Auto,
@@ -325,20 +248,4 @@ fn mailboxes(loops: usize) -> io::Result<Boxes> {
         boxes.2.push(eventfd);
     }
     Ok(boxes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_gives_a_peer_up_later_than_we_do() {
-        for stall in [1, 20, 60].map(Duration::from_secs) {
-            let mut config = Config::default();
-            config.live.stall = stall;
-            let listener = bind_one(([127, 0, 0, 1], 0).into(), &config, false).unwrap();
-            let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap().unwrap();
-            assert!(timeout > stall && timeout >= TCP_USER_TIMEOUT);
-        }
-    }
 }

@@ -12,10 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, squeue};
-use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-
-use super::setup::RingError;
 
 /// Bytes of a receive buffer: most frames of 4 Mbps come in two.
 pub(super) const BUFFER_SIZE: usize = 16 << 10;
@@ -46,20 +43,18 @@ const BATCH_BYTES: usize = BATCH as usize * BUFFER_SIZE;
 const _: () = assert!(BUFFERS_MAX.is_power_of_two());
 
 impl BufferRing {
-    /// Maps the memory, registers it with `ring` and lists the first buffers as free.
-    pub(super) fn register(ring: &IoUring<squeue::Entry>) -> Result<Rc<Self>, RingError> {
-        let pool = Rc::new(Self {
-            entries: map(LIST_BYTES).map_err(RingError::Buffers)?.cast(),
-            batches: Default::default(),
-            tail: Cell::new(0),
-        });
-        // SAFETY: the address is page-aligned and `LIST_BYTES` long; `pool` owns it and stays in the
-        // engine until the group is unregistered.
-        unsafe {
-            let list = pool.entries.as_ptr() as u64;
-            ring.submitter().register_buf_ring_with_flags(list, BUFFERS_MAX, GROUP, 0)
-        }?;
-        if pool.grow() { Ok(pool) } else { Err(RingError::Buffers(Errno::NOMEM.into())) }
+    /// Maps the memory of the list.
+    pub(super) fn new() -> io::Result<Rc<Self>> {
+        let entries = map(LIST_BYTES)?.cast();
+        Ok(Rc::new(Self { entries, batches: Default::default(), tail: Cell::new(0) }))
+    }
+
+    /// Registers the list with `ring`; what is added by [`grow`](Self::grow) is listed as free.
+    pub(super) fn register(&self, ring: &IoUring<squeue::Entry>) -> io::Result<()> {
+        let list = self.entries.as_ptr() as u64;
+        // SAFETY: the address is page-aligned and `LIST_BYTES` long; `self` owns it and stays in the engine until
+        // the group is unregistered.
+        unsafe { ring.submitter().register_buf_ring_with_flags(list, BUFFERS_MAX, GROUP, 0) }
     }
 
     /// Adds a batch of buffers; `false` if there may be no more, or no memory for them.

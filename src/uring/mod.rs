@@ -2,260 +2,30 @@
 //!
 //! [`Engine`] is the seam: the program runs on [`ring::Uring`], the simulation on a seeded stand-in. The
 //! engine owns every buffer and descriptor from the submission of an operation until its last completion;
-//! its user holds only names ([`Sock`], [`Region`]) that go stale without harm.
+//! its user holds only names ([`Sock`], [`Region`]) that go stale without harm. [`Engine`] says which rules its
+//! implementations keep.
 //!
-//! Rules that the implementations keep:
-//! - a socket receives from its birth until it is closed; bytes arrive as [`Event::Received`];
-//! - one send at a time per socket; it completes at once, perhaps short, perhaps with [`SendError::Full`],
-//!   after which [`Engine::poll_writable`] says when to go on; a stretch of a file that is on a disk only
-//!   completes once it was read, without holding up anybody else;
-//! - after [`Engine::close`] a socket gives no event but [`Event::Closed`], which frees its name.
-
-use std::net::SocketAddr;
-use std::ops::Deref;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use rustix::io::Errno;
-
-use crate::memory::Segment;
-use files::{Folder, OpenFile};
+//! `engine` is what a loop asks and is told; `ring` is that on a real ring, one file of `ring/` for one concern, on
+//! parts that know nothing of each other: `sockets`, `files`, `regions`, `send`, `buffers`, `op`.
 
 mod buffers;
-mod enter;
+mod clock;
+mod engine;
 pub mod files;
 pub mod kernels;
 pub mod limits;
 pub mod mailbox;
+mod op;
 pub mod probe;
+mod refusals;
 mod regions;
 pub mod ring;
-#[cfg(test)]
-mod ring_tests;
 pub mod send;
 pub mod setup;
 mod slab;
 pub mod sockets;
-#[cfg(test)]
-mod tests;
 
-/// Milliseconds on the engine's monotonic clock.
-pub type Millis = u64;
-
-/// The name of a socket: a place in the engine's table and a count of its uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Sock {
-    /// The place: small, and reused after [`Event::Closed`].
-    pub index: u32,
-    /// Which use of the place this is.
-    pub generation: u32,
-}
-
-/// The name of a memory segment that an engine may send from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Region(pub u32);
-
-/// The longest header that may stand in front of a region's bytes.
-pub const FRAME_HEAD_MAX: usize = 10;
-
-/// A few bytes in front of a region's bytes, held by value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameHead {
-    bytes: [u8; FRAME_HEAD_MAX],
-    len: u8,
-}
-
-impl FrameHead {
-    /// Holds up to [`FRAME_HEAD_MAX`] bytes.
-    pub fn new(head: &[u8]) -> Self {
-        let mut bytes = [0; FRAME_HEAD_MAX];
-        bytes[..head.len()].copy_from_slice(head);
-        #[expect(clippy::cast_possible_truncation, reason = "bounded by the line above")]
-        let len = head.len() as u8;
-        Self { bytes, len }
-    }
-
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
-/// What to send.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// Bytes of its own.
-    Bytes(Bytes),
-    /// A stretch of a region, behind a header that may be empty.
-    Region {
-        /// What stands in front.
-        head: FrameHead,
-        /// The memory.
-        region: Region,
-        /// First byte within it.
-        from: u32,
-        /// How many.
-        len: u32,
-    },
-    /// A stretch of a file, behind bytes that may be none. The stretch is not empty.
-    File {
-        /// What stands in front.
-        head: Bytes,
-        /// The file.
-        file: Rc<OpenFile>,
-        /// First byte within it.
-        from: u64,
-        /// How many, at most [`files::FILE_SEND_MAX`].
-        len: u32,
-    },
-}
-
-/// Why a send took nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The socket's buffer is full.
-    #[error("the socket is full")]
-    Full,
-    /// The connection is broken.
-    #[error("send failed: {0}")]
-    Broken(Errno),
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event<B> {
-    /// A connection came in on a listener.
-    Accepted {
-        /// The tag that the listener was given.
-        listener: u32,
-        /// The new socket.
-        sock: Sock,
-    },
-    /// A listener cannot accept for now; it rests until [`Engine::resume_accept`].
-    AcceptFailed {
-        /// The tag that the listener was given.
-        listener: u32,
-        /// What the kernel said.
-        error: Errno,
-    },
-    /// A connection that was asked for stands, or does not.
-    Connected {
-        /// The socket.
-        sock: Sock,
-        /// What the kernel said.
-        result: Result<(), Errno>,
-    },
-    /// Bytes from the peer.
-    Received {
-        /// The socket.
-        sock: Sock,
-        /// The bytes; dropping them gives the buffer back.
-        data: B,
-    },
-    /// The peer will send no more (`None`), or the connection broke.
-    Finished {
-        /// The socket.
-        sock: Sock,
-        /// What broke.
-        error: Option<Errno>,
-    },
-    /// A send is done.
-    Sent {
-        /// The socket.
-        sock: Sock,
-        /// Bytes taken, header included, at least one.
-        result: Result<u32, SendError>,
-    },
-    /// A full socket has room again (or broke: the next send will say so).
-    Writable {
-        /// The socket.
-        sock: Sock,
-    },
-    /// The socket is gone and its name is free.
-    Closed {
-        /// The socket.
-        sock: Sock,
-    },
-    /// A file that was asked for is open, or cannot be had.
-    Opened {
-        /// What was said when it was asked for.
-        ticket: u64,
-        /// The file, or why not: what is no regular file counts as none.
-        result: Result<Rc<OpenFile>, Errno>,
-    },
-    /// The beginning of a file that was asked for.
-    Loaded {
-        /// What was said when it was asked for.
-        ticket: u64,
-        /// The bytes, fewer than asked for where the file ends.
-        result: Result<Bytes, Errno>,
-    },
-    /// Somebody else called for this loop.
-    Woken,
-}
-
-/// The buffers that a loop receives into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceiveBuffers {
-    /// How many there are: more after they ran out, up to a limit.
-    pub count: u32,
-    /// Receives that had to wait for one.
-    pub starvations: u64,
-}
-
-/// A loop's sockets. See the module for the rules.
-pub trait Engine {
-    /// A received buffer.
-    type Buf: Deref<Target = [u8]>;
-
-    /// The engine's clock.
-    fn now(&self) -> Millis;
-    /// CPU time that the loop's thread has used so far.
-    fn cpu_time(&self) -> Duration;
-    /// Opens a connection; [`Event::Connected`] tells how it went.
-    ///
-    /// # Errors
-    /// When no socket can be made.
-    fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno>;
-    /// Sends; there must be no other send under way on this socket.
-    fn send(&mut self, sock: Sock, payload: Payload);
-    /// Asks for [`Event::Writable`].
-    fn poll_writable(&mut self, sock: Sock);
-    /// Tells the peer that no more will come; it may still send.
-    fn shutdown_write(&mut self, sock: Sock);
-    /// Gives the socket up.
-    fn close(&mut self, sock: Sock);
-    /// The peer's address, while the socket is open.
-    fn peer(&self, sock: Sock) -> Option<SocketAddr>;
-    /// Makes a segment's memory known, so that it can be sent from.
-    fn hold(&mut self, segment: &Arc<Segment>) -> Region;
-    /// The region is not needed for new sends; it goes when the last send from it is done.
-    fn release(&mut self, region: Region);
-    /// Opens a regular file below a folder; [`Event::Opened`] tells how it went. `path` is relative and holds
-    /// no zero byte; what leads out of the folder is refused.
-    fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64);
-    /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
-    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
-    /// Bytes that the kernel holds for the peer, sent and not acknowledged or not sent at all; `None`: unknown.
-    fn queued(&self, sock: Sock) -> Option<u32>;
-    /// Bounds what the kernel buffers for the peer (`SO_SNDBUF`: it doubles `bytes` for its own bookkeeping and
-    /// holds it to `net.core.wmem_max`); its own choice of a size ends. Nothing happens where the socket stands in
-    /// the ring's own table, which `setsockopt(2)` does not reach.
-    fn set_send_buffer(&mut self, sock: Sock, bytes: u32);
-    /// Stretches of files that had to be read from a disk before they could be sent.
-    fn cold_reads(&self) -> u64;
-    /// What it receives into; an engine that has no such buffers says nothing of them.
-    fn receive_buffers(&self) -> ReceiveBuffers {
-        ReceiveBuffers::default()
-    }
-    /// Accepts again on a listener that rests.
-    fn resume_accept(&mut self, listener: u32);
-    /// Stops accepting on all listeners for good and closes them.
-    fn stop_accept(&mut self);
-    /// Submits what was asked for and waits for something to happen, or until `until`.
-    fn wait(&mut self, until: Option<Millis>);
-    /// What happened, one after the other.
-    fn next_event(&mut self) -> Option<Event<Self::Buf>>;
-}
+pub use clock::Millis;
+pub use engine::{
+    Engine, Event, FRAME_HEAD_MAX, FrameHead, Payload, ReceiveBuffers, Region, SendError, Sock,
+};

@@ -1,11 +1,16 @@
 //! Memory that may be sent from: held while it is needed, registered where the ring has room for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Region;
-use super::ring::Uring;
+use io_uring::Submitter;
+
+use super::engine::Region;
+use super::slab::Slab;
 use crate::memory::Segment;
 
+/// Slots for registered memory.
+const REGISTERED_MAX: u16 = 4096;
 /// Bytes of registered memory that a turn lets go of.
 const STALE_PIECE: usize = 8 << 20;
 
@@ -13,39 +18,74 @@ const STALE_PIECE: usize = 8 << 20;
 pub(super) struct RegionState {
     pub(super) segment: Arc<Segment>,
     pub(super) fixed: Option<u16>,
-    pub(super) inflight: u32,
+    inflight: u32,
     released: bool,
 }
 
-impl Uring {
-    pub(super) fn hold_region(&mut self, segment: &Arc<Segment>) -> Region {
-        if self.fixed_free.is_empty() {
-            self.empty_slot();
+/// What a ring may send from.
+#[derive(Debug)]
+pub(super) struct Regions {
+    held: Slab<RegionState>,
+    /// Free slots of the ring's table of registered memory.
+    pub(super) free: Vec<u16>,
+    /// Slots whose memory is not needed any more, with what keeps it until they are emptied.
+    pub(super) stale: VecDeque<(u16, Arc<Segment>)>,
+}
+
+impl Regions {
+    /// Makes the ring's table, if the kernel has one.
+    pub(super) fn new(submitter: &Submitter<'_>) -> Self {
+        let has_table = submitter.register_buffers_sparse(REGISTERED_MAX.into()).is_ok();
+        let free = if has_table { (0..REGISTERED_MAX).rev().collect() } else { Vec::new() };
+        Self { held: Slab::new(), free, stale: VecDeque::new() }
+    }
+
+    pub(super) fn hold(&mut self, submitter: &Submitter<'_>, segment: &Arc<Segment>) -> Region {
+        if self.free.is_empty() {
+            self.empty_slot(submitter);
         }
-        let fixed = self.fixed_free.pop().filter(|slot| self.register(*slot, segment));
+        let fixed = self.free.pop().filter(|slot| self.register(submitter, *slot, segment));
         let segment = Arc::clone(segment);
-        let (place, _) = self.regions.insert(RegionState { segment, fixed, inflight: 0, released: false });
+        let (place, _) = self.held.insert(RegionState { segment, fixed, inflight: 0, released: false });
         Region(place)
     }
 
-    pub(super) fn release_region(&mut self, region: Region) {
-        let state = self.regions.get_mut(region.0).expect("a region is released once");
+    pub(super) fn get(&self, region: Region) -> Option<&RegionState> {
+        self.held.get(region.0)
+    }
+
+    pub(super) fn release(&mut self, region: Region) {
+        let state = self.held.get_mut(region.0).expect("a region is released once");
         state.released = true;
         if state.inflight == 0 {
-            self.forget_region(region);
+            self.forget(region);
         }
     }
 
-    pub(super) fn region_done(&mut self, region: Region) {
-        let state = self.regions.get_mut(region.0).expect("a region stays while sends use it");
+    /// Counts a send and gives the address of the region's byte `from`, with `len` bytes after it.
+    pub(super) fn begin_send(&mut self, region: Region, from: u32, len: u32) -> *const u8 {
+        let state = self.held.get_mut(region.0).expect("a region is sent from while it is held");
+        let stretch = from as usize..from as usize + len as usize;
+        let bytes = &state.segment.bytes()[stretch];
+        state.inflight += 1;
+        bytes.as_ptr()
+    }
+
+    pub(super) fn end_send(&mut self, region: Region) {
+        let state = self.held.get_mut(region.0).expect("a region stays while sends use it");
         state.inflight -= 1;
         if state.inflight == 0 && state.released {
-            self.forget_region(region);
+            self.forget(region);
         }
     }
 
-    fn forget_region(&mut self, region: Region) {
-        let state = self.regions.remove(region.0).expect("a region is forgotten once");
+    /// Keeps the memory for good: the kernel may still read it.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::replace(&mut self.held, Slab::new()));
+    }
+
+    fn forget(&mut self, region: Region) {
+        let state = self.held.remove(region.0).expect("a region is forgotten once");
         if let Some(slot) = state.fixed {
             self.stale.push_back((slot, state.segment));
         }
@@ -53,37 +93,35 @@ impl Uring {
 
     /// Takes memory that is not needed any more out of its slots, a piece of it: the kernel lets go of each page by
     /// itself, and of gigabytes at once that would hold the loop up.
-    pub(super) fn empty_slots(&mut self) {
+    pub(super) fn empty_slots(&mut self, submitter: &Submitter<'_>) {
         let mut bytes = 0;
         while bytes < STALE_PIECE {
-            let Some(segment) = self.empty_slot() else { return };
+            let Some(segment) = self.empty_slot(submitter) else { return };
             bytes += segment.capacity();
         }
     }
 
     /// Empties the slot that has waited longest.
-    fn empty_slot(&mut self) -> Option<Arc<Segment>> {
+    fn empty_slot(&mut self, submitter: &Submitter<'_>) -> Option<Arc<Segment>> {
         let (slot, segment) = self.stale.pop_front()?;
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let submitter = self.ring.submitter();
         // SAFETY: an empty vector takes the memory out of the slot; no operation uses it any more.
         let updated = unsafe { submitter.register_buffers_update(slot.into(), &[empty], None) };
         if updated.is_ok() {
-            self.fixed_free.push(slot);
+            self.free.push(slot);
         }
         Some(segment)
     }
 
     /// Registers a segment's memory in a free slot.
-    fn register(&mut self, slot: u16, segment: &Segment) -> bool {
+    fn register(&mut self, submitter: &Submitter<'_>, slot: u16, segment: &Segment) -> bool {
         let base = segment.base().as_ptr().cast();
         let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
-        let submitter = self.ring.submitter();
         // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
         // is emptied in `empty_slot`, or until the ring is gone.
         let registered = unsafe { submitter.register_buffers_update(slot.into(), &[vector], None) };
         if registered.is_err() {
-            self.fixed_free.clear(); // no more memory may be locked: plain sends from here on
+            self.free.clear(); // no more memory may be locked: plain sends from here on
         }
         registered.is_ok()
     }

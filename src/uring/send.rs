@@ -7,20 +7,9 @@
 //! | zero-copy | `SEND_ZC` from registered memory: the network card reads our pages | large sends, where the path really is so: loopback and veth copy all the same, and dearer |
 //! | pages | `sendfile(2)` from the memfd: the socket refers to our pages, which never change | large sends on loopback |
 
-use std::os::fd::BorrowedFd;
-
-use io_uring::{opcode, squeue};
-use rustix::io::Errno;
-
-use super::ring::{Op, Uring};
-use super::sockets::Target;
-use super::{Event, FrameHead, Region, SendError, Sock};
+use super::engine::FrameHead;
 
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-/// `RWF_NOWAIT`: the write does as much as it can now.
-const RWF_NOWAIT: i32 = 0x8;
-/// `IORING_SEND_ZC_REPORT_USAGE`: the second completion says whether the bytes were copied after all.
-const REPORT_USAGE: u16 = 1 << 3;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`: they were.
 const COPIED: i32 = 1 << 31;
 
@@ -59,7 +48,7 @@ pub(super) struct Chooser {
 
 /// The way of one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Copy,
     Fixed(u16),
     ZeroCopy(u16),
@@ -77,7 +66,7 @@ impl Chooser {
     }
 
     /// `slot`: where the memory is registered, if it is.
-    fn choose(&mut self, len: u32, slot: Option<u16>) -> Way {
+    pub(super) fn choose(&mut self, len: u32, slot: Option<u16>) -> Way {
         match (self.path, slot) {
             (SendPath::Pages, _) => Way::Pages,
             (SendPath::Copy, _) | (_, None) => Way::Copy,
@@ -98,86 +87,6 @@ pub(super) fn was_zero_copy(result: i32) -> bool {
     result & COPIED == 0
 }
 
-impl Uring {
-    pub(super) fn send_region(&mut self, sock: Sock, region: Region, from: u32, len: u32) {
-        let slot = self.regions.get(region.0).and_then(|state| state.fixed);
-        let way = self.chooser.choose(len, slot);
-        if way == Way::Pages && self.send_pages(sock, region, from, len) {
-            return;
-        }
-        let base = self.use_region(region, from, len);
-        match way {
-            Way::Copy | Way::Pages => {
-                self.begin(sock, Op::SendRegion { sock, region }, |_, target| target.send(base, len));
-            }
-            Way::Fixed(slot) => self.begin(sock, Op::SendRegion { sock, region }, |_, target| {
-                target.with(
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                    |fd| opcode::WriteFixed::new(fd, base, len, slot).rw_flags(RWF_NOWAIT).build(),
-                )
-            }),
-            Way::ZeroCopy(slot) => {
-                let op = Op::SendZeroCopy { sock, region, taken: false };
-                self.begin(sock, op, |_, target| target.send_zero_copy(base, len, slot));
-            }
-        }
-    }
-
-    /// Sends by reference to the memfd's pages, now; `false` where that cannot be done.
-    fn send_pages(&mut self, sock: Sock, region: Region, from: u32, len: u32) -> bool {
-        let Some(Target::Process(to)) = self.state(sock).map(|state| state.target()) else { return false };
-        let segment = &self.regions.get(region.0).expect("a region is sent from while it is held").segment;
-        let (memfd, start) = segment.file();
-        let mut offset = start + u64::from(from);
-        // SAFETY: the socket's own descriptor, which the table keeps open beyond this call.
-        let to = unsafe { BorrowedFd::borrow_raw(to.0) };
-        // The pages that the socket refers to from here on are the memfd's; their bytes never change.
-        let result = match rustix::fs::sendfile(to, memfd, Some(&mut offset), len as usize) {
-            Ok(0) | Err(Errno::AGAIN) => Err(SendError::Full),
-            Ok(taken) => Ok(u32::try_from(taken).expect("no more than was asked for")),
-            Err(error) => Err(SendError::Broken(error)),
-        };
-        self.state(sock).expect("as found above").sending = false;
-        self.events.push_back(Event::Sent { sock, result });
-        true
-    }
-
-    /// Counts a use of a region and gives the address of its byte `from`.
-    fn use_region(&mut self, region: Region, from: u32, len: u32) -> *const u8 {
-        let state = self.regions.get_mut(region.0).expect("a region is sent from while it is held");
-        let stretch = from as usize..from as usize + len as usize;
-        let bytes = &state.segment.bytes()[stretch];
-        state.inflight += 1;
-        bytes.as_ptr()
-    }
-
-    pub(super) fn send_message(&mut self, sock: Sock, head: FrameHead, region: Region, from: u32, len: u32) {
-        let base = self.use_region(region, from, len);
-        let op = Op::SendMessage { sock, region, message: Message::new(head, base, len as usize) };
-        self.begin(sock, op, |op, target| {
-            let Op::SendMessage { message, .. } = op else { unreachable!("as made") };
-            let header: *const libc::msghdr = &raw const message.header;
-            let flags = SEND_FLAGS as u32;
-            target.with(
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-                |fd| opcode::SendMsg::new(fd, header).flags(flags).build(),
-            )
-        });
-    }
-}
-
-impl Target {
-    fn send_zero_copy(self, base: *const u8, len: u32, slot: u16) -> squeue::Entry {
-        let finish = |send: opcode::SendZc| {
-            send.buf_index(Some(slot)).flags(SEND_FLAGS).zc_flags(REPORT_USAGE).build()
-        };
-        self.with(
-            |fd| finish(opcode::SendZc::new(fd, base, len)),
-            |fd| finish(opcode::SendZc::new(fd, base, len)),
-        )
-    }
-}
-
 /// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
 pub(super) struct Message {
     head: FrameHead,
@@ -192,7 +101,7 @@ impl std::fmt::Debug for Message {
 }
 
 impl Message {
-    fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
+    pub(super) fn new(head: FrameHead, base: *const u8, len: usize) -> Box<Self> {
         // SAFETY: a `msghdr` of zeros is valid: null pointers and no lengths.
         let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -205,6 +114,10 @@ impl Message {
         message.header.msg_iov = message.vectors.as_mut_ptr();
         message.header.msg_iovlen = message.vectors.len();
         message
+    }
+
+    pub(super) fn header(&self) -> *const libc::msghdr {
+        &raw const self.header
     }
 }
 

@@ -236,14 +236,30 @@ fn a_full_server_says_so_and_serves_again_when_there_is_room() {
     let scratch = Scratch::new("full");
     let origin = Server::origin_for(&scratch.path(""), 4);
     let web = origin.addr("web");
-    let mut held: Vec<TcpStream> = (0..4).map(|_| connect(web)).collect();
+    let mut held: Vec<TcpStream> = Vec::new();
     until("a 503", || {
+        // Clients in the middle of a request keep their places, once the server has seen that they are.
+        held = (0..4).map(|_| connect(web)).collect();
+        held.iter_mut().for_each(|client| client.write_all(b"GET /index").unwrap());
+        std::thread::sleep(Duration::from_millis(50));
         let mut late = connect(web);
         let answer = String::from_utf8_lossy(&read_some(&mut late)).into_owned();
         answer.starts_with("HTTP/1.1 503").then_some(())
     });
     held.truncate(2);
     until("room again", || (http(web, "GET", "/index.html", "").0.status == 200).then_some(()));
+}
+
+#[test]
+fn clients_that_ask_for_nothing_make_way() {
+    let scratch = Scratch::new("idle");
+    let origin = Server::origin_for(&scratch.path(""), 4);
+    let web = origin.addr("web");
+    let idle: Vec<TcpStream> = (0..4).map(|_| connect(web)).collect();
+    for _ in 0..8 {
+        until("a place", || (http(web, "GET", "/index.html", "").0.status == 200).then_some(()));
+    }
+    drop(idle);
 }
 
 /// What comes first, if anything comes within a second.

@@ -6,6 +6,7 @@ pub(crate) mod flv;
 pub(crate) mod nginx;
 pub(crate) mod players;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};

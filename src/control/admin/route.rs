@@ -99,9 +99,10 @@ pub(super) fn live(hanging: Option<usize>) -> Reply {
     }
 }
 
-/// `/readyz`: 503 where connections are not accepted.
-pub(super) fn ready(phase: Phase) -> Reply {
+/// `/readyz`: 503 where connections are not accepted, or no upstream of a gateway answers.
+pub(super) fn ready(phase: Phase, upstreams_down: bool) -> Reply {
     match phase {
+        Phase::Ready if upstreams_down => Reply::new(503, TEXT, "no upstream answers\n"),
         Phase::Ready => Reply::new(200, TEXT, "ready\n"),
         Phase::Starting => Reply::new(503, TEXT, "starting\n"),
         Phase::Draining => Reply::new(503, TEXT, "draining\n"),
@@ -111,7 +112,7 @@ pub(super) fn ready(phase: Phase) -> Reply {
 /// `/healthz`: 200 where the loops live and connections are accepted.
 pub(super) fn health(hanging: Option<usize>, phase: Phase) -> Reply {
     let reply = live(hanging);
-    if reply.status == 200 { ready(phase) } else { reply }
+    if reply.status == 200 { ready(phase, false) } else { reply }
 }
 
 /// `/metrics`.
@@ -195,7 +196,7 @@ mod tests {
         let replies = [
             metrics(String::new()),
             live(None),
-            ready(Phase::Ready),
+            ready(Phase::Ready, false),
             streams(&listing, Access::Open),
             page("/status.html"),
         ];

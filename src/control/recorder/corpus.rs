@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::common::Common;
-use super::disk::Uring;
+use super::disk::Local;
 use super::finish::finish;
 use super::flv::Flv;
 use super::fmp4::Fmp4;
@@ -214,7 +214,7 @@ fn record(tags: &[Tag], data: &Path) {
     tokio_uring::start(async {
         let common = Rc::<Common>::default();
         let setting = |kind| Setting {
-            disk: Uring,
+            disk: Local,
             about: About {
                 stream: "live/x".into(),
                 began: "20261121T091545Z".into(),
@@ -238,7 +238,7 @@ fn record(tags: &[Tag], data: &Path) {
         );
         for kind in Kind::EVERY {
             if dir(kind).exists() {
-                finish(&Uring, kind, &dir(kind), false, &common).await.unwrap();
+                finish(&Local, kind, &dir(kind), false, &common).await.unwrap();
             }
         }
     });

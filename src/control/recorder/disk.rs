@@ -1,11 +1,14 @@
 //! What the recorder asks of a file system, so that a test can let it fail, fill up, stall or die at any step.
 
 use std::fmt::Debug;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio_uring::fs;
+use tokio::sync::Semaphore;
 
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,32 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn read(&self, file: &Self::File, at: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Waits until what was written is on the disk itself.
     async fn sync(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Writes a whole file aside and renames it to its name: nobody ever sees half of it.
+    async fn replace(&self, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
+        let file = self.create(&aside(path)).await?;
+        self.write(&file, 0, bytes).await.0?;
+        self.publish(file, path, sync).await
+    }
+
+    /// Gives a file that was written aside its name; with `sync` only when it is on the disk itself.
+    async fn publish(&self, file: Self::File, path: &Path, sync: bool) -> io::Result<()> {
+        if sync {
+            self.sync(&file).await?;
+        }
+        drop(file);
+        self.rename(&aside(path), path).await
+    }
+
+    /// Writes the lines of `to` and then replaces the file at `path`; gives whether the lines are written, and what
+    /// became of all.
+    async fn extend(&self, to: Extent<'_, Self>, path: &Path, bytes: Vec<u8>) -> (bool, io::Result<()>) {
+        if let Err(error) = self.write(to.file, to.at, to.lines).await.0 {
+            return (false, Err(error));
+        }
+        (true, self.replace(path, bytes, false).await)
+    }
+
     /// Cuts a file off.
     async fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Renames a file or folder over what is there.
@@ -50,44 +79,79 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn free(&self, path: &Path) -> io::Result<u64>;
 }
 
-/// The real one: the control thread's ring, and a helper thread for the calls that no ring has.
+/// The real one: helper threads of the control thread. A call is a step between threads whatever it does, so what
+/// belongs together is done in one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Uring;
+pub(super) struct Local;
 
-impl Disk for Uring {
-    type File = fs::File;
+impl Disk for Local {
+    type File = Arc<File>;
 
-    async fn create(&self, path: &Path) -> io::Result<fs::File> {
-        fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).await
+    async fn create(&self, path: &Path) -> io::Result<Arc<File>> {
+        blocking(path, create).await.map(Arc::new)
     }
 
-    async fn open(&self, path: &Path) -> io::Result<fs::File> {
-        fs::OpenOptions::new().read(true).write(true).open(path).await
+    async fn open(&self, path: &Path) -> io::Result<Arc<File>> {
+        blocking(path, |path| OpenOptions::new().read(true).write(true).open(path)).await.map(Arc::new)
     }
 
-    async fn write(&self, file: &fs::File, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        file.write_all_at(bytes, at).await
+    async fn write(&self, file: &Arc<File>, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let file = Arc::clone(file);
+        let written = call(move || {
+            let result = file.write_all_at(&bytes, at);
+            Ok((result, bytes))
+        });
+        written.await.unwrap_or_else(|error| (Err(error), Vec::new()))
     }
 
-    async fn read(&self, file: &fs::File, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut all = Vec::with_capacity(len);
-        while all.len() < len {
-            let (result, piece) =
-                file.read_at(Vec::with_capacity(len - all.len()), at + all.len() as u64).await;
-            if result? == 0 {
-                break;
+    async fn read(&self, file: &Arc<File>, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = Arc::clone(file);
+        call(move || {
+            let (mut all, mut filled) = (vec![0; len], 0);
+            while filled < len {
+                match file.read_at(&mut all[filled..], at + filled as u64) {
+                    Ok(0) => break,
+                    Ok(more) => filled += more,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
             }
-            if all.is_empty() {
-                all = piece;
-            } else {
-                all.extend_from_slice(&piece);
-            }
-        }
-        Ok(all)
+            all.truncate(filled);
+            Ok(all)
+        })
+        .await
     }
 
-    async fn sync(&self, file: &fs::File) -> io::Result<()> {
-        file.sync_data().await
+    async fn sync(&self, file: &Arc<File>) -> io::Result<()> {
+        let file = Arc::clone(file);
+        call(move || file.sync_data()).await
+    }
+
+    async fn replace(&self, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
+        blocking(path, move |path| replace_at(path, &bytes, sync)).await
+    }
+
+    async fn publish(&self, file: Arc<File>, path: &Path, sync: bool) -> io::Result<()> {
+        blocking(path, move |path| {
+            if sync {
+                file.sync_data()?;
+            }
+            drop(file);
+            std::fs::rename(aside(path), path)
+        })
+        .await
+    }
+
+    async fn extend(&self, to: Extent<'_, Self>, path: &Path, bytes: Vec<u8>) -> (bool, io::Result<()>) {
+        let Extent { file, at, lines } = to;
+        let file = Arc::clone(file);
+        let done = blocking(path, move |path| {
+            if let Err(error) = file.write_all_at(&lines, at) {
+                return Ok((false, Err(error)));
+            }
+            Ok((true, replace_at(path, &bytes, false)))
+        });
+        done.await.unwrap_or_else(|error| (false, Err(error)))
     }
 
     async fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
@@ -95,7 +159,8 @@ impl Disk for Uring {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to).await
+        let to = to.to_owned();
+        blocking(from, move |from| std::fs::rename(from, to)).await
     }
 
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -112,7 +177,7 @@ impl Disk for Uring {
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path).await
+        blocking(path, |path| std::fs::remove_file(path)).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -149,13 +214,42 @@ impl Disk for Uring {
     }
 }
 
+/// Calls that may be under way at once: a disk that hangs must not take all helper threads.
+static CALLS: Semaphore = Semaphore::const_new(64);
+
 /// Calls on a helper thread.
+async fn call<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let place = CALLS.acquire().await.expect("it is never closed");
+    tokio::task::spawn_blocking(move || {
+        let result = call();
+        drop(place); // not before, even if nobody waits for it any more
+        result
+    })
+    .await
+    .map_err(io::Error::other)?
+}
+
 async fn blocking<T: Send + 'static>(
     path: &Path,
-    call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let path: PathBuf = path.to_owned();
-    tokio::task::spawn_blocking(move || call(&path)).await.map_err(io::Error::other)?
+    call(move || work(&path)).await
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+}
+
+fn replace_at(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let aside = aside(path);
+    let file = create(&aside)?;
+    file.write_all_at(bytes, 0)?;
+    if sync {
+        file.sync_data()?;
+    }
+    drop(file);
+    std::fs::rename(aside, path)
 }
 
 /// Reads a whole file of at most `max` bytes.
@@ -175,16 +269,13 @@ pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::
     Err(io::Error::from(io::ErrorKind::FileTooLarge))
 }
 
-/// Writes a whole file aside and renames it to its name: nobody ever sees half of it.
-pub(super) async fn replace<D: Disk>(disk: &D, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
-    let aside = aside(path);
-    let file = disk.create(&aside).await?;
-    disk.write(&file, 0, bytes).await.0?;
-    if sync {
-        disk.sync(&file).await?;
-    }
-    drop(file);
-    disk.rename(&aside, path).await
+/// Lines that go into an open file.
+#[derive(Debug)]
+pub(super) struct Extent<'a, D: Disk> {
+    pub(super) file: &'a D::File,
+    /// Offset of the first of them.
+    pub(super) at: u64,
+    pub(super) lines: Vec<u8>,
 }
 
 /// Where a file is written before it has its name.

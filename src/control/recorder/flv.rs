@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::common::Left;
-use super::disk::{Disk, replace};
+use super::disk::Disk;
 use super::layout::Kind;
 use super::playlist::{Carry, JOURNAL};
 use super::take::About;
@@ -23,7 +23,7 @@ pub(super) const FILE: &str = "index.flv";
 /// Bytes that are gathered before they are written.
 const GATHER: usize = 256 << 10;
 /// How long tags wait to be written, in milliseconds of the stream's time.
-const WAIT: StreamTime = 500;
+const WAIT: StreamTime = 1_000;
 
 /// Records one take of one stream.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl<D: Disk> Flv<D> {
     async fn create(&mut self) -> io::Result<D::File> {
         self.setting.begin_take(Kind::Flv, &self.dir, &Carry::default()).await?;
         self.begun = true;
-        replace(&self.setting.disk, &journal(&self.dir), Vec::new(), false).await?;
+        self.setting.disk.replace(&journal(&self.dir), Vec::new(), false).await?;
         let file = self.setting.disk.create(&self.path()).await?;
         self.setting.disk.write(&file, 0, self.index.front(None)).await.0?;
         Ok(file)

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::common::Left;
-use super::disk::{Disk, replace};
+use super::disk::Disk;
 use super::layout::{INDEX, Kind, MERGE, Names, SEPARATE, index, names};
 use super::playlist::{Carry, LivePlaylist};
 use super::segment_file::SegmentFile;
@@ -31,6 +31,8 @@ pub(super) struct Fmp4<D: Disk> {
     tracks: Tracks,
     /// The number of the segment under way.
     number: u64,
+    /// The end of the segment under way, which is written when it is closed.
+    last: [Vec<u8>; 3],
 }
 
 /// One output.
@@ -72,7 +74,7 @@ impl<D: Disk> Fmp4<D> {
     pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
         let source = Source::new(setting.lengths, supported);
         let (muxer, tracks) = (Fragmenter::default(), Tracks::default());
-        Self { setting, dir, source, muxer, lanes: Vec::new(), tracks, number: 0 }
+        Self { setting, dir, source, muxer, lanes: Vec::new(), tracks, number: 0, last: Default::default() }
     }
 
     fn segment(&self, output: Output) -> (PathBuf, String) {
@@ -152,11 +154,11 @@ impl<D: Disk> Fmp4<D> {
             let Names { folder, init: prefix, .. } = names(lane.output);
             let count = lane.inits + 1;
             let name = if count == 1 { format!("{prefix}.mp4") } else { format!("{prefix}_{count}.mp4") };
-            replace(disk, &self.dir.join(folder).join(&name), bytes.clone(), self.setting.sync).await?;
+            disk.replace(&self.dir.join(folder).join(&name), bytes.clone(), self.setting.sync).await?;
             lane.inits = count;
             lane.init = Some((bytes, name));
         }
-        lane.file = Some(SegmentFile::create(disk, self.segment(lane.output).0).await?);
+        lane.file = Some(SegmentFile::new(disk, self.segment(lane.output).0));
         Ok(())
     }
 
@@ -164,25 +166,30 @@ impl<D: Disk> Fmp4<D> {
         for (lane, bytes) in self.lanes.iter_mut().zip(bytes) {
             let Some(file) = &mut lane.file else { continue };
             let more = bytes.len() as u64;
-            file.append(bytes).await?;
-            self.setting.stats.wrote(more);
+            if more > 0 {
+                file.append(bytes).await?;
+                self.setting.stats.wrote(more);
+            }
         }
         Ok(())
     }
 
+    /// Writes the last bytes of the segment under way and gives it its name.
     async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
+        let last = std::mem::take(&mut self.last);
         let uris = Output::EVERY.map(|output| self.segment(output).1);
         // Whatever becomes of it, the number is used: a name must not come twice.
         self.number += 1;
         let first = self.lanes.iter().all(|lane| lane.rate.millis == 0);
-        for (lane, uri) in self.lanes.iter_mut().zip(uris) {
+        for ((lane, uri), last) in self.lanes.iter_mut().zip(uris).zip(last) {
             let (Some(file), Some((_, map))) = (lane.file.take(), &lane.init) else { continue };
-            let (map, len) = (Some(map.clone()), file.len());
+            let (map, more) = (Some(map.clone()), last.len() as u64);
+            let len = file.len() + more;
             if len == 0 {
-                file.discard().await?;
-                continue;
+                continue; // the stream has no such track, and there is no file
             }
-            file.finish(self.setting.sync).await?;
+            file.finish(last, self.setting.sync).await?;
+            self.setting.stats.wrote(more);
             lane.rate.add(len, duration);
             let discontinuity = std::mem::take(&mut lane.discontinuity);
             lane.playlist.push(Segment { uri, duration, discontinuity, map }).await?;
@@ -204,7 +211,7 @@ impl<D: Disk> Fmp4<D> {
         let audio = audio.and_then(|audio| rendition(Output::Audio, &audio.codecs));
         let video = video.as_ref().map(|(video, width, height)| (video, *width, *height));
         let text = master(video, audio.as_ref());
-        replace(&self.setting.disk, &self.dir.join(SEPARATE).join(INDEX), text.into_bytes(), false).await
+        self.setting.disk.replace(&self.dir.join(SEPARATE).join(INDEX), text.into_bytes(), false).await
     }
 }
 
@@ -235,7 +242,10 @@ impl<D: Disk> Task for Fmp4<D> {
         while let Some(piece) = self.muxer.pieces.pop_front() {
             match piece {
                 Piece::Open(opening) => self.open(&opening).await?,
-                Piece::Bytes(bytes) => self.append(bytes).await?,
+                Piece::Bytes(bytes) => match self.muxer.pieces.front() {
+                    Some(Piece::Close { .. }) => self.last = bytes,
+                    _ => self.append(bytes).await?,
+                },
                 Piece::Close { duration } => self.close_segment(duration).await?,
             }
         }
@@ -260,6 +270,7 @@ impl<D: Disk> Task for Fmp4<D> {
     async fn reset(&mut self) {
         self.source.reset();
         self.muxer.reset();
+        self.last = Default::default();
         for lane in &mut self.lanes {
             lane.discontinuity = true;
             if let Some(file) = lane.file.take() {

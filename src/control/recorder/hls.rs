@@ -20,8 +20,8 @@ use crate::media::segmenter::{Muxer, Opening};
 use crate::media::tag::TagRef;
 use crate::media::ts::{self, TsMuxer};
 
-/// Bytes that are gathered before they are written.
-const GATHER: usize = 256 << 10;
+/// Bytes that are gathered before they are written: most segments are smaller, and are made in one go.
+const GATHER: usize = 1 << 20;
 
 /// Records one take of one stream.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Hls<D: Disk> {
     /// The number of the segment under way.
     number: u64,
     file: Option<SegmentFile<D>>,
+    /// The end of the segment under way, which is written when it is closed.
+    last: Vec<u8>,
     discontinuity: bool,
 }
 
@@ -92,7 +94,17 @@ impl<D: Disk> Hls<D> {
     pub(super) fn new(setting: Setting<D>, dir: PathBuf) -> Self {
         let source = Source::new(setting.lengths, ts::supported);
         let muxer = TsSegments::default();
-        Self { setting, dir, source, muxer, playlist: None, number: 0, file: None, discontinuity: false }
+        Self {
+            setting,
+            dir,
+            source,
+            muxer,
+            playlist: None,
+            number: 0,
+            file: None,
+            last: Vec::new(),
+            discontinuity: false,
+        }
     }
 
     async fn open(&mut self, fresh: bool) -> io::Result<()> {
@@ -116,7 +128,7 @@ impl<D: Disk> Hls<D> {
                 self.setting.disk.make_dir(&self.dir).await?;
             }
         }
-        self.file = Some(SegmentFile::create(&self.setting.disk, self.dir.join(name(self.number))).await?);
+        self.file = Some(SegmentFile::new(&self.setting.disk, self.dir.join(name(self.number))));
         Ok(())
     }
 
@@ -129,8 +141,11 @@ impl<D: Disk> Hls<D> {
     }
 
     async fn close(&mut self, duration: u32) -> io::Result<()> {
+        let last = std::mem::take(&mut self.last);
         let Some(file) = self.file.take() else { return Ok(()) };
-        file.finish(self.setting.sync).await?;
+        let more = last.len() as u64;
+        file.finish(last, self.setting.sync).await?;
+        self.setting.stats.wrote(more);
         let discontinuity = std::mem::take(&mut self.discontinuity);
         let segment = Segment { uri: name(self.number), duration, discontinuity, map: None };
         self.number += 1;
@@ -174,7 +189,10 @@ impl<D: Disk> Task for Hls<D> {
         while let Some(piece) = self.muxer.pieces.pop_front() {
             match piece {
                 Piece::Open { fresh } => self.open(fresh).await?,
-                Piece::Bytes(bytes) => self.append(bytes).await?,
+                Piece::Bytes(bytes) => match self.muxer.pieces.front() {
+                    Some(Piece::Close { .. }) => self.last = bytes,
+                    _ => self.append(bytes).await?,
+                },
                 Piece::Close { duration } => self.close(duration).await?,
             }
         }
@@ -200,6 +218,7 @@ impl<D: Disk> Task for Hls<D> {
         self.source.reset();
         self.muxer.pieces.clear();
         self.muxer.ts.out.clear();
+        self.last.clear();
         if let Some(file) = self.file.take() {
             // Where that fails too, the next attempt writes it anew.
             let _ = file.discard().await;

@@ -42,14 +42,13 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
 
-use super::Control;
 use crate::config::{Config, Hook, Record, Role};
 use crate::live::events::Event;
 use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
 use crate::server::shared::{RoleState, Shared, Source};
 use common::{Active, Common, Left};
-use disk::{Disk, Uring};
+use disk::{Disk, Local};
 use hook::{Finished, Told};
 use layout::Kind;
 use queue::{Items, Queue, Queued};
@@ -105,15 +104,13 @@ struct Job {
 
 impl Recorder {
     /// Starts recording, if the process has an origin that is to record anything.
-    pub(super) fn start(control: &Control) -> Option<Rc<Self>> {
-        let shared = Arc::clone(&control.server.shared);
+    pub(super) fn start(shared: Arc<Shared>, role: Role) -> Option<Rc<Self>> {
         origin(&shared)?;
         let own = &shared.config.origin;
         if !own.record.is_any() && !own.record_apps.values().any(|record| record.is_any()) {
             return None;
         }
-        let temporary = matches!(control.role, Role::Demo { .. })
-            && own.data == Config::for_role(control.role).origin.data;
+        let temporary = matches!(role, Role::Demo { .. }) && own.data == Config::for_role(role).origin.data;
         if temporary && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data) {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;
@@ -148,7 +145,7 @@ impl Recorder {
     pub(super) async fn stop(&self) {
         self.common.stop();
         if self.temporary {
-            let _ = Uring.remove_dir(&self.config().origin.data).await;
+            let _ = Local.remove_dir(&self.config().origin.data).await;
             return;
         }
         let closed = async {
@@ -216,7 +213,7 @@ impl Recorder {
     /// Finds what a crash has left behind, or what could not wait to be finished.
     async fn mend(&self) {
         for kind in Kind::EVERY {
-            match finish::takes(&Uring, &self.root(kind)).await {
+            match finish::takes(&Local, &self.root(kind)).await {
                 Ok(takes) => {
                     let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
                     for take in takes.into_iter().filter(is_left) {
@@ -259,11 +256,11 @@ impl Recorder {
         }
     }
 
-    fn setting(&self, kind: Kind, about: About) -> Setting<Uring> {
+    fn setting(&self, kind: Kind, about: About) -> Setting<Local> {
         let own = &self.config().recording;
         let target = i64::try_from(own.segment.as_millis()).unwrap_or(i64::MAX);
         Setting {
-            disk: Uring,
+            disk: Local,
             about,
             lengths: Lengths { target, longest: target.saturating_mul(8) },
             take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
@@ -275,7 +272,7 @@ impl Recorder {
         }
     }
 
-    fn spawn<T: Task + 'static>(self: &Rc<Self>, task: T, stream: &Arc<Stream>, setting: Setting<Uring>) {
+    fn spawn<T: Task + 'static>(self: &Rc<Self>, task: T, stream: &Arc<Stream>, setting: Setting<Local>) {
         let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
         let busy = Rc::clone(&self.busy);
         let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
@@ -340,10 +337,10 @@ impl Recorder {
         if !self.common.claim(&dir) {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
-        let result = match take::found(&Uring, &job.dir).await {
+        let result = match take::found(&Local, &job.dir).await {
             Ok(Some(about)) if about.id == job.id => {
                 let sync = self.config().recording.sync;
-                finish::finish(&Uring, job.kind, &job.dir, sync, &self.common).await
+                finish::finish(&Local, job.kind, &job.dir, sync, &self.common).await
             }
             Ok(_) => match self.common.take_place(&job.dir, &job.id) {
                 Some(place) => {
@@ -371,8 +368,8 @@ impl Recorder {
     async fn finished(&self, kind: Kind, dir: &Path, file: &Path) {
         info!(kind = kind.name(), file = %file.display(), "recorded");
         let Some(told) = &self.told else { return };
-        let Ok(Some(about)) = take::found(&Uring, dir).await else { return };
-        let entries = Uring.list(file.parent().unwrap_or(dir)).await.unwrap_or_default();
+        let Ok(Some(about)) = take::found(&Local, dir).await else { return };
+        let entries = Local.list(file.parent().unwrap_or(dir)).await.unwrap_or_default();
         let size = entries.iter().find(|entry| file.ends_with(&entry.name)).map_or(0, |entry| entry.size);
         let url = file.strip_prefix(&self.config().origin.data).unwrap_or(file);
         let finished = Finished {
@@ -401,9 +398,9 @@ impl Recorder {
             let thorough = round.is_multiple_of(THOROUGH);
             let swept = async {
                 if thorough {
-                    Uring.make_dir(data).await?;
+                    Local.make_dir(data).await?;
                 }
-                retention::sweep(&Uring, data, &limits, thorough, SystemTime::now(), &self.common).await
+                retention::sweep(&Local, data, &limits, thorough, SystemTime::now(), &self.common).await
             };
             match swept.await {
                 Ok(()) => failing = false,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, read_all, replace};
+use super::disk::{Disk, Extent, read_all};
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
 
 /// The end of a journal's name.
@@ -94,15 +94,20 @@ impl<D: Disk> LivePlaylist<D> {
         if self.journal.is_none() {
             self.journal = Some(self.disk.create(&journal_of(&self.path)).await?);
         }
-        if let (Some(journal), false) = (&self.journal, self.pending.is_empty()) {
-            let bytes = self.pending.clone().into_bytes();
-            let len = bytes.len() as u64;
-            // What a failed write left behind is written over.
-            self.disk.write(journal, self.journal_len, bytes).await.0?;
+        let text = self.window.render(ended).into_bytes();
+        let Some(file) = self.journal.as_ref().filter(|_| !self.pending.is_empty()) else {
+            return self.disk.replace(&self.path, text, false).await;
+        };
+        let lines = self.pending.clone().into_bytes();
+        let len = lines.len() as u64;
+        // What a failed write left behind is written over.
+        let journal = Extent { file, at: self.journal_len, lines };
+        let (is_written, result) = self.disk.extend(journal, &self.path, text).await;
+        if is_written {
             self.journal_len += len;
             self.pending.clear();
         }
-        replace(&self.disk, &self.path, self.window.render(ended).into_bytes(), false).await
+        result
     }
 }
 
@@ -137,7 +142,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, path: &Path, sync: bool) -> io::Re
         playlist = window;
     }
     if !playlist.segments.is_empty() {
-        replace(disk, path, playlist.render().into_bytes(), sync).await?;
+        disk.replace(path, playlist.render().into_bytes(), sync).await?;
     }
     Ok(!playlist.segments.is_empty())
 }

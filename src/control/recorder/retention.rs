@@ -109,7 +109,6 @@ async fn survey<D: Disk>(disk: &D, data: &Path) -> io::Result<(Vec<Old>, u64)> {
 mod tests {
     use std::rc::Rc;
 
-    use super::super::disk::replace;
     use super::super::sim::Sim;
     use super::super::take::{ABOUT, About};
     use super::*;
@@ -128,8 +127,8 @@ mod tests {
                 ..About::default()
             };
             disk.make_dir(dir).await.unwrap();
-            replace(disk, &dir.join(ABOUT), serde_json::to_vec(&about).unwrap(), false).await.unwrap();
-            replace(disk, &dir.join("segment_0.ts"), vec![0; 1000], false).await.unwrap();
+            disk.replace(&dir.join(ABOUT), serde_json::to_vec(&about).unwrap(), false).await.unwrap();
+            disk.replace(&dir.join("segment_0.ts"), vec![0; 1000], false).await.unwrap();
         }
         dirs
     }

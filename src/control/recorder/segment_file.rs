@@ -1,4 +1,6 @@
 //! A segment's file, which is written aside and gets its name when it is whole.
+//!
+//! A file that is whole at the first write is made at once; another one is there from the first write on.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,16 +11,16 @@ use super::disk::{Disk, aside};
 #[derive(Debug)]
 pub(super) struct SegmentFile<D: Disk> {
     disk: D,
-    file: D::File,
+    /// `None`: nothing is written yet.
+    file: Option<D::File>,
     path: PathBuf,
     len: u64,
 }
 
 impl<D: Disk> SegmentFile<D> {
-    /// Begins the file that will be at `path`.
-    pub(super) async fn create(disk: &D, path: PathBuf) -> io::Result<Self> {
-        let file = disk.create(&aside(&path)).await?;
-        Ok(Self { disk: disk.clone(), file, path, len: 0 })
+    /// The file that will be at `path`.
+    pub(super) fn new(disk: &D, path: PathBuf) -> Self {
+        Self { disk: disk.clone(), file: None, path, len: 0 }
     }
 
     /// Bytes so far.
@@ -29,22 +31,42 @@ impl<D: Disk> SegmentFile<D> {
     /// Writes what comes next.
     pub(super) async fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         let more = bytes.len() as u64;
-        self.disk.write(&self.file, self.len, bytes).await.0?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.disk.create(&aside(&self.path)).await?),
+        };
+        self.disk.write(file, self.len, bytes).await.0?;
         self.len += more;
         Ok(())
     }
 
-    /// Gives the file its name; with `sync` only when it is on the disk itself.
-    pub(super) async fn finish(self, sync: bool) -> io::Result<()> {
-        if sync {
-            self.disk.sync(&self.file).await?;
+    /// Writes the last of it and gives the file its name; with `sync` only when it is on the disk itself. Where that
+    /// fails, nothing is left.
+    pub(super) async fn finish(mut self, last: Vec<u8>, sync: bool) -> io::Result<()> {
+        let finished = self.try_finish(last, sync).await;
+        if finished.is_err() {
+            let _ = self.discard().await;
         }
-        drop(self.file);
-        self.disk.rename(&aside(&self.path), &self.path).await
+        finished
+    }
+
+    async fn try_finish(&mut self, last: Vec<u8>, sync: bool) -> io::Result<()> {
+        if self.file.is_none() {
+            return self.disk.replace(&self.path, last, sync).await;
+        }
+        if !last.is_empty() {
+            self.append(last).await?;
+        }
+        let file = self.file.take().expect("asked above");
+        self.disk.publish(file, &self.path, sync).await
     }
 
     /// Removes what there is: it takes room that is wanted.
     pub(super) async fn discard(self) -> io::Result<()> {
-        self.disk.remove(&aside(&self.path)).await
+        match self.disk.remove(&aside(&self.path)).await {
+            // A write that failed may have left one; there need not be any.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }

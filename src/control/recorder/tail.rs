@@ -7,8 +7,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::live::log::{Log, Mark, Reached, Start, wire_time};
+use crate::live::log::{Log, Start, wire_time};
+use crate::live::reached::Reached;
 use crate::live::timeline::StreamTime;
+use crate::live::waiters::Mark;
 use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind, TagRef, Tags};
 use crate::memory::Segment;
 
@@ -86,13 +88,16 @@ impl Tail {
 
     /// Waits until anything comes that was not there when the log was looked at last, or the log is over.
     pub(super) fn more(&self) -> Reached {
-        self.log.reached(Mark::any(self.looked.0))
+        Reached::new(Arc::clone(&self.log), Mark::any(self.looked.0))
     }
 
     /// Waits until so many bytes, or tags of so much time, or a start comes, or the log is over.
     pub(super) fn enough(&self, bytes: u64, time: StreamTime) -> Reached {
         let (head, newest) = self.looked;
-        self.log.reached(Mark { head: head + bytes, time: newest.saturating_add(time), start: self.at })
+        Reached::new(
+            Arc::clone(&self.log),
+            Mark { head: head + bytes, time: newest.saturating_add(time), start: self.at },
+        )
     }
 
     /// What comes next.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{ASIDE, Disk, Entry, read_all, replace};
+use super::disk::{ASIDE, Disk, Entry, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
 use super::playlist::{self, Carry};
 use crate::protocol::http::date::format_stamp;
@@ -80,7 +80,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
     }
     let about = serde_json::to_vec(&About { first, ..about.clone() })?;
     disk.make_dir(&fresh).await?;
-    replace(disk, &fresh.join(ABOUT), about, false).await?;
+    disk.replace(&fresh.join(ABOUT), about, false).await?;
     bring(disk, dir, &fresh, carry).await?;
     let mut moved = None;
     if let Some(earlier) = earlier.filter(|earlier| earlier.next.is_none()) {
@@ -113,7 +113,7 @@ async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io
         }
     }
     for (name, bytes) in &carry.written {
-        replace(disk, &fresh.join(name), bytes.clone(), false).await?;
+        disk.replace(&fresh.join(name), bytes.clone(), false).await?;
     }
     Ok(())
 }
@@ -197,7 +197,7 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
     }
     if newest && let Some(about) = found(disk, dir).await? {
         let next = Some(numbers_behind(disk, dir, about.first).await?);
-        replace(disk, &dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
+        disk.replace(&dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
     }
     let names = match own {
         Some(own) => own,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::common::{Common, Left};
-use super::disk::{Disk, replace};
+use super::disk::Disk;
 use super::finish::{finish, takes};
 use super::flv::Flv;
 use super::fmp4::Fmp4;
@@ -515,7 +515,7 @@ fn a_take_is_parted_around_other_streams_folders() {
         let other = dir(kind).join("other");
         runtime().block_on(async {
             disk.make_dir(&other).await.unwrap();
-            replace(&disk, &other.join("file"), vec![1], false).await.unwrap();
+            disk.replace(&other.join("file"), vec![1], false).await.unwrap();
             one_parted(kind, &disk, 9, 4).await;
             mend(&disk, kind, &Common::default()).await;
         });
@@ -685,7 +685,7 @@ fn segments_that_a_journal_lacks_are_kept() {
         let (disk, common) = (Sim::default(), Rc::<Common>::default());
         one_take(Kind::Hls, &disk, 3, "a").await;
         let extra = dir(Kind::Hls).join("segment_216000.ts");
-        replace(&disk, &extra, vec![1], false).await.unwrap();
+        disk.replace(&extra, vec![1], false).await.unwrap();
         mend(&disk, Kind::Hls, &common).await;
         assert!(disk.file(extra.to_str().unwrap()).is_some());
     });

@@ -4,6 +4,7 @@
 //! H.264, H.265, AAC and MPEG audio; other tracks are left out ([`supported`]).
 
 mod packet;
+mod pid;
 mod psi;
 
 use std::sync::Arc;
@@ -16,13 +17,10 @@ use super::segmenter::{Muxer, Opening};
 use super::track::{Audio, AudioCodec, Tracks, Video, VideoCodec};
 use super::{h264, h265, opus};
 use packet::{Packets, Stamp};
+use pid::{PID_AUDIO, PID_MAP, PID_VIDEO};
 
 pub use packet::PACKET;
 
-/// Packet identifiers of the elementary streams and of the program's map.
-const PID_VIDEO: u16 = 0x100;
-const PID_AUDIO: u16 = 0x101;
-const PID_MAP: u16 = 0x1000;
 /// `stream_id` of the first video and audio stream (13818-1, table 2-22).
 const ID_VIDEO: u8 = 0xe0;
 const ID_AUDIO: u8 = 0xc0;

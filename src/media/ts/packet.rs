@@ -1,6 +1,6 @@
 //! Transport stream packets and PES packets (ISO/IEC 13818-1, 2.4.3).
 
-use super::{PID_AUDIO, PID_MAP, PID_VIDEO};
+use super::pid::{PID_AUDIO, PID_MAP, PID_VIDEO};
 
 /// Bytes of a transport stream packet.
 pub const PACKET: usize = 188;

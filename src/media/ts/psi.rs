@@ -1,6 +1,6 @@
 //! The two tables of a program (ISO/IEC 13818-1, 2.4.4).
 
-use super::{PID_AUDIO, PID_VIDEO};
+use super::pid::{PID_AUDIO, PID_VIDEO};
 use crate::media::track::{AudioCodec, Tracks, VideoCodec};
 
 /// The one program's number.

@@ -7,16 +7,15 @@ use bytes::Bytes;
 use super::access_log::Record;
 use super::answer::Answer;
 use super::live;
-use super::responder::Responder;
 use super::routes::{Resource, Routes};
 use super::transfer::{Progress, Transfer};
+use super::web::Web;
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
 use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
 use crate::server::files::lookup::{Found, HUNG_UP};
-use crate::server::files::store::Files;
 use crate::server::head::{ConnHead, Next};
 use crate::server::log_limit::LineKind;
 use crate::uring::{Engine, SendError};
@@ -41,14 +40,6 @@ pub(in crate::server) struct Connection {
     transfer: Transfer,
     /// Part of a head has come, and its time runs.
     begun: bool,
-    /// The client will not send any more.
-    finished: bool,
-}
-
-/// The tables that an HTTP connection may touch besides the core.
-pub(in crate::server) struct Tables<'a> {
-    pub(in crate::server) responder: &'a mut Responder,
-    pub(in crate::server) files: &'a mut Files,
 }
 
 impl Connection {
@@ -59,7 +50,6 @@ impl Connection {
             asked: None,
             transfer: Transfer::default(),
             begun: false,
-            finished: false,
         }
     }
 
@@ -87,12 +77,12 @@ impl Connection {
     pub(in crate::server) fn received<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         data: &[u8],
     ) -> Next {
         if !self.is_busy() {
-            return self.next_request(core, tables, head, data);
+            return self.next_request(core, web, head, data);
         }
         self.reader.hold(data);
         if self.reader.held() > HELD_MAX {
@@ -102,9 +92,8 @@ impl Connection {
     }
 
     /// The client sends no more. What it asked for before is still answered, unless it has to wait for an upstream.
-    pub(in crate::server) fn finished(&mut self, files: &mut Files, head: &ConnHead) -> Next {
-        self.finished = true;
-        if self.asked.is_some() && files.client_half_closed(head.sock) {
+    pub(in crate::server) fn finished(&self, web: &mut Web, head: &ConnHead) -> Next {
+        if self.asked.is_some() && web.files.client_half_closed(head.sock) {
             return Next::close(HUNG_UP);
         }
         if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
@@ -114,7 +103,7 @@ impl Connection {
     pub(in crate::server) fn deadline<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
     ) -> Next {
         if self.is_answering() {
@@ -128,7 +117,7 @@ impl Connection {
         } else if let Some((request, looks)) = self.asked.take() {
             // The next answer is the last: what is known by now has to do.
             match looks {
-                ..LOOKS_MAX => self.respond(core, tables, head, request, LOOKS_MAX),
+                ..LOOKS_MAX => self.respond(core, web, head, request, LOOKS_MAX),
                 _ => Next::close("its file could not be opened in time"),
             }
         } else {
@@ -145,21 +134,16 @@ impl Connection {
     }
 
     /// The connection is closed: an answer that was under way counts as far as it came.
-    pub(in crate::server) fn closed<E: Engine>(
-        &mut self,
-        core: &Core<E>,
-        tables: &mut Tables<'_>,
-        head: &ConnHead,
-    ) {
-        tables.files.client_left(head.sock);
-        self.transfer.end(core, tables.responder, head.role);
+    pub(in crate::server) fn closed<E: Engine>(&mut self, core: &Core<E>, web: &mut Web, head: &ConnHead) {
+        web.files.client_left(head.sock);
+        self.transfer.end(core, &mut web.responder, head.role);
     }
 
     /// Takes the next request, if it is there.
     fn next_request<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         data: &[u8],
     ) -> Next {
@@ -167,9 +151,9 @@ impl Connection {
             Ok(Some(request)) => {
                 self.begun = false;
                 core.deadline(head.sock, core.request_time());
-                self.serve(core, tables, head, request)
+                self.serve(core, web, head, request)
             }
-            Ok(None) if self.finished => core.say_last(head, Bytes::new()),
+            Ok(None) if head.finished => core.say_last(head, Bytes::new()),
             Ok(None) => {
                 if self.reader.is_empty() && core.is_draining() {
                     return core.say_last(head, Bytes::new());
@@ -180,14 +164,14 @@ impl Connection {
                 }
                 Next::Stay
             }
-            Err(error) => self.refuse(core, tables, head, &error),
+            Err(error) => self.refuse(core, web, head, &error),
         }
     }
 
     fn refuse<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &ConnHead,
         error: &HttpError,
     ) -> Next {
@@ -196,47 +180,47 @@ impl Connection {
             let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
             tracing::warn!(role, peer, reason = %error, "refused a request");
         }
-        if tables.responder.wants_record() {
+        if web.responder.wants_record() {
             self.transfer.record = Some(Record::of_nonsense(head.address, core.now()));
         }
-        self.answer(core, tables, head, Answer::of_page(error.status(), error.page(), false))
+        self.answer(core, web, head, Answer::of_page(error.status(), error.page(), false))
     }
 
     fn answer<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &ConnHead,
         answer: Answer,
     ) -> Next {
-        self.transfer.begin(core, tables.responder, head, answer);
+        self.transfer.begin(core, &mut web.responder, head, answer);
         Next::Stay
     }
 
     fn serve<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         request: Request,
     ) -> Next {
-        if tables.responder.wants_record() {
+        if web.responder.wants_record() {
             let client = Self::client_address(core, head, &request);
             self.transfer.record = Some(Record::of_request(&request, client, core.now()));
         }
         if let Err(why) = core.shared.address_limits.request(head.address, core.now()) {
             core.count_refusal(head.role, why);
             let answer = Answer::of_error(why.status(), &why.to_string(), &[], false, false);
-            return self.answer(core, tables, head, answer);
+            return self.answer(core, web, head, answer);
         }
-        self.respond(core, tables, head, Box::new(request), 0)
+        self.respond(core, web, head, Box::new(request), 0)
     }
 
     /// Answers a request, or puts it off until more is known; `looks`: how often it was put off.
     fn respond<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         request: Box<Request>,
         looks: u8,
@@ -257,20 +241,20 @@ impl Connection {
             },
             Ok(Resource::Streams) => match core.shared.listing.fresh(now) {
                 Some(list) => Answer::of_json(list, head_only, keep),
-                None => return self.wait_for_listing(core, tables, head, request, looks),
+                None => return self.wait_for_listing(core, web, head, request, looks),
             },
             Ok(Resource::Recordings) => match &core.role(head.role).files {
                 Some(site) if site.recordings().fresh(now).is_none() && looks < LOOKS_MAX => {
-                    return self.wait_for_listing(core, tables, head, request, looks);
+                    return self.wait_for_listing(core, web, head, request, looks);
                 }
                 Some(site) => Answer::of_json(site.library.at_once(now), head_only, keep),
                 None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Ok(Resource::Page) => match tables.files.find_page(&request.path) {
-                Some(page) => Answer::of_entry(&request, &page, tables.responder.date.now(), keep),
+            Ok(Resource::Page) => match web.files.find_page(&request.path) {
+                Some(page) => Answer::of_entry(&request, &page, web.responder.date.now(), keep),
                 None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Ok(Resource::File) => return self.serve_file(core, tables, head, request, looks),
+            Ok(Resource::File) => return self.serve_file(core, web, head, request, looks),
             Ok(Resource::Missing) => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             Err(error) => {
                 let (status, message) = (error.status(), error.to_string());
@@ -278,20 +262,20 @@ impl Connection {
                 Answer::of_error(status, &message, &[("Allow", self.routes.methods())], head_only, keep)
             }
         };
-        self.answer(core, tables, head, answer)
+        self.answer(core, web, head, answer)
     }
 
     /// The control thread makes the list that is asked for.
     fn wait_for_listing<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &ConnHead,
         request: Box<Request>,
         looks: u8,
     ) -> Next {
         self.asked = Some((request, looks + 1));
-        tables.responder.wait_for_listing(head.sock);
+        web.responder.wait_for_listing(head.sock);
         core.deadline(head.sock, core.request_time());
         Next::Stay
     }
@@ -307,7 +291,7 @@ impl Connection {
     /// Notes who watches what by playlists and segments.
     fn note_viewer<E: Engine>(
         core: &Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &ConnHead,
         request: &Request,
         (path, entry): (&RelPath, &Entry),
@@ -317,7 +301,7 @@ impl Connection {
         }
         let viewer = (Self::client_address(core, head, request), request.header("user-agent"));
         let Some(site) = &core.shared.roles[head.role].files else { return };
-        let notes = tables.files.notes.entry(head.role).or_default();
+        let notes = web.files.notes.entry(head.role).or_default();
         notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
     }
 
@@ -325,11 +309,11 @@ impl Connection {
     pub(in crate::server) fn ask_again<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
     ) -> Next {
         match self.asked.take() {
-            Some((request, looks)) => self.respond(core, tables, head, request, looks),
+            Some((request, looks)) => self.respond(core, web, head, request, looks),
             None => Next::Stay,
         }
     }
@@ -337,14 +321,14 @@ impl Connection {
     fn serve_file<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         request: Box<Request>,
         looks: u8,
     ) -> Next {
         let (keep, head_only) = (keeps(core, &request), request.method == Method::Head);
-        let found = Self::find_file(core, tables, head, &request);
-        let date = tables.responder.date.now();
+        let found = Self::find_file(core, web, head, &request);
+        let date = web.responder.date.now();
         let error = |status, message| Answer::of_error(status, message, &[("Date", date)], head_only, keep);
         let answer = match found {
             Found::Entry(entry) => Answer::of_entry(&request, &entry, date, keep),
@@ -352,7 +336,7 @@ impl Connection {
             Found::Later if looks < LOOKS_MAX => {
                 self.asked = Some((request, looks + 1));
                 core.deadline(head.sock, core.send_time()); // an upstream may take its time
-                if self.finished && tables.files.client_half_closed(head.sock) {
+                if head.finished && web.files.client_half_closed(head.sock) {
                     return Next::close(HUNG_UP);
                 }
                 return Next::Stay;
@@ -360,32 +344,27 @@ impl Connection {
             Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
             Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
         };
-        self.answer(core, tables, head, answer)
+        self.answer(core, web, head, answer)
     }
 
     /// The file or the page that a request means.
-    fn find_file<E: Engine>(
-        core: &mut Core<E>,
-        tables: &mut Tables<'_>,
-        head: &ConnHead,
-        request: &Request,
-    ) -> Found {
+    fn find_file<E: Engine>(core: &mut Core<E>, web: &mut Web, head: &ConnHead, request: &Request) -> Found {
         let shared = std::sync::Arc::clone(&core.shared);
         let Some(site) = &shared.roles[head.role].files else { return Found::Missing };
         let name = if request.path == "/" { "/index.html" } else { &request.path };
         let path = RelPath::parse(name).ok().filter(|path| site.shows(path));
-        let page = if site.pages_first() { tables.files.find_page(&request.path) } else { None };
+        let page = if site.pages_first() { web.files.find_page(&request.path) } else { None };
         let found = match (page, &path) {
             (Some(page), _) => Found::Entry(page),
-            (None, Some(path)) => tables.files.find(core, head, path, request),
+            (None, Some(path)) => web.files.find(core, head, path, request),
             (None, None) => Found::Missing,
         };
         if let (Found::Entry(entry), Some(path)) = (&found, &path) {
-            Self::note_viewer(core, tables, head, request, (path, entry));
+            Self::note_viewer(core, web, head, request, (path, entry));
         }
         match found {
             Found::Missing if !site.pages_first() => {
-                tables.files.find_page(&request.path).map_or(Found::Missing, Found::Entry)
+                web.files.find_page(&request.path).map_or(Found::Missing, Found::Entry)
             }
             found => found,
         }
@@ -400,14 +379,14 @@ impl Connection {
     pub(in crate::server) fn sent<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &mut ConnHead,
         result: Result<u32, SendError>,
     ) -> Next {
-        match self.transfer.sent(core, tables.responder, head, result) {
+        match self.transfer.sent(core, &mut web.responder, head, result) {
             Progress::Going => Next::Stay,
             Progress::Broken(error) => Next::close(error),
-            Progress::Done { keep: true } => self.next_request(core, tables, head, &[]),
+            Progress::Done { keep: true } => self.next_request(core, web, head, &[]),
             Progress::Done { keep: false } => core.say_last(head, Bytes::new()),
         }
     }
@@ -416,10 +395,10 @@ impl Connection {
     pub(in crate::server) fn writable<E: Engine>(
         &mut self,
         core: &mut Core<E>,
-        tables: &mut Tables<'_>,
+        web: &mut Web,
         head: &ConnHead,
     ) {
-        self.transfer.writable(core, tables.responder, head);
+        self.transfer.writable(core, &mut web.responder, head);
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `answer` | from a request and what was found to a head and a body |
 //! | `transfer` | an answer on its way |
 //! | `responder` | what a loop keeps for all its clients: whose file goes on next, the date, the access log |
+//! | `web` | the responder and the files of a loop |
 //! | `access_log`, `access_writer` | the access log: lines, and the thread that writes them |
 //! | `live` | a request for a live stream |
 //! | `pages`, `api` | the embedded pages, and the lists of streams |
@@ -21,3 +22,4 @@ pub mod pages;
 pub(in crate::server) mod responder;
 pub(in crate::server) mod routes;
 mod transfer;
+pub(in crate::server) mod web;

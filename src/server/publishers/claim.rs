@@ -243,6 +243,11 @@ impl Publishers {
         self.claimants.take(role, key)
     }
 
+    /// The names that publishers of this loop wait for, by role.
+    pub(in crate::server) fn claimed(&self) -> Vec<(usize, StreamKey)> {
+        self.claimants.streams()
+    }
+
     /// The connection of this loop that writes the stream of that id.
     pub(in crate::server) fn writer_of(&self, stream: u64) -> Option<Sock> {
         self.writing.get(&stream).copied()

@@ -21,10 +21,9 @@ use crate::config::{Config, Forward, Pull, Remote, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT};
-use crate::server::listener::{Capacity, Listener, Speaks};
+use crate::server::reception::{Capacity, Listener, Speaks};
 use crate::server::roles::{RoleState, Source, roles};
 use crate::server::shared::{Addresses, Phase, Shared};
-use crate::server::viewers::audience::Viewers;
 use crate::server::viewers::fanout::SLICE;
 use crate::server::worker::Worker;
 use crate::uring::Millis;
@@ -275,7 +274,7 @@ impl Simulation {
             let engine = SimEngine { world: Rc::clone(&self.world), at };
             let doors = doors.iter().map(|(door, _)| *door).collect();
             let mut worker = Worker::new(engine, index, Arc::clone(&shared), doors, mail, capacity);
-            worker.viewers = Viewers::new(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
+            worker.serve_at_one_go(self.world.borrow_mut().rng.pick(&[1, 2, SLICE]));
             self.workers.push(worker);
             self.paused.push(0);
         }

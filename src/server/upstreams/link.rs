@@ -280,14 +280,16 @@ impl Link {
         }
     }
 
-    /// What ends a publish, after a whole tag.
-    pub(super) fn goodbye(self) -> Bytes {
+    /// What ends a publish, after a whole tag; `begun`: whether anything was published.
+    pub(super) fn goodbye(self, begun: bool) -> Bytes {
         match self.speech {
             Speech::Publish(mut session) => {
                 session.unpublish();
                 session.take_output().unwrap_or_default()
             }
-            _ => [b"\r\n", LAST_CHUNK].concat().into(),
+            // The line end of the chunk before it, if there is one.
+            _ if begun => [b"\r\n", LAST_CHUNK].concat().into(),
+            _ => Bytes::from_static(LAST_CHUNK),
         }
     }
 }

@@ -258,7 +258,8 @@ impl Relays {
         viewers.leave(core, head);
         let Some(relay) = self.relays[id as usize].take() else { return Next::Stay };
         info!(stream = relay.name().0, to = %relay.remote, "forward ended");
-        let goodbye = relay.link.map_or_else(Bytes::new, Link::goodbye);
+        let begun = farewell == Farewell::StreamEnded;
+        let goodbye = relay.link.map_or_else(Bytes::new, |link| link.goodbye(begun));
         core.say_last(head, goodbye)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::info;
 
-use super::fanout::Fanout;
+use super::fanout::{Fanout, SLICE};
 use super::listing::{Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use super::play::Play;
 use super::viewer::{Viewer, Wish};
@@ -14,7 +14,7 @@ use crate::live::stream::Stream;
 use crate::server::askers::{Askers, Ticket};
 use crate::server::core::{Core, LEAVE};
 use crate::server::head::{ConnHead, Next};
-use crate::server::limits::{Kind, Refused};
+use crate::server::limits::Refused;
 use crate::uring::{Engine, Sock};
 
 /// What those are told whose stream has ended, where their protocol has words for it.
@@ -36,7 +36,7 @@ pub(in crate::server) enum Seat {
 }
 
 /// Viewers, and those who would be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::server) struct Viewers {
     pub(in crate::server) fanout: Fanout,
     waiting: Askers,
@@ -44,10 +44,16 @@ pub(in crate::server) struct Viewers {
     paused: Askers,
 }
 
+impl Default for Viewers {
+    fn default() -> Self {
+        Self::new(SLICE)
+    }
+}
+
 impl Viewers {
-    /// Nobody watches yet; at most `slice` viewers are served at one go.
+    /// No viewers yet; at most `slice` of them are served at one go.
     pub(in crate::server) fn new(slice: usize) -> Self {
-        Self { fanout: Fanout::new(slice), ..Self::default() }
+        Self { fanout: Fanout::new(slice), waiting: Askers::default(), paused: Askers::default() }
     }
 
     /// Puts a connection on a stream. `answer`: what it is told before its first byte of the stream.
@@ -68,8 +74,10 @@ impl Viewers {
             since: play.since,
         };
         core.deadline(head.sock, play.time_left(core.now()));
-        // A viewer that watches is not limited by its address any more.
-        (head.pass, head.wait_pass) = (None, None);
+        // A stream that is still to be pulled is waited for.
+        if stream.newest_media().is_some() {
+            head.is_established();
+        }
         self.join(core, head, stream, wish);
         tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
     }
@@ -116,9 +124,7 @@ impl Viewers {
         head: &mut ConnHead,
         play: &Play,
     ) -> Result<Ticket, Refused> {
-        if head.wait_pass.is_none() {
-            head.wait_pass = core.shared.address_limits.enter(Kind::Wait, head.address)?;
-        }
+        core.admit_wait(head)?;
         core.deadline(head.sock, play.time_left(core.now()));
         Ok(self.waiting.add(head.role, &play.key, head.sock))
     }
@@ -133,6 +139,11 @@ impl Viewers {
     /// A stream has come: takes out those who wait for it.
     pub(in crate::server) fn take_waiting(&mut self, role: usize, key: &StreamKey) -> Vec<Sock> {
         self.waiting.take(role, key)
+    }
+
+    /// The streams that are waited for, by role.
+    pub(in crate::server) fn awaited(&self) -> Vec<(usize, StreamKey)> {
+        self.waiting.streams()
     }
 
     /// A viewer has paused.

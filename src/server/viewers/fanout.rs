@@ -265,7 +265,9 @@ impl Fanout {
         counters: &[RoleCounters],
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        if viewer.last_words.is_some() {
+        // An RTMP connection goes on without its viewer: what its session says until then is not lost.
+        let goes_on = viewer.framing == Framing::Rtmp && viewer.last_words == Some(Farewell::Refused);
+        if viewer.last_words.is_some() && !goes_on {
             return;
         }
         if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
@@ -275,7 +277,7 @@ impl Fanout {
             return; // it asks and does not read the answers
         }
         viewer.own.push(bytes);
-        viewer.last_words = last.then_some(Farewell::Refused);
+        viewer.last_words = (last || goes_on).then_some(Farewell::Refused);
         self.serve(net, id, counters);
     }
 
@@ -340,12 +342,12 @@ impl Fanout {
     }
 
     /// The next viewer to be let go.
-    pub(in crate::server) fn next_leaving(&mut self) -> Option<(ViewerId, Sock, Farewell)> {
+    pub(in crate::server) fn next_leaving(&mut self) -> Option<(Sock, Farewell)> {
         loop {
             let (id, sock, farewell) = self.leaving.pop()?;
             let there = self.viewers.get(id as usize).and_then(Option::as_ref);
             if there.is_some_and(|viewer| viewer.sock == sock) {
-                return Some((id, sock, farewell));
+                return Some((sock, farewell));
             }
         }
     }

@@ -1,10 +1,11 @@
 //! What a viewer is told before the first byte of a log: the FLV header and the stream's own headers (metadata,
 //! sequence headers), framed as its protocol has it.
 //!
-//! A greeting is made once for each version of the headers and each framing, and shared by all viewers that
-//! are told it.
+//! A greeting is made once for each place to start and each framing, and shared by all viewers that start there.
+//! Large headers are never copied: a greeting refers to the one copy that the stream keeps of a version.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -24,7 +25,7 @@ const KEPT: usize = 8;
 pub(in crate::server) struct Opening {
     /// The version of the headers; `None`: the viewer knows them.
     version: Option<u32>,
-    /// The time that the headers carry.
+    /// The time of the first frame, which the headers carry.
     time: StreamTime,
     /// A new viewer gets the FLV header as well, with these tracks.
     file: Option<FileHeader>,
@@ -34,8 +35,11 @@ pub(in crate::server) struct Opening {
 /// The greetings of a view.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Greetings {
-    made: VecDeque<(Opening, Bytes)>,
+    made: VecDeque<(Opening, Greeting)>,
 }
+
+/// The pieces of a greeting, in order.
+pub(in crate::server) type Greeting = Arc<[Bytes]>;
 
 impl Greetings {
     /// The greeting for a viewer that begins at `time`: `file` for a new one, `headers` if it has not been told
@@ -46,64 +50,92 @@ impl Greetings {
         file: Option<FileHeader>,
         headers: Option<&Headers>,
         time: StreamTime,
-    ) -> Bytes {
+    ) -> Greeting {
         let file = file.filter(|_| framing != Framing::Rtmp);
-        if file.is_none() && headers.is_none() {
-            return Bytes::new();
-        }
         let opening = Opening { version: headers.map(|headers| headers.version), time, file, framing };
-        if let Some((_, bytes)) = self.made.iter().find(|(known, _)| *known == opening) {
-            return bytes.clone();
+        if let Some((_, greeting)) = self.made.iter().find(|(known, _)| *known == opening) {
+            return Arc::clone(greeting);
         }
-        let bytes = make(&opening, headers);
+        let greeting: Greeting = make(&opening, headers).into();
         if self.made.len() == KEPT {
             self.made.pop_front();
         }
-        self.made.push_back((opening, bytes.clone()));
-        bytes
+        self.made.push_back((opening, Arc::clone(&greeting)));
+        greeting
     }
 
-    /// Bytes that are kept.
+    /// Bytes of the largest: nearly all bytes of the others are the same ones.
     pub(in crate::server) fn bytes(&self) -> usize {
-        self.made.iter().map(|(_, bytes)| bytes.len()).sum()
+        let len = |(_, greeting): &(Opening, Greeting)| greeting.iter().map(Bytes::len).sum();
+        self.made.iter().map(len).max().unwrap_or(0)
     }
 }
 
-fn make(opening: &Opening, headers: Option<&Headers>) -> Bytes {
-    let mut bytes = Vec::new();
+/// Pieces of this many bytes are shared; smaller ones are copied, so that there are few.
+const SHARED_MIN: usize = 4 << 10;
+
+/// Pieces that are put together: small ones joined, large ones as they are.
+#[derive(Default)]
+struct Rope {
+    pieces: Vec<Bytes>,
+    small: Vec<u8>,
+    len: usize,
+}
+
+impl Rope {
+    /// Adds bytes, which may lie in `whole`.
+    fn add(&mut self, whole: &Bytes, piece: &[u8]) {
+        self.len += piece.len();
+        if piece.len() >= SHARED_MIN && whole.as_ptr_range().contains(&piece.as_ptr()) {
+            self.cut();
+            self.pieces.push(whole.slice_ref(piece));
+        } else {
+            self.small.extend_from_slice(piece);
+        }
+    }
+
+    fn cut(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.small).into());
+        }
+    }
+}
+
+fn make(opening: &Opening, headers: Option<&Headers>) -> Vec<Bytes> {
+    let mut rope = Rope::default();
     if let Some(file) = opening.file {
-        bytes.extend_from_slice(&file.encode());
+        rope.add(&Bytes::new(), &file.encode());
     }
     if let Some(headers) = headers {
-        headers.write_to(opening.time, opening.framing.encoding(), &mut bytes);
+        headers.write(opening.time, opening.framing.encoding(), |body, piece| rope.add(body, piece));
     }
-    if bytes.is_empty() {
-        return Bytes::new();
+    let head = if rope.len > 0 { message_head(opening, rope.len) } else { Vec::new() };
+    rope.cut();
+    match rope.pieces.first_mut() {
+        Some(first) if first.len() < SHARED_MIN => *first = [&head[..], &first[..]].concat().into(),
+        _ if head.is_empty() => {}
+        _ => rope.pieces.insert(0, head.into()),
     }
-    frame(opening.framing, opening.file.is_some(), bytes)
+    rope.pieces
 }
 
-/// Puts the head of one message in front of bytes of any length. `first`: nothing was sent before them.
-fn frame(framing: Framing, first: bool, bytes: Vec<u8>) -> Bytes {
-    let mut framed = Vec::with_capacity(bytes.len() + 2 + CHUNK_HEAD_MAX.max(ws::HEADER_MAX));
-    match framing {
-        Framing::Plain | Framing::Rtmp => return bytes.into(),
+/// What stands in front of a message of so many bytes.
+fn message_head(opening: &Opening, len: usize) -> Vec<u8> {
+    match opening.framing {
+        Framing::Plain | Framing::Rtmp => Vec::new(),
         Framing::WebSocket => {
             let mut head = [0; ws::HEADER_MAX];
-            let len = ws::frame_header(ws::Opcode::Binary, bytes.len(), &mut head);
-            framed.extend_from_slice(&head[..len]);
+            let head_len = ws::frame_header(ws::Opcode::Binary, len, &mut head);
+            head[..head_len].to_vec()
         }
         Framing::Chunked => {
-            if !first {
-                framed.extend_from_slice(b"\r\n"); // the end of the chunk before
-            }
             let mut head = [0; CHUNK_HEAD_MAX];
-            let len = chunk_head(bytes.len(), &mut head);
-            framed.extend_from_slice(&head[..len]);
+            let head_len = chunk_head(len, &mut head);
+            // The end of the chunk before, if there was one.
+            let end: &[u8] = if opening.file.is_some() { b"" } else { b"\r\n" };
+            [end, &head[..head_len]].concat()
         }
     }
-    framed.extend_from_slice(&bytes);
-    framed.into()
 }
 
 #[cfg(test)]
@@ -113,43 +145,63 @@ mod tests {
 
     fn headers(version: u32, len: usize) -> Headers {
         let body = |first| Some(Bytes::from(vec![first; len]));
-        Headers { version, metadata: body(2), video: body(0x17), audio: body(0xaf), ..Headers::default() }
+        Headers { version, metadata: body(2), video: body(0x17), audio: body(0xaf) }
     }
 
     const FILE: Option<FileHeader> = Some(FileHeader { audio: true, video: true });
 
+    fn whole(greeting: &Greeting) -> Vec<u8> {
+        greeting.concat()
+    }
+
     #[test]
-    fn all_viewers_share_one_greeting_of_a_version_and_framing() {
+    fn all_viewers_that_start_at_one_place_share_one_greeting() {
         let mut greetings = Greetings::default();
         let first = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
         let again = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 40);
-        assert_eq!(first.as_ptr(), again.as_ptr());
-        assert_ne!(first.len(), greetings.get(Framing::Plain, None, Some(&headers(1, 1000)), 40).len());
-        let newer = greetings.get(Framing::Plain, FILE, Some(&headers(2, 500)), 40);
-        assert!(newer.len() < first.len());
-        for version in 3..40 {
-            greetings.get(Framing::WebSocket, FILE, Some(&headers(version, 10)), 40);
+        assert!(Arc::ptr_eq(&first, &again) && first.len() == 1, "small ones are one piece");
+        let later = greetings.get(Framing::Plain, FILE, Some(&headers(1, 1000)), 80);
+        assert_eq!(whole(&first).len(), whole(&later).len());
+        assert_ne!(whole(&first), whole(&later));
+        for time in 0..40 {
+            greetings.get(Framing::WebSocket, FILE, Some(&headers(2, 10)), time);
         }
         assert_eq!(greetings.made.len(), KEPT);
-        assert_eq!(greetings.bytes(), greetings.made.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
+    }
+
+    #[test]
+    fn large_headers_are_not_copied() {
+        let headers = headers(1, 1 << 20);
+        for (framing, time) in [(Framing::Plain, 0), (Framing::WebSocket, 40), (Framing::Rtmp, 0x100_0000)] {
+            let greeting = Greetings::default().get(framing, FILE, Some(&headers), time);
+            let copied = greeting.iter().filter(|piece| {
+                !headers.bodies().any(|(_, body)| body.as_ptr_range().contains(&piece.as_ptr()))
+            });
+            assert!(copied.map(Bytes::len).sum::<usize>() < 8 << 10, "{framing:?}");
+        }
     }
 
     #[test]
     fn greetings_of_any_size_are_framed() {
-        for len in [1, 1000, 70_000, 6 << 20] {
-            let plain = Greetings::default().get(Framing::Plain, FILE, Some(&headers(1, len)), 40);
-            let chunked = Greetings::default().get(Framing::Chunked, FILE, Some(&headers(1, len)), 40);
+        for len in [1, 1000, 4095, 4096, 70_000, 6 << 20] {
+            let get =
+                |framing, file| whole(&Greetings::default().get(framing, file, Some(&headers(1, len)), 40));
+            let plain = get(Framing::Plain, FILE);
             let (mut reader, mut body) = (ChunkedReader::new(), Vec::new());
-            reader.push(&chunked, &mut |piece| body.extend_from_slice(piece)).unwrap();
+            reader.push(&get(Framing::Chunked, FILE), &mut |piece| body.extend_from_slice(piece)).unwrap();
             assert!(body == plain, "{len}");
-            let socket = Greetings::default().get(Framing::WebSocket, FILE, Some(&headers(1, len)), 40);
+            assert!(get(Framing::Chunked, None).starts_with(b"\r\n"));
+            let socket = get(Framing::WebSocket, FILE);
             assert!(socket.ends_with(&plain) && socket.len() <= plain.len() + ws::HEADER_MAX);
+            let mut written = Vec::new();
+            headers(1, len).write_to(40, Framing::Rtmp.encoding(), &mut written);
+            assert!(get(Framing::Rtmp, FILE) == written, "{len}");
         }
     }
 
     #[test]
     fn who_knows_all_is_told_nothing() {
-        assert!(Greetings::default().get(Framing::Plain, None, None, 0).is_empty());
+        assert!(Greetings::default().get(Framing::WebSocket, None, None, 0).is_empty());
         assert!(Greetings::default().get(Framing::Rtmp, FILE, None, 0).is_empty());
     }
 }

@@ -281,7 +281,8 @@ fn begin(
         return;
     }
     let headers = beginning.headers.as_deref();
-    viewer.own.push(view.greetings.get(viewer.framing, file_header, headers, beginning.time));
+    let greeting = view.greetings.get(viewer.framing, file_header, headers, beginning.time);
+    greeting.iter().for_each(|piece| viewer.own.push(piece.clone()));
     if beginning.skipped > 0 {
         counters.skips.add(1);
         counters.skipped_bytes.add(beginning.skipped);

@@ -233,6 +233,8 @@ pub(in crate::server) fn flv_head(stream: &Stream) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(in crate::server) struct Own {
     front: Bytes,
+    /// Rarely there, and then for a moment: a viewer is to be small.
+    #[expect(clippy::box_collection, reason = "a null pointer for nearly all viewers")]
     more: Option<Box<VecDeque<Bytes>>>,
 }
 
@@ -269,6 +271,12 @@ impl Own {
             self.front = self.more.as_mut().and_then(|more| more.pop_front()).unwrap_or_default();
             self.more.take_if(|more| more.is_empty());
         }
+    }
+
+    /// What still waits, in one piece.
+    pub(in crate::server) fn into_rest(self) -> Bytes {
+        let more = self.more.into_iter().flat_map(|more| more.into_iter());
+        more.fold(self.front, |all, bytes| [&all[..], &bytes[..]].concat().into())
     }
 
     /// Whether nothing waits.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::PushError;
+use super::error::PushError;
 
 /// Arguments of `uringcast push`.
 #[derive(Clone, Debug, clap::Args)]

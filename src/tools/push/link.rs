@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::PushError;
 use super::args::{Scheme, Target};
+use super::error::PushError;
 use crate::media::flv::FileHeader;
 use crate::media::tag::Tag;
 use crate::protocol::http::client::{ResponseReader, State};

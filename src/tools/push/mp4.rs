@@ -5,20 +5,26 @@
 //! edit; further edits are not looked at. Tracks beyond the first of each kind and codecs that FLV has no name
 //! for are left out.
 
+mod codec;
+mod track;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shiguredo_mp4::boxes::{DopsBox, MoovBox, SampleEntry, StblBox};
+use shiguredo_mp4::boxes::{MoovBox, SampleEntry};
 use shiguredo_mp4::demux::{
     DemuxError, Fmp4FileDemuxer, Input, Mp4FileDemuxer, Mp4FileKind, Mp4FileKindDetector, RequiredInput,
     Sample,
 };
-use shiguredo_mp4::{Decode, Encode, TrackKind};
+use shiguredo_mp4::{Decode, TrackKind};
 
-use super::source::SourceError;
+use codec::Codec;
+use track::{Track, are_countable, edit_shift};
+
+use super::error::SourceError;
 use crate::media::amf0::{self, Value};
 use crate::media::flv::FileHeader;
 use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
@@ -29,10 +35,6 @@ const PIECE_MAX: u64 = 1 << 30;
 const AHEAD_MAX: usize = 1000;
 /// Tags among which they are put in order of time.
 const REORDER: usize = 32;
-/// Bytes of a box's header in front of a configuration record.
-const BOX_HEADER: usize = 8;
-/// MPEG-1 and MPEG-2 audio layer 3 in `esds` (ISO/IEC 14496-1, table 5).
-const OBJECT_TYPES_MP3: [u8; 2] = [0x69, 0x6b];
 
 /// An MP4 file, tag after tag.
 pub struct Mp4 {
@@ -54,40 +56,6 @@ impl std::fmt::Debug for Mp4 {
 enum Demuxer {
     Whole(Mp4FileDemuxer),
     Fragmented(Fmp4FileDemuxer),
-}
-
-/// A track that is pushed.
-#[derive(Clone, Debug)]
-struct Track {
-    id: u32,
-    kind: TagKind,
-    timescale: i64,
-    /// What its edit list adds to its times, in its own units.
-    shift: i64,
-    length: u64,
-    codec: Option<Codec>,
-}
-
-impl Track {
-    /// A time in its own units as milliseconds. A file may claim any time; sums of these do not overflow.
-    fn millis(&self, units: i64) -> i64 {
-        let millis = (i128::from(units) * 1000).div_euclid(i128::from(self.timescale));
-        i64::try_from(millis).unwrap_or(i64::MAX * units.signum()).clamp(i64::MIN / 4, i64::MAX / 4)
-    }
-}
-
-/// How a track's samples are written.
-#[derive(Clone, Debug, PartialEq)]
-struct Codec {
-    /// In front of a sample: key and other frames; the first byte of sound is the same for both.
-    front: [Vec<u8>; 2],
-    /// Whether a composition time follows.
-    composition: bool,
-    /// The sequence header's body, where there is one.
-    header: Option<Vec<u8>>,
-    /// What `onMetaData` calls it.
-    id: f64,
-    size: Option<(u16, u16)>,
 }
 
 /// A sample, before its bytes are read.
@@ -294,123 +262,6 @@ impl Mp4 {
     }
 }
 
-impl Codec {
-    fn of(entry: &SampleEntry) -> Option<Self> {
-        let boxed = |record: &dyn EncodeBox| record.contents();
-        match entry {
-            SampleEntry::Avc1(avc) => {
-                let front = [vec![0x17, 1], vec![0x27, 1]];
-                let header = [&[0x17, 0, 0, 0, 0][..], &boxed(&avc.avcc_box)?].concat();
-                let size = Some((avc.visual.width, avc.visual.height));
-                Some(Self { front, composition: true, header: Some(header), id: 7.0, size })
-            }
-            SampleEntry::Hvc1(hevc) => {
-                let size = (hevc.visual.width, hevc.visual.height);
-                Some(Self::video(b"hvc1", boxed(&hevc.hvcc_box)?, true, size))
-            }
-            SampleEntry::Hev1(hevc) => {
-                let size = (hevc.visual.width, hevc.visual.height);
-                Some(Self::video(b"hvc1", boxed(&hevc.hvcc_box)?, true, size))
-            }
-            SampleEntry::Av01(av1) => {
-                let size = (av1.visual.width, av1.visual.height);
-                Some(Self::video(b"av01", boxed(&av1.av1c_box)?, false, size))
-            }
-            SampleEntry::Vp09(vp9) => {
-                let size = (vp9.visual.width, vp9.visual.height);
-                Some(Self::video(b"vp09", boxed(&vp9.vpcc_box)?, false, size))
-            }
-            SampleEntry::Vp08(vp8) => {
-                let size = (vp8.visual.width, vp8.visual.height);
-                Some(Self::video(b"vp08", boxed(&vp8.vpcc_box)?, false, size))
-            }
-            SampleEntry::Mp4a(aac) => {
-                let config = &aac.esds_box.es.dec_config_descr;
-                if OBJECT_TYPES_MP3.contains(&config.object_type_indication) {
-                    let front = [vec![0x2f], vec![0x2f]];
-                    return Some(Self { front, composition: false, header: None, id: 2.0, size: None });
-                }
-                let specific = &config.dec_specific_info.as_ref()?.payload;
-                let header = [&[0xaf, 0][..], specific].concat();
-                let front = [vec![0xaf, 1], vec![0xaf, 1]];
-                Some(Self { front, composition: false, header: Some(header), id: 10.0, size: None })
-            }
-            SampleEntry::Opus(opus) => Some(Self::audio(b"Opus", &opus_head(&opus.dops_box))),
-            // Behind the box's version and flags stand the metadata blocks; FLAC's own marker goes in front.
-            SampleEntry::Flac(flac) => {
-                Some(Self::audio(b"fLaC", &[&b"fLaC"[..], boxed(&flac.dfla_box)?.get(4..)?].concat()))
-            }
-            // Subtitles, and what nobody knows.
-            _ => None,
-        }
-    }
-
-    fn video(four_cc: &[u8; 4], record: Vec<u8>, composition: bool, (width, height): (u16, u16)) -> Self {
-        // IsExHeader, frame type (1 key, 2 inter), packet type (0 sequence start, 1 coded frames).
-        let front = |first: u8| [&[first][..], four_cc].concat();
-        let header = Some([front(0x90), record].concat());
-        let id = f64::from(u32::from_be_bytes(*four_cc));
-        Self { front: [front(0x91), front(0xa1)], composition, header, id, size: Some((width, height)) }
-    }
-
-    fn audio(four_cc: &[u8; 4], record: &[u8]) -> Self {
-        let front = |first: u8| [&[first][..], four_cc].concat();
-        let header = Some([&front(0x90)[..], record].concat());
-        let id = f64::from(u32::from_be_bytes(*four_cc));
-        Self { front: [front(0x91), front(0x91)], composition: false, header, id, size: None }
-    }
-}
-
-/// A box's bytes without its header.
-trait EncodeBox {
-    fn contents(&self) -> Option<Vec<u8>>;
-}
-
-impl<T: Encode> EncodeBox for T {
-    fn contents(&self) -> Option<Vec<u8>> {
-        Some(self.encode_to_vec().ok()?.get(BOX_HEADER..)?.to_vec())
-    }
-}
-
-/// The identification header of RFC 7845, 5.1, which Enhanced RTMP wants: little-endian, where MP4 is not.
-fn opus_head(config: &DopsBox) -> Vec<u8> {
-    let mut head = b"OpusHead\x01".to_vec();
-    head.push(config.output_channel_count);
-    head.extend(config.pre_skip.to_le_bytes());
-    head.extend(config.input_sample_rate.to_le_bytes());
-    head.extend(config.output_gain.to_le_bytes());
-    head.push(0);
-    head
-}
-
-/// Whether the sums of a table's counts are numbers that the demuxer can add up.
-fn are_countable(table: &StblBox) -> bool {
-    let times = table.stts_box.entries.iter();
-    let length = times.clone().try_fold(0u64, |sum, entry| {
-        sum.checked_add(u64::from(entry.sample_delta) * u64::from(entry.sample_count))
-    });
-    let samples = times.map(|entry| u64::from(entry.sample_count)).sum::<u64>();
-    let compositions = table.ctts_box.iter().flat_map(|ctts| &ctts.entries);
-    let composed = compositions.map(|entry| u64::from(entry.sample_count)).sum::<u64>();
-    length.is_some() && samples.max(composed) < u64::from(u32::MAX)
-}
-
-/// What a track's edit list adds to its times.
-fn edit_shift(moov: &MoovBox, track: u32, timescale: i64) -> i64 {
-    let mut traks = moov.trak_boxes.iter();
-    let trak = traks.find(|trak| trak.tkhd_box.track_id == track);
-    let edits = trak.and_then(|trak| trak.edts_box.as_ref()?.elst_box.as_ref());
-    let mut shift = 0;
-    for edit in edits.map_or(&[][..], |list| &list.entries) {
-        if edit.media_time >= 0 {
-            return i64::saturating_sub(shift, edit.media_time);
-        }
-        let pause = i64::try_from(edit.edit_duration).unwrap_or(0).saturating_mul(timescale);
-        shift = shift.saturating_add(pause / i64::from(moov.mvhd_box.timescale.get()));
-    }
-    shift
-}
-
 /// Puts a tag behind those that are not later.
 fn put(tags: &mut VecDeque<Tag>, tag: Tag) {
     let later = tags.iter().rev().take_while(|other| other.timestamp > tag.timestamp).count();
@@ -447,56 +298,6 @@ fn wrong(error: DemuxError) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn opus_heads_are_little_endian() {
-        let config =
-            DopsBox { output_channel_count: 2, pre_skip: 312, input_sample_rate: 48_000, output_gain: -256 };
-        assert_eq!(opus_head(&config), b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\x00\xff\0");
-    }
-
-    #[test]
-    fn any_time_that_a_file_claims_is_a_number_of_milliseconds() {
-        let track = |timescale| Track {
-            id: 1,
-            kind: TagKind::Video,
-            timescale,
-            shift: i64::MIN,
-            length: 0,
-            codec: None,
-        };
-        assert_eq!(
-            [-1, 0, 45_000, 90_001].map(|units| track(90_000).millis(units)),
-            [-1, 0, 500, 1000],
-            "rounded down"
-        );
-        let far = track(1).millis(i64::MAX);
-        assert_eq!((far, track(1).millis(i64::MIN)), (i64::MAX / 4, i64::MIN / 4));
-        assert_eq!(track(i64::from(u32::MAX)).millis(i64::MAX), 2_147_483_648_499);
-    }
-
-    #[test]
-    fn tables_that_claim_more_than_there_can_be_are_refused() {
-        use shiguredo_mp4::boxes::{StcoBox, StscBox, StsdBox, StszBox, SttsBox, SttsEntry};
-        let table = |entries: &[(u32, u32)]| {
-            let entry = |&(sample_count, sample_delta)| SttsEntry { sample_count, sample_delta };
-            StblBox {
-                stsd_box: StsdBox { entries: Vec::new() },
-                stts_box: SttsBox { entries: entries.iter().map(entry).collect() },
-                ctts_box: None,
-                cslg_box: None,
-                stsc_box: StscBox { entries: Vec::new() },
-                stsz_box: StszBox::Variable { entry_sizes: Vec::new() },
-                stco_or_co64_box: shiguredo_mp4::Either::A(StcoBox { chunk_offsets: Vec::new() }),
-                stss_box: None,
-                sdtp_box: None,
-                unknown_boxes: Vec::new(),
-            }
-        };
-        assert!(are_countable(&table(&[(1000, 3600), (u32::MAX / 2, 1)])));
-        assert!(!are_countable(&table(&[(u32::MAX, 1), (1, 1)])));
-        assert!(!are_countable(&table(&[(u32::MAX, u32::MAX); 2])), "their times do not fit either");
-    }
 
     #[test]
     fn what_is_no_mp4_is_an_error() {

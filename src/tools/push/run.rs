@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::PushError;
 use super::args::{PushArgs, Target};
+use super::error::PushError;
 use super::link::Link;
 use super::pace::{Pacer, Rounds, low};
 use super::source::Source;

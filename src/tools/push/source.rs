@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use super::error::SourceError;
 use super::mp4::Mp4;
 use crate::media::amf0::{self, Value};
 use crate::media::flv::{FileHeader, FlvError, FlvItem, FlvReader};
@@ -15,28 +16,6 @@ use crate::media::tag::{Class, TAG_BODY_MAX, Tag};
 const PIECE: usize = 64 << 10;
 /// Where an MP4 file says what it is.
 const FTYP_AT: usize = 4;
-
-/// What is wrong with the file.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// It cannot be opened.
-    #[error("{path}: {error}")]
-    Open {
-        /// Its path.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// It cannot be read.
-    #[error("the file cannot be read: {0}")]
-    Read(#[from] io::Error),
-    /// It is not FLV.
-    #[error("the file is neither FLV nor MP4 ({0})")]
-    Flv(#[from] FlvError),
-    /// It is no MP4 that could be pushed.
-    #[error("the MP4 file cannot be pushed: {0}")]
-    Mp4(String),
-}
 
 /// A file, tag after tag.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::StressError;
+use super::error::StressError;
 
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,12 +10,13 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
+use super::args::Options;
+use super::error::{StressError, os};
 use super::findings::{Findings, Sample};
 use super::procfs::usage;
 use super::report::{SHARE_MIN, SLACK_SECONDS};
 use super::session::{Fault, Progress, Session};
 use super::viewer::{State, Viewer};
-use super::{Options, StressError};
 
 const EVENTS: usize = 1024;
 const SCRATCH: usize = 1 << 20;
@@ -386,10 +387,6 @@ fn micros_since_1970() -> u64 {
 
 fn own_cpu() -> f64 {
     usage(None).map_or(0.0, |own| own.cpu_seconds)
-}
-
-pub(super) fn os(what: &'static str) -> impl Fn(Errno) -> StressError {
-    move |errno| StressError::Os { what, source: errno.into() }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rounded count for a report")]

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::crowd::{Crowd, Observer, os};
+use super::args::StressArgs;
+use super::crowd::{Crowd, Observer};
+use super::error::{StressError, os};
 use super::findings::{Findings, Sample};
 use super::monitor::Monitor;
-use super::{StressArgs, StressError};
 
 /// Files a process has open beside its viewers, and some room.
 const FILES_BESIDE: u64 = 32;

@@ -11,6 +11,7 @@
 mod args;
 mod chain;
 mod crowd;
+mod error;
 mod findings;
 mod fleet;
 mod framing;
@@ -23,46 +24,12 @@ mod viewer;
 
 pub use args::{Options, Protocol, StressArgs, Target};
 pub use chain::ChainError;
+pub use error::StressError;
 use monitor::Monitor;
 pub use report::{Percentiles, Report, ServerCost};
 
 use std::io::Write;
 use std::process::ExitCode;
-
-/// Why a run could not be made at all; what goes wrong with single viewers is in the [`Report`].
-#[derive(Debug, thiserror::Error)]
-pub enum StressError {
-    /// The URL is not one that can be played.
-    #[error("{url}: {reason}")]
-    Url {
-        /// The URL as given.
-        url: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// More viewers than this process may have files open.
-    #[error(
-        "{viewers} viewers need more processes than asked for (or than 64): each may open {limit} files; \
-         raise the limit with ulimit -n"
-    )]
-    FileLimit {
-        /// The number asked for.
-        viewers: usize,
-        /// The hard limit.
-        limit: u64,
-    },
-    /// One of the processes that share the viewers ended before its time.
-    #[error("a process that held a part of the viewers died")]
-    PartDied,
-    /// The operating system refused something.
-    #[error("{what}: {source}")]
-    Os {
-        /// What was tried.
-        what: &'static str,
-        /// Its answer.
-        source: std::io::Error,
-    },
-}
 
 /// Holds the viewers for as long as `args` say, in as many processes as that takes.
 ///

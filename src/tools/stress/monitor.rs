@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::args::StressArgs;
 use super::findings::Sample;
 use super::procfs::{Usage, usage};
-use super::{ServerCost, StressArgs};
+use super::report::ServerCost;
 
 /// One point of the run's course.
 #[derive(Clone, Copy, Debug, Default)]

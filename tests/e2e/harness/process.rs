@@ -73,9 +73,14 @@ impl Guard {
 
     /// Bytes of the process's address space.
     pub(crate) fn address_space(&self) -> u64 {
+        self.status("VmSize:") << 10
+    }
+
+    /// A number of the process's status.
+    pub(crate) fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -151,13 +156,16 @@ impl Server {
 
     /// An origin of one loop that takes so many connections.
     pub(crate) fn origin_for(home: &Path, connections: u32) -> Self {
-        let config = home.join("limits.toml");
+        Self::origin_with(home, &format!("loops = 1\n[limits]\nconnections = {connections}\n"), &[])
+    }
+
+    /// An origin with a configuration, and with more arguments.
+    pub(crate) fn origin_with(home: &Path, config: &str, more: &[&str]) -> Self {
+        let file = home.join("origin.toml");
+        std::fs::write(&file, config).unwrap();
         let any = "127.0.0.1:0";
-        let text = format!("loops = 1\n[limits]\nconnections = {connections}\n");
-        std::fs::write(&config, text).unwrap();
-        let config = config.to_str().unwrap();
-        let args = ["--rtmp", any, "--flv", any, "--web", any, "--admin", any, "--config", config];
-        Self::start(home, &[&["origin"], &args[..]].concat())
+        let args = ["--rtmp", any, "--flv", any, "--web", any, "--admin", any];
+        Self::start(home, &[&["origin"], &args[..], &["--config", file.to_str().unwrap()], more].concat())
     }
 
     /// A gateway that pulls from `upstream`.

@@ -1,15 +1,16 @@
 //! The real ring against real sockets on loopback.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::mailbox::{EventFd, Wake};
-use super::ring::Uring;
-use super::send::SendPath;
-use super::sockets::Descriptors;
+use bytes::Bytes;
+
 use super::*;
 use crate::memory::Arena;
+use crate::uring::engine::{Engine, Event, FrameHead, Payload, SendError};
+use crate::uring::files::{Folder, OpenFile};
+use crate::uring::mailbox::{EventFd, Wake};
 
 const TAG: u32 = 5;
 const MODES: [Descriptors; 2] = [Descriptors::PROCESS, Descriptors { process: 0, direct: 64 }];
@@ -197,7 +198,7 @@ fn more_bytes_than_buffers_wait_for_their_turn() {
                 }
                 held.push(data);
                 // Hold nearly all buffers for a while, so that the kernel runs out.
-                if held.len() + 12 == usize::from(super::buffers::BUFFERS_MAX) {
+                if held.len() + 12 == usize::from(crate::uring::buffers::BUFFERS_MAX) {
                     for _ in 0..3 {
                         engine.wait(Some(engine.now() + 20));
                     }

@@ -1,36 +1,24 @@
 //! Calls of the kernel: handing the queue over, waiting, and the end of a ring.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode};
 use rustix::io::Errno;
 
-use super::buffers;
-use super::ring::Uring;
-use super::slab::Slab;
+use super::Uring;
+use crate::uring::buffers;
+use crate::uring::op::NOBODY;
+use crate::uring::setup::SUBMISSIONS;
+use crate::uring::slab::Slab;
 
 /// A kernel that is short of something and has nothing to give back is left alone for so long.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Such a kernel is told of no more often than this.
-const TELL: Duration = Duration::from_secs(10);
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
-/// The name of operations that own nothing and that nobody waits for.
-pub(super) const NOBODY: u64 = u64::MAX;
 /// How often the drop of an engine looks for the completions of what it cancelled.
 const DROP_ROUNDS: usize = 100;
-
-/// Calls that the kernel refused for the time being.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    pub(super) count: u64,
-    told: Option<Instant>,
-    /// Refusals to come, the next one first.
-    #[cfg(test)]
-    pub(super) injected: std::collections::VecDeque<Errno>,
-}
 
 impl Uring {
     /// Hands the queue to the kernel; waits for a completion if `wait` says until when. A kernel that is short of
@@ -63,12 +51,7 @@ impl Uring {
 
     /// Takes what has completed, which gives the kernel memory back, so that the next call has a chance.
     fn make_way(&mut self, errno: Errno) {
-        self.refusals.count += 1;
-        if self.refusals.told.is_none_or(|told| told.elapsed() > TELL) {
-            self.refusals.told = Some(Instant::now());
-            let refusals = self.refusals.count;
-            tracing::warn!(error = %errno, refusals, "the kernel is short of resources; io_uring calls are tried again");
-        }
+        self.refusals.add(errno);
         // A refused call has not run what completes operations: this one submits nothing and does.
         // SAFETY: no argument is passed, so there is nothing that the kernel could read.
         let _ = unsafe { self.ring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
@@ -94,7 +77,7 @@ impl Uring {
 
     /// Makes room for `entries` in the queue.
     pub(super) fn make_room(&mut self, entries: usize) {
-        debug_assert!(entries <= super::setup::SUBMISSIONS as usize);
+        debug_assert!(entries <= SUBMISSIONS as usize);
         loop {
             let queue = self.ring.submission();
             if queue.capacity() - queue.len() >= entries {
@@ -148,7 +131,7 @@ impl Drop for Uring {
             // The kernel may still write to what we own: better lost than reused.
             std::mem::forget(std::rc::Rc::clone(&self.received));
             std::mem::forget(std::mem::replace(&mut self.inflight, Slab::new()));
-            std::mem::forget(std::mem::replace(&mut self.regions, Slab::new()));
+            self.regions.leak();
         }
     }
 }

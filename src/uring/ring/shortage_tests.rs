@@ -1,16 +1,16 @@
 //! The ring in hard times: a kernel that is short of something, one with faults, and the end of a ring.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::buffers::BUFFERS_MAX;
-use super::ring::Uring;
-use super::send::SendPath;
-use super::sockets::Descriptors;
+use bytes::Bytes;
+
 use super::tests::{accept, engine, listening, listening_by, next};
 use super::*;
 use crate::memory::Arena;
+use crate::uring::buffers::BUFFERS_MAX;
+use crate::uring::engine::{Engine, Event, FrameHead, Payload, Region};
 
 const TAG: u32 = 5;
 
@@ -49,7 +49,7 @@ fn a_full_queue_waits_for_a_kernel_that_is_short_of_something() {
     let _peer = TcpStream::connect(address).unwrap();
     let sock = accept(&mut engine);
     engine.refusals.injected.extend(shortage());
-    let polls = 2 * super::setup::SUBMISSIONS;
+    let polls = 2 * crate::uring::setup::SUBMISSIONS;
     for _ in 0..polls {
         engine.poll_writable(sock);
     }
@@ -168,7 +168,7 @@ fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
     writer.publish();
     let region = engine.hold(writer.segment());
     drop(writer);
-    assert!(engine.regions.get(region.0).unwrap().fixed.is_some(), "the memory is registered");
+    assert!(engine.regions.get(region).unwrap().fixed.is_some(), "the memory is registered");
     engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len: LEN });
     let Event::Sent { result: Ok(taken), .. } = next(&mut engine) else { panic!("not sent") };
     engine.close(sock);
@@ -178,7 +178,7 @@ fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
     for _ in 0..20 {
         engine.wait(Some(engine.now() + 5));
     }
-    let notified = engine.regions.get(region.0).is_none();
+    let notified = engine.regions.get(region).is_none();
     assert!(!notified && arena.mapped() == u64::from(LEN), "freed while the kernel sends it ({taken} bytes)");
     // Memory that other bytes are written to meanwhile is not the same.
     let mut other = arena.segment(LEN as usize).unwrap();
@@ -203,24 +203,27 @@ fn registered_memory_is_let_go_in_pieces() {
     let mut engine = engine(Descriptors::PROCESS, SendPath::Fixed);
     let regions: Vec<Region> =
         (0..REGIONS).map(|_| engine.hold(arena.segment(1 << 20).unwrap().segment())).collect();
-    assert!(regions.iter().all(|region| engine.regions.get(region.0).unwrap().fixed.is_some()));
-    let free = engine.fixed_free.len();
+    assert!(regions.iter().all(|region| engine.regions.get(*region).unwrap().fixed.is_some()));
+    let free = engine.regions.free.len();
     regions.into_iter().for_each(|region| engine.release(region));
-    assert_eq!((engine.fixed_free.len(), arena.mapped()), (free, (REGIONS as u64) << 20));
+    assert_eq!((engine.regions.free.len(), arena.mapped()), (free, (REGIONS as u64) << 20));
     for turn in 1..=REGIONS / 8 {
         // A loop that has nothing else to do does not sleep before all is done.
         let until = (turn == REGIONS / 8).then(|| engine.now());
         engine.wait(until);
-        assert_eq!((engine.fixed_free.len(), engine.stale.len()), (free + 8 * turn, REGIONS - 8 * turn));
+        assert_eq!(
+            (engine.regions.free.len(), engine.regions.stale.len()),
+            (free + 8 * turn, REGIONS - 8 * turn)
+        );
     }
     assert_eq!(arena.mapped(), 0);
     // When no slot is free, one that waits is emptied at once.
-    engine.fixed_free.clear();
+    engine.regions.free.clear();
     let region = engine.hold(arena.segment(1 << 20).unwrap().segment());
-    assert_eq!(engine.regions.get(region.0).unwrap().fixed, None);
-    engine.stale.push_back((3, Arc::clone(arena.segment(1 << 20).unwrap().segment())));
+    assert_eq!(engine.regions.get(region).unwrap().fixed, None);
+    engine.regions.stale.push_back((3, Arc::clone(arena.segment(1 << 20).unwrap().segment())));
     let region = engine.hold(arena.segment(1 << 20).unwrap().segment());
-    assert_eq!(engine.regions.get(region.0).unwrap().fixed, Some(3));
+    assert_eq!(engine.regions.get(region).unwrap().fixed, Some(3));
 }
 
 #[test]

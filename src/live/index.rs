@@ -1,0 +1,83 @@
+//! What a log keeps, and where in it a viewer may start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::headers::Headers;
+use super::timeline::StreamTime;
+use crate::memory::Segment;
+
+/// A place where a viewer may start: the first byte of a tag.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Offset of the tag in the log.
+    pub at: u64,
+    /// Its time.
+    pub time: StreamTime,
+    /// A picture stands here that needs no other (or there is no picture in this stream at all). `false`:
+    /// the stream has had no keyframe for so long that a start had to be made.
+    pub clean: bool,
+    /// Tags before it in the log.
+    pub frames: u64,
+    /// Bytes of the bodies of all headers before it in the log, and of those that it refers to.
+    pub header_bytes: u64,
+    /// What a viewer that starts here is told first.
+    pub headers: Arc<Headers>,
+    /// Whether there were pictures and sound in the stream so far, for the FLV header.
+    pub tracks: Tracks,
+}
+
+/// Which tracks a stream has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// Pictures.
+    pub video: bool,
+    /// Sound.
+    pub audio: bool,
+}
+
+/// A segment and the range of the log that it holds: from `start` up to the next one's.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Counts segments; never repeats within a log.
+    pub serial: u64,
+    /// Offset of its first byte in the log.
+    pub start: u64,
+    /// The bytes.
+    pub segment: Arc<Segment>,
+}
+
+/// What a log keeps: never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Segments, ascending and without a hole between them.
+    pub spans: VecDeque<Span>,
+    /// Starts, ascending.
+    pub starts: VecDeque<Start>,
+    /// Counts replacements.
+    pub version: u64,
+}
+
+impl Index {
+    /// The newest start before `head`, clean ones only if `clean`.
+    pub fn newest_start(&self, head: u64, clean: bool) -> Option<&Start> {
+        self.starts.iter().rev().find(|start| start.at < head && (start.clean || !clean))
+    }
+
+    /// Offset of the oldest byte that is kept.
+    pub fn tail(&self) -> u64 {
+        self.spans.front().map_or(0, |span| span.start)
+    }
+
+    /// The span that holds the byte at `offset`, if it is kept.
+    pub fn span_at(&self, offset: u64) -> Option<&Span> {
+        let after = self.spans.partition_point(|span| span.start <= offset);
+        self.spans.get(after.checked_sub(1)?)
+    }
+
+    /// The time of the newest start at or before `offset`: how old a viewer's picture is at most.
+    pub fn time_at(&self, offset: u64) -> Option<StreamTime> {
+        let after = self.starts.partition_point(|start| start.at <= offset);
+        Some(self.starts.get(after.checked_sub(1)?)?.time)
+    }
+}

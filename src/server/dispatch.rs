@@ -1,0 +1,469 @@
+//! From an event of a connection to the handler of what it is: the one place that knows that.
+//!
+//! Handlers own their tables; they are called with those that they may touch, and give back what becomes of the
+//! connection ([`Next`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::{debug, warn};
+
+use super::conn::{Conn, Kind};
+use super::conns::Conns;
+use super::core::{Core, LEAVE, Task};
+use super::head::{ConnHead, Next, Reason};
+use super::http::web::Web;
+use super::limits::Refused;
+use super::log_limit::LineKind;
+use super::publishers::push::Push;
+use super::streams::Streams;
+use super::upstreams::links::Upstreams;
+use super::viewers::audience::{Seat, Viewers};
+use super::viewers::play::Play;
+use super::viewers::player::Player;
+use super::viewers::viewer::Farewell;
+use crate::live::stream::Stream;
+use crate::protocol::http::request::Request;
+use crate::uring::{Engine, SendError, Sock};
+
+/// The connections of a loop, and the handlers that they are handed to.
+#[derive(Debug)]
+pub(super) struct Dispatch<E: Engine> {
+    pub(super) core: Core<E>,
+    pub(super) conns: Conns,
+    pub(super) streams: Streams,
+    pub(super) upstreams: Upstreams,
+    pub(super) web: Web,
+}
+
+impl<E: Engine> Dispatch<E> {
+    pub(super) fn new(core: Core<E>, web: Web) -> Self {
+        let (conns, streams, upstreams) = (Conns::default(), Streams::default(), Upstreams::default());
+        Self { core, conns, streams, upstreams, web }
+    }
+
+    /// Lists a connection.
+    pub(super) fn add(&mut self, head: ConnHead, kind: Kind) {
+        self.core.counters[head.role].connections.add(1);
+        self.conns.add(Conn { head, kind });
+    }
+
+    /// Does what handlers wanted done with other connections.
+    pub(super) fn do_tasks(&mut self) {
+        while let Some(task) = self.core.tasks.pop() {
+            match task {
+                Task::Close(sock, reason) => self.with(sock, |_, _| Next::Close(reason)),
+                Task::Opened(head, link) => self.add(head, Kind::Link(link)),
+                Task::AskAgain(sock) => self.with(sock, |own, conn| match &mut conn.kind {
+                    Kind::Http(http) => http.ask_again(&mut own.core, &mut own.web, &mut conn.head),
+                    _ => Next::Stay,
+                }),
+            }
+        }
+    }
+
+    /// Hands a connection to a handler and does what it decides.
+    pub(super) fn with(&mut self, sock: Sock, handler: impl FnOnce(&mut Self, &mut Conn) -> Next) {
+        let Some(mut conn) = self.conns.take(sock) else { return };
+        let mut next = handler(self, &mut conn);
+        loop {
+            next = match next {
+                Next::Stay => match self.settle(&mut conn) {
+                    Next::Stay => break self.conns.put_back(conn),
+                    next => next,
+                },
+                Next::Play(play) => self.play(&mut conn, *play),
+                Next::Push(request, body) => self.push(&mut conn, &request, &body),
+                Next::Close(reason) => break self.close(conn, &reason, false),
+                Next::Refuse(reason) => break self.close(conn, &reason, true),
+            };
+        }
+    }
+
+    /// What follows by itself from how a connection stands now.
+    fn settle(&mut self, conn: &mut Conn) -> Next {
+        let held = conn.held();
+        if !self.core.account(&mut conn.head, held) {
+            self.core.count_refusal(conn.head.role, Refused::Memory);
+            return Next::close(Refused::Memory.to_string());
+        }
+        let head = &mut conn.head;
+        if !head.out.is_empty() || head.viewer.is_some() {
+            return Next::Stay;
+        }
+        if head.out.is_closed() && !matches!(conn.kind, Kind::Leaving) {
+            self.leave(conn, "it has had its last words");
+            self.core.net.shutdown_write(conn.head.sock);
+            self.core.deadline(conn.head.sock, LEAVE);
+            return Next::Stay;
+        }
+        let pending = match &mut conn.kind {
+            Kind::Player(player) if player.seat == Seat::Pending => Some(player.play.clone()),
+            Kind::Rtmp(peer) => peer.pending().cloned(),
+            Kind::Link(link) => {
+                self.upstreams.drained(&mut self.core, &mut self.streams.viewers, head, *link);
+                None
+            }
+            _ => None,
+        };
+        let since = self.core.now();
+        pending.map_or(Next::Stay, |play| Next::Play(Box::new(Play { since, ..play })))
+    }
+
+    /// Puts a connection on its stream, or lets it wait for one.
+    fn play(&mut self, conn: &mut Conn, play: Play) -> Next {
+        if matches!(conn.kind, Kind::Http(_)) {
+            self.leave(conn, "it plays");
+            conn.kind = Kind::Player(Box::new(Player::new(play.clone())));
+        }
+        let (core, head, viewers) = (&mut self.core, &mut conn.head, &mut self.streams.viewers);
+        if head.finished {
+            return Next::close("the peer hung up");
+        }
+        let seat = if head.out.is_empty() {
+            match Self::take_seat(core, (viewers, &mut self.upstreams), (head, &mut conn.kind), &play) {
+                Ok(seat) => seat,
+                Err(why) => {
+                    core.count_refusal(head.role, why);
+                    return match &mut conn.kind {
+                        Kind::Player(player) => player.turn_away(core, head, why),
+                        Kind::Rtmp(peer) => peer.turn_away(core, head, why),
+                        _ => Next::close(why.to_string()),
+                    };
+                }
+            }
+        } else {
+            // What was said before is under way, and the fan-out needs the socket for itself: `settle` goes on.
+            core.deadline(head.sock, core.request_time());
+            Seat::Pending
+        };
+        match &mut conn.kind {
+            Kind::Player(player) => player.seat = seat,
+            Kind::Rtmp(peer) => {
+                peer.sit(play, seat);
+                return peer.events(core, &mut self.streams, head);
+            }
+            _ => {}
+        }
+        Next::Stay
+    }
+
+    /// Puts a connection on its stream, which may be one that is to be pulled, or lets it wait for one.
+    fn take_seat(
+        core: &mut Core<E>,
+        (viewers, upstreams): (&mut Viewers, &mut Upstreams),
+        (head, kind): (&mut ConnHead, &mut Kind),
+        play: &Play,
+    ) -> Result<Seat, Refused> {
+        let mut stream = core.role(head.role).directory.get(&play.key);
+        if stream.is_none() {
+            core.admit_wait(head)?;
+            stream = upstreams.pull(core, head.role, &play.key);
+        }
+        let Some(stream) = stream.filter(|stream| !stream.has_ended()) else {
+            return Ok(Seat::Waiting(viewers.wait(core, head, play)?));
+        };
+        let answer = match kind {
+            Kind::Rtmp(peer) => peer.answer(),
+            Kind::Player(player) => player.answer(),
+            _ => Bytes::new(),
+        };
+        viewers.watch(core, head, play, answer, &stream);
+        Ok(Seat::Watching)
+    }
+
+    /// A client begins to push a stream.
+    fn push(&mut self, conn: &mut Conn, request: &Request, body: &[u8]) -> Next {
+        match Push::begin(&mut self.core, &conn.head, request) {
+            Ok((push, answer)) => {
+                self.leave(conn, "it pushes");
+                conn.kind = Kind::Push(Box::new(push));
+                let next = match self.core.say(&mut conn.head, answer) {
+                    Next::Stay => self.received(conn, body),
+                    next => next,
+                };
+                // The rest of a body that has not come by now never will.
+                match next {
+                    Next::Stay if conn.head.finished && !conn.head.out.is_closed() => {
+                        Next::close("the peer hung up")
+                    }
+                    next => next,
+                }
+            }
+            Err(last) => self.core.say_last(&mut conn.head, last),
+        }
+    }
+
+    /// Takes a connection out of all tables; it is nothing any more.
+    fn leave(&mut self, conn: &mut Conn, reason: &str) {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        let viewers = &mut self.streams.viewers;
+        match std::mem::replace(&mut conn.kind, Kind::Leaving) {
+            Kind::Http(mut http) => http.closed(core, &mut self.web, head),
+            Kind::Push(mut push) => {
+                self.streams.publishers.give_up(core, head, &mut push.publication, reason);
+            }
+            Kind::Player(player) => {
+                viewers.leave(core, head);
+                viewers.forget(head, &player.play.key, player.seat);
+            }
+            Kind::Rtmp(mut peer) => peer.closed(core, &mut self.streams, head, reason),
+            Kind::Link(link) => self.upstreams.closed(core, viewers, head, link, reason),
+            Kind::Leaving => {}
+        }
+    }
+
+    fn close(&mut self, mut conn: Conn, reason: &Reason, refused: bool) {
+        let (sock, role) = (conn.head.sock, conn.head.role);
+        let name = self.core.shared.roles[role].name;
+        if refused {
+            self.core.counters[role].bad_peers.add(1);
+            if self.core.may_log(LineKind::Protocol) {
+                let peer = self.core.peer(sock);
+                warn!(role = name, peer, %reason, "closed a connection that broke its protocol");
+            }
+        } else {
+            debug!(role = name, peer = self.core.peer(sock), %reason, "connection closed");
+        }
+        self.leave(&mut conn, reason);
+        let _ = self.core.account(&mut conn.head, 0);
+        self.core.counters[role].connections.sub(1);
+        self.conns.closed();
+        self.core.no_deadline(sock);
+        self.core.net.close(sock);
+    }
+
+    /// A connection that the server has opened stands, or does not.
+    pub(super) fn connected(&mut self, conn: &mut Conn, result: Result<(), rustix::io::Errno>) -> Next {
+        match conn.kind {
+            Kind::Link(link) => self.upstreams.connected(&mut self.core, &mut conn.head, link, result),
+            _ => Next::close("it was not to be connected"),
+        }
+    }
+
+    /// Bytes from a peer.
+    pub(super) fn received(&mut self, conn: &mut Conn, data: &[u8]) -> Next {
+        if conn.head.out.is_closed() {
+            return Next::Stay; // it has had its last words; what follows means nothing
+        }
+        let (core, head) = (&mut self.core, &mut conn.head);
+        match &mut conn.kind {
+            Kind::Http(http) => http.received(core, &mut self.web, head, data),
+            Kind::Push(push) => push.received(core, &mut self.streams.publishers, head, data),
+            Kind::Player(player) => player.received(core, &mut self.streams.viewers, head, data),
+            Kind::Rtmp(peer) => peer.received(core, &mut self.streams, head, data),
+            Kind::Link(link) => self.upstreams.received(core, &mut self.streams.viewers, head, *link, data),
+            Kind::Leaving => Next::Stay,
+        }
+    }
+
+    /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
+    pub(super) fn finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+        conn.head.finished = true;
+        match (&mut conn.kind, error) {
+            (_, Some(error)) => Next::close(error.to_string()),
+            (Kind::Leaving, None) => Next::close("the peer hung up"),
+            (_, None) if conn.head.out.is_closed() => Next::Stay,
+            (Kind::Http(http), None) => http.finished(&mut self.web, &conn.head),
+            (_, None) => Next::close("the peer hung up"),
+        }
+    }
+
+    /// A send has ended.
+    pub(super) fn sent(&mut self, sock: Sock, result: Result<u32, SendError>) {
+        if let Some(id) = self.conns.get(sock).and_then(|conn| conn.head.viewer) {
+            let Core { net, counters, .. } = &mut self.core;
+            return self.streams.viewers.fanout.sent(net, id, result, counters);
+        }
+        self.with(sock, |own, conn| {
+            let (core, head) = (&mut own.core, &mut conn.head);
+            match (&mut conn.kind, result) {
+                (Kind::Http(http), result) if http.is_answering() => {
+                    return http.sent(core, &mut own.web, head, result);
+                }
+                (_, Ok(bytes)) => {
+                    head.out.sent(bytes as usize);
+                    core.send_next(head);
+                }
+                (_, Err(SendError::Full)) => core.net.poll_writable(sock),
+                (_, Err(SendError::Broken(error))) => return Next::close(error.to_string()),
+            }
+            Next::Stay
+        });
+    }
+
+    /// A full socket has capacity again.
+    pub(super) fn writable(&mut self, sock: Sock) {
+        if let Some(id) = self.conns.get(sock).and_then(|conn| conn.head.viewer) {
+            let Core { net, counters, .. } = &mut self.core;
+            return self.streams.viewers.fanout.writable(net, id, counters);
+        }
+        self.with(sock, |own, conn| {
+            match &mut conn.kind {
+                Kind::Http(http) if http.is_answering() => {
+                    http.writable(&mut own.core, &mut own.web, &conn.head);
+                }
+                _ => {
+                    conn.head.out.writable();
+                    own.core.send_next(&mut conn.head);
+                }
+            }
+            Next::Stay
+        });
+    }
+
+    /// A client's turn has come to be sent a slice of its file; gives the length.
+    pub(super) fn send_slice(&mut self, sock: Sock) -> u64 {
+        let mut bytes = 0;
+        self.with(sock, |own, conn| {
+            if let Kind::Http(http) = &mut conn.kind {
+                bytes = http.send_slice(&mut own.core, &conn.head).into();
+            }
+            Next::Stay
+        });
+        bytes
+    }
+
+    /// A connection's deadline has passed.
+    pub(super) fn deadline(&mut self, conn: &mut Conn) -> Next {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        match &mut conn.kind {
+            Kind::Leaving => Next::close("it was answered"),
+            _ if head.out.is_closed() => Next::close("it does not take its answer"),
+            Kind::Http(http) => http.deadline(core, &mut self.web, head),
+            Kind::Push(push) => push.deadline(core, &mut self.streams.publishers, head),
+            Kind::Player(player) => player.deadline(core, &mut self.streams.viewers, head),
+            Kind::Rtmp(peer) => peer.deadline(core, &mut self.streams, head),
+            Kind::Link(_) => Next::Stay,
+        }
+    }
+
+    /// The fan-out has let a viewer go.
+    pub(super) fn farewell(&mut self, sock: Sock, farewell: Farewell) {
+        self.with(sock, |own, conn| {
+            let (core, head) = (&mut own.core, &mut conn.head);
+            core.counters[head.role].farewell(farewell);
+            match &mut conn.kind {
+                Kind::Player(player) => player.farewell(core, &mut own.streams.viewers, head, farewell),
+                Kind::Rtmp(peer) => peer.farewell(core, &mut own.streams, head, farewell),
+                Kind::Link(link) => {
+                    own.upstreams.farewell(core, &mut own.streams.viewers, head, *link, farewell)
+                }
+                Kind::Http(_) | Kind::Push(_) | Kind::Leaving => Next::close(farewell.to_string()),
+            }
+        });
+    }
+
+    /// A stream has come: those who wait for it watch.
+    pub(super) fn stream_came(&mut self, role: usize, stream: &Arc<Stream>) {
+        for sock in self.streams.viewers.take_waiting(role, &stream.key) {
+            self.with(sock, |_, conn| match &mut conn.kind {
+                Kind::Player(player) => {
+                    player.seat = Seat::Pending;
+                    Next::Play(Box::new(player.play.clone()))
+                }
+                Kind::Rtmp(peer) => peer.called(),
+                _ => Next::Stay,
+            });
+        }
+        self.upstreams.forward(&mut self.core, role, stream);
+    }
+
+    /// A stream is over: its viewers, and those who have paused it, are told so.
+    pub(super) fn stream_ended(&mut self, role: usize, stream: &Stream, status: u16) {
+        self.streams.viewers.fanout.stream_ended(stream.id, status, self.core.now());
+        for sock in self.streams.viewers.take_paused(role, &stream.key) {
+            self.with(sock, |own, conn| match &mut conn.kind {
+                Kind::Rtmp(peer) => peer.paused_stream_ended(&mut own.core, &mut conn.head),
+                _ => Next::Stay,
+            });
+        }
+    }
+
+    /// Messages were lost: looks at what they may have told.
+    pub(super) fn look_again(&mut self) {
+        let shared = Arc::clone(&self.core.shared);
+        for (role, key) in self.streams.viewers.awaited() {
+            if let Some(stream) = shared.roles[role].directory.get(&key) {
+                self.stream_came(role, &stream);
+            }
+        }
+        for (role, key) in self.streams.publishers.claimed() {
+            if let Some(stream) = shared.roles[role].directory.get(&key) {
+                self.stream_given_up(role, &stream);
+            }
+        }
+        let watched: Vec<_> = self
+            .streams
+            .viewers
+            .fanout
+            .views(None)
+            .map(|view| (view.role, Arc::clone(&view.stream)))
+            .collect();
+        for (role, stream) in watched {
+            self.core.news.push(stream.id);
+            if stream.has_ended() {
+                self.stream_ended(role, &stream, 404);
+            }
+        }
+        self.core.tasks.extend(self.web.responder.take_listing().into_iter().map(Task::AskAgain));
+    }
+
+    /// A stream has been given up: those of this loop that wait for it claim it again.
+    pub(super) fn stream_given_up(&mut self, role: usize, stream: &Stream) {
+        for sock in self.streams.publishers.take_claimants(role, &stream.key) {
+            self.with(sock, |own, conn| {
+                let (core, head) = (&mut own.core, &mut conn.head);
+                match &mut conn.kind {
+                    Kind::Push(push) => push.claim_again(core, &mut own.streams.publishers, head),
+                    Kind::Rtmp(peer) => peer.claim_again(core, &mut own.streams, head),
+                    _ => Next::Stay,
+                }
+            });
+        }
+    }
+
+    /// Takes a stream from its publisher, if that is one of this loop.
+    pub(super) fn dismiss_publisher(&mut self, stream: u64, status: u16, reason: &str) -> bool {
+        let Some(sock) = self.streams.publishers.writer_of(stream) else { return false };
+        self.with(sock, |own, conn| {
+            let (core, head) = (&mut own.core, &mut conn.head);
+            match &mut conn.kind {
+                Kind::Push(push) => push.dismiss(core, &mut own.streams.publishers, head, status, reason),
+                Kind::Rtmp(peer) => peer.dismiss(core, &mut own.streams, head, reason),
+                _ => Next::Stay,
+            }
+        });
+        true
+    }
+
+    /// Memory is short: the streams that are written here keep less.
+    pub(super) fn shorten(&mut self) {
+        for sock in self.streams.publishers.writers() {
+            self.with(sock, |own, conn| {
+                let publication = match &mut conn.kind {
+                    Kind::Push(push) => &mut push.publication,
+                    Kind::Rtmp(peer) => &mut peer.publication,
+                    _ => return Next::Stay,
+                };
+                if let Some(writer) = &mut publication.writer {
+                    writer.shorten();
+                    own.core.announce(writer);
+                }
+                Next::Stay
+            });
+        }
+        self.upstreams.shorten(&mut self.core);
+    }
+
+    /// The server goes down: clients that ask for nothing are let go.
+    pub(super) fn drain(&mut self) {
+        let idle = |conn: &&Conn| matches!(&conn.kind, Kind::Http(http) if http.is_idle());
+        for sock in self.conns.iter().filter(idle).map(|conn| conn.head.sock).collect::<Vec<_>>() {
+            self.with(sock, |own, conn| match &mut conn.kind {
+                Kind::Http(http) => http.drain(&mut own.core, &mut conn.head),
+                _ => Next::Stay,
+            });
+        }
+    }
+}

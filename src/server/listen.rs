@@ -1,0 +1,90 @@
+//! Listening sockets: one for each loop on every address, so that the kernel spreads new connections over the loops.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::reception::Listener;
+use super::start::StartError;
+use crate::config::ListenerOptions;
+
+/// All listeners, and their sockets by loop.
+pub(super) struct Plan {
+    /// What each is for, by its tag.
+    pub(super) listeners: Vec<Listener>,
+    /// For each loop its sockets, with their tags.
+    pub(super) sockets: Vec<Vec<(u32, TcpListener)>>,
+}
+
+impl Plan {
+    /// None yet, for so many loops.
+    pub(super) fn new(loops: usize) -> Self {
+        Self { listeners: Vec::new(), sockets: std::iter::repeat_with(Vec::new).take(loops).collect() }
+    }
+
+    /// Binds an address once for each loop and gives the port that it got. `name` is the flag that sets it.
+    ///
+    /// # Errors
+    /// [`StartError`], which says what to do.
+    pub(super) fn bind(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        listener: Listener,
+        options: &ListenerOptions,
+    ) -> Result<SocketAddr, StartError> {
+        let tag = u32::try_from(self.listeners.len()).expect("a handful of listeners");
+        self.listeners.push(listener);
+        let why = |error, address| StartError::listen(name, address, error);
+        // SO_REUSEPORT would share a port with a second instance: find that out first.
+        drop(bind_one(address, options, false).map_err(|error| why(error, address))?);
+        let mut bound = address;
+        for sockets in &mut self.sockets {
+            let socket = bind_one(bound, options, true).map_err(|error| why(error, bound))?;
+            bound = socket.local_addr()?;
+            sockets.push((tag, socket));
+        }
+        Ok(bound)
+    }
+}
+
+/// Options are set on the listener: accepted sockets inherit them.
+fn bind_one(address: SocketAddr, options: &ListenerOptions, listen: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(listen)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(lowat) = options.notsent_lowat {
+        socket.set_tcp_notsent_lowat(lowat)?;
+    }
+    socket.bind(&address.into())?;
+    if listen {
+        socket.listen(options.backlog)?;
+    }
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_kernel_gives_a_peer_up_later_than_the_server_does() {
+        for stall in [1, 20, 60].map(Duration::from_secs) {
+            let mut config = Config::default();
+            config.live.stall = stall;
+            let listener = bind_one(([127, 0, 0, 1], 0).into(), &config.stream_listener(), false).unwrap();
+            let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap().unwrap();
+            assert!(timeout > stall && timeout >= Duration::from_secs(20));
+        }
+    }
+}

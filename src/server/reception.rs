@@ -1,0 +1,121 @@
+//! New connections: what each listener speaks, who is let in, and who has to make way when the loop is full.
+
+use tracing::warn;
+
+use super::conn::{Conn, Kind};
+use super::conns::Conns;
+use super::core::Core;
+use super::head::{ConnHead, Next};
+use super::http::connection::{Connection, SERVER_FULL};
+use super::http::routes::Routes;
+use super::limits::Refused;
+use super::log_limit::LineKind;
+use super::rtmp::Peer;
+use crate::protocol::http::error_page;
+use crate::protocol::http::request::RequestLimits;
+use crate::uring::{Engine, Sock};
+
+/// A listener of a role.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener {
+    /// The role.
+    pub(super) role: usize,
+    /// What is spoken there.
+    pub(super) speaks: Speaks,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Speaks {
+    /// RTMP.
+    Rtmp,
+    /// HTTP, with these routes.
+    Http(&'static Routes),
+}
+
+/// What a loop may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity {
+    /// Connections; further ones are told that the server is full.
+    pub(super) connections: usize,
+    /// How many of them are kept for publishers.
+    pub(super) reserve: usize,
+    /// Open files that it keeps for the next client that asks.
+    pub(super) files: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reception {
+    listeners: Vec<Listener>,
+    capacity: Capacity,
+    /// Listeners that cannot accept for now.
+    resting: Vec<u32>,
+}
+
+impl Reception {
+    pub(super) fn new(listeners: Vec<Listener>, capacity: Capacity) -> Self {
+        Self { listeners, capacity, resting: Vec::new() }
+    }
+
+    /// A connection has come in: what it is, and whether its address may have it.
+    pub(super) fn accept<E: Engine>(
+        &self,
+        core: &mut Core<E>,
+        conns: &Conns,
+        (listener, sock): (u32, Sock),
+    ) -> (Conn, Result<(), Refused>) {
+        let Listener { role, speaks } = self.listeners[listener as usize];
+        core.counters[role].accepted.add(1);
+        let limits = RequestLimits::new(core.shared.config.limits.request_head);
+        let kind = match speaks {
+            Speaks::Rtmp => Kind::Rtmp(Box::new(Peer::new(&core.shared.config))),
+            Speaks::Http(routes) => Kind::Http(Box::new(Connection::new(routes, limits))),
+        };
+        let mut head = ConnHead::new(sock, role);
+        head.address = core.net.peer(sock).map(|peer| peer.ip().to_canonical());
+        head.reserved = conns.open() + self.capacity.reserve >= self.capacity.connections;
+        core.deadline(sock, core.request_time());
+        let admitted = core.admit(&mut head);
+        (Conn { head, kind }, admitted)
+    }
+
+    /// Whether the loop has more connections than it may: one has to go.
+    pub(super) fn is_full(&self, conns: &Conns) -> bool {
+        conns.open() > self.capacity.connections
+    }
+
+    /// The idle client that makes way for a newcomer, if there is one.
+    pub(super) fn makes_way(conns: &mut Conns, newcomer: Sock) -> Option<Sock> {
+        conns.find_idle(|conn| {
+            conn.head.sock != newcomer && matches!(&conn.kind, Kind::Http(http) if http.is_idle())
+        })
+    }
+
+    /// Tells a client that it cannot be served: better than to let it wait.
+    pub(super) fn turn_away<E: Engine>(core: &mut Core<E>, conn: &mut Conn, why: Refused) -> Next {
+        core.counters[conn.head.role].turned_away.add(1);
+        core.count_refusal(conn.head.role, why);
+        if matches!(conn.kind, Kind::Rtmp(_)) {
+            return Next::close(why.to_string());
+        }
+        let message = if why == Refused::Full { SERVER_FULL.to_owned() } else { why.to_string() };
+        core.say_last(&mut conn.head, error_page(why.status(), &message, false, false).into())
+    }
+
+    /// The kernel refuses to accept: the listener rests for a while.
+    pub(super) fn failed<E: Engine>(&mut self, core: &mut Core<E>, listener: u32, error: rustix::io::Errno) {
+        let role = self.listeners[listener as usize].role;
+        core.counters[role].accept_failures.add(1);
+        if core.may_log(LineKind::Accept) {
+            let role = core.role(role).name;
+            warn!(role, %error, "cannot accept for now; raise the descriptor limit if this stays");
+        }
+        self.resting.push(listener);
+    }
+
+    /// Listeners that have rested accept again.
+    pub(super) fn resume<E: Engine>(&mut self, core: &mut Core<E>) {
+        self.resting.drain(..).for_each(|listener| core.net.resume_accept(listener));
+    }
+}

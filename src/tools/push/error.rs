@@ -1,0 +1,67 @@
+//! Why a push fails, and with which exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::media::flv::FlvError;
+
+/// What is wrong with the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It cannot be opened.
+    #[error("{path}: {error}")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// It cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// It is not FLV.
+    #[error("the file is neither FLV nor MP4 ({0})")]
+    Flv(#[from] FlvError),
+    /// It is no MP4 that could be pushed.
+    #[error("the MP4 file cannot be pushed: {0}")]
+    Mp4(String),
+}
+
+/// Why a push ended before the file did.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The URL is not one that can be pushed to.
+    #[error("{url}: {reason}")]
+    Url {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Standard input cannot be pushed twice.
+    #[error("--loop needs a file: standard input cannot be read again")]
+    LoopedInput,
+    /// The file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The server could not be reached, or the connection was lost.
+    #[error("{0}")]
+    Lost(String),
+    /// The server does not want the stream.
+    #[error("the server refused: {0}")]
+    Refused(String),
+}
+
+impl PushError {
+    /// As `sysexits.h` has it, so that scripts can tell: 2 usage, 65 not FLV or MP4, 66 no such file, 75 no
+    /// connection, 77 refused.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Url { .. } | Self::LoopedInput => 2,
+            Self::Source(SourceError::Open { .. }) => 66,
+            Self::Source(_) => 65,
+            Self::Lost(_) => 75,
+            Self::Refused(_) => 77,
+        }
+    }
+}
