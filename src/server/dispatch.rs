@@ -199,7 +199,7 @@ impl<E: Engine> Dispatch<E> {
         let (core, head) = (&mut self.core, &mut conn.head);
         let viewers = &mut self.streams.viewers;
         match std::mem::replace(&mut conn.kind, Kind::Leaving) {
-            Kind::Http(mut http) => http.closed(core, &mut self.web, head.role),
+            Kind::Http(mut http) => http.closed(core, &mut self.web, head),
             Kind::Push(mut push) => {
                 self.streams.publishers.give_up(core, head, &mut push.publication, reason);
             }
@@ -258,13 +258,13 @@ impl<E: Engine> Dispatch<E> {
     }
 
     /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
-    pub(super) fn finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+    pub(super) fn finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
         conn.head.finished = true;
         match (&mut conn.kind, error) {
             (_, Some(error)) => Next::close(error.to_string()),
             (Kind::Leaving, None) => Next::close("the peer hung up"),
             (_, None) if conn.head.out.is_closed() => Next::Stay,
-            (Kind::Http(http), None) => http.finished(),
+            (Kind::Http(http), None) => http.finished(&mut self.web, &conn.head),
             (_, None) => Next::close("the peer hung up"),
         }
     }
