@@ -3,6 +3,8 @@
 //!
 //!     abuse CASE ADDRESS
 
+#![allow(clippy::print_stdout, reason = "its output is the result")]
+
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

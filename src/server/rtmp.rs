@@ -427,7 +427,8 @@ impl Peer {
                 let play = seated.play.clone();
                 streams.viewers.leave(core, head);
                 self.sit(play.clone(), Seat::Gone);
-                if play.time_left(core.now()) == 0 {
+                // One that goes on with a stream that is over does not go on with another of its name.
+                if self.has_watched() || play.time_left(core.now()) == 0 {
                     return self.refuse(core, streams, head, status);
                 }
                 Next::Play(Box::new(play))
