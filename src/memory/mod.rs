@@ -4,7 +4,7 @@
 //! written once, below a length that is published afterwards, and never change again: so a reader needs no
 //! lock, a ring may register the memory, and the kernel may send the pages by reference. The memory of a segment
 //! that nobody holds becomes another segment of its size: fresh pages cost more than what is written to them. What
-//! is too much for that is unmapped and punched out of the memfd, by a thread of its own ([`release`]), and its range of
+//! is too much for that is unmapped and punched out of the memfd, by a thread of its own (`release`), and its range of
 //! the file is not used again.
 //!
 //! It knows nothing of media, logs or rings. With `uring` it is the only place that contains `unsafe`.

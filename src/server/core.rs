@@ -192,6 +192,17 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
+    /// Counts a connection among those of its address that wait for a stream.
+    ///
+    /// # Errors
+    /// [`Refused`] when the address has reached its limit of waits.
+    pub(super) fn admit_wait(&self, head: &mut ConnHead) -> Result<(), Refused> {
+        if head.wait_pass.is_none() {
+            head.wait_pass = self.shared.address_limits.enter(Kind::Wait, head.address)?;
+        }
+        Ok(())
+    }
+
     /// Records what a connection holds now; `false` if that has grown although the budget is used up.
     #[must_use]
     pub(super) fn account(&self, head: &mut ConnHead, held: usize) -> bool {

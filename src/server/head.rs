@@ -54,6 +54,13 @@ impl ConnHead {
     }
 }
 
+impl ConnHead {
+    /// It has become a viewer: it no longer counts against the limits of its address.
+    pub(super) fn is_established(&mut self) {
+        (self.pass, self.wait_pass) = (None, None);
+    }
+}
+
 /// The purpose of a connection that the server itself has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkId {

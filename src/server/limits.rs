@@ -157,7 +157,7 @@ impl Drop for Pass {
 }
 
 /// The address to count: for IPv6 the /64 network, since one client may have all of it.
-fn counted(address: IpAddr) -> IpAddr {
+pub(super) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

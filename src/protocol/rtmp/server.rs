@@ -335,20 +335,31 @@ impl ServerSession {
         self.close(stream_id);
     }
 
-    /// Ends what goes on on a stream.
+    /// Ends what goes on on a stream. The caller is not asked for what it has not seen yet: its answer would be taken
+    /// for one to the next question.
     fn close(&mut self, stream_id: f64) {
         if let Play::Asked(play) | Play::Live(play) = self.play
             && f64::from(play) == stream_id
         {
             self.play = Play::Idle;
-            self.events.push_back(Event::StopPlay);
+            if !self.withdraw(|event| matches!(event, Event::Play { .. })) {
+                self.events.push_back(Event::StopPlay);
+            }
         }
         if let Publish::Asked(publish) | Publish::Live(publish) = self.publish
             && f64::from(publish) == stream_id
         {
             self.reset_publish();
-            self.events.push_back(Event::Unpublish);
+            if !self.withdraw(|event| matches!(event, Event::Publish { .. })) {
+                self.events.push_back(Event::Unpublish);
+            }
         }
+    }
+
+    /// Takes back a question that was not polled yet; false: there is none.
+    fn withdraw(&mut self, question: impl Fn(&Event) -> bool) -> bool {
+        let place = self.events.iter().position(question);
+        place.is_some_and(|place| self.events.remove(place).is_some())
     }
 
     fn reset_publish(&mut self) {
