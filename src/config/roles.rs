@@ -121,7 +121,7 @@ pub struct FileGateway {
     /// served.
     #[serde(with = "units::duration")]
     pub playlist_life: Duration,
-    /// How long old files are served while no upstream answers, or a newer version takes its time.
+    /// How long old files are served while no upstream answers, or a newer version is not there yet.
     #[serde(with = "units::duration")]
     pub stale: Duration,
 }

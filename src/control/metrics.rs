@@ -59,7 +59,7 @@ fn describe() {
     describe_gauge!("uringcast_streams", "Streams now, by role");
     describe_gauge!(
         "uringcast_upstream_up",
-        "Whether an upstream has answered when it was asked last; 0 until then"
+        "Whether an upstream answered the last request; 0 before the first one"
     );
     describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
     describe_gauge!(

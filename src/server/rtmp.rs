@@ -275,10 +275,7 @@ impl Peer {
         match streams.publishers.claim(core, head, &mut self.publication) {
             Claimed::Granted => {
                 self.session.accept_publish();
-                debug_assert!(
-                    self.session.is_publishing(),
-                    "it is asked for no longer than the peer wants it"
-                );
+                debug_assert!(self.session.is_publishing(), "it waits only while the peer wants the stream");
             }
             Claimed::Soon => {}
             Claimed::Refused(why) => {
@@ -428,7 +425,7 @@ impl Peer {
                 let play = seated.play.clone();
                 streams.viewers.leave(core, head);
                 self.sit(play.clone(), Seat::Gone);
-                // One that goes on with a stream that is over does not go on with another of its name.
+                // A viewer that resumes a stream that is over does not continue with another one of the same name.
                 if self.has_watched() || play.time_left(core.now()) == 0 {
                     return self.refuse(core, streams, head, status);
                 }

@@ -286,7 +286,7 @@ impl Own {
         self.front.is_empty()
     }
 
-    /// Bytes that wait and are this viewer's alone, not shared with others as large headers are.
+    /// Waiting bytes that only this viewer holds; large headers are shared with other viewers.
     pub(in crate::server) fn alone(&self) -> usize {
         let more = self.more.iter().flat_map(|more| more.iter());
         more.chain([&self.front]).map(Bytes::len).filter(|len| *len <= Self::JOIN).sum()
