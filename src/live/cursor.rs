@@ -80,7 +80,7 @@ pub struct Cursor {
     landed: u64,
     state: State,
     /// Version of the headers that it was sent.
-    told: Option<u32>,
+    sent_headers: Option<u32>,
     strikes: u8,
 }
 
@@ -103,7 +103,7 @@ impl Cursor {
             goal: 0,
             landed: 0,
             state: State::Fresh(start),
-            told: None,
+            sent_headers: None,
             strikes: 0,
         }
     }
@@ -257,8 +257,8 @@ impl Cursor {
         self.goal = start.at;
         self.landed = start.at;
         self.state = State::Running;
-        let known = self.told == Some(start.headers.version);
-        self.told = Some(start.headers.version);
+        let known = self.sent_headers == Some(start.headers.version);
+        self.sent_headers = Some(start.headers.version);
         Step::Begin(Beginning {
             time: start.time,
             headers: (!known).then(|| Arc::clone(&start.headers)),

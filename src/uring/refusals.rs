@@ -11,7 +11,7 @@ const TELL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     pub(super) count: u64,
-    told: Option<Instant>,
+    logged: Option<Instant>,
     /// Refusals to inject, the next one first.
     #[cfg(test)]
     pub(super) injected: std::collections::VecDeque<Errno>,
@@ -21,8 +21,8 @@ impl Refusals {
     /// Counts one; logged unless another one was logged just now.
     pub(super) fn add(&mut self, errno: Errno) {
         self.count += 1;
-        if self.told.is_none_or(|told| told.elapsed() > TELL) {
-            self.told = Some(Instant::now());
+        if self.logged.is_none_or(|logged| logged.elapsed() > TELL) {
+            self.logged = Some(Instant::now());
             let refusals = self.count;
             tracing::warn!(error = %errno, refusals, "the kernel is short of resources; io_uring calls are tried again");
         }

@@ -108,9 +108,9 @@ impl ChunkedReader {
                 State::Done => break,
                 State::Data { left } => {
                     let take = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-                    let (data, behind) = rest.split_at(take);
+                    let (data, after) = rest.split_at(take);
                     out(data);
-                    rest = behind;
+                    rest = after;
                     let left = left - take as u64;
                     self.state = if left == 0 { State::DataReturn } else { State::Data { left } };
                 }

@@ -133,7 +133,7 @@ fn short_headers_are_relative_to_the_previous_message() {
 fn a_chunk_stream_may_open_with_type_1_but_not_without_a_length() {
     // librtmp's ping response.
     let ping = [0x42, 0, 0, 0, 0, 0, 6, 4, 0, 7, 0, 0, 0, 9];
-    let messages = read(&[&ping]).expect("borne");
+    let messages = read(&[&ping]).expect("accepted");
     assert_eq!((messages[0].stream_id, &messages[0].payload[..]), (0, &[0, 7, 0, 0, 0, 9][..]));
     assert_eq!(read(&[&[0xc5]]), Err(ChunkError::NoPrecedingHeader { csid: 5, format: 3 }));
     assert_eq!(read(&[&[0x85, 0, 0, 1]]), Err(ChunkError::NoPrecedingHeader { csid: 5, format: 2 }));
@@ -193,7 +193,7 @@ fn continuations_without_the_extended_timestamp() {
             // Another header follows, so that the message does not end at the end of the bytes.
             bytes.extend(full(5, 1, 1, 8));
             bytes.push(b'z');
-            let messages = read_split_everywhere(&bytes).expect("borne");
+            let messages = read_split_everywhere(&bytes).expect("accepted");
             assert_eq!(messages.len(), 3, "{chunk_size} {likeness}");
             assert_eq!(messages[1], message(4, 9, stamp, &payload), "{chunk_size} {likeness}");
             assert_eq!(messages[2], message(5, 8, 1, b"z"), "{chunk_size} {likeness}");
@@ -210,7 +210,7 @@ fn chunk_size_changes_in_the_middle_of_another_message() {
     bytes.extend([2; 50]);
     bytes.push(0xc4);
     bytes.extend([3; 22]);
-    let messages = read_split_everywhere(&bytes).expect("borne");
+    let messages = read_split_everywhere(&bytes).expect("accepted");
     assert_eq!(messages[1].payload, [&[1; 128][..], &[2; 50], &[3; 22]].concat());
 }
 
@@ -223,7 +223,7 @@ fn abort_and_new_headers_give_up_a_message() {
     bytes.extend([2; 128]);
     bytes.extend(full(4, 8, 1, 9)); // without an abort
     bytes.push(b'x');
-    let messages = read_split_everywhere(&bytes).expect("borne");
+    let messages = read_split_everywhere(&bytes).expect("accepted");
     assert_eq!(messages[1..], [message(4, 9, 8, b"x")]);
 }
 
@@ -243,7 +243,7 @@ fn invalid_and_extreme_chunk_sizes() {
     bytes.extend(full(4, 0, 200, 9));
     bytes.push(0);
     (1..200).for_each(|at| bytes.extend([0xc4, at]));
-    let messages = read(&[&bytes]).expect("borne");
+    let messages = read(&[&bytes]).expect("accepted");
     assert_eq!(messages[1].payload, (0..200).collect::<Vec<u8>>());
 }
 

@@ -448,8 +448,8 @@ proptest! {
         piece in 1..100usize,
     ) {
         run_pieces(bytes.chunks(piece), true);
-        let behind = Script::shaken().pieces.concat();
-        run_pieces(std::iter::once(&behind[..]).chain(bytes.chunks(piece)), true);
+        let handshake = Script::shaken().pieces.concat();
+        run_pieces(std::iter::once(&handshake[..]).chain(bytes.chunks(piece)), true);
     }
 
     #[test]
