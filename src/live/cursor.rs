@@ -430,14 +430,14 @@ mod tests {
         let (mut skips, mut taken) = (0, 0);
         for second in 0..300 {
             grow(&mut writer, second * 25..(second + 1) * 25, &headers);
-            let mut room = 12_000;
-            while room > 0 {
+            let mut budget = 12_000;
+            while budget > 0 {
                 match step(&mut cursor, &writer) {
                     Step::Begin(begin) => skips += u32::from(begin.skipped > 0),
                     Step::Run { from, to } => {
-                        let take = (to - from).min(room);
+                        let take = (to - from).min(budget);
                         cursor.sent(take);
-                        room -= take;
+                        budget -= take;
                         taken += take;
                     }
                     Step::Cut => panic!("disconnected although it takes half"),

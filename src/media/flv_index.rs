@@ -8,13 +8,13 @@ use super::flv::FileHeader;
 use super::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 
 /// Bytes reserved for `onMetaData`, as a whole tag.
-const ROOM: usize = 32 << 10;
+const RESERVED: usize = 32 << 10;
 /// Bytes before the first tag of the stream.
-pub const FRONT: u64 = (13 + ROOM) as u64;
+pub const FRONT: u64 = (13 + RESERVED) as u64;
 /// The most bytes of it that the publisher's metadata may take.
 const OWN_MAX: usize = 4 << 10;
 /// Keyframes in an index: each takes two numbers of nine bytes.
-const KEYFRAMES_MAX: usize = (ROOM - OWN_MAX - 1024) / 18;
+const KEYFRAMES_MAX: usize = (RESERVED - OWN_MAX - 1024) / 18;
 
 /// What the tags of a file say about it.
 #[derive(Clone, Debug)]
@@ -53,12 +53,12 @@ impl FlvIndex {
         };
         let found_out =
             ["duration", "filesize", "keyframes", "filler", "hasKeyframes", "hasVideo", "hasAudio"];
-        let mut room = OWN_MAX;
+        let mut space = OWN_MAX;
         let plain = |value: &Value| matches!(value, Value::Number(_) | Value::Boolean(_) | Value::String(_));
         let fits = |(name, value): &(String, Value)| {
             let len = name.len() + 2 + amf0::encode(std::slice::from_ref(value)).len();
-            let fits = plain(value) && !found_out.contains(&name.as_str()) && len <= room;
-            room -= if fits { len } else { 0 };
+            let fits = plain(value) && !found_out.contains(&name.as_str()) && len <= space;
+            space -= if fits { len } else { 0 };
             fits
         };
         self.own = properties.into_iter().filter(fits).collect();
@@ -137,7 +137,7 @@ impl FlvIndex {
         };
         let mut padded = properties.clone();
         padded.push(named("filler", Value::StrictArray(Vec::new())));
-        let spare = (ROOM - TAG_HEADER - TAG_TRAILER).checked_sub(body(padded).len());
+        let spare = (RESERVED - TAG_HEADER - TAG_TRAILER).checked_sub(body(padded).len());
         properties.push(named("filler", filler(spare.expect("the index is bounded"))));
         let mut out = tracks.encode().to_vec();
         Tag { kind: TagKind::Script, timestamp: 0, body: body(properties).into() }.write_to(&mut out);
@@ -157,19 +157,19 @@ impl FlvIndex {
     }
 }
 
-/// An array whose elements take `room` bytes: short strings, since some readers do not accept long ones.
-fn filler(mut room: usize) -> Value {
+/// An array whose elements take `space` bytes: short strings, since some readers do not accept long ones.
+fn filler(mut space: usize) -> Value {
     /// Bytes of a string's marker and length.
     const HEAD: usize = 3;
     const LONGEST: usize = 1000;
-    let mut pieces = Vec::with_capacity(room / LONGEST + 2);
-    while room >= HEAD {
-        let mut piece = room.min(LONGEST);
-        if (1..HEAD).contains(&(room - piece)) {
+    let mut pieces = Vec::with_capacity(space / LONGEST + 2);
+    while space >= HEAD {
+        let mut piece = space.min(LONGEST);
+        if (1..HEAD).contains(&(space - piece)) {
             piece -= HEAD;
         }
         pieces.push(Value::String(" ".repeat(piece - HEAD)));
-        room -= piece;
+        space -= piece;
     }
     Value::StrictArray(pieces)
 }

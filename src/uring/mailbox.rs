@@ -121,8 +121,8 @@ impl<T: Mail> Postbox<T> {
         if topic.is_some_and(|topic| waiting.topics.contains(&topic)) {
             return Posted::Merged;
         }
-        let room = topic.is_some() || waiting.messages.len() - waiting.topics.len() < CAPACITY;
-        if waiting.closed || !room {
+        let fits = topic.is_some() || waiting.messages.len() - waiting.topics.len() < CAPACITY;
+        if waiting.closed || !fits {
             waiting.missed += 1;
             // Dropping the message may take long.
             drop(waiting);

@@ -84,10 +84,10 @@ impl Packets {
         let field = if adaptation.is_empty() { 0 } else { adaptation.len() + 1 };
         let taken = payload.len().min(PAYLOAD - field);
         // The length byte is part of the field: a field of one byte has the length zero.
-        let room = PAYLOAD - taken;
-        out.extend_from_slice(&self.header(pid, start, room > 0));
-        if let Some(length) = room.checked_sub(1) {
-            let end = out.len() + room;
+        let space = PAYLOAD - taken;
+        out.extend_from_slice(&self.header(pid, start, space > 0));
+        if let Some(length) = space.checked_sub(1) {
+            let end = out.len() + space;
             out.push(u8::try_from(length).expect("less than a packet"));
             match adaptation {
                 [] if length > 0 => out.push(0), // no flag set

@@ -72,8 +72,8 @@ impl Answer {
     fn push(&mut self, bytes: &[u8]) -> Result<(), PushError> {
         let text = &mut self.text;
         let take = |_: &_, piece: &[u8]| {
-            let room = TEXT_MAX - text.len();
-            text.extend_from_slice(&piece[..piece.len().min(room)]);
+            let space = TEXT_MAX - text.len();
+            text.extend_from_slice(&piece[..piece.len().min(space)]);
         };
         self.reader.push(bytes, take).map_err(|error| PushError::Lost(error.to_string()))?;
         Ok(())

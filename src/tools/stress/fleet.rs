@@ -79,11 +79,11 @@ pub(super) fn run_alone(args: &StressArgs, monitor: &mut Monitor) -> Result<Find
 
 /// Runs a part of the viewers for another process.
 pub(super) fn run_part(args: &StressArgs, part: usize, parts: usize) -> Result<Findings, StressError> {
-    struct Told {
+    struct ChildObserver {
         arrived: bool,
         go: Arc<AtomicBool>,
     }
-    impl Observer for Told {
+    impl Observer for ChildObserver {
         fn sample(&mut self, sample: Sample) {
             say(&Line::Sample(sample));
         }
@@ -104,7 +104,7 @@ pub(super) fn run_part(args: &StressArgs, part: usize, parts: usize) -> Result<F
             _ => std::process::exit(1), // the parent process has ended
         }
     });
-    let found = Crowd::new(&options, &mut Told { arrived: false, go })?.run()?;
+    let found = Crowd::new(&options, &mut ChildObserver { arrived: false, go })?.run()?;
     say(&Line::Found(Box::new(found.clone())));
     Ok(found)
 }
@@ -186,7 +186,7 @@ impl Fleet {
         let parts = self.children.len();
         let mut samples = vec![Sample::default(); parts];
         let (mut arrived, mut found) = (0, Vec::new());
-        let mut told = Instant::now();
+        let mut printed = Instant::now();
         while found.len() < parts {
             let Ok((part, line)) = lines.recv() else { return Err(StressError::PartDied) };
             match line {
@@ -208,8 +208,8 @@ impl Fleet {
                     found.push(*findings);
                 }
             }
-            if told.elapsed() >= Duration::from_millis(200) {
-                told = Instant::now();
+            if printed.elapsed() >= Duration::from_millis(200) {
+                printed = Instant::now();
                 monitor.sample(Sample::sum(&samples));
             }
         }

@@ -56,10 +56,10 @@ impl Chunked {
     fn strip(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), FramingError> {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.in_data && self.size > 0 {
-                let (data, behind) = bytes.split_at(self.size.min(bytes.len()));
+                let (data, after) = bytes.split_at(self.size.min(bytes.len()));
                 sink(data);
                 self.size -= data.len();
-                bytes = behind;
+                bytes = after;
                 if self.size == 0 {
                     (self.in_data, self.line_end, self.digits) = (false, 2, 0);
                 }

@@ -15,10 +15,10 @@ pub(super) struct Usage {
 
 /// Reads `pid`, or this process if there is none.
 pub(super) fn usage(pid: Option<u32>) -> Option<Usage> {
-    let who = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
     let read = |path: String| std::fs::read_to_string(path).ok();
-    let mut usage = parse_stat(&read(format!("/proc/{who}/stat"))?)?;
-    let status = read(format!("/proc/{who}/status")).unwrap_or_default();
+    let mut usage = parse_stat(&read(format!("/proc/{process}/stat"))?)?;
+    let status = read(format!("/proc/{process}/status")).unwrap_or_default();
     usage.shared_bytes = field_of(&status, "RssShmem:", 0).unwrap_or(0) << 10;
     let sockets = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
     usage.tcp_bytes = tcp_pages(&sockets).unwrap_or(0) * rustix::param::page_size() as u64;

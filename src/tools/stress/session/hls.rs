@@ -11,7 +11,7 @@ use crate::tools::stress::args::Target;
 
 const PLAYLIST_MAX: usize = 1 << 20;
 /// How far from a live playlist's end a player starts, in segments.
-const BEHIND: u64 = 3;
+const START_DISTANCE: u64 = 3;
 /// Length of a transport stream's packet, and its first byte.
 const TS_PACKET: usize = 188;
 const TS_SYNC: u8 = 0x47;
@@ -169,12 +169,12 @@ impl HlsSession {
         if text.contains("#EXT-X-STREAM-INF") {
             let first = text.lines().find(|line| !line.is_empty() && !line.starts_with('#'));
             let first = first.ok_or(Fault::Playlist("it is a master playlist that names no other"))?;
-            self.playlist = beside(&self.playlist, first)?;
+            self.playlist = resolve(&self.playlist, first)?;
             return Ok(());
         }
         let playlist = Playlist::parse(&text);
         let end = playlist.sequence + playlist.segments.len() as u64;
-        let start = if playlist.ended { playlist.sequence } else { end.saturating_sub(BEHIND) };
+        let start = if playlist.ended { playlist.sequence } else { end.saturating_sub(START_DISTANCE) };
         let next = self.next.unwrap_or(start.max(playlist.sequence));
         if playlist.sequence > next {
             return Err(Fault::Playlist("segments were removed before they could be fetched"));
@@ -185,11 +185,11 @@ impl HlsSession {
         let new = usize::try_from(next - playlist.sequence).unwrap_or(usize::MAX);
         for (micros, uri, map) in playlist.segments.into_iter().skip(new) {
             if map.is_some() && map != self.map {
-                let init = beside(&self.playlist, map.as_deref().unwrap_or_default())?;
+                let init = resolve(&self.playlist, map.as_deref().unwrap_or_default())?;
                 self.queue.push_back(Part { path: init, micros: 0 });
                 self.map = map;
             }
-            self.queue.push_back(Part { path: beside(&self.playlist, uri)?, micros });
+            self.queue.push_back(Part { path: resolve(&self.playlist, uri)?, micros });
         }
         self.next = Some(end);
         // Half of it if nothing had changed (6.3.4).
@@ -239,7 +239,7 @@ impl<'a> Playlist<'a> {
 }
 
 /// The path of `uri`, as used in the playlist at `path`.
-fn beside(path: &str, uri: &str) -> Result<String, Fault> {
+fn resolve(path: &str, uri: &str) -> Result<String, Fault> {
     if uri.contains("://") {
         return Err(Fault::Playlist("it names another host"));
     }
@@ -257,8 +257,8 @@ struct Check {
 
 impl Check {
     fn take(&mut self, bytes: &[u8]) {
-        let room = 8 - self.head.len();
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let space = 8 - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(space)]);
         if self.head.first() == Some(&TS_SYNC) {
             let first = (TS_PACKET - self.at % TS_PACKET) % TS_PACKET;
             self.is_broken |= bytes.iter().skip(first).step_by(TS_PACKET).any(|byte| *byte != TS_SYNC);
