@@ -5,7 +5,7 @@
 //! need no lock, a ring may register the memory, and the kernel may send the pages by reference. The memory of
 //! a segment that is no longer referenced is reused for another segment of the same size, because fresh pages
 //! cost more than the bytes written to them. Memory that exceeds this reserve is unmapped and punched out of
-//! the memfd by a separate thread ([`release`]), and its range of the file is not used again.
+//! the memfd by a separate thread (`release`), and its range of the file is not used again.
 //!
 //! This module knows nothing of media, logs or rings. With `uring` it is the only place that contains `unsafe`.
 #![expect(unsafe_code, reason = "shared mappings; each block says who owns the memory and what frees it")]
@@ -91,6 +91,7 @@ impl Arena {
     ///
     /// # Errors
     /// The error of `mmap(2)`, usually that memory or mappings ran out; [`QuotaExceeded`] beyond the limit.
+    ///
     /// [`QuotaExceeded`]: std::io::ErrorKind::QuotaExceeded
     pub fn segment(self: &Arc<Self>, capacity: usize) -> std::io::Result<SegmentWriter> {
         assert!(capacity > 0, "an empty segment holds nothing");

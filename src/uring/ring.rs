@@ -86,7 +86,6 @@ impl Uring {
     ///
     /// # Errors
     /// [`RingError`], which says what to do.
-    /// [`RingError`], which says what to do.
     pub fn new(
         descriptors: Descriptors,
         path: SendPath,
