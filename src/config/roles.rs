@@ -120,7 +120,7 @@ pub struct FileGateway {
     /// How long a fetched playlist is believed; after as long again it is fetched anew while the old one is served.
     #[serde(with = "units::duration")]
     pub playlist_life: Duration,
-    /// How long old files are served while no upstream answers.
+    /// How long old files are served while no upstream answers, or a newer version takes its time.
     #[serde(with = "units::duration")]
     pub stale: Duration,
 }

@@ -1,15 +1,21 @@
-//! Fetches files from upstreams into the cache's folder: one fetch however many ask, so many at a time, the folder
-//! bounded.
+//! Fetches files from upstreams into the cache's folder: one fetch however many ask, so many at a time, client
+//! addresses in turn, the folder limited in size.
 //!
-//! A file is written aside under a hidden name and renamed when it is whole, so that nobody is served half of it.
+//! A file is written aside under a hidden name and renamed when it is whole, so that no client is served half of it. A
+//! fetch that no client waits for any more is dropped from the queue; one that waits for an answer is given up; for a
+//! body that is on its way see [`body`].
+//!
 //! What it deliberately does not do: serve a file while it is still coming, fetch parts of files.
 
+mod body;
+mod error;
 mod index;
-mod request;
+mod pending;
+mod queue;
+mod upstream;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,26 +23,32 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD};
-use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::protocol::http::RelPath;
 use crate::server::files::proxy::{Fetched, Order, Proxy};
+use crate::server::health::State;
 use crate::server::shared::{Message, Shared};
+use error::FetchError;
 use index::Index;
-use request::{Answer, Upstream};
+use pending::{Askers, Pending};
+use queue::Queue;
+use upstream::{Answer, Begun, Upstream};
 
-/// Fetches at a time.
-const FETCHES_MAX: usize = 64;
+/// Fetches at a time, and of them those for the clients of one address.
+const FETCHES_MAX: usize = 128;
+const CLIENT_MAX: usize = 64;
+/// How often it is looked whether an upstream is to be probed, and whether unused connections are to be closed.
+const TICK: Duration = Duration::from_millis(250);
 
 /// What the fetches of a role share.
 struct Fetcher {
     shared: Arc<Shared>,
     role: usize,
+    upstreams: Vec<Rc<Upstream>>,
     index: RefCell<Index>,
-    /// The loops that wait for a file that is being fetched.
-    waiting: RefCell<HashMap<RelPath, Vec<usize>>>,
-    slots: Semaphore,
+    pending: Pending,
+    queue: RefCell<Queue>,
     next_part: RefCell<u64>,
 }
 
@@ -44,38 +56,32 @@ struct Fetcher {
 pub(super) fn start(shared: &Arc<Shared>) {
     for (role, state) in shared.roles.iter().enumerate() {
         if state.files.as_ref().is_some_and(|site| site.proxy.is_some()) {
-            tokio_uring::spawn(run(Arc::clone(shared), role));
-        }
-    }
-}
-
-async fn run(shared: Arc<Shared>, role: usize) {
-    let fetcher = Rc::new(Fetcher {
-        shared,
-        role,
-        index: RefCell::default(),
-        waiting: RefCell::default(),
-        slots: Semaphore::new(FETCHES_MAX),
-        next_part: RefCell::default(),
-    });
-    let Some(mut orders) = fetcher.proxy().take_orders() else { return };
-    fetcher.read_folder().await;
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Used(path) => fetcher.index.borrow_mut().touch(path.as_str()),
-            Order::Fetch { path, at } => match fetcher.waiting.borrow_mut().entry(path) {
-                Entry::Occupied(mut waiting) => waiting.get_mut().push(at),
-                Entry::Vacant(place) => {
-                    let path = place.key().clone();
-                    place.insert(vec![at]);
-                    tokio_uring::spawn(Rc::clone(&fetcher).fetch(path));
-                }
-            },
+            let fetcher = Rc::new(Fetcher::new(Arc::clone(shared), role));
+            tokio_uring::spawn(Rc::clone(&fetcher).run());
+            tokio_uring::spawn(fetcher.watch_upstreams());
         }
     }
 }
 
 impl Fetcher {
+    fn new(shared: Arc<Shared>, role: usize) -> Self {
+        let mut fetcher = Self {
+            shared,
+            role,
+            upstreams: Vec::new(),
+            index: RefCell::default(),
+            pending: Pending::default(),
+            queue: RefCell::new(Queue::new(FETCHES_MAX, CLIENT_MAX)),
+            next_part: RefCell::default(),
+        };
+        let proxy = fetcher.proxy();
+        let upstream = |state: &Arc<_>| {
+            Rc::new(Upstream::new(Arc::clone(state), Arc::clone(&fetcher.shared), proxy.connect))
+        };
+        fetcher.upstreams = proxy.upstreams.iter().map(upstream).collect();
+        fetcher
+    }
+
     fn proxy(&self) -> &Proxy {
         let site = self.shared.roles[self.role].files.as_ref();
         site.and_then(|site| site.proxy.as_ref()).expect("started for a role that has one")
@@ -83,6 +89,50 @@ impl Fetcher {
 
     fn path(&self, path: &str) -> PathBuf {
         self.proxy().cache.join(path)
+    }
+
+    async fn run(self: Rc<Self>) {
+        let Some(mut orders) = self.proxy().take_orders() else { return };
+        self.read_folder().await;
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Used(path) => self.index.borrow_mut().touch(path.as_str()),
+                Order::Join { path, client } => {
+                    let _ = self.enqueue(&path, &[client]);
+                }
+                Order::Fetch { path, at, clients, wanted } if !clients.is_empty() => {
+                    let is_new = self.pending.add(&path, at, wanted);
+                    if !self.enqueue(&path, &clients) && is_new {
+                        self.tell(&path, Fetched::Failed);
+                    }
+                }
+                Order::Fetch { .. } => {} // its clients have gone, and it is none's turn
+            }
+            self.start_fetches();
+        }
+    }
+
+    /// A file waits for the turns of these clients, unless it is being fetched already; `false`: too many wait.
+    fn enqueue(&self, path: &RelPath, clients: &[IpAddr]) -> bool {
+        if !self.pending.is_queued(path) {
+            return true;
+        }
+        let mut queue = self.queue.borrow_mut();
+        let mut queued = false;
+        for client in clients {
+            queued |= queue.push(*client, path.clone(), |path| self.pending.is_due(path));
+        }
+        queued
+    }
+
+    /// Begins the fetches that may begin.
+    fn start_fetches(self: &Rc<Self>) {
+        loop {
+            let next = self.queue.borrow_mut().next(|path| self.pending.is_due(path));
+            let Some((client, path)) = next else { return };
+            self.pending.start(&path);
+            tokio_uring::spawn(Rc::clone(self).fetch(client, path));
+        }
     }
 
     /// Learns what an earlier run left in the folder.
@@ -105,36 +155,62 @@ impl Fetcher {
     }
 
     /// Fetches a file and tells those who wait for it.
-    async fn fetch(self: Rc<Self>, path: RelPath) {
-        let slot = self.slots.acquire().await;
+    async fn fetch(self: Rc<Self>, client: IpAddr, path: RelPath) {
         let outcome = self.try_upstreams(&path).await;
-        drop(slot);
-        let loops = self.waiting.borrow_mut().remove(&path).unwrap_or_default();
+        self.queue.borrow_mut().done(client);
+        match outcome {
+            Some(outcome) => self.tell(&path, outcome),
+            None if self.pending.give_up(&path) => {
+                if !self.enqueue(&path, &[client]) {
+                    self.tell(&path, Fetched::Failed);
+                }
+            }
+            None => debug!(path = path.as_str(), "a fetch was given up: no client waits for it"),
+        }
+        self.start_fetches();
+    }
+
+    /// Tells the loops that wait for a file what became of it.
+    fn tell(&self, path: &RelPath, outcome: Fetched) {
         let posts = &self.shared.posts;
-        let mut told = vec![false; posts.len()];
-        for at in loops {
-            if !std::mem::replace(&mut told[at], true) {
-                posts[at].post(Message::Fetched { role: self.role, path: path.clone(), outcome });
-            }
+        for at in self.pending.end(path) {
+            posts[at].post(Message::Fetched { role: self.role, path: path.clone(), outcome });
         }
     }
 
-    async fn try_upstreams(&self, path: &RelPath) -> Fetched {
-        for upstream in &self.proxy().upstreams {
-            match self.try_one(&Upstream::new(upstream), path).await {
-                Ok(outcome) => return outcome,
-                Err(error) => debug!(%upstream, path = path.as_str(), error, "a fetch failed"),
-            }
-        }
-        Fetched::Failed
+    /// The upstreams in the order in which they are asked: those that are down last, since all others may fail.
+    fn in_turn(&self) -> Vec<Rc<Upstream>> {
+        let is_down = |upstream: &&Rc<Upstream>| upstream.state.health.state() == State::Down;
+        let (down, others): (Vec<_>, Vec<_>) = self.upstreams.iter().partition(is_down);
+        others.into_iter().chain(down).cloned().collect()
     }
 
-    async fn try_one(&self, upstream: &Upstream<'_>, path: &RelPath) -> Result<Fetched, String> {
+    /// Asks one upstream after the other; `None`: no client waits for the file any more.
+    async fn try_upstreams(&self, path: &RelPath) -> Option<Fetched> {
+        for upstream in self.in_turn() {
+            match self.try_one(&upstream, path).await {
+                Ok(outcome) => return Some(outcome),
+                Err(FetchError::Unwanted) => return None,
+                Err(error) => {
+                    let upstream = &upstream.state.url;
+                    debug!(%upstream, path = path.as_str(), %error, "a fetch failed");
+                }
+            }
+        }
+        Some(Fetched::Failed)
+    }
+
+    async fn try_one(&self, upstream: &Rc<Upstream>, path: &RelPath) -> Result<Fetched, FetchError> {
         let etag = self.index.borrow().etag(path.as_str());
-        match upstream.ask(path, etag.as_deref()).await? {
-            Answer::File(body) => {
+        let askers = Askers { pending: &self.pending, path };
+        let answer = tokio::select! {
+            answer = upstream.ask(path, etag.as_deref()) => answer?,
+            () = askers.gone() => return Err(FetchError::Unwanted),
+        };
+        match answer {
+            Answer::File(begun) => {
                 let part = self.part_of(path);
-                let kept = self.keep(*body, path, &part).await;
+                let kept = self.keep((upstream, *begun), path, &part).await;
                 if kept.is_err() {
                     let _ = tokio_uring::fs::remove_file(&part).await;
                 }
@@ -142,9 +218,9 @@ impl Fetcher {
             }
             Answer::Unchanged => {
                 let file = self.path(path.as_str());
-                if rustix::fs::utimensat(CWD, file, &request::KEEP, AtFlags::empty()).is_err() {
+                if rustix::fs::utimensat(CWD, file, &body::KEEP, AtFlags::empty()).is_err() {
                     self.index.borrow_mut().remove(path.as_str());
-                    return Err("somebody removed the file; it is fetched whole the next time".to_owned());
+                    return Err(FetchError::Removed);
                 }
                 self.index.borrow_mut().touch(path.as_str());
                 Ok(Fetched::There)
@@ -166,26 +242,33 @@ impl Fetcher {
     }
 
     /// Writes a file aside and renames it when it is whole.
-    async fn keep(&self, mut body: request::Body, path: &RelPath, part: &Path) -> Result<(), String> {
+    async fn keep(
+        &self,
+        (upstream, begun): (&Upstream, Begun),
+        path: &RelPath,
+        part: &Path,
+    ) -> Result<(), FetchError> {
         let limit = self.proxy().file_max;
-        if body.announced.is_some_and(|len| len > limit) {
-            return Err(format!("the file is larger than {limit} bytes"));
+        let (announced, modified, etag) = (begun.announced(), begun.modified(), begun.etag());
+        if announced.is_some_and(|len| len > limit) {
+            return Err(FetchError::TooLarge { limit });
         }
         if let Some(folder) = part.parent().map(Path::to_owned) {
             let made = tokio::task::spawn_blocking(move || std::fs::create_dir_all(folder)).await;
-            made.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            made.map_err(std::io::Error::other)??;
         }
-        self.make_room(body.announced.unwrap_or(0)).await;
-        let file = tokio_uring::fs::File::create(part).await.map_err(|error| error.to_string())?;
-        let written = body.write_to(&file, limit).await;
-        file.close().await.map_err(|error| error.to_string())?;
+        self.make_room(announced.unwrap_or(0)).await;
+        let file = tokio_uring::fs::File::create(part).await?;
+        let askers = Askers { pending: &self.pending, path };
+        let written = body::write_to(&file, (upstream, begun), limit, askers).await;
+        file.close().await?;
         let len = written?;
-        if let Some(modified) = body.modified {
-            let times = request::times(modified, body.etag.as_deref());
-            rustix::fs::utimensat(CWD, part, &times, AtFlags::empty()).map_err(|error| error.to_string())?;
+        if let Some(modified) = modified {
+            let times = body::times(modified, etag.as_deref());
+            rustix::fs::utimensat(CWD, part, &times, AtFlags::empty()).map_err(std::io::Error::from)?;
         }
-        tokio_uring::fs::rename(part, self.path(path.as_str())).await.map_err(|error| error.to_string())?;
-        self.index.borrow_mut().add(path.as_str(), len, body.etag.take());
+        tokio_uring::fs::rename(part, self.path(path.as_str())).await?;
+        self.index.borrow_mut().add(path.as_str(), len, etag);
         self.make_room(0).await;
         Ok(())
     }
@@ -198,6 +281,17 @@ impl Fetcher {
             if let Err(error) = tokio_uring::fs::remove_file(self.path(&path)).await {
                 warn!(path, %error, "cannot remove a fetched file");
             }
+        }
+    }
+
+    /// Probes upstreams that are not up, and closes connections that are not used.
+    async fn watch_upstreams(self: Rc<Self>) {
+        loop {
+            for upstream in &self.upstreams {
+                upstream.close_idle();
+                tokio_uring::spawn(Rc::clone(upstream).probe());
+            }
+            tokio::time::sleep(TICK).await;
         }
     }
 }

@@ -7,6 +7,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use super::sums::{Pick, float};
 use crate::protocol::http::FileKind;
 use crate::server::files::counters::STATUSES;
+use crate::server::files::proxy::Proxy;
 use crate::server::shared::Shared;
 
 /// Streams that have a series of their own: those with the most viewers.
@@ -63,6 +64,14 @@ pub(super) fn collect(role: &'static str, sum: &dyn Fn(Pick<'_>) -> u64) {
     ];
     for (metric, pick) in totals {
         counter!(metric, "role" => role).absolute(sum(pick));
+    }
+}
+
+/// Whether the upstreams answer that files are fetched from: one that was not asked yet is not up.
+pub(super) fn collect_upstreams(role: &'static str, proxy: &Proxy) {
+    for upstream in &proxy.upstreams {
+        let up = f64::from(u8::from(upstream.health.is_up()));
+        gauge!("uringcast_upstream_up", "role" => role, "upstream" => upstream.url.to_string()).set(up);
     }
 }
 

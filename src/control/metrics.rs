@@ -57,7 +57,10 @@ fn describe() {
     describe_gauge!("uringcast_publishers", "Publishers online now");
     describe_gauge!("uringcast_pulls", "Streams that are pulled from an upstream now");
     describe_gauge!("uringcast_streams", "Streams now, by role");
-    describe_gauge!("uringcast_upstream_up", "Whether the last pull from an upstream worked");
+    describe_gauge!(
+        "uringcast_upstream_up",
+        "Whether an upstream has answered when it was asked last; 0 until then"
+    );
     describe_gauge!("uringcast_log_memory_bytes", "Memory of all stream logs");
     describe_gauge!("uringcast_flush_floor_seconds", "What a loop that is short of time gathers at least");
     describe_gauge!("uringcast_uptime_seconds", "Seconds since the start");
@@ -148,8 +151,9 @@ fn collect_role(role: &RoleState, sum: &dyn Fn(Pick<'_>) -> u64) {
             }
         }
     }
-    if role.files.is_some() {
+    if let Some(site) = &role.files {
         file_metrics::collect(name, sum);
+        site.proxy.iter().for_each(|proxy| file_metrics::collect_upstreams(name, proxy));
     }
     gauge!("uringcast_connections", "role" => name).set(float(sum(&|counters| &counters.connections)));
     gauge!("uringcast_streams", "role" => name).set(float(role.directory.len() as u64));

@@ -192,6 +192,17 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
+    /// Gives a connection its place among those of its address that wait for a stream.
+    ///
+    /// # Errors
+    /// [`Refused`] when the address waits for as many as it may.
+    pub(super) fn admit_wait(&self, head: &mut ConnHead) -> Result<(), Refused> {
+        if head.wait_pass.is_none() {
+            head.wait_pass = self.shared.address_limits.enter(Kind::Wait, head.address)?;
+        }
+        Ok(())
+    }
+
     /// Counts what a connection holds now; `false` if it has grown although the budget is used up.
     #[must_use]
     pub(super) fn account(&self, head: &mut ConnHead, held: usize) -> bool {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tracing::{debug, warn};
 
 use super::conn::{Conn, Kind};
@@ -17,7 +18,7 @@ use super::log_limit::LineKind;
 use super::publishers::push::Push;
 use super::streams::Streams;
 use super::upstreams::links::Upstreams;
-use super::viewers::audience::Seat;
+use super::viewers::audience::{Seat, Viewers};
 use super::viewers::play::Play;
 use super::viewers::player::Player;
 use super::viewers::viewer::Farewell;
@@ -120,31 +121,19 @@ impl<E: Engine> Dispatch<E> {
             return Next::close("the peer hung up");
         }
         let seat = if head.out.is_empty() {
-            let stream = core.role(head.role).directory.get(&play.key);
-            let stream = stream.or_else(|| self.upstreams.pull(core, head.role, &play.key));
-            match (stream.filter(|stream| !stream.has_ended()), &mut conn.kind) {
-                (Some(stream), Kind::Rtmp(peer)) => {
-                    viewers.watch(core, head, &play, peer.answer(), &stream);
-                    Seat::Watching
+            match Self::take_seat(core, (viewers, &mut self.upstreams), (head, &mut conn.kind), &play) {
+                Ok(seat) => seat,
+                Err(why) => {
+                    core.count_refusal(head.role, why);
+                    return match &mut conn.kind {
+                        Kind::Player(player) => player.turn_away(core, head, why),
+                        Kind::Rtmp(peer) => peer.turn_away(core, head, why),
+                        _ => Next::close(why.to_string()),
+                    };
                 }
-                (Some(stream), Kind::Player(player)) => {
-                    viewers.watch(core, head, &play, player.answer(), &stream);
-                    Seat::Watching
-                }
-                (_, kind) => match viewers.wait(core, head, &play) {
-                    Ok(ticket) => Seat::Waiting(ticket),
-                    Err(why) => {
-                        core.count_refusal(head.role, why);
-                        return match kind {
-                            Kind::Player(player) => player.turn_away(core, head, why),
-                            Kind::Rtmp(peer) => peer.turn_away(core, head, why),
-                            _ => Next::close(why.to_string()),
-                        };
-                    }
-                },
             }
         } else {
-            // What was said before is under way, and the fan-out wants the socket for itself: `settle` goes on.
+            // What was said before is under way, and the fan-out needs the socket for itself: `settle` goes on.
             core.deadline(head.sock, core.request_time());
             Seat::Pending
         };
@@ -157,6 +146,30 @@ impl<E: Engine> Dispatch<E> {
             _ => {}
         }
         Next::Stay
+    }
+
+    /// Puts a connection on its stream, which may be one that is to be pulled, or lets it wait for one.
+    fn take_seat(
+        core: &mut Core<E>,
+        (viewers, upstreams): (&mut Viewers, &mut Upstreams),
+        (head, kind): (&mut ConnHead, &mut Kind),
+        play: &Play,
+    ) -> Result<Seat, Refused> {
+        let mut stream = core.role(head.role).directory.get(&play.key);
+        if stream.is_none() {
+            core.admit_wait(head)?;
+            stream = upstreams.pull(core, head.role, &play.key);
+        }
+        let Some(stream) = stream.filter(|stream| !stream.has_ended()) else {
+            return Ok(Seat::Waiting(viewers.wait(core, head, play)?));
+        };
+        let answer = match kind {
+            Kind::Rtmp(peer) => peer.answer(),
+            Kind::Player(player) => player.answer(),
+            _ => Bytes::new(),
+        };
+        viewers.watch(core, head, play, answer, &stream);
+        Ok(Seat::Watching)
     }
 
     /// A client begins to push a stream.
@@ -186,7 +199,7 @@ impl<E: Engine> Dispatch<E> {
         let (core, head) = (&mut self.core, &mut conn.head);
         let viewers = &mut self.streams.viewers;
         match std::mem::replace(&mut conn.kind, Kind::Leaving) {
-            Kind::Http(mut http) => http.closed(core, &mut self.web, head.role),
+            Kind::Http(mut http) => http.closed(core, &mut self.web, head),
             Kind::Push(mut push) => {
                 self.streams.publishers.give_up(core, head, &mut push.publication, reason);
             }
@@ -245,13 +258,13 @@ impl<E: Engine> Dispatch<E> {
     }
 
     /// The peer sends no more. What is finite is still answered, and a live stream or a wait ends.
-    pub(super) fn finished(conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
+    pub(super) fn finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
         conn.head.finished = true;
         match (&mut conn.kind, error) {
             (_, Some(error)) => Next::close(error.to_string()),
             (Kind::Leaving, None) => Next::close("the peer hung up"),
             (_, None) if conn.head.out.is_closed() => Next::Stay,
-            (Kind::Http(http), None) => http.finished(),
+            (Kind::Http(http), None) => http.finished(&mut self.web, &conn.head),
             (_, None) => Next::close("the peer hung up"),
         }
     }

@@ -54,6 +54,13 @@ impl ConnHead {
     }
 }
 
+impl ConnHead {
+    /// It watches a stream: the limits of its address do not count it any more.
+    pub(super) fn is_established(&mut self) {
+        (self.pass, self.wait_pass) = (None, None);
+    }
+}
+
 /// What a connection that the server itself has opened is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkId {

@@ -155,7 +155,7 @@ impl Drop for Pass {
 }
 
 /// The address that counts: of IPv6 the network of 64 bits, for one client may have all of that.
-fn counted(address: IpAddr) -> IpAddr {
+pub(super) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -9,6 +9,7 @@ use super::head::{ConnHead, Next};
 use super::http::connection::{Connection, SERVER_FULL};
 use super::http::routes::Routes;
 use super::limits::Refused;
+use super::log_limit::LineKind;
 use super::rtmp::Peer;
 use crate::protocol::http::error_page;
 use crate::protocol::http::request::RequestLimits;
@@ -103,11 +104,13 @@ impl Reception {
     }
 
     /// The kernel refuses to accept: the listener rests for a while.
-    pub(super) fn failed<E: Engine>(&mut self, core: &Core<E>, listener: u32, error: rustix::io::Errno) {
+    pub(super) fn failed<E: Engine>(&mut self, core: &mut Core<E>, listener: u32, error: rustix::io::Errno) {
         let role = self.listeners[listener as usize].role;
         core.counters[role].accept_failures.add(1);
-        let role = core.role(role).name;
-        warn!(role, %error, "cannot accept for now; raise the descriptor limit if this stays");
+        if core.may_log(LineKind::Accept) {
+            let role = core.role(role).name;
+            warn!(role, %error, "cannot accept for now; raise the descriptor limit if this stays");
+        }
         self.resting.push(listener);
     }
 

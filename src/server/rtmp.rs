@@ -272,7 +272,13 @@ impl Peer {
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
         match streams.publishers.claim(core, head, &mut self.publication) {
-            Claimed::Granted => self.session.accept_publish(),
+            Claimed::Granted => {
+                self.session.accept_publish();
+                debug_assert!(
+                    self.session.is_publishing(),
+                    "it is asked for no longer than the peer wants it"
+                );
+            }
             Claimed::Soon => {}
             Claimed::Refused(why) => {
                 self.publication.wish = None;
@@ -421,7 +427,8 @@ impl Peer {
                 let play = seated.play.clone();
                 streams.viewers.leave(core, head);
                 self.sit(play.clone(), Seat::Gone);
-                if play.time_left(core.now()) == 0 {
+                // One that goes on with a stream that is over does not go on with another of its name.
+                if self.has_watched() || play.time_left(core.now()) == 0 {
                     return self.refuse(core, streams, head, status);
                 }
                 Next::Play(Box::new(play))
@@ -488,6 +495,7 @@ impl Peer {
                 return Next::close(Farewell::Kicked.to_string());
             }
             if !streams.viewers.fanout.is_waiting(id) {
+                head.is_established();
                 return Next::Stay;
             }
         }

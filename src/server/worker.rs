@@ -152,7 +152,9 @@ impl<E: Engine> Worker<E> {
         let peers = &mut self.peers;
         match event {
             Event::Accepted { listener, sock } => self.on_accepted(listener, sock),
-            Event::AcceptFailed { listener, error } => self.reception.failed(&peers.core, listener, error),
+            Event::AcceptFailed { listener, error } => {
+                self.reception.failed(&mut peers.core, listener, error)
+            }
             Event::Connected { sock, result } => {
                 peers.with(sock, |peers, conn| peers.connected(conn, result))
             }
@@ -160,9 +162,7 @@ impl<E: Engine> Worker<E> {
                 let data = peers.core.net.received(sock, &data);
                 peers.with(sock, |peers, conn| peers.received(conn, &data));
             }
-            Event::Finished { sock, error } => {
-                peers.with(sock, |_, conn| Dispatch::<E>::finished(conn, error))
-            }
+            Event::Finished { sock, error } => peers.with(sock, |peers, conn| peers.finished(conn, error)),
             Event::Sent { sock, result } => {
                 if let Some(result) = peers.core.net.sent(sock, result) {
                     peers.sent(sock, result);
@@ -257,6 +257,7 @@ impl<E: Engine> Worker<E> {
             self.sweep_viewers(now);
         }
         self.hand_over();
+        self.peers.do_tasks();
         if self.peers.core.index == 0 {
             self.sweep_streams(now);
         }

@@ -173,6 +173,7 @@ impl<T> Drop for Mailbox<T> {
     fn drop(&mut self) {
         let mut waiting = self.shared.lock();
         waiting.closed = true;
+        waiting.topics.clear();
         let messages = std::mem::take(&mut waiting.messages);
         drop(waiting);
         drop(messages);
@@ -222,6 +223,17 @@ mod tests {
     impl Wake for Count {
         fn wake(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn messages_to_a_loop_that_has_ended_are_dropped() {
+        let (post, mail) = boxes();
+        post.post(Word::Look(1));
+        post.post(Word::Look(2));
+        drop(mail);
+        for word in [Word::Say(1), Word::Look(1), Word::Look(3)] {
+            assert_eq!(post.post(word), Posted::Dropped);
         }
     }
 

@@ -37,7 +37,7 @@ impl Upstream {
     }
 }
 
-fn body_of(path: &str) -> Vec<u8> {
+pub(crate) fn body_of(path: &str) -> Vec<u8> {
     path.bytes().cycle().take(900_000).collect()
 }
 
@@ -66,7 +66,7 @@ fn answer(mut socket: TcpStream, counts: &Mutex<HashMap<String, u32>>) {
     let _ = socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(&body[..len]));
 }
 
-fn gateway(scratch: &Scratch, name: &str, upstreams: &[SocketAddr], config: &str) -> Server {
+pub(crate) fn gateway(scratch: &Scratch, name: &str, upstreams: &[SocketAddr], config: &str) -> Server {
     let (root, cache) = (scratch.path(&format!("{name}-root")), scratch.path(&format!("{name}-cache")));
     fs::create_dir_all(&root).unwrap();
     let file = scratch.path(&format!("{name}.toml"));
@@ -84,13 +84,13 @@ fn gateway(scratch: &Scratch, name: &str, upstreams: &[SocketAddr], config: &str
     Server::start(&scratch.path(""), &args)
 }
 
-fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
+pub(crate) fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     let (answer, body) = http(addr, "GET", path, "");
     (answer.status, body)
 }
 
 /// An address where nobody listens.
-fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

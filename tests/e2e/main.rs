@@ -21,6 +21,7 @@ mod faults_names;
 mod faults_rtmp;
 mod faults_upstream;
 mod files;
+mod files_fetch;
 mod files_life;
 mod files_proxy;
 mod harness;

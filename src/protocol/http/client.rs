@@ -98,13 +98,15 @@ pub struct ResponseReader {
     framing: Framing,
     head: Option<ResponseHead>,
     interim: usize,
+    /// The connection may be used again after the body.
+    persistent: bool,
 }
 
 impl ResponseReader {
     /// A reader for a response whose head takes at most `head_max` bytes.
     pub fn new(head_max: usize) -> Self {
         let buffer = HeadBuffer::new(head_max, head_max);
-        Self { buffer, framing: Framing::Head, head: None, interim: 0 }
+        Self { buffer, framing: Framing::Head, head: None, interim: 0, persistent: false }
     }
 
     /// The response's head, once it is complete.
@@ -119,6 +121,12 @@ impl ResponseReader {
             Framing::Finished => State::Finished,
             _ => State::Body,
         }
+    }
+
+    /// Whether the connection may be used for another request (RFC 9112, 9.3): the response is complete,
+    /// nothing came after it, and the upstream does not close.
+    pub fn keeps_connection(&self) -> bool {
+        self.state() == State::Finished && self.persistent
     }
 
     /// Takes `bytes` and passes body bytes to `on_body`, without their framing, together with their head. Bytes
@@ -152,6 +160,7 @@ impl ResponseReader {
     /// # Errors
     /// [`ResponseError::NoAnswer`] or [`ResponseError::Truncated`] if more was expected.
     pub fn end(&mut self) -> Result<(), ResponseError> {
+        self.persistent = false;
         match std::mem::replace(&mut self.framing, Framing::Finished) {
             Framing::Head => Err(ResponseError::NoAnswer),
             Framing::Length(left) => Err(ResponseError::Truncated { missing: Some(left) }),
@@ -174,6 +183,8 @@ impl ResponseReader {
             return if self.interim > INTERIM_MAX { Err(ResponseError::TooManyInterim) } else { Ok(false) };
         }
         let headers = Headers::new(head, parsed.headers);
+        self.persistent =
+            parsed.version == Some(1) && status != 101 && !headers.has_token("connection", "close");
         self.framing = match headers.body_length(parsed.version == Some(1))? {
             _ if matches!(status, 101 | 204 | 304) => Framing::Finished,
             BodyLength::Length(0) => Framing::Finished,
@@ -194,23 +205,27 @@ impl ResponseReader {
         if bytes.is_empty() {
             return Ok(());
         }
-        let finished = match &mut self.framing {
-            Framing::Head | Framing::Finished => false,
+        let (finished, used) = match &mut self.framing {
+            Framing::Head | Framing::Finished => (false, 0),
             Framing::UntilClose => {
                 on_body(head, bytes);
-                false
+                (false, bytes.len())
             }
             Framing::Length(left) => {
                 let take = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 on_body(head, bytes.get(..take).unwrap_or_default());
                 *left -= take as u64;
-                *left == 0
+                (*left == 0, take)
             }
-            Framing::Chunked(reader) => reader.push(bytes, &mut |piece| on_body(head, piece))?.finished,
+            Framing::Chunked(reader) => {
+                let progress = reader.push(bytes, &mut |piece| on_body(head, piece))?;
+                (progress.finished, progress.consumed)
+            }
         };
         if finished {
             self.framing = Framing::Finished;
         }
+        self.persistent &= used == bytes.len();
         Ok(())
     }
 }
@@ -280,6 +295,35 @@ mod tests {
         );
         assert_eq!(end(b"HTTP/1.1 200 OK\r\n\r\nab"), Ok(()));
         assert_eq!(end(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_is_kept_after_a_whole_answer_and_nothing_else() {
+        let kept = |wire: &[u8]| {
+            let mut reader = ResponseReader::new(2048);
+            reader.push(wire, |_, _| {}).unwrap();
+            let kept = reader.keeps_connection();
+            let _ = reader.end();
+            (kept, reader.keeps_connection())
+        };
+        for wire in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+        ] {
+            assert!(kept(wire).0, "{}", String::from_utf8_lossy(wire));
+        }
+        for wire in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"[..],
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200",
+            b"HTTP/1.1 304 Not Modified\r\n\r\nabc",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\nabc",
+        ] {
+            assert_eq!(kept(wire), (false, false), "{}", String::from_utf8_lossy(wire));
+        }
     }
 
     #[test]

@@ -335,20 +335,31 @@ impl ServerSession {
         self.close(stream_id);
     }
 
-    /// Ends the publish or play of a stream.
+    /// Ends the publish or play of a stream. A request that the caller has not polled yet is removed: the
+    /// answer to it would be taken for the answer to the next request.
     fn close(&mut self, stream_id: f64) {
         if let Play::Asked(play) | Play::Live(play) = self.play
             && f64::from(play) == stream_id
         {
             self.play = Play::Idle;
-            self.events.push_back(Event::StopPlay);
+            if !self.withdraw(|event| matches!(event, Event::Play { .. })) {
+                self.events.push_back(Event::StopPlay);
+            }
         }
         if let Publish::Asked(publish) | Publish::Live(publish) = self.publish
             && f64::from(publish) == stream_id
         {
             self.reset_publish();
-            self.events.push_back(Event::Unpublish);
+            if !self.withdraw(|event| matches!(event, Event::Publish { .. })) {
+                self.events.push_back(Event::Unpublish);
+            }
         }
+    }
+
+    /// Removes a request that was not polled yet; false: there is none.
+    fn withdraw(&mut self, question: impl Fn(&Event) -> bool) -> bool {
+        let place = self.events.iter().position(question);
+        place.is_some_and(|place| self.events.remove(place).is_some())
     }
 
     fn reset_publish(&mut self) {

@@ -2,13 +2,16 @@
 //!
 //! Each is believed for a short time; then the next request looks again, and others for the same file wait with
 //! it. So a file that grows or is replaced is seen soon, and however many ask, it is opened once. What is not
-//! there is remembered as well. The places are bounded; one that was not asked for since the last round goes
-//! first.
+//! there is remembered as well. The places are limited, and the one that was not asked for since the last round goes
+//! first; one that was not asked for within [`IDLE`] goes in any case, so that a deleted file does not keep its disk
+//! space.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::entry::{Coding, Entry};
+use super::proxy::Interest;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::uring::files::OpenFile;
 use crate::uring::{Millis, Sock};
@@ -27,6 +30,12 @@ const MISSING_FRESH: Millis = 100;
 const FAILED_FRESH: Millis = 50;
 /// How long upstreams that do not answer are left alone for the sake of a file.
 const UNREACHABLE_FRESH: Millis = 500;
+/// How long a file is known without a request for it.
+const IDLE: Millis = 5_000;
+/// Places that one sweep looks at.
+const SWEPT_MAX: usize = 256;
+/// How long a client waits for the newer version of a file that is too old, before it is given the old one.
+const STALE_WAIT: Millis = 250;
 
 /// Which file is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +46,14 @@ pub(in crate::server) struct Key {
     pub(in crate::server) coding: Option<Coding>,
 }
 
+/// A client that asks for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) struct Asker {
+    pub(in crate::server) sock: Sock,
+    /// The address that it counts by.
+    pub(in crate::server) address: IpAddr,
+}
+
 /// What is known of a file.
 #[derive(Debug)]
 pub(in crate::server) enum Known {
@@ -44,9 +61,9 @@ pub(in crate::server) enum Known {
     Entry(Rc<Entry>),
     /// It is not there.
     Missing,
-    /// It is being looked at; who asked is told.
-    Wait,
-    /// It must be looked at now, by this ticket; who asked is told.
+    /// It is being looked at, by this ticket; the client is told.
+    Wait(u64),
+    /// It must be looked at now, by this ticket; the client is told.
     Look(u64),
     /// Too many are being looked at, or it could not be opened just now.
     Busy,
@@ -73,7 +90,10 @@ struct Place {
     fresh_until: Millis,
     /// Asked for since the last round.
     used: bool,
-    opening: Option<Vec<Sock>>,
+    asked_at: Millis,
+    looked_at_by: Option<u64>,
+    /// The newer version that its clients waited for last did not come in time.
+    overdue: bool,
 }
 
 /// A look at a file that is under way.
@@ -83,7 +103,16 @@ pub(in crate::server) struct Look {
     pub(in crate::server) stage: Stage,
     /// Open already: its bytes are being loaded, or it is old and a newer one is being fetched.
     pub(in crate::server) file: Option<Rc<OpenFile>>,
+    /// Tells the fetcher that clients wait; the order is withdrawn with it.
+    pub(in crate::server) interest: Option<Interest>,
+    /// The addresses that the fetcher was told.
+    pub(in crate::server) told: Vec<IpAddr>,
+    /// The clients that wait, in the order in which they came.
+    askers: BTreeMap<u64, (Asker, HalfClosed)>,
 }
+
+/// Whether a client has sent its FIN.
+type HalfClosed = bool;
 
 /// Where a file is being looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +123,29 @@ pub(in crate::server) enum Stage {
     Cache,
     /// At an upstream.
     Fetching,
-    /// Among the fetched files, just now fetched.
+    /// Among the fetched files, just now fetched or the old one after all.
     Fetched,
+}
+
+impl Look {
+    fn new(key: Key) -> Self {
+        let (told, askers) = (Vec::new(), BTreeMap::new());
+        Self { key, stage: Stage::Root, file: None, interest: None, told, askers }
+    }
+
+    /// The addresses of the clients that wait, each once, at most `max`.
+    pub(in crate::server) fn addresses(&self, max: usize) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        for (asker, _) in self.askers.values() {
+            if found.len() == max {
+                break;
+            }
+            if !found.contains(&asker.address) {
+                found.push(asker.address);
+            }
+        }
+        found
+    }
 }
 
 /// What a loop knows of files.
@@ -107,6 +157,11 @@ pub(in crate::server) struct Cache {
     round: VecDeque<Key>,
     looks: HashMap<u64, Look>,
     next_ticket: u64,
+    /// The look that a client waits for, and its place among those who do: a client waits for one.
+    waits: HashMap<Sock, (u64, u64)>,
+    next_wait: u64,
+    /// Looks that wait for a newer version, and until when.
+    stale: VecDeque<(Millis, u64)>,
     /// The embedded pages that were asked for.
     pub(in crate::server) pages: HashMap<String, Rc<Entry>>,
 }
@@ -114,17 +169,26 @@ pub(in crate::server) struct Cache {
 impl Cache {
     /// A cache of so many places.
     pub(in crate::server) fn new(max: usize) -> Self {
-        let (places, looks, pages) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { max, places, round: VecDeque::new(), looks, next_ticket: 0, pages }
+        Self {
+            max,
+            places: HashMap::new(),
+            round: VecDeque::new(),
+            looks: HashMap::new(),
+            next_ticket: 0,
+            waits: HashMap::new(),
+            next_wait: 0,
+            stale: VecDeque::new(),
+            pages: HashMap::new(),
+        }
     }
 
     /// What is known of a file. `asker` is told later if it has to wait.
-    pub(in crate::server) fn get(&mut self, key: &Key, asker: Sock, now: Millis) -> Known {
+    pub(in crate::server) fn get(&mut self, key: &Key, asker: Asker, now: Millis) -> Known {
         if let Some(place) = self.places.get_mut(key) {
-            place.used = true;
-            if let Some(waiting) = &mut place.opening {
-                waiting.push(asker);
-                return Known::Wait;
+            (place.used, place.asked_at) = (true, now);
+            if let Some(ticket) = place.looked_at_by {
+                self.wait(ticket, asker);
+                return Known::Wait(ticket);
             }
             if now < place.fresh_until {
                 return match &place.finding {
@@ -140,30 +204,111 @@ impl Cache {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.looks.insert(ticket, Look { key: key.clone(), stage: Stage::Root, file: None });
-        let waiting = Some(vec![asker]);
+        self.looks.insert(ticket, Look::new(key.clone()));
         match self.places.get_mut(key) {
-            Some(place) => place.opening = waiting,
+            Some(place) => place.looked_at_by = Some(ticket),
             None => {
                 self.make_room();
                 self.round.push_back(key.clone());
-                let place =
-                    Place { finding: Finding::Missing, fresh_until: 0, used: false, opening: waiting };
+                let place = Place {
+                    finding: Finding::Missing,
+                    fresh_until: 0,
+                    used: false,
+                    asked_at: now,
+                    looked_at_by: Some(ticket),
+                    overdue: false,
+                };
                 self.places.insert(key.clone(), place);
             }
         }
+        self.wait(ticket, asker);
         Known::Look(ticket)
     }
 
+    /// A client waits for a look, and for no other any more.
+    fn wait(&mut self, ticket: u64, asker: Asker) {
+        if self.waits.get(&asker.sock).is_some_and(|(known, _)| *known == ticket) {
+            return;
+        }
+        self.left(asker.sock);
+        let place = self.next_wait;
+        self.next_wait += 1;
+        self.waits.insert(asker.sock, (ticket, place));
+        self.look(ticket).askers.insert(place, (asker, false));
+    }
+
+    /// A client waits no more. A look at an upstream that nobody waits for any more is given up.
+    pub(in crate::server) fn left(&mut self, sock: Sock) {
+        let Some((ticket, place)) = self.waits.remove(&sock) else { return };
+        let look = self.look(ticket);
+        let known = look.askers.remove(&place);
+        debug_assert!(known.is_some(), "who waits is known to the look");
+        if look.stage == Stage::Fetching {
+            self.give_up_unwanted(ticket);
+        }
+    }
+
+    /// A client will send no more: it may have hung up. Whether it waits for an upstream.
+    pub(in crate::server) fn half_closed(&mut self, sock: Sock) -> bool {
+        let Some(&(ticket, place)) = self.waits.get(&sock) else { return false };
+        let look = self.look(ticket);
+        let (_, half_closed) = look.askers.get_mut(&place).expect("who waits is known to the look");
+        *half_closed = true;
+        look.stage == Stage::Fetching
+    }
+
+    /// A look has to go on at an upstream. Gives the clients that may have hung up: they do not wait for that.
+    pub(in crate::server) fn goes_upstream(&mut self, ticket: u64) -> Vec<Sock> {
+        let look = self.look(ticket);
+        look.stage = Stage::Fetching;
+        let mut hung_up = Vec::new();
+        look.askers.retain(|_, (asker, half_closed)| {
+            if *half_closed {
+                hung_up.push(asker.sock);
+            }
+            !*half_closed
+        });
+        for sock in &hung_up {
+            self.waits.remove(sock);
+        }
+        hung_up
+    }
+
+    /// Gives up a look at an upstream if nobody waits for it; `true` if that was so.
+    pub(in crate::server) fn give_up_unwanted(&mut self, ticket: u64) -> bool {
+        let look = self.look(ticket);
+        assert_eq!(look.stage, Stage::Fetching, "nothing else is under way for this ticket");
+        if !look.askers.is_empty() {
+            return false;
+        }
+        let look = self.looks.remove(&ticket).expect("just seen");
+        let place = self.places.get_mut(&look.key).expect("a place stays while it is looked at");
+        place.looked_at_by = None;
+        true
+    }
+
     fn make_room(&mut self) {
-        // Twice round at the most: behind the first round nobody counts as used.
+        // Twice round at the most: after the first round none counts as used.
         for _ in 0..2 * self.max {
             if self.places.len() < self.max {
                 return;
             }
             let Some(key) = self.round.pop_front() else { return };
             let place = self.places.get_mut(&key).expect("each place has its turn");
-            if std::mem::take(&mut place.used) || place.opening.is_some() {
+            if std::mem::take(&mut place.used) || place.looked_at_by.is_some() {
+                self.round.push_back(key);
+            } else {
+                self.places.remove(&key);
+            }
+        }
+    }
+
+    /// Lets go of files that were not asked for within [`IDLE`]; looks at [`SWEPT_MAX`] of them.
+    pub(in crate::server) fn sweep(&mut self, now: Millis) {
+        for _ in 0..SWEPT_MAX.min(self.round.len()) {
+            let Some(key) = self.round.pop_front() else { return };
+            let place = self.places.get(&key).expect("each place has its turn");
+            if place.looked_at_by.is_some() || now < place.asked_at + IDLE {
                 self.round.push_back(key);
             } else {
                 self.places.remove(&key);
@@ -176,12 +321,11 @@ impl Cache {
         self.looks.get_mut(&ticket).expect("a ticket is answered once at each stage")
     }
 
-    /// Those who look for a file at an upstream.
+    /// The look for a file at an upstream.
     pub(in crate::server) fn fetching(&self, role: usize, path: &RelPath) -> Option<u64> {
-        let fetching = |(_, look): &(&u64, &Look)| {
-            look.stage == Stage::Fetching && look.key.role == role && look.key.path == *path
-        };
-        self.looks.iter().find(fetching).map(|(ticket, _)| *ticket)
+        let key = Key { role, path: path.clone(), coding: None };
+        let ticket = self.places.get(&key)?.looked_at_by?;
+        self.looks.get(&ticket).filter(|look| look.stage == Stage::Fetching).map(|_| ticket)
     }
 
     /// The version that was known before, if there is one.
@@ -189,6 +333,37 @@ impl Cache {
         match &self.places.get(&self.looks.get(&ticket)?.key)?.finding {
             Finding::Entry(entry) => Some(Rc::clone(entry)),
             Finding::Missing | Finding::Failed | Finding::Unreachable => None,
+        }
+    }
+
+    /// A look has an old version, and waits a short time for a newer one.
+    pub(in crate::server) fn wait_for_newer(&mut self, ticket: u64, now: Millis) {
+        self.stale.push_back((now + STALE_WAIT, ticket));
+    }
+
+    /// A look whose newer version has not come in time. Each is given once.
+    pub(in crate::server) fn take_late(&mut self, now: Millis) -> Option<u64> {
+        loop {
+            let (_, ticket) = self.stale.front().copied().filter(|(until, _)| *until <= now)?;
+            self.stale.pop_front();
+            let waits = |look: &Look| look.stage == Stage::Fetching && look.file.is_some();
+            if self.looks.get(&ticket).is_some_and(waits) {
+                return Some(ticket);
+            }
+        }
+    }
+
+    /// Whether the newer version of a file did not come in time when it was waited for last.
+    pub(in crate::server) fn is_overdue(&self, ticket: u64) -> bool {
+        let look = self.looks.get(&ticket);
+        look.and_then(|look| self.places.get(&look.key)).is_some_and(|place| place.overdue)
+    }
+
+    /// Notes whether the newer version of a file came in time.
+    pub(in crate::server) fn set_overdue(&mut self, ticket: u64, overdue: bool) {
+        let look = self.looks.get(&ticket);
+        if let Some(place) = look.and_then(|look| self.places.get_mut(&look.key)) {
+            place.overdue = overdue;
         }
     }
 
@@ -205,66 +380,16 @@ impl Cache {
                 Finding::Unreachable => UNREACHABLE_FRESH,
             };
         place.finding = finding;
-        place.opening.take().expect("it was being looked at")
+        let ended = place.looked_at_by.take();
+        assert_eq!(ended, Some(ticket), "a place is looked at by one ticket");
+        let askers: Vec<Sock> = look.askers.into_values().map(|(asker, _)| asker.sock).collect();
+        for sock in &askers {
+            self.waits.remove(sock);
+        }
+        askers
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        Key { role: 0, path: RelPath::parse(&format!("/{name}")).unwrap(), coding: None }
-    }
-
-    fn sock(index: u32) -> Sock {
-        Sock { index, generation: 0 }
-    }
-
-    fn look(cache: &mut Cache, name: &str, now: Millis) -> u64 {
-        match cache.get(&key(name), sock(0), now) {
-            Known::Look(ticket) => ticket,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn one_looks_and_the_others_wait() {
-        let mut cache = Cache::new(10);
-        let ticket = look(&mut cache, "a", 0);
-        assert!(matches!(cache.get(&key("a"), sock(1), 0), Known::Wait));
-        assert!(matches!(cache.get(&key("a"), sock(2), 5), Known::Wait));
-        assert_eq!(cache.found(ticket, Finding::Missing, 10), [sock(0), sock(1), sock(2)]);
-        assert!(matches!(cache.get(&key("a"), sock(1), 10 + MISSING_FRESH - 1), Known::Missing));
-        assert!(matches!(cache.get(&key("a"), sock(1), 10 + MISSING_FRESH), Known::Look(_)));
-    }
-
-    #[test]
-    fn places_are_bounded_and_the_used_ones_stay() {
-        let mut cache = Cache::new(10);
-        for round in 0..100 {
-            let now = round * 10;
-            let ticket = look(&mut cache, &format!("other{round}"), now);
-            cache.found(ticket, Finding::Missing, now);
-            if let Known::Look(ticket) = cache.get(&key("dear"), sock(0), now) {
-                assert!(round == 0 || round * 10 % MISSING_FRESH == 0, "forgotten in round {round}");
-                cache.found(ticket, Finding::Missing, now);
-            }
-            assert!(cache.places.len() <= 10 && cache.round.len() == cache.places.len());
-        }
-        // Those that are being looked at have no room to give.
-        for name in 0..20 {
-            look(&mut cache, &format!("busy{name}"), 10_000);
-        }
-        assert!(matches!(cache.get(&key("busy0"), sock(1), 10_000), Known::Wait));
-    }
-
-    #[test]
-    fn looks_are_bounded() {
-        let mut cache = Cache::new(10);
-        for name in 0..OPENING_MAX {
-            look(&mut cache, &name.to_string(), 0);
-        }
-        assert!(matches!(cache.get(&key("more"), sock(0), 0), Known::Busy));
-    }
-}
+#[path = "cache_tests.rs"]
+mod tests;

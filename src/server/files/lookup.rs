@@ -1,5 +1,6 @@
 //! From a path to an entry, through the cache and the ring.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,20 +8,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::cache::{Finding, Key, Known, Stage};
+use super::cache::{Asker, Finding, Key, Known, Stage};
 use super::entry::{Coding, Entry, SMALL};
-use super::proxy::{Age, Fetched, Order, Proxy};
+use super::proxy::{Age, Fetched, Interest, Order, Proxy, is_fetchable};
 use super::site::Site;
 use super::store::Files;
 use crate::protocol::http::request::Request;
 use crate::protocol::http::{FileType, RelPath};
 use crate::server::core::{Core, Task};
-use crate::server::head::ConnHead;
+use crate::server::head::{ConnHead, Reason};
 use crate::server::http::pages;
+use crate::server::limits::counted;
 use crate::server::millis::millis;
 use crate::server::shared::Shared;
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Sock};
+
+/// Addresses of clients that the fetcher is told of one file: the file has its turn with the first of them.
+const ADDRESSES_MAX: usize = 8;
+
+/// Why a client that waits for an upstream is let go after its FIN.
+pub(in crate::server) const HUNG_UP: &str = "the peer hung up while it waited for an upstream";
 
 /// What a look for a file gave.
 pub(in crate::server) enum Found {
@@ -43,7 +51,8 @@ impl Files {
         path: &RelPath,
         request: &Request,
     ) -> Found {
-        let asker = head.sock;
+        let address = head.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), counted);
+        let asker = Asker { sock: head.sock, address };
         let key = |path, coding| Key { role: head.role, path, coding };
         let plain = match self.find_one(core, &key(path.clone(), None), asker) {
             Found::Entry(plain) => plain,
@@ -63,7 +72,7 @@ impl Files {
         Found::Entry(plain)
     }
 
-    fn find_one<E: Engine>(&mut self, core: &mut Core<E>, key: &Key, asker: Sock) -> Found {
+    fn find_one<E: Engine>(&mut self, core: &mut Core<E>, key: &Key, asker: Asker) -> Found {
         let known = self.cache.get(key, asker, core.now());
         let counters = &core.counters[key.role].files;
         match known {
@@ -73,7 +82,10 @@ impl Files {
         match known {
             Known::Entry(entry) => Found::Entry(entry),
             Known::Missing => Found::Missing,
-            Known::Wait => Found::Later,
+            Known::Wait(ticket) => {
+                self.join(core, ticket, asker);
+                Found::Later
+            }
             Known::Busy => Found::Busy,
             Known::Unreachable => Found::Unreachable,
             Known::Look(ticket) => {
@@ -83,10 +95,34 @@ impl Files {
                 }
                 // There is no folder, so there are no files.
                 let alone = self.cache.found(ticket, Finding::Missing, core.now());
-                debug_assert_eq!(alone, [asker], "nobody can have come in between");
+                debug_assert_eq!(alone, [asker.sock], "nobody can have come in between");
                 Found::Missing
             }
         }
+    }
+
+    /// A client waits for a file that is being fetched; the fetcher is told the addresses of the first few.
+    fn join<E: Engine>(&mut self, core: &Core<E>, ticket: u64, asker: Asker) {
+        let look = self.cache.look(ticket);
+        let known = look.told.len() >= ADDRESSES_MAX || look.told.contains(&asker.address);
+        if look.interest.is_none() || known {
+            return;
+        }
+        let order = Order::Join { path: look.key.path.clone(), client: asker.address };
+        if self.proxy_of(&core.shared, ticket).is_some_and(|proxy| proxy.order(order)) {
+            self.cache.look(ticket).told.push(asker.address);
+        }
+    }
+
+    /// A client is gone, or asks for something else: it waits no more.
+    pub(in crate::server) fn client_left(&mut self, sock: Sock) {
+        self.cache.left(sock);
+    }
+
+    /// A client has sent its FIN. Whether it waits for an upstream: it may have hung up, so that wait ends.
+    #[must_use]
+    pub(in crate::server) fn client_half_closed(&mut self, sock: Sock) -> bool {
+        self.cache.half_closed(sock)
     }
 
     /// Opens the file that a look is for below a folder, if there is one.
@@ -132,7 +168,7 @@ impl Files {
                     self.cache.look(ticket).stage = Stage::Cache;
                     self.open_below(core, ticket, Some(folder));
                 }
-                (Stage::Cache, Some(_)) => self.fetch(core, ticket, None),
+                (Stage::Cache, Some(_)) => self.fetch(core, ticket),
                 _ => self.found(core, ticket, Finding::Missing),
             },
             Err(error) => {
@@ -157,11 +193,12 @@ impl Files {
         }
     }
 
-    /// The upstreams that a look may go on to: files that are neither compressed ones nor embedded pages.
+    /// The upstreams that a look may go on to: for files that are neither compressed ones nor embedded pages.
     fn proxy_of<'a>(&mut self, shared: &'a Shared, ticket: u64) -> Option<&'a Proxy> {
-        let key = self.cache.look(ticket).key.clone();
-        let page = pages::find(&format!("/{}", key.path.as_str())).is_some();
-        shared.roles[key.role].files.as_ref()?.proxy.as_ref().filter(|_| key.coding.is_none() && !page)
+        let key = &self.cache.look(ticket).key;
+        let proxy = shared.roles[key.role].files.as_ref()?.proxy.as_ref()?;
+        let is_page = || pages::find(&format!("/{}", key.path.as_str())).is_some();
+        (key.coding.is_none() && is_fetchable(&key.path) && !is_page()).then_some(proxy)
     }
 
     /// There is a fetched file: it may be too old.
@@ -171,23 +208,64 @@ impl Files {
         let age = millis(now.saturating_sub(file.inode_changed.since_epoch()));
         let (at, shared) = (core.index, Arc::clone(&core.shared));
         let Some(proxy) = self.proxy_of(&shared, ticket) else { return self.examine(core, ticket, file) };
+        let order = |path, clients| Order::Fetch { path, at, clients, wanted: None };
+        let clients = self.cache.look(ticket).addresses(ADDRESSES_MAX);
+        // Whether the fetcher hears of it matters little where the file is served: the next look tells it again.
         match proxy.age(FileType::of(path.extension()).kind, age) {
-            // Whether the fetcher hears of it matters little: the next look tells it again.
-            Age::Fresh => drop(proxy.order(Order::Used(path))),
-            Age::Aging => drop(proxy.order(Order::Fetch { path, at })),
-            Age::Stale => return self.fetch(core, ticket, Some(file)),
-            Age::Dead => return self.fetch(core, ticket, None),
+            Age::Fresh => {
+                self.cache.set_overdue(ticket, false);
+                let _ = proxy.order(Order::Used(path));
+            }
+            Age::Stale if !self.cache.is_overdue(ticket) => {
+                return self.fetch_newer(core, ticket, file, proxy.order(order(path, clients)));
+            }
+            Age::Aging | Age::Stale => {
+                let _ = proxy.order(order(path, clients));
+            }
+            Age::Dead => return self.fetch(core, ticket),
         }
         self.examine(core, ticket, file);
     }
 
-    /// Has a file fetched; `stale` is served if that fails.
-    fn fetch<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, stale: Option<Rc<OpenFile>>) {
-        let shared = Arc::clone(&core.shared);
+    /// A newer version is being fetched, if `ordered`: it is waited for a moment.
+    fn fetch_newer<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, old: Rc<OpenFile>, ordered: bool) {
+        if !ordered {
+            return self.examine(core, ticket, old);
+        }
+        self.cache.look(ticket).file = Some(old);
+        if !self.go_upstream(core, ticket) {
+            self.cache.wait_for_newer(ticket, core.now());
+        }
+    }
+
+    /// Has a file fetched for the clients that wait for it.
+    fn fetch<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64) {
+        if self.go_upstream(core, ticket) {
+            return;
+        }
+        let at = core.index;
+        let (interest, wanted) = Interest::new();
         let look = self.cache.look(ticket);
-        (look.stage, look.file) = (Stage::Fetching, stale);
-        let order = Order::Fetch { path: look.key.path.clone(), at: core.index };
-        if !self.proxy_of(&shared, ticket).is_some_and(|proxy| proxy.order(order)) {
+        let clients = look.addresses(ADDRESSES_MAX);
+        (look.interest, look.told) = (Some(interest), clients.clone());
+        let order = Order::Fetch { path: look.key.path.clone(), at, clients, wanted: Some(wanted) };
+        if !self.proxy_of(&core.shared, ticket).is_some_and(|proxy| proxy.order(order)) {
+            self.not_fetched(core, ticket);
+        }
+    }
+
+    /// A look goes on at an upstream: clients that may have hung up do not wait for that. `true`: none waits, and the
+    /// look is over.
+    fn go_upstream<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64) -> bool {
+        for sock in self.cache.goes_upstream(ticket) {
+            core.tasks.push(Task::Close(sock, Reason::from(HUNG_UP)));
+        }
+        self.cache.give_up_unwanted(ticket)
+    }
+
+    /// Gives out old versions whose newer ones have not come in time.
+    pub(super) fn serve_late<E: Engine>(&mut self, core: &mut Core<E>) {
+        while let Some(ticket) = self.cache.take_late(core.now()) {
             self.not_fetched(core, ticket);
         }
     }
@@ -203,7 +281,9 @@ impl Files {
         let Some(ticket) = self.cache.fetching(role, path) else { return };
         match outcome {
             Fetched::There => {
-                self.cache.look(ticket).stage = Stage::Fetched;
+                let look = self.cache.look(ticket);
+                (look.stage, look.file, look.interest) = (Stage::Fetched, None, None);
+                self.cache.set_overdue(ticket, false);
                 let folder = self.proxy_of(&shared, ticket).map(|proxy| Arc::clone(&proxy.folder));
                 let opening = self.open_below(core, ticket, folder);
                 debug_assert!(opening, "a fetch has a folder for it");
@@ -213,9 +293,15 @@ impl Files {
         }
     }
 
+    /// A fetch has failed or takes long: what is there is served.
     fn not_fetched<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64) {
-        match self.cache.look(ticket).file.take() {
-            Some(stale) => self.examine(core, ticket, stale),
+        let look = self.cache.look(ticket);
+        look.stage = Stage::Fetched;
+        match look.file.take() {
+            Some(old) => {
+                self.cache.set_overdue(ticket, true);
+                self.examine(core, ticket, old);
+            }
             None => self.found(core, ticket, Finding::Unreachable),
         }
     }

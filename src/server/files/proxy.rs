@@ -4,13 +4,18 @@
 //! from when its inode changed last, so it holds across a restart: the fetcher touches what the upstream says is
 //! still good.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 use crate::config::{FileGateway, Upstream};
 use crate::protocol::http::{FileKind, RelPath};
+use crate::server::health::Health;
 use crate::uring::Millis;
 use crate::uring::files::Folder;
 
@@ -28,6 +33,17 @@ pub enum Order {
         path: RelPath,
         /// The loop.
         at: usize,
+        /// The addresses that the clients count by.
+        clients: Vec<IpAddr>,
+        /// Ends when no client of the loop waits any more; `None`: none waits, and it is fetched all the same.
+        wanted: Option<Wanted>,
+    },
+    /// A client of another address waits for a file that is wanted already.
+    Join {
+        /// Which.
+        path: RelPath,
+        /// The address that it counts by.
+        client: IpAddr,
     },
     /// A file was asked for: others go first.
     Used(RelPath),
@@ -44,11 +60,39 @@ pub enum Fetched {
     Failed,
 }
 
+/// The loop's half of a wish: a loop holds it as long as one of its clients waits, and the order goes with it.
+#[derive(Debug)]
+pub(in crate::server) struct Interest {
+    _held: oneshot::Sender<Infallible>,
+}
+
+/// The fetcher's half of a wish: it is closed when no client of the loop waits any more.
+pub type Wanted = oneshot::Receiver<Infallible>;
+
+impl Interest {
+    /// Both halves of a wish.
+    pub(in crate::server) fn new() -> (Self, Wanted) {
+        let (held, wanted) = oneshot::channel();
+        (Self { _held: held }, wanted)
+    }
+}
+
+/// An upstream, and what is known of it.
+#[derive(Debug)]
+pub struct FileUpstream {
+    /// As configured.
+    pub url: Upstream,
+    /// Whether it answers.
+    pub health: Health,
+}
+
 /// A role's way to its upstreams.
 #[derive(Debug)]
 pub struct Proxy {
     /// In order of preference.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Arc<FileUpstream>>,
+    /// How long a connection to one may take.
+    pub connect: Duration,
     /// The folder of fetched files.
     pub cache: PathBuf,
     /// Bytes that it may hold.
@@ -70,7 +114,7 @@ pub(in crate::server) enum Age {
     Fresh,
     /// Serve it and fetch it anew.
     Aging,
-    /// Fetch it anew, and serve it only if that fails.
+    /// Fetch it anew, and serve it if that fails or takes longer than a moment.
     Stale,
     /// Do not serve it.
     Dead,
@@ -87,8 +131,13 @@ impl Proxy {
         }
         std::fs::create_dir_all(&config.cache)?;
         let (orders, waiting) = channel(ORDERS_MAX);
+        let upstreams = config
+            .upstream
+            .iter()
+            .map(|url| Arc::new(FileUpstream { url: url.clone(), health: Health::default() }));
         Ok(Some(Self {
-            upstreams: config.upstream.clone(),
+            upstreams: upstreams.collect(),
+            connect: config.connect,
             cache: config.cache.clone(),
             cache_size: config.cache_size as u64,
             file_max: config.cache_file as u64,
@@ -127,5 +176,36 @@ impl Proxy {
         } else {
             Age::Dead
         }
+    }
+}
+
+/// Whether a path may be fetched from an upstream. Live streams and lists have no end or are not files: the path of
+/// a stream is `….flv`, except below the folder of FLV recordings.
+pub(in crate::server) fn is_fetchable(path: &RelPath) -> bool {
+    let is_live = path.extension().eq_ignore_ascii_case("flv") && path.first() != "flv";
+    !is_live && path.first() != "api"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_streams_and_lists_are_not_fetched() {
+        let fetched = |path| is_fetchable(&RelPath::parse(path).unwrap());
+        for path in ["/hls/live/a/index.m3u8", "/flv/live/a/index.flv", "/mp4/a/b.mp4", "/a.txt", "/apis/x"] {
+            assert!(fetched(path), "{path}");
+        }
+        for path in ["/live/a.flv", "/a.FLV", "/hls/a.flv", "/api/v1/viewers", "/api", "/flv.flv"] {
+            assert!(!fetched(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wish_ends_with_the_loops_half() {
+        let (interest, mut wanted) = Interest::new();
+        assert_eq!(wanted.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(interest);
+        assert_eq!(wanted.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

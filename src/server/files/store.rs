@@ -22,9 +22,12 @@ impl Files {
         Self { cache: Cache::new(files_max), notes: HashMap::new(), cold_reads: 0 }
     }
 
-    /// Hands over what was gathered: notes of viewers, counts.
-    pub(in crate::server) fn sweep<E: Engine>(&mut self, core: &Core<E>) {
+    /// Gives out what has been waited for long enough, lets go of files that no request asks for, and hands over what was
+    /// gathered: notes of viewers, counts.
+    pub(in crate::server) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {
         let now = core.now();
+        self.serve_late(core);
+        self.cache.sweep(now);
         for (role, notes) in &mut self.notes {
             if let Some(site) = &core.shared.roles[*role].files {
                 notes.hand_over(&site.audience, now);

@@ -15,7 +15,7 @@ use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
-use crate::server::files::lookup::Found;
+use crate::server::files::lookup::{Found, HUNG_UP};
 use crate::server::head::{ConnHead, Next};
 use crate::server::log_limit::LineKind;
 use crate::uring::{Engine, SendError};
@@ -91,8 +91,11 @@ impl Connection {
         Next::Stay
     }
 
-    /// The client sends no more. What it asked for before is still answered.
-    pub(in crate::server) fn finished(&self) -> Next {
+    /// The client sends no more. What it asked for before is still answered, unless it has to wait for an upstream.
+    pub(in crate::server) fn finished(&self, web: &mut Web, head: &ConnHead) -> Next {
+        if self.asked.is_some() && web.files.client_half_closed(head.sock) {
+            return Next::close(HUNG_UP);
+        }
         if self.is_busy() { Next::Stay } else { Next::close("the peer hung up") }
     }
 
@@ -131,8 +134,9 @@ impl Connection {
     }
 
     /// The connection is closed: an answer that was under way counts as far as it came.
-    pub(in crate::server) fn closed<E: Engine>(&mut self, core: &Core<E>, web: &mut Web, role: usize) {
-        self.transfer.end(core, &mut web.responder, role);
+    pub(in crate::server) fn closed<E: Engine>(&mut self, core: &Core<E>, web: &mut Web, head: &ConnHead) {
+        web.files.client_left(head.sock);
+        self.transfer.end(core, &mut web.responder, head.role);
     }
 
     /// Takes the next request, if it is there.
@@ -332,6 +336,9 @@ impl Connection {
             Found::Later if looks < LOOKS_MAX => {
                 self.asked = Some((request, looks + 1));
                 core.deadline(head.sock, core.send_time()); // an upstream may take its time
+                if head.finished && web.files.client_half_closed(head.sock) {
+                    return Next::close(HUNG_UP);
+                }
                 return Next::Stay;
             }
             Found::Unreachable => error(502, "No upstream could say whether there is such a file."),

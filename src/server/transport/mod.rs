@@ -5,7 +5,7 @@
 //! handed to them as their peer meant it.
 //!
 //! What a user of a transport may rely on, and what it owes:
-//! - one send at a time per socket; it ends with [`Event::Sent`](crate::uring::Event::Sent), perhaps short;
+//! - one send at a time per socket; it ends with [`Event::Sent`], perhaps short;
 //! - a transport may take less than it was offered, never more, and counts in bytes of the payload;
 //! - what was offered stays as it is, and stays reachable, until the send has ended, so that a transport that
 //!   encodes can make it again after a short send: bytes are shared, log segments are held by the view whose

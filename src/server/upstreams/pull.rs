@@ -19,6 +19,8 @@ use crate::protocol::http::client::ResponseHead;
 use crate::server::core::{Core, Task};
 use crate::server::head::{ConnHead, LinkId, Next};
 use crate::server::health::{Backoff, choose};
+use crate::server::limits::Refused;
+use crate::server::log_limit::LineKind;
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Message;
 use crate::server::viewers::viewer::EPOCH_HEADER;
@@ -91,6 +93,11 @@ impl Pulls {
     ) -> Option<Arc<Stream>> {
         let Source::Upstreams(_) = core.role(role).source else { return None };
         if self.pulls.len() - self.free.len() >= PULLS_MAX {
+            return None;
+        }
+        let streams = core.shared.config.limits.streams;
+        if streams > 0 && core.shared.streams() >= streams {
+            core.count_refusal(role, Refused::Streams);
             return None;
         }
         let now = core.now();
@@ -209,8 +216,10 @@ impl Pulls {
             *self.asking(upstream) -= 1;
             let upstream = &upstreams(core.role(role))[upstream];
             upstream.health.answered();
-            let (role, stream) = (core.role(role).name, key.as_str());
-            info!(role, stream, upstream = %upstream.url, again, "pull runs");
+            let url = upstream.url.to_string();
+            if core.may_log(LineKind::Pull) {
+                info!(role = core.role(role).name, stream = key.as_str(), upstream = url, again, "pull runs");
+            }
         }
         match result {
             Ok(()) => Next::Stay,
@@ -250,7 +259,7 @@ impl Pulls {
             upstream.health.failed(now);
         }
         core.counters[pull.role].reconnects.add(1);
-        if running {
+        if running && core.may_log(LineKind::Pull) {
             let (role, stream) = (shared.roles[pull.role].name, pull.writer.stream().key.as_str());
             warn!(role, stream, upstream = %upstream.url, %error, "pull lost");
         } else {
@@ -293,7 +302,7 @@ impl Pulls {
         let shared = Arc::clone(&core.shared);
         let role = &shared.roles[pull.role];
         let key = pull.writer.stream().key.clone();
-        if pull.last_data.is_some() {
+        if pull.last_data.is_some() && core.may_log(LineKind::Pull) {
             info!(role = role.name, stream = key.as_str(), reason, "pull ended");
         } else {
             debug!(role = role.name, stream = key.as_str(), reason, "pull ended");

@@ -14,7 +14,7 @@ use crate::live::stream::Stream;
 use crate::server::askers::{Askers, Ticket};
 use crate::server::core::{Core, LEAVE};
 use crate::server::head::{ConnHead, Next};
-use crate::server::limits::{Kind, Refused};
+use crate::server::limits::Refused;
 use crate::uring::{Engine, Sock};
 
 /// What those are told whose stream has ended, where their protocol has words for it.
@@ -74,8 +74,10 @@ impl Viewers {
             since: play.since,
         };
         core.deadline(head.sock, play.time_left(core.now()));
-        // A viewer that watches is not limited by its address any more.
-        (head.pass, head.wait_pass) = (None, None);
+        // A stream that is still to be pulled is waited for.
+        if stream.newest_media().is_some() {
+            head.is_established();
+        }
         self.join(core, head, stream, wish);
         tracing::debug!(role = core.role(head.role).name, stream = stream.key.as_str(), "viewer came");
     }
@@ -122,9 +124,7 @@ impl Viewers {
         head: &mut ConnHead,
         play: &Play,
     ) -> Result<Ticket, Refused> {
-        if head.wait_pass.is_none() {
-            head.wait_pass = core.shared.address_limits.enter(Kind::Wait, head.address)?;
-        }
+        core.admit_wait(head)?;
         core.deadline(head.sock, play.time_left(core.now()));
         Ok(self.waiting.add(head.role, &play.key, head.sock))
     }

@@ -273,7 +273,7 @@ impl Fanout {
         if viewer.cursor.is_fresh() && !last && viewer.framing != Framing::Rtmp {
             return; // the response head still waits; there is nobody to talk to yet
         }
-        if !last && viewer.own.len() >= OWN_MAX {
+        if !last && viewer.own.alone() >= OWN_MAX {
             return; // it asks and does not read the answers
         }
         viewer.own.push(bytes);

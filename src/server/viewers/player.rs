@@ -12,6 +12,7 @@ use crate::protocol::ws;
 use crate::server::core::Core;
 use crate::server::head::{ConnHead, Next};
 use crate::server::limits::Refused;
+use crate::server::log_limit::LineKind;
 use crate::uring::{Engine, Millis};
 
 /// Bytes that a viewer may send although it should only read.
@@ -98,7 +99,10 @@ impl Player {
                 core.counters[head.role].farewell(Farewell::Kicked);
                 Next::close(Farewell::Kicked.to_string())
             }
-            (Seat::Watching, Some(id)) if !viewers.fanout.is_waiting(id) => Next::Stay,
+            (Seat::Watching, Some(id)) if !viewers.fanout.is_waiting(id) => {
+                head.is_established();
+                Next::Stay
+            }
             _ => {
                 let status = core.role(head.role).source.absence();
                 self.refuse(core, viewers, head, status)
@@ -176,13 +180,13 @@ impl Player {
 
 /// Closes a viewer that cannot keep up, or whose connection is gone.
 pub(in crate::server) fn cut<E: Engine>(
-    core: &Core<E>,
+    core: &mut Core<E>,
     head: &ConnHead,
     key: &StreamKey,
     farewell: Farewell,
 ) -> Next {
     let reason = farewell.to_string();
-    if !matches!(farewell, Farewell::Broken(_)) {
+    if !matches!(farewell, Farewell::Broken(_)) && core.may_log(LineKind::Viewer) {
         let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
         info!(role, peer, stream = key.as_str(), reason, "cut a viewer");
     }

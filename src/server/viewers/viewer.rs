@@ -284,9 +284,10 @@ impl Own {
         self.front.is_empty()
     }
 
-    /// Bytes that wait.
-    pub(in crate::server) fn len(&self) -> usize {
-        self.front.len() + self.more.iter().flat_map(|more| more.iter()).map(Bytes::len).sum::<usize>()
+    /// Bytes that wait and are this viewer's alone, not shared with others as large headers are.
+    pub(in crate::server) fn alone(&self) -> usize {
+        let more = self.more.iter().flat_map(|more| more.iter());
+        more.chain([&self.front]).map(Bytes::len).filter(|len| *len <= Self::JOIN).sum()
     }
 }
 

@@ -63,6 +63,14 @@ impl Guard {
         rustix::process::prlimit(Some(Pid::from_child(&self.child)), resource, limit).unwrap();
     }
 
+    /// The files below a folder that the process has open, deleted ones as `/proc` names them.
+    pub(crate) fn open_below(&self, folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let targets = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let below = targets.filter(|target| target.starts_with(folder));
+        below.map(|target| target.to_string_lossy().into_owned()).collect()
+    }
+
     /// Bytes of the process's address space.
     pub(crate) fn address_space(&self) -> u64 {
         self.status("VmSize:") << 10

@@ -278,15 +278,38 @@ fn media_before_the_answer_is_held_and_comes_out_in_order() {
 
 #[test]
 fn a_publish_that_ends_before_the_answer() {
-    let script = Script::connected("live", "").publish("x").call("deleteStream", 6.0, Some(1.0.into()));
+    let script = Script::connected("live", "").publish("x");
+    let end = Script::shaken().call("deleteStream", 6.0, Some(1.0.into()));
     let mut session = ServerSession::new(Limits::default());
     assert_eq!(session.input(&script.pieces.concat()), Ok(()));
+    assert!(matches!(session.poll_event(), Some(Event::Publish { .. })));
+    assert_eq!(session.input(&end.pieces[1..].concat()), Ok(()));
     session.take_output();
     session.accept_publish();
     session.refuse_publish(Refusal::Failed, "");
     assert_eq!(session.take_output(), None);
-    assert!(matches!(session.poll_event(), Some(Event::Publish { .. })));
     assert_eq!(session.poll_event(), Some(Event::Unpublish));
+}
+
+/// The caller's answer to an old request would apply to the new one: a peer refused as "x" is not refused as
+/// "y".
+#[test]
+fn requests_that_end_before_they_are_polled_are_removed() {
+    for name in ["publish", "play"] {
+        let script = Script::connected("live", "rtmp://h/live")
+            .call("createStream", 2.0, None)
+            .call_on(1, name, 3.0, Some("x".into()))
+            .call("deleteStream", 0.0, Some(1.0.into()))
+            .call("createStream", 4.0, None)
+            .call_on(1, name, 5.0, Some("y".into()));
+        let mut session = ServerSession::new(Limits::default());
+        assert_eq!(session.input(&script.pieces.concat()), Ok(()));
+        let asked: Vec<Event> = std::iter::from_fn(|| session.poll_event()).collect();
+        assert!(
+            matches!(&asked[..], [Event::Publish { target, .. } | Event::Play { target, .. }] if target.name == "y"),
+            "{asked:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Why a file could not be fetched.
+
+use std::io;
+use std::time::Duration;
+
+use crate::protocol::http::client::ResponseError;
+
+/// An upstream did not give a file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpstreamError {
+    /// The connection did not come to be in time.
+    #[error("no connection within {0:?}")]
+    ConnectTime(Duration),
+    /// The connection could not be made.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// The connection ended before a byte of the answer had come.
+    #[error("it closed the connection without an answer")]
+    Closed,
+    /// No answer, and no sign of life either.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+    /// It lives, and yet there is no answer.
+    #[error("it lives, and has not answered within {0:?}")]
+    Slow(Duration),
+    /// The body has stopped.
+    #[error("nothing came for {0:?} in the middle of the body")]
+    Silent(Duration),
+    /// The body comes too slowly.
+    #[error("fewer than {0} bytes of the body came in {1:?}")]
+    TooSlow(u64, Duration),
+    /// Not an answer that says whether there is such a file.
+    #[error("it answered {0}")]
+    Status(u16),
+    /// The answer breaks the protocol, or is broken off.
+    #[error(transparent)]
+    Unreadable(#[from] ResponseError),
+}
+
+impl UpstreamError {
+    /// Whether this means that the upstream does not answer at all: others are asked from now on.
+    pub(super) fn is_down(&self) -> bool {
+        match self {
+            Self::ConnectTime(_)
+            | Self::Connect(_)
+            | Self::Broken(_)
+            | Self::Closed
+            | Self::NoAnswer(_)
+            | Self::Silent(_) => true,
+            Self::Slow(_) | Self::TooSlow(..) | Self::Status(_) | Self::Unreadable(_) => false,
+        }
+    }
+
+    /// Whether a connection that was used before may just have been closed by the upstream in between.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed | Self::Broken(_))
+    }
+}
+
+/// A fetch has failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// The upstream's fault.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The cache's folder cannot be written.
+    #[error("cannot write the fetched file: {0}")]
+    Disk(#[from] io::Error),
+    /// The file is larger than may be kept.
+    #[error("the file is larger than {limit} bytes")]
+    TooLarge {
+        /// What may be kept.
+        limit: u64,
+    },
+    /// The upstream says that the file is unchanged, and it is not there any more.
+    #[error("the fetched file was removed meanwhile; it is fetched whole the next time")]
+    Removed,
+    /// No client waits for it any more.
+    #[error("no client waits for it any more")]
+    Unwanted,
+}
