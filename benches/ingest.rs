@@ -1,8 +1,7 @@
-//! What a publisher's bytes cost on their way in, and a viewer's RTMP chunks on their way into the log.
+//! The cost of receiving a publisher's bytes, and of writing RTMP chunks for viewers to the log.
 //!
 //! `cargo bench --bench ingest` times each step, in bytes per second. `scripts/instructions-ingest` counts
-//! instructions per tag under callgrind: with `URINGCAST_COUNT="NAME ROUNDS"` the program does that and nothing
-//! else.
+//! instructions per tag under callgrind: with `URINGCAST_COUNT="NAME ROUNDS"` the program runs only this step.
 #![allow(clippy::unwrap_used, reason = "our own bytes")]
 
 use std::hint::black_box;
@@ -17,10 +16,10 @@ use uringcast::protocol::rtmp::chunk::{ChunkLimits, ChunkReader, ChunkWriter};
 use uringcast::protocol::rtmp::message::Message;
 use uringcast::protocol::ws::{FrameReader, Opcode, client_frame};
 
-/// As the ring hands them over.
+/// The size of a receive buffer of the ring.
 const PIECE: usize = 16 << 10;
 
-/// The tags of a second of 4 Mbps: 25 pictures of 19.5 KB and 43 frames of sound.
+/// The tags of one second at 4 Mbps: 25 pictures of 19.5 KB and 43 frames of sound.
 fn second() -> Vec<Tag> {
     let tag = |n: usize, kind, timestamp: usize, len: usize| Tag {
         kind,
@@ -34,7 +33,7 @@ fn second() -> Vec<Tag> {
     tags
 }
 
-/// A step: its name, the bytes of a round, and what does it.
+/// A step: its name, the bytes of a round, and the function to run.
 struct Step {
     name: &'static str,
     bytes: usize,

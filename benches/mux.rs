@@ -1,9 +1,9 @@
-//! What muxing costs: a clip through the transport stream muxer and the fragmenter, again and again, in memory.
+//! The cost of muxing: a clip through the transport stream muxer and the fragmenter, repeatedly, in memory.
 //!
 //! `cargo bench --bench mux` times each step, in bytes of media per second. `scripts/instructions-mux` counts
-//! instructions per frame under callgrind: with `URINGCAST_COUNT="NAME ROUNDS"` the program does that, says what a
-//! round was, and nothing else. `URINGCAST_CLIP=FILE.flv` takes another clip than the demo's.
-#![allow(clippy::unwrap_used, reason = "a clip of ours")]
+//! instructions per frame under callgrind: with `URINGCAST_COUNT="NAME ROUNDS"` the program runs only this step
+//! and prints the size of a round. `URINGCAST_CLIP=FILE.flv` uses another clip than the demo's.
+#![allow(clippy::unwrap_used, reason = "our own clip")]
 
 use std::hint::black_box;
 
@@ -19,21 +19,21 @@ use uringcast::media::ts::{self, TsMuxer};
 const CLIP: &[u8] = include_bytes!("../web/demo/clip.flv");
 const LENGTHS: Lengths = Lengths { target: 4_000, longest: 32_000 };
 
-/// What a round took in and gave, for the sizes of what is counted.
+/// Input and output of a round, to relate the counts to.
 #[derive(Default)]
 struct Round {
     frames: usize,
     out: usize,
 }
 
-/// A step: its name, and a round of it: the clip once more, on the timeline of the rounds before.
+/// A step: its name, and a round of it: the clip once more, on a timeline that continues.
 struct Step {
     name: &'static str,
     run: Box<dyn FnMut() -> Round>,
 }
 
 impl Step {
-    /// `take` takes the muxer's output away and says its bytes.
+    /// `take` removes the muxer's output and returns its length.
     fn muxing<M: Muxer + 'static>(
         name: &'static str,
         tags: Vec<Tag>,
@@ -62,7 +62,7 @@ impl Step {
     }
 }
 
-/// Remuxing alone, for what the muxers add to it.
+/// Remuxing alone, to tell what the muxers add to it.
 fn remuxing(tags: Vec<Tag>) -> Step {
     let mut remuxer = Remuxer::default();
     let run = move || {

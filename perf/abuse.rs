@@ -1,5 +1,5 @@
-//! Clients that mean no good, for `perf/abuse.sh`: does one case against a server's port for streams, says in one line
-//! what came of it, and goes.
+//! Abusive clients, for `perf/abuse.sh`: runs one case against a server's port for streams, prints the outcome
+//! in one line, and exits.
 //!
 //!     abuse CASE ADDRESS
 
@@ -19,7 +19,7 @@ const FILE_HEADER: &[u8] = b"FLV\x01\x05\0\0\0\x09\0\0\0\0";
 const AVCC: &[u8] =
     b"\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\
     \x00\x10\x00\x00\x03\x03\x20\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0";
-/// How long the server has to do what it does about all this.
+/// How long the server has to react.
 const SETTLE: Duration = Duration::from_secs(3);
 
 fn main() -> Result<()> {
@@ -58,7 +58,7 @@ fn picture(time: usize, key: bool, len: usize) -> Vec<u8> {
     tag(9, time, &[&[first, 1, 0, 0, 0, a, b, c, d, slice][..], &vec![b'k'; len - 1]].concat())
 }
 
-/// Metadata and both sequence headers with so many bytes too much, and a first picture.
+/// Metadata and both sequence headers, each with `pad` bytes of padding, and a first picture.
 fn opening(pad: usize) -> Vec<u8> {
     let [.., a, b, c, d] = pad.to_be_bytes();
     let name = b"\x02\0\x0aonMetaData\x08\0\0\0\x01\0\x03pad\x0c";
@@ -69,13 +69,13 @@ fn opening(pad: usize) -> Vec<u8> {
         .concat()
 }
 
-/// Media of so many bytes at 25 pictures a second.
+/// Media of `bytes` bytes at 25 pictures a second.
 fn media(bytes: usize) -> Vec<u8> {
     const PICTURE: usize = 64 << 10;
     (1..=bytes / PICTURE).flat_map(|turn| picture(turn * 40, turn % 25 == 0, PICTURE)).collect()
 }
 
-/// A connection with a small receive buffer, so that what is not read stays with the server.
+/// A connection with a small receive buffer, so that unread bytes stay with the server.
 fn connect(addr: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_recv_buffer_size(4096)?;
@@ -85,7 +85,7 @@ fn connect(addr: SocketAddr) -> Result<TcpStream> {
     Ok(socket)
 }
 
-/// A push in one chunk after another.
+/// A push with a chunked body.
 struct Push(TcpStream);
 
 impl Push {
@@ -101,7 +101,7 @@ impl Push {
         self.0.write_all(&chunk).is_ok()
     }
 
-    /// Whether the server has not answered, which it does when a push is over.
+    /// Whether the server has not answered yet, as it does when a push is over.
     fn goes_on(&mut self) -> bool {
         let asked = self.0.set_nonblocking(true).is_ok();
         asked && matches!(self.0.read(&mut [0; 512]), Err(error) if error.kind() == ErrorKind::WouldBlock)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What clients that mean no good cost in memory: one origin of one loop for each case, and the peak of its memory.
+# The memory cost of abusive clients: one origin of one loop for each case, and the peak of its memory.
 #
 #   perf/abuse.sh                       all cases
 #   CASES="pages headers" perf/abuse.sh some of them: pages headers large-headers publishers halves deaf silent
-#   OTHER=path perf/abuse.sh            another build beside it, to hold against this one
-#   BUDGET=256MiB                       limits.memory of builds that know it
+#   OTHER=path perf/abuse.sh            another build, to compare with this one
+#   BUDGET=256MiB                       limits.memory, for builds that have it
 #
-# Memory is VmHWM of the process, the shared memory of logs included. What the kernel holds in socket buffers is no
-# memory of the process; the budget counts what viewers leave there.
+# Memory is VmHWM of the process, including the shared memory of logs. What the kernel holds in socket buffers
+# is not memory of the process; the budget counts what viewers leave there.
 . "$(dirname "$0")/lib.sh"
 
 cases=${CASES:-pages headers large-headers publishers halves deaf silent}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What static files cost: the file gateway beside nginx, alternately, in one run on one machine.
+# The cost of static files: the file gateway and nginx, alternately, in one run on one machine.
 #
 #   perf/files.sh                                   the whole table, about four minutes
 #   CASES="200K-1000" ROUNDS=3 DURATION=5 COLD= HELD= perf/files.sh
 #
-# A case is SIZE-CONNECTIONS, with "-new" for a connection each. COLD: hot requests while other clients read files that
-# are not in memory. HELD: so many connections are held, each asks once in two seconds. wrk asks for the cases, the
-# stress tool holds connections. nginx has one worker with sendfile, tcp_nopush and open_file_cache, no access log.
-# More that can be set is in perf/lib.sh.
+# A case is SIZE-CONNECTIONS, with "-new" for a new connection for each request. COLD: hot requests while other
+# clients read files that are not in memory. HELD: this many connections are held, and each sends a request
+# every two seconds. wrk sends the requests of the cases, the stress tool holds connections. nginx has one
+# worker with sendfile, tcp_nopush and open_file_cache, and no access log. perf/lib.sh lists more settings.
 ROUNDS=${ROUNDS:-1} DURATION=${DURATION:-4} OUT=${OUT:-target/perf-files}
 . "$(dirname "$0")/lib.sh"
 
@@ -98,7 +98,8 @@ for case in $cases; do
     "$(ratios "$case" ours nginx 5 | spread %.2f)" "$(o 6 %.1f)" "$(o 7 %.1f)" "$(n 6 %.1f)" "$(n 7 %.1f)"
 done
 
-# Hot requests for 200K while two more clients read files that are not in memory; then the same without them.
+# Hot requests for 200K while two more clients read files that are not in memory; then the same without these
+# clients.
 measure_cold() {
   local what=$1 state=$2 report reader
   if [[ $state == cold ]]; then
@@ -141,6 +142,6 @@ measure_held() {
 if [[ -n $held ]]; then
   printf '\n| connections held, each asks for 20K every 2 s | how many | answered | failed | memory each | of a core | answers/s | p50 / p99 ms |\n|---|---|---|---|---|---|---|---|\n'
   for what in ours nginx; do measure_held "$what" "$held"; done
-  # nginx gives up idle connections to keep a sixteenth free, and may not open more than 20,000 descriptors here.
+  # nginx closes idle connections to keep a sixteenth free, and may not open more than 20,000 descriptors here.
   measure_held ours 20000
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What ingest costs: the origin beside the raw receiver, alternately, in one run on one machine; nobody watches.
+# The cost of ingest: the origin and the raw receiver, alternately, in one run on one machine; without viewers.
 #
 #   perf/ingest.sh                                   150 streams of 4 Mbps by RTMP, HTTP-FLV and WebSocket-FLV
 #   STREAMS="50 200" PROTOCOLS=rtmp KBPS=1000 perf/ingest.sh
 #
-# More that can be set is in perf/lib.sh. Both receive the same bytes at the same pace into the kernel's default
-# buffers; CPU is their user and system time. A round of the sender that took longer than a frame's 40 ms is shown: it
-# had to wait for the receiver, or for its core.
+# perf/lib.sh lists more settings. Both receive the same bytes at the same pace into the kernel's default
+# buffers; CPU is their user and system time. The longest round of the sender is shown: if it took longer than a
+# frame's 40 ms, the sender had to wait for the receiver, or for its core.
 . "$(dirname "$0")/lib.sh"
 
 streams=${STREAMS:-150}

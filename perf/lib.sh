@@ -1,12 +1,13 @@
-# Shared by the measuring scripts; sourced, not run. What can be set from outside:
+# Shared by the measuring scripts; sourced, not run. Settings, as environment variables:
 #
 #   ROUNDS=5 DURATION=10     counted rounds of each row, and seconds measured in each
 #   SERVER_CORE=0 LOAD_CORE=1   the server's core, and that of the generator and the publisher
-#   SERVER=…                 another build of the server, to hold against this one
+#   SERVER=…                 another build of the server, to compare with this one
 #
-# CPU is the server's user and system time while all viewers are there; on loopback the receiver's TCP work is part
-# of it, for the server and for the raw sender alike. The generator looks at its sockets every 2 ms: sleeping on them,
-# it would have to be woken for each send, which is the sender's work on loopback and nobody's on a network.
+# CPU is the server's user and system time while all viewers are connected; on loopback it includes the
+# receiver's TCP work, for the server and for the raw sender alike. The generator checks its sockets every 2 ms:
+# if it slept on them, each send would have to wake it, which is the sender's work on loopback and does not
+# exist on a network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,7 +29,7 @@ done
 ulimit -n "$(ulimit -Hn)"
 [[ -n ${NO_BUILD:-} ]] || cargo build --release --quiet --bins --examples
 
-# The publisher must be on time however busy the generator beside it is.
+# The publisher must be on time however busy the generator on the same core is.
 first=()
 ((EUID != 0)) || first=(nice -n -15)
 
@@ -69,7 +70,7 @@ ready() {
   return 1
 }
 
-# free_port: one that nobody listens on now.
+# free_port: a port without a listener.
 free_port() {
   local port
   for _ in $(seq 50); do
@@ -78,21 +79,21 @@ free_port() {
   done
 }
 
-# listening PORT LOG: waits until somebody does.
+# listening PORT LOG: waits for a listener on the port.
 listening() {
   for _ in $(seq 100); do
     (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
     sleep 0.05
   done
-  echo "nobody listens on $1:" >&2
+  echo "nothing listens on $1:" >&2
   cat "$2" >&2
   return 1
 }
 
-# cpu PID: seconds of user and system time that it has used.
+# cpu PID: seconds of user and system time that the process has used.
 cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"; }
 
-# launch CORES LOG COMMAND…: starts it in the background with an empty log; sets pid.
+# launch CORES LOG COMMAND…: starts the command in the background with an empty log; sets pid.
 launch() {
   : >"$2" # now, or the ready line of an earlier one is read
   taskset -c "$1" "${@:3}" >/dev/null 2>>"$2" &
@@ -100,7 +101,7 @@ launch() {
   running+=("$pid")
 }
 
-# start_origin CORES [FLAG…]: sets pid, rtmp and flv; what it records is in $record.
+# start_origin CORES [FLAG…]: sets pid, rtmp and flv; $record says what it records.
 record=none
 start_origin() {
   launch "$1" "$out/server.log" "$server" origin --rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off \
@@ -109,7 +110,7 @@ start_origin() {
   flv=$(ready "$out/server.log" flv)
 }
 
-# start_publisher FILE [FLAG…]: publishes to the origin and waits for a group of pictures to be there.
+# start_publisher FILE [FLAG…]: publishes to the origin and waits until a group of pictures was sent.
 start_publisher() {
   local server_pid=$pid log=$out/publisher.log
   launch "$load_core" "$log" "${first[@]}" "$target/examples/publisher" "$1" "$rtmp" "${@:2}"
@@ -119,7 +120,7 @@ start_publisher() {
   pid=$server_pid
 }
 
-# start_raw FILE [FLAG…]: the baseline in the server's place: sets pid and flv.
+# start_raw FILE [FLAG…]: starts the baseline instead of the server: sets pid and flv.
 start_raw() {
   launch "$server_core" "$out/baseline.log" "$target/examples/raw_sender" "$@"
   flv=$(ready "$out/baseline.log" listen)
@@ -143,10 +144,10 @@ measure() {
 field() { sed -n "s/.*\"$1\":\\([-0-9.e]*\\).*/\\1/p" <<<"$2"; }
 part() { sed -n "s/.*\"$1\":{[^}]*\"$2\":\\([-0-9.e]*\\).*/\\1/p" <<<"$3"; }
 
-# numbers ROW WHAT COLUMN: the values of all rounds, a line each.
+# numbers ROW WHAT COLUMN: the values of all rounds, one per line.
 numbers() { awk -F'\t' -v r="$1" -v w="$2" -v c="$3" '$1 == r && $2 == w { print $c }' "$results"; }
 
-# spread FORMAT: median, minimum and maximum of the numbers that come in.
+# spread FORMAT: median, minimum and maximum of the numbers on standard input.
 spread() {
   sort -g | awk -v f="$1" '{ v[NR] = $1 } END {
     if (NR == 0) { print "-"; exit }
@@ -155,11 +156,11 @@ spread() {
 }
 median() { spread "$1" | cut -d' ' -f1; }
 
-# Ratios are taken round by round: neighbours in time, so that a busy minute hits both.
+# Ratios are taken round by round, between runs that are close in time, so that a busy minute affects both.
 # ratios ROW WHAT OTHER [COLUMN]
 ratios() { paste <(numbers "$1" "$2" "${4:-3}") <(numbers "$1" "$3" "${4:-3}") | awk '$2 > 0 { print $1 / $2 }'; }
 
-# failures ROW [WHAT]: how many runs of whom failed.
+# failures ROW [WHAT]: how many runs of each kind failed.
 failures() {
   awk -F"\t" -v r="$1" -v w="${2:-}" '$1 == r && (w == "" || $2 == w) && $12 != "ok" { n[$2]++ } END {
     for (w in n) { printf "%s%s %d", (s++ ? ", " : ""), w, n[w] }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The ways in which a stream's bytes can leave (limits.send_path), beside each other and the raw sender, to check
-# the choice that "auto" makes on another machine.
+# The ways in which a stream's bytes can be sent (limits.send_path), compared with each other and with the raw
+# sender, to check the choice that "auto" makes on another machine.
 #
 #   perf/paths.sh                                    3,000 viewers; 1 and 4 Mbps; --flush 40ms and 350ms
 #
-# More that can be set is in perf/lib.sh.
+# perf/lib.sh lists more settings.
 . "$(dirname "$0")/lib.sh"
 
 n=${VIEWERS:-3000}

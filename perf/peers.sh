@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# What fan-out costs beside other servers, in turn, in one run on one machine: viewers of one stream by HTTP-FLV.
+# The cost of fan-out compared with other servers, in turn, in one run on one machine: viewers of one stream by
+# HTTP-FLV.
 #
 #   SRS=…/objs/srs NGINX_FLV_MODULE=…/ngx_http_flv_live_module.so ZLM=…/MediaServer perf/peers.sh
 #   VIEWERS=2000 FLUSHES="0ms 100ms 350ms" KBPS=1000 perf/peers.sh
 #
-# Whatever is not given is left out. SRS merges writes over `mw_latency` and ZLMediaKit over `mergeWriteMS`; both are
-# set to the row's flush, but SRS to 20 ms at least: with `mw_latency 0` it spins (72 % of a core for one viewer). nginx (Debian's, with nginx-http-flv-module built for
-# it) sends what comes as it comes; it has one row. More that can be set is in perf/lib.sh.
+# Servers that are not given are left out. SRS merges writes over `mw_latency` and ZLMediaKit over
+# `mergeWriteMS`; both are set to the row's flush, but SRS to at least 20 ms: with `mw_latency 0` it spins (72 %
+# of a core for one viewer). nginx (Debian's, with nginx-http-flv-module built for it) sends data as it comes;
+# it has one row. perf/lib.sh lists more settings.
 . "$(dirname "$0")/lib.sh"
 
 n=${VIEWERS:-1000}
@@ -112,7 +114,7 @@ echo "| flush | server | CPU-s per GB | % of a core | latency p50 / p99 | first 
 echo "|---|---|---|---|---|---|---|---|"
 awk -F'\t' '!seen[$1, $2]++ { print $1 "\t" $2 }' "$results" | sort | while IFS=$'\t' read -r row what; do
   column() { numbers "$row" "$what" "$1"; }
-  # Others do not pass the publisher's stamps on.
+  # Others do not relay the publisher's stamps.
   latency="$(column 7 | median %.0f) / $(column 8 | median %.0f) ms"
   [[ $latency != "0 / 0 ms" ]] || latency=-
   printf '| %s | %s | %s | %s | %s | %s / %s ms | %s B | %s |\n' "$row" "$what" "$(column 3 | spread %.2f)" \

@@ -4,9 +4,9 @@
 #   perf/profile.sh                                  5,000 viewers of 1 Mbps, --flush 350ms
 #   VIEWERS=20000 FLUSH=100ms RAMP=20 perf/profile.sh
 #
-# Needs perf (linux-perf), and inferno (cargo install inferno) for the flame graph, target/perf/flame.svg. Sampled by
-# the CPU's clock: where there are no hardware counters a sample falls on the end of a stretch with interrupts off, so
-# that _raw_spin_unlock_irqrestore stands for all that is done under such locks, mostly waking somebody.
+# Needs perf (linux-perf), and inferno (cargo install inferno) for the flame graph, target/perf/flame.svg.
+# Sampled by the CPU's clock: without hardware counters a sample falls at the end of a section with interrupts
+# off, so that _raw_spin_unlock_irqrestore stands for all work under such locks, mostly waking threads.
 DURATION=${DURATION:-10}
 . "$(dirname "$0")/lib.sh"
 
@@ -17,7 +17,7 @@ command -v perf >/dev/null || { echo "perf/profile.sh needs perf: apt-get instal
 
 start_origin "$server_core" --loops 1 --flush "${FLUSH:-350ms}"
 start_publisher "$(clip "${KBPS:-1000}")"
-# The generator settles for a second behind the ramp.
+# The generator settles for a second after the ramp.
 (sleep $((ramp + 2)) && exec perf record -q -g -F 999 -p "$pid" -o "$data" -- sleep $((duration - 2)) 2>/dev/null) &
 recorder=$!
 measure "profile" server "$n" --ramp "$ramp" "http://$flv/live/perf.flv"

@@ -1,9 +1,9 @@
-//! Publishes one FLV file to many streams by RTMP, HTTP or WebSocket, in a loop, in real time, with the time of day
-//! in the stream.
+//! Publishes one FLV file to many streams by RTMP, HTTP or WebSocket, in a loop, in real time, with the time of
+//! day in the stream.
 //!
-//! In front of each video frame it puts a data tag `onStamp` with the microseconds since 1970: what plays the
-//! stream on the same machine (`uringcast stress`) can tell how old a frame is when it arrives. With `--measure` it
-//! does not, but says what the server used for the bytes that it was sent.
+//! Before each video frame it sends a data tag `onStamp` with the microseconds since 1970, so that a player of
+//! the stream on the same machine (`uringcast stress`) can tell how old a frame is when it arrives. With
+//! `--measure` it sends no stamps, but prints what the server used for the bytes that it was sent.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,44 +20,44 @@ use uringcast::protocol::rtmp::client::PublishSession;
 use uringcast::protocol::ws::{Opcode, client_frame};
 
 const BODY_MAX: u32 = 1 << 20;
-/// Streams do not all send at once: they are spread over a frame's time.
+/// Streams do not all send at once: they are spread over the duration of a frame.
 const SPREAD: Duration = Duration::from_millis(40);
 
-/// What `--measure` lets pass before it begins: logs have got their length by then.
+/// The time before `--measure` begins: by then logs have reached their full length.
 const WARM_UP: Duration = Duration::from_secs(15);
 
-/// Publishes a file to `live/PREFIX0` on a server, and so on.
+/// Publishes a file to `live/PREFIX0`, `live/PREFIX1`, … on a server
 #[derive(Parser)]
 struct Args {
     /// The file
     file: PathBuf,
     /// HOST:PORT
     server: String,
-    /// Streams; with one, its name is the prefix alone
+    /// Number of streams; a single stream has the prefix as its name
     #[arg(long, default_value_t = 1)]
     streams: usize,
-    /// Of the streams' names
+    /// Prefix of the streams' names
     #[arg(long, default_value = "perf")]
     prefix: String,
-    /// Send headers and one keyframe, then nothing: streams that are there and idle
+    /// Send headers and one keyframe, then nothing: streams that exist and are idle
     #[arg(long)]
     idle: bool,
-    /// Seconds until it begins; says that it is ready at once
+    /// Seconds until it begins; it prints that it is ready at once
     #[arg(long, default_value_t = 0, value_name = "SECS")]
     after: u64,
-    /// How
+    /// The protocol
     #[arg(long = "as", value_enum, default_value_t = Protocol::Rtmp)]
     protocol: Protocol,
-    /// Say all that is said without waiting for answers: the server is `raw_receiver`
+    /// Send without waiting for answers: the server is `raw_receiver`
     #[arg(long)]
     deaf: bool,
-    /// Print what the server of this process id uses, once streams are under way, and end
+    /// Print what the server with this process id uses, once the streams have started, and exit
     #[arg(long, value_name = "PID")]
     measure: Option<u32>,
-    /// Seconds that it is measured for
+    /// Seconds to measure
     #[arg(long, default_value_t = 10.0)]
     duration: f64,
-    /// Times real time
+    /// Speed, as a factor of real time
     #[arg(long, default_value_t = 1)]
     speed: u32,
 }
@@ -72,11 +72,11 @@ enum Protocol {
 struct Publisher {
     socket: TcpStream,
     protocol: Protocol,
-    /// What is due and not written yet.
+    /// Bytes that are due and not written yet.
     out: Vec<u8>,
     /// Bytes that were written.
     written: u64,
-    /// Behind everybody else, by so much.
+    /// Delay of this stream, so that not all send at once.
     phase: Duration,
     next: usize,
     round: u32,
@@ -130,9 +130,9 @@ fn main() -> anyhow::Result<()> {
 struct Measure {
     pid: u32,
     duration: Duration,
-    /// When it began, the server's CPU-seconds and the bytes written by then.
+    /// Start of the measurement, with the server's CPU-seconds and the bytes written by then.
     from: Option<(Duration, f64, u64)>,
-    /// The longest that one round of writing took.
+    /// The longest duration of one round of writing.
     late: Duration,
 }
 
@@ -142,7 +142,7 @@ impl Measure {
     }
 
     /// Prints the result when the time is over.
-    #[expect(clippy::print_stdout, reason = "that is what it is for")]
+    #[expect(clippy::print_stdout, reason = "its purpose")]
     fn is_over(&mut self, now: Duration, late: Duration, written: u64) -> anyhow::Result<bool> {
         let Some((since, cpu_before, before)) = self.from else {
             if now >= WARM_UP {
@@ -176,7 +176,7 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Headers, frames, and the milliseconds of a round.
+/// Headers, frames, and the duration of a round in milliseconds.
 fn read(file: &[u8]) -> anyhow::Result<(Vec<Tag>, Vec<Tag>, u32)> {
     let mut reader = FlvReader::new(BODY_MAX);
     reader.push(file);
@@ -230,7 +230,7 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// All up to the server's consent; from there on tags go out as [`Encoding::Rtmp`] has them.
+    /// Everything up to the server's acceptance; after it tags are sent as [`Encoding::Rtmp`] writes them.
     fn ask_rtmp(&mut self, server: &str, name: &str) -> anyhow::Result<()> {
         let mut session = PublishSession::new("live", &format!("rtmp://{server}/live"), name);
         let mut buffer = [0; 4096];

@@ -1,7 +1,7 @@
-//! The floor of the way in: takes whatever comes on any number of connections into one buffer and forgets it.
+//! The baseline for ingest: receives any number of connections into one buffer and discards everything.
 //!
-//! No protocol, no answer, no log: `epoll` and a `recv` for each socket that has something. What a real server's
-//! ingest costs is held against this, in the same run on the same machine.
+//! No protocol, no answer, no log: `epoll` and a `recv` for each readable socket. The ingest cost of a real
+//! server is compared with this, in the same run on the same machine.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,13 +15,13 @@ use rustix::net::{RecvFlags, recv};
 
 const LISTENER: u64 = u64::MAX;
 
-/// Receives from everybody who connects, and does nothing else.
+/// Receives from every client that connects, and does nothing else.
 #[derive(Parser)]
 struct Args {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Bytes taken by one receive
+    /// Most bytes taken by one receive
     #[arg(long, default_value_t = 64 << 10)]
     buffer: usize,
 }

@@ -1,7 +1,8 @@
-//! The floor: the same bytes to N connections at the stream's pace, by plain nonblocking sends from one thread.
+//! The baseline for fan-out: the same bytes to N connections at the stream's pace, by plain nonblocking sends
+//! from one thread.
 //!
-//! No protocol work beyond one fixed answer head, no checks, no lag policy: a viewer that cannot keep up is
-//! only sent to again later. What a real server costs is held against this, in the same run on the same machine.
+//! No protocol beyond one fixed response head, no checks, no lag policy: a viewer that cannot keep up is only
+//! sent to again later. The cost of a real server is compared with this, in the same run on the same machine.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,13 +20,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\nConnection: close\r\n\r\n";
 const SNDBUF: usize = 512 << 10;
 const LISTENER: u64 = u64::MAX;
-/// Viewers served between two looks at the clock and at new connections.
+/// Viewers served between two checks of the clock and of new connections.
 const PASS_SLICE: usize = 512;
 
-/// Sends one FLV file in a loop, in real time, to everybody who connects.
+/// Sends one FLV file in a loop, in real time, to every client that connects.
 #[derive(Parser)]
 struct Args {
-    /// The file; looped at the pace of its timestamps
+    /// The file; repeated at the pace of its timestamps
     file: PathBuf,
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -35,12 +36,13 @@ struct Args {
     flush: Duration,
 }
 
-/// The file as one run of bytes that is repeated, and when each tag of it is due.
+/// The file as a sequence of bytes that is repeated, and when each tag of it is due.
 struct Clip {
     header: Vec<u8>,
     /// All tags of one round, with the file's times.
     body: Vec<u8>,
-    /// The even and the odd rounds with their own times: written once a round, so that time goes on rising.
+    /// The bytes of the even and of the odd rounds with their own times: written once per round, so that time
+    /// continues to rise.
     rounds: [Vec<u8>; 2],
     /// Rounds written so far.
     written: u64,
@@ -51,9 +53,9 @@ struct Clip {
 
 struct Viewer {
     socket: TcpStream,
-    /// Bytes of the answer's head and the FLV headers that have been sent.
+    /// Bytes of the response head and of the FLV headers that have been sent.
     head_sent: usize,
-    /// Place in the endless repetition of the body.
+    /// Position in the endless repetition of the body.
     at: u64,
     asked: bool,
 }
@@ -149,7 +151,7 @@ fn accept(
 }
 
 impl Viewer {
-    /// Sends what stands between this viewer and `head`, as far as the socket takes it.
+    /// Sends the bytes between this viewer's position and `head`, as many as the socket takes.
     fn send_up_to(&mut self, clip: &Clip, prelude: &[u8], head: u64) -> Result<(), Errno> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         if self.head_sent < prelude.len() {
@@ -187,7 +189,7 @@ impl Clip {
             let len = u32::from_be_bytes([0, l0, l1, l2]) as usize + 15;
             let time = u32::from_be_bytes([t3, t0, t1, t2]);
             let Some(tag) = file.get(at..at + len) else { break };
-            // Configuration goes in front once; the rest is the loop.
+            // Sequence headers are sent once at the start; the rest is repeated.
             if kind == 18 || tag[12] == 0 {
                 clip.header.extend_from_slice(tag);
             } else {
@@ -236,7 +238,7 @@ impl Clip {
         Ok(rounds * self.body.len() as u64 + inside as u64)
     }
 
-    /// Where the round of `head` begins: every round begins with a keyframe.
+    /// The start of the round of `head`: every round begins with a keyframe.
     fn keyframe_before(&self, head: u64) -> u64 {
         let len = self.body.len() as u64;
         let round = head / len * len;
@@ -252,7 +254,7 @@ impl Clip {
         round + found as u64
     }
 
-    /// The bytes from `at` to `head` as far as they stand together.
+    /// The bytes from `at` to `head`, as far as they are contiguous.
     fn range(&self, at: u64, head: u64) -> &[u8] {
         let len = self.body.len() as u64;
         let start = usize::try_from(at % len).unwrap_or(0);

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What recording costs: an origin of one loop that takes streams by RTMP, without and with --record flv,hls,fmp4,
-# alternately. The difference is the recording.
+# The cost of recording: an origin of one loop that takes streams by RTMP, without and with --record
+# flv,hls,fmp4, alternately. The difference is the cost.
 #
 #   perf/record.sh                                   8 streams of 1 Mbps; 3 of 20 Mbps
 #   STREAMS="1x4000 20x1000" perf/record.sh          COUNTxKBPS
 #   PROFILE=1 perf/record.sh                         and where the time goes, by perf, in $OUT/record-*.txt
 #
-# CPU is user and system time of all the process's threads, the kernel's workers for its files among them; the second
-# column leaves the loops out, which take the streams: it is steadier on a machine that others use, but does not see
-# what the loops do to wake the recorder. SERVER=... says which build; with OTHER=... that one is measured in the same
-# rounds. What is recorded is measured by what the FLV files grow by. DATA is the folder that is recorded to, on the disk that is to be
-# measured. More that can be set is in perf/lib.sh.
+# CPU is user and system time of all threads of the process, including the kernel's workers for its files. The
+# second column leaves out the loops, which receive the streams: it is steadier on a machine that others use,
+# but does not include the work of the loops to wake the recorder. SERVER=... selects the build; a build given
+# by OTHER=... is measured in the same rounds. The amount recorded is the growth of the FLV files. DATA is the
+# folder to record to, on the disk to be measured. perf/lib.sh lists more settings.
 . "$(dirname "$0")/lib.sh"
 
 cases=${STREAMS:-8x1000 3x20000}
@@ -20,7 +20,7 @@ memory() { awk '/^RssAnon/ { print $2 * 1024 }' "/proc/$pid/status"; }
 written() { awk '/^write_bytes/ { print $2 }' "/proc/$pid/io"; }
 recorded() { find "$data/flv" -name index.flv -printf '%s\n' 2>/dev/null | awk '{ n += $1 } END { print n + 0 }'; }
 
-# aside: seconds of user and system time of all that is no loop; helper threads that have ended count.
+# aside: seconds of user and system time of all threads but the loops; helper threads that have ended count.
 aside() {
   local task ticks=0 own
   for task in /proc/"$pid"/task/*; do
@@ -29,11 +29,11 @@ aside() {
   awk -v all="$(cpu "$pid")" -v ticks="$ticks" -v hz="$(getconf CLK_TCK)" 'BEGIN { print all - ticks / hz }'
 }
 
-# sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, CPU-seconds beside the loops, of now.
+# sample: CPU-seconds, bytes of memory, bytes written, bytes recorded, CPU-seconds without the loops, so far.
 sample() { echo "$(cpu "$pid") $(memory) $(written) $(recorded) $(aside)"; }
 
 # take CASE WHAT: one run, one line of results: CPU-seconds a second, memory, bytes written, bytes recorded,
-# CPU-seconds a second beside the loops.
+# CPU-seconds a second without the loops.
 take() {
   local before after record=none server=$server
   [[ $2 == *none ]] || record=flv,hls,fmp4
@@ -66,7 +66,7 @@ for case in $cases; do
 done
 rm -rf "$data"
 
-# pairs CASE [OTHER-]: what the rounds of a case without and with recording have, side by side.
+# pairs CASE [OTHER-]: the results of a case's rounds without and with recording, side by side.
 pairs() { paste <(lines "$1" "${2}none") <(lines "$1" "${2}all"); }
 lines() { awk -F'\t' -v r="$1" -v w="$2" '$1 == r && $2 == w' "$results"; }
 

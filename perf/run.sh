@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What fan-out costs: the origin beside the raw sender, alternately, in one run on one machine.
+# The cost of fan-out: the origin and the raw sender, alternately, in one run on one machine.
 #
 #   perf/run.sh                                      5,000 viewers of 1 Mbps; --flush 0ms, 40ms, 100ms, 350ms
 #   VIEWERS="2000 20000" FLUSHES="350ms" KBPS="1000 4000" perf/run.sh
 #
-# More that can be set is in perf/lib.sh. 20,000 viewers need two generators' worth of descriptors: the generator
-# sees to that itself.
+# perf/lib.sh lists more settings. 20,000 viewers need the descriptors of two generators: the generator starts a
+# second process by itself.
 . "$(dirname "$0")/lib.sh"
 
 viewers=${VIEWERS:-5000}

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Other shapes of load than many viewers of one stream by HTTP-FLV, each a row:
+# Other kinds of load than many viewers of one stream by HTTP-FLV, one per row:
 #
 #   http, ws, rtmp  5,000 viewers by HTTP-FLV, by WebSocket-FLV and by RTMP, alternately
 #   loops-1, -2     5,000 viewers on one loop and on two, each with all cores (the generator's among them)
-#   streams-100     100 streams of 1 Mbps with 20 viewers each; what comes in is part of the cost
+#   streams-100     100 streams of 1 Mbps with 20 viewers each; ingest is part of the cost
 #   streams-1000    1,000 streams of 200 kbps with 20 viewers each
-#   storm           20,000 viewers that come within 6 seconds
-#   restart         20,000 viewers that are there before the publisher, as after a restart: all begin at once
+#   storm           20,000 viewers that arrive within 6 seconds
+#   restart         20,000 viewers that wait for the publisher, as after a restart: all begin at once
 #   idle            5,000 streams that were published and are silent: % of a core
 #
 #   SHAPES="http ws" perf/shapes.sh
 #
-# More that can be set is in perf/lib.sh.
+# perf/lib.sh lists more settings.
 . "$(dirname "$0")/lib.sh"
 
 shapes=${SHAPES:-http ws rtmp loops-1 loops-2 streams-100 streams-1000 storm restart idle}

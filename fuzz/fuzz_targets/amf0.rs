@@ -1,4 +1,4 @@
-//! AMF0 of anything: no panic; what was decoded and encoded again decodes to bytes that encode the same.
+//! Any bytes as AMF0: no panic; what was decoded and encoded again decodes to bytes that encode the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ fuzz_target!(|data: &[u8]| {
     let limits = Limits::default();
     let Ok(values) = decode_all(data, &limits) else { return };
     let encoded = encode(&values);
-    // What was invalid UTF-8 may have grown beyond the limits.
+    // Text that was not UTF-8 may have grown beyond the limits.
     if let Ok(again) = decode_all(&encoded, &limits) {
         assert_eq!(encode(&again), encoded);
     }

@@ -1,4 +1,4 @@
-//! A peer that pushes anything over HTTP or WebSocket: no panic, and refused or taken however it is cut.
+//! A peer that pushes any bytes over HTTP or WebSocket: no panic, and the same result however they are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -32,8 +32,9 @@ fuzz_target!(|data: &[u8]| {
         1 => FlvPush::http(BodyLength::Chunked, 1 << 16).expect("it has a body"),
         _ => FlvPush::http(BodyLength::Length(1 << 20), 1 << 16).expect("it has a body"),
     };
-    let (small, large) = (run(make(), data.chunks(usize::from(*cut) + 1)), run(make(), std::iter::once(data)));
-    assert_eq!(small.1, large.1, "refused in one cut, taken in another");
+    let (small, large) =
+        (run(make(), data.chunks(usize::from(*cut) + 1)), run(make(), std::iter::once(data)));
+    assert_eq!(small.1, large.1, "refused in one split, accepted in another");
     if !small.1 {
         assert_eq!(small.0, large.0);
     }

@@ -1,4 +1,4 @@
-//! A file of anything: no panic, and the same tags however it is cut.
+//! Any bytes as an FLV file: no panic, and the same tags however they are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

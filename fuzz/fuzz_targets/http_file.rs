@@ -1,5 +1,5 @@
-//! A client that asks for files as it likes: no panic, paths stay below their folder, parts within their file, and
-//! what is decided of a condition does not depend on how often it is asked.
+//! Any request for a file: no panic; paths stay below their folder, ranges within their file, and evaluating a
+//! condition twice gives the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

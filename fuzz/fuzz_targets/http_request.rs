@@ -1,4 +1,4 @@
-//! A client that sends anything: no panic, and the same requests however they are cut.
+//! A client that sends any bytes: no panic, and the same requests however they are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! An upstream that answers anything: no panic, and the same body however it is cut.
+//! An upstream that sends any bytes: no panic, and the same body however they are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

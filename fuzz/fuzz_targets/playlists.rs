@@ -1,4 +1,4 @@
-//! Playlists of anything: no panic, what was read reads back as written, and what goes on behind it is told.
+//! Any text as a playlist: no panic; what was read is read back as written, and the next head continues it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! An MP4 file of anything, as the pusher reads it: no panic, no body above the limit, and the same again after a rewind.
+//! Any bytes as an MP4 file for the pusher: no panic, no body above the limit, and the same tags after a
+//! rewind.
 #![no_main]
 
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use uringcast::media::tag::{TAG_BODY_MAX, Tag};
 use uringcast::tools::push::Source;
 
-/// What makes the pusher take a file for MP4.
+/// The bytes by which the pusher recognises MP4.
 const FTYP: &[u8] = b"\0\0\0\x10ftypiso5\0\0\0\0";
 /// Tables can name far more samples than a file has bytes.
 const TAGS_MAX: usize = 10_000;

@@ -1,4 +1,5 @@
-//! Files of anything, as a crash or somebody else might leave them: no panic, and a playlist reads back as written.
+//! Any bytes as recorded files, as after a crash or a foreign change: no panic, and a playlist is read back as
+//! written.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Tags of anything: no panic, and what the muxers write of them is what the merge reads.
+//! Any tags: no panic, and the merge can read what the muxers write.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any tags written as a log of RTMP chunks: a player's session reads the same tags, and the log's own reader finds
-//! the same boundaries. What is read of any bytes does not panic.
+//! Any tags written as a log of RTMP chunks: a player's session reads the same tags, and the log's own reader
+//! finds the same boundaries. Reading any bytes does not panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! A publisher that sends anything behind a good handshake: no panic, and the same events however it is cut.
+//! A publisher that sends any bytes after a valid handshake: no panic, and the same events however they are
+//! split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +11,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (usize, bool) {
     let mut session = ServerSession::new(Limits::default());
     let mut hello = vec![0; HANDSHAKE];
     hello[0] = 3;
-    session.input(&hello).expect("a good handshake");
+    session.input(&hello).expect("a valid handshake");
     let mut media = 0;
     for piece in pieces {
         let result = session.input(piece);
@@ -34,5 +35,5 @@ fuzz_target!(|data: &[u8]| {
     let Some((cut, data)) = data.split_first() else { return };
     let small = run(data.chunks(usize::from(*cut) + 1));
     let large = run(data.chunks(16 << 10));
-    assert_eq!(small.1, large.1, "refused in one cut, taken in another");
+    assert_eq!(small.1, large.1, "refused in one split, accepted in another");
 });

@@ -1,4 +1,5 @@
-//! A publisher of any tags: the log stays whole tags, starts stand on tags, time of each kind only rises.
+//! A publisher of any tags: the log consists of whole tags, starts are at tags, and the time of each kind only
+//! rises.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,12 +9,12 @@ use uringcast::live::stream::{Selection, StreamWriter};
 use uringcast::media::tag::{Tag, TagKind};
 use uringcast::memory::Arena;
 
-/// Enough to fill the log several times; each makes up to 10 KB.
+/// Enough to fill the log several times; each command makes up to 10 KB.
 const COMMANDS_MAX: usize = 200;
 
 fuzz_target!(|data: &[u8]| {
     let retention = Retention { bytes: 1 << 16, frames: 200, gop_time: 5_000, history: 2_000 };
-    let key = StreamKey::parse("live/x").expect("a good name");
+    let key = StreamKey::parse("live/x").expect("a valid name");
     let mut writer = StreamWriter::new(1, key, 1, Arena::new().expect("a memfd"), retention);
     for command in data.chunks(9).take(COMMANDS_MAX) {
         let [what, step @ ..] = command else { break };
@@ -24,7 +25,8 @@ fuzz_target!(|data: &[u8]| {
             3 => drop(writer.stream().log(Selection::Video)),
             4 => drop(writer.publish()),
             _ => {
-                let kind = [TagKind::Audio, TagKind::Video, TagKind::Video, TagKind::Script][usize::from(what % 4)];
+                let kind =
+                    [TagKind::Audio, TagKind::Video, TagKind::Video, TagKind::Script][usize::from(what % 4)];
                 let timestamp = step.iter().take(4).fold(0u32, |time, byte| time << 8 | u32::from(*byte));
                 let body = step.iter().skip(4).cycle().take(usize::from(*what) * 40).copied().collect();
                 writer.push(&Tag { kind, timestamp, body }).expect("memory");
@@ -41,7 +43,8 @@ fuzz_target!(|data: &[u8]| {
             let bytes = span.segment.bytes();
             while at < bytes.len() {
                 boundaries.insert(span.start + at as u64);
-                at += 15 + usize::from(bytes[at + 1]) * 65_536
+                at += 15
+                    + usize::from(bytes[at + 1]) * 65_536
                     + usize::from(bytes[at + 2]) * 256
                     + usize::from(bytes[at + 3]);
             }

@@ -1,4 +1,4 @@
-//! A WebSocket client that sends anything: no panic, and the same data however it is cut.
+//! A WebSocket client that sends any bytes: no panic, and the same data however they are split.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,8 @@
 //! A viewer's place in a log, and the policy for viewers that fall behind.
 //!
 //! The promise: headers, then a keyframe, then whole tags; no gap that is not counted. A viewer that lags
-//! beyond the limits finishes the tag (and the message) it was cut in and goes on at the newest start; one
-//! that cannot keep up at all is cut.
+//! beyond the limits is sent the rest of the tag (and of the message) that is under way and continues at the
+//! newest start. A viewer that cannot keep up at all is disconnected.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::timeline::StreamTime;
 use crate::media::encoding::{Encoding, Stored};
 use crate::media::tag::TagKind;
 
-/// How far a viewer may stand behind the head.
+/// How far a viewer may lag behind the head of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct LagLimits {
     /// In bytes.
     pub bytes: u64,
-    /// In milliseconds of the stream's time.
+    /// In milliseconds of stream time.
     pub time: StreamTime,
 }
 
@@ -25,36 +25,36 @@ pub struct LagLimits {
 pub enum StartAt {
     /// At the newest start that is kept: a picture at once.
     Newest,
-    /// At the first start at or behind this offset: no burst.
+    /// At the first start at or after this offset: no burst.
     NotBefore(u64),
-    /// At the newest start behind this time: it has seen what was before.
+    /// At the newest start after this time: the viewer has already seen everything before it.
     After(StreamTime),
 }
 
 /// What a viewer is sent next.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing: it has all there is, or no place to start has come yet.
+    /// Nothing: the viewer has everything there is, or there is no start yet.
     Idle,
-    /// These headers, if any are new to it, and then what the next step says.
+    /// These headers, if the viewer does not have them yet, and then what the next step returns.
     Begin(Beginning),
-    /// The log from `from` to `to`; report what was taken with [`Cursor::sent`].
+    /// The log from `from` to `to`; report the bytes the socket took with [`Cursor::sent`].
     Run {
         /// Offset of the first byte.
         from: u64,
-        /// Offset behind the last byte.
+        /// Offset after the last byte.
         to: u64,
     },
-    /// Nothing any more: it takes less than an eighth of the stream.
+    /// Nothing more: the viewer takes less than an eighth of the stream and is disconnected.
     Cut,
 }
 
-/// The place a viewer was put, at its start or by a skip.
+/// Where a viewer was placed, at its start or by a skip.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// Time of the first tag.
     pub time: StreamTime,
-    /// Headers that the viewer has not been told.
+    /// Headers that the viewer has not been sent yet.
     pub headers: Option<Arc<Headers>>,
     /// The tracks to announce in the FLV header of a new viewer.
     pub tracks: Tracks,
@@ -62,7 +62,7 @@ pub struct Beginning {
     pub skipped: u64,
 }
 
-/// Skips in a row of which less than an eighth was delivered, until a viewer is cut.
+/// A viewer is disconnected after this many skips in a row, if less than an eighth was delivered before each.
 const STRIKES: u8 = 3;
 
 /// A viewer's place in a log.
@@ -70,17 +70,17 @@ const STRIKES: u8 = 3;
 pub struct Cursor {
     encoding: Encoding,
     at: u64,
-    /// A tag starts here, at or before `at`.
+    /// Start of a tag, at or before `at`.
     boundary: u64,
-    /// Must be sent up to here before a skip: the end of a message already announced.
+    /// Everything before this offset must be sent before a skip: the end of a message already announced.
     committed: u64,
-    /// End of the run given last.
+    /// End of the last run given.
     goal: u64,
-    /// Where it started or landed last.
+    /// Where the viewer started or was placed by the last skip.
     landed: u64,
     state: State,
-    /// Version of the headers it was told.
-    told: Option<u32>,
+    /// Version of the headers that it was sent.
+    sent_headers: Option<u32>,
     strikes: u8,
 }
 
@@ -103,7 +103,7 @@ impl Cursor {
             goal: 0,
             landed: 0,
             state: State::Fresh(start),
-            told: None,
+            sent_headers: None,
             strikes: 0,
         }
     }
@@ -118,7 +118,7 @@ impl Cursor {
         matches!(self.state, State::Fresh(_))
     }
 
-    /// Whether the last run was taken whole, and nothing follows but what may have come since.
+    /// Whether all of the last run was sent, so that only newer data can follow.
     pub fn is_at_goal(&self) -> bool {
         self.state == State::Running && self.at == self.goal && self.at > self.landed
     }
@@ -129,14 +129,14 @@ impl Cursor {
         assert!(self.at <= self.goal, "sent beyond the run that was given");
     }
 
-    /// All up to `to` must be sent before a skip, since its length was announced to the peer.
+    /// Everything before `to` must be sent before a skip, since its length was announced to the peer.
     pub fn commit(&mut self, to: u64) {
         debug_assert!(to <= self.goal);
         self.committed = to;
     }
 
-    /// Decides what comes next. `head` and `head_time` must have been read before `index`; `held` is the
-    /// span that holds [`at`](Self::at), if its viewer has one.
+    /// Decides what comes next. `head` and `head_time` must have been read before `index`; `held` is the span
+    /// that contains [`at`](Self::at), if the viewer has one.
     pub fn step(
         &mut self,
         index: &Index,
@@ -157,7 +157,7 @@ impl Cursor {
         let found = match start {
             StartAt::Newest => index.newest_start(head, true).or_else(|| index.newest_start(head, false)),
             StartAt::NotBefore(at) => {
-                // A picture is worth waiting for, where pictures come at all.
+                // A keyframe is worth waiting for if the stream has any.
                 let clean = index.starts.iter().any(|start| start.clean);
                 let good = |start: &&Start| start.at >= at && start.at < head && (start.clean || !clean);
                 index.starts.iter().find(good)
@@ -185,7 +185,7 @@ impl Cursor {
             return Step::Idle;
         }
         if self.at == self.goal {
-            self.boundary = self.at; // a run that was sent whole ends behind a whole tag
+            self.boundary = self.at; // a run that was sent whole ends with a whole tag
         }
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);
@@ -203,13 +203,13 @@ impl Cursor {
     /// How much older than `head_time` the tag at the boundary is, in milliseconds.
     fn lag(&self, held: &Span, head_time: StreamTime) -> StreamTime {
         match self.tag_at(held, self.boundary) {
-            // Metadata stands at no time; the tag behind it does.
+            // Metadata has no time of its own; the tag after it does.
             None | Some(Stored { kind: TagKind::Script, .. }) => 0,
             Some(tag) => StreamTime::from(wire_time(head_time).wrapping_sub(tag.timestamp).cast_signed()),
         }
     }
 
-    /// The end of the tag that must be sent whole; where it stands if a tag ends there.
+    /// The end of the tag that must be sent whole, or the current offset if a tag ends there.
     fn tag_end(&self, held: &Span) -> u64 {
         let (mut end, to) = (self.boundary, self.at.max(self.committed));
         while end < to {
@@ -233,9 +233,9 @@ impl Cursor {
         let newer = |clean| index.newest_start(head, clean).filter(|start| start.at > self.at);
         let Some(start) = newer(true).or_else(|| newer(false)) else {
             if self.at < index.tail() {
-                return Step::Idle; // the index is newer than the head: where to go is not published yet
+                return Step::Idle; // the index is newer than the head: the target is not published yet
             }
-            // Nothing better to go to: all behind the finished tag is still there.
+            // No better place: everything after the finished tag is still kept.
             self.state = State::Running;
             self.goal = self.at;
             self.boundary = self.at;
@@ -257,8 +257,8 @@ impl Cursor {
         self.goal = start.at;
         self.landed = start.at;
         self.state = State::Running;
-        let known = self.told == Some(start.headers.version);
-        self.told = Some(start.headers.version);
+        let known = self.sent_headers == Some(start.headers.version);
+        self.sent_headers = Some(start.headers.version);
         Step::Begin(Beginning {
             time: start.time,
             headers: (!known).then(|| Arc::clone(&start.headers)),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_gop_a_viewer_passes_a_start_without_a_keyframe_by() {
+    fn without_the_gop_a_viewer_ignores_a_start_without_a_keyframe() {
         let mut writer = writer(RETENTION);
         grow(&mut writer, 0..10, &Arc::default());
         let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()), Encoding::Flv);
@@ -354,7 +354,7 @@ mod tests {
         cursor.sent(to - from);
         let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no skip") };
         assert_eq!(begin.skipped, (75 - 3) * 1015);
-        assert!(begin.headers.is_none(), "the same headers are not told twice");
+        assert!(begin.headers.is_none(), "the same headers are not sent twice");
         assert_eq!(cursor.at(), 75 * 1015);
     }
 
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_headers_are_told_at_a_skip() {
+    fn changed_headers_are_sent_at_a_skip() {
         let mut writer = writer(RETENTION);
         grow(&mut writer, 0..10, &Arc::default());
         let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_that_takes_next_to_nothing_is_cut() {
+    fn a_viewer_that_takes_almost_nothing_is_disconnected() {
         let mut writer = writer(RETENTION);
         let headers = Arc::default();
         let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
@@ -419,7 +419,7 @@ mod tests {
                 Step::Idle => {}
             }
         }
-        panic!("never cut");
+        panic!("never disconnected");
     }
 
     #[test]
@@ -430,17 +430,17 @@ mod tests {
         let (mut skips, mut taken) = (0, 0);
         for second in 0..300 {
             grow(&mut writer, second * 25..(second + 1) * 25, &headers);
-            let mut room = 12_000;
-            while room > 0 {
+            let mut budget = 12_000;
+            while budget > 0 {
                 match step(&mut cursor, &writer) {
                     Step::Begin(begin) => skips += u32::from(begin.skipped > 0),
                     Step::Run { from, to } => {
-                        let take = (to - from).min(room);
+                        let take = (to - from).min(budget);
                         cursor.sent(take);
-                        room -= take;
+                        budget -= take;
                         taken += take;
                     }
-                    Step::Cut => panic!("cut although it takes half"),
+                    Step::Cut => panic!("disconnected although it takes half"),
                     Step::Idle => break,
                 }
             }

@@ -1,6 +1,6 @@
-//! Which streams there are, and who publishes them.
+//! The streams that exist, and who publishes them.
 //!
-//! One lock, taken when a publisher or a viewer comes or goes; never per tag.
+//! One lock, taken when a publisher or a viewer connects or leaves; never per tag.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -16,35 +16,36 @@ use crate::memory::Arena;
 /// Milliseconds on the caller's clock.
 pub type Millis = u64;
 
-/// What becomes of a name that is published while somebody publishes it already.
+/// What happens when a name is published that already has a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Republish {
-    /// The newcomer is refused.
+    /// The new publisher is refused.
     Reject,
-    /// The newcomer takes the name over.
+    /// The new publisher takes the name over.
     Replace,
-    /// It does if it brings the same token, or if the old one has been silent for so long (and for several
-    /// times its own longest pause): encoders come back while their old connection still looks alive.
+    /// The new publisher takes the name over if it brings the same token, or if the old one has been silent for
+    /// `stale` (and for several times its own longest pause): encoders reconnect while their old connection
+    /// still looks alive.
     IfStaleOrSameToken {
         /// Milliseconds.
         stale: Millis,
     },
 }
 
-/// Who wants to publish.
+/// A request to publish.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// What it identified itself with.
+    /// The token that the publisher sent to identify itself.
     pub token: Option<&'a str>,
-    /// Whether it takes part in the [`Republish`] policy: it can be told to give the name up, and may take it
-    /// over from others that can.
+    /// Whether the [`Republish`] policy applies to this publisher: it can be asked to give the name up, and may
+    /// take the name over from others that can.
     pub replaceable: bool,
-    /// The time.
+    /// The time of the request.
     pub now: Millis,
 }
 
 impl Claim<'_> {
-    /// One that neither takes a name over nor gives it up.
+    /// A claim that neither takes a name over nor gives it up.
     pub fn fixed(now: Millis) -> Self {
         Self { token: None, replaceable: false, now }
     }
@@ -53,10 +54,10 @@ impl Claim<'_> {
 /// Why a name cannot be published.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Somebody publishes it now.
+    /// Another publisher has the name.
     #[error("the stream name is taken by another publisher")]
     Taken,
-    /// Somebody publishes this stream and is to give it up: tell it so. [`Directory::park`] says when it has.
+    /// The stream has a publisher that must give it up first: ask it to. [`Directory::park`] says when it has.
     #[error("the stream's other publisher is about to give it up")]
     Soon(Arc<Stream>),
 }
@@ -68,7 +69,7 @@ pub struct Directory {
     retention: Retention,
     republish: Republish,
     entries: Mutex<HashMap<StreamKey, Entry>>,
-    /// Told with `entries` locked, so that events and listings have one order.
+    /// Notified with `entries` locked, so that events and listings agree on the order.
     subscribers: Mutex<Subscribers>,
     /// The earliest time at which a parked stream may end; `u64::MAX` if none is parked.
     next_expiry: AtomicU64,
@@ -77,12 +78,12 @@ pub struct Directory {
 #[derive(Debug)]
 struct Entry {
     stream: Arc<Stream>,
-    /// The writer while nobody publishes, and when the stream ends unless somebody does.
+    /// The writer while the stream has no publisher, and when the stream ends unless one comes.
     parked: Option<(Box<StreamWriter>, Millis)>,
-    /// The present publisher's, as in its [`Claim`].
+    /// The current publisher's, as in its [`Claim`].
     token: Option<Box<str>>,
     replaceable: bool,
-    /// Somebody waits for it to be given up.
+    /// A new publisher waits for the current one to give the stream up.
     wanted: bool,
 }
 
@@ -98,7 +99,7 @@ impl Entry {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Directory {
-    /// No streams yet; those to come take their memory from `arena`.
+    /// An empty directory; new streams take their memory from `arena`.
     pub fn new(arena: Arc<Arena>, retention: Retention, republish: Republish) -> Self {
         let (entries, subscribers, next_expiry) = Default::default();
         let directory = Self { arena, retention, republish, entries, subscribers, next_expiry };
@@ -106,14 +107,14 @@ impl Directory {
         directory
     }
 
-    /// What happens to the streams from now on. Subscribe, then [`list`](Self::list): what happens in between is seen
-    /// twice, nothing is missed.
+    /// What happens to the streams from now on. Subscribe first, then [`list`](Self::list): changes in between
+    /// are seen twice, and none is missed.
     pub fn subscribe(&self) -> Events {
         let _entries = self.lock();
         self.subscribers().subscribe()
     }
 
-    /// Hands out the writer of `key`: a parked one, so that the stream goes on, or a new one.
+    /// Returns the writer of `key`: a parked one, so that the stream continues, or a new one.
     ///
     /// # Errors
     /// [`PublishError`] while another publisher has it.
@@ -143,7 +144,7 @@ impl Directory {
         Ok(writer)
     }
 
-    /// Whether [`publish`](Self::publish) would refuse the claim for good, without making it.
+    /// Whether [`publish`](Self::publish) would refuse the claim for good. Changes nothing.
     pub fn is_taken(&self, key: &StreamKey, claim: &Claim<'_>) -> bool {
         let entries = self.lock();
         entries.get(key).is_some_and(|entry| entry.parked.is_none() && !self.may_replace(entry, claim))
@@ -163,13 +164,13 @@ impl Directory {
         }
     }
 
-    /// Whether somebody waits for the stream's publisher to give it up.
+    /// Whether a new publisher waits for the current one to give the stream up.
     pub fn is_wanted(&self, stream: &Stream) -> bool {
         self.lock().get(&stream.key).is_some_and(|entry| entry.stream.id == stream.id && entry.wanted)
     }
 
-    /// The publisher went. The stream ends at `until` unless somebody publishes it before; `true` if somebody
-    /// waits for that.
+    /// The publisher left. The stream ends at `until` unless it is published again before; `true` if a new
+    /// publisher waits for it.
     pub fn park(&self, writer: Box<StreamWriter>, until: Millis) -> bool {
         let mut entries = self.lock();
         let entry = entries.get_mut(&writer.stream().key).expect("a writer's stream is listed");
@@ -180,7 +181,7 @@ impl Directory {
         std::mem::take(&mut entry.wanted)
     }
 
-    /// The stream is over now. Nobody finds it ended in here: who asks next begins a new one.
+    /// The stream is over now. The directory never lists an ended stream: the next publisher starts a new one.
     pub fn end(&self, writer: Box<StreamWriter>) -> Arc<Stream> {
         let stream = Arc::clone(writer.stream());
         drop(writer);
@@ -192,7 +193,7 @@ impl Directory {
         stream
     }
 
-    /// Ends the streams whose publisher has been gone for too long and gives them back.
+    /// Ends the streams whose publisher has been gone for too long and returns them.
     pub fn expire(&self, now: Millis) -> Vec<Arc<Stream>> {
         if now < self.next_expiry.load(Ordering::Relaxed) {
             return Vec::new();
@@ -215,7 +216,7 @@ impl Directory {
         ended
     }
 
-    /// Shortens the streams that wait for their publisher, as memory demands.
+    /// Drops old parts of the parked streams if memory is short.
     pub fn shorten_parked(&self) {
         for (writer, _) in self.lock().values_mut().filter_map(|entry| entry.parked.as_mut()) {
             writer.shorten();
@@ -223,12 +224,12 @@ impl Directory {
         }
     }
 
-    /// The stream of that name, whether somebody publishes it now or it waits for its publisher.
+    /// The stream of that name, published or parked.
     pub fn get(&self, key: &StreamKey) -> Option<Arc<Stream>> {
         self.lock().get(key).map(|entry| Arc::clone(&entry.stream))
     }
 
-    /// All streams, ordered by name, each with whether somebody publishes it now.
+    /// All streams, ordered by name, each with whether it has a publisher now.
     pub fn list(&self) -> Vec<(Arc<Stream>, bool)> {
         let mut list: Vec<_> =
             self.lock().values().map(|entry| (Arc::clone(&entry.stream), entry.parked.is_none())).collect();
@@ -246,17 +247,17 @@ impl Directory {
         self.len() == 0
     }
 
-    /// With the entries locked.
+    /// Must be called with the entries locked.
     fn tell(&self, event: Event) {
         self.subscribers().tell(&event);
     }
 
     fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers.lock().expect("nobody panics with this lock")
+        self.subscribers.lock().expect("no thread panics while it holds this lock")
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Entry>> {
-        self.entries.lock().expect("nobody panics with this lock")
+        self.entries.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_or_brings_the_same_token_is_replaced() {
+    fn a_publisher_that_is_silent_or_brings_the_same_token_is_replaced() {
         let directory = directory(Republish::IfStaleOrSameToken { stale: 3_000 });
         let key = StreamKey::parse("live/x").unwrap();
         let writer = directory.publish(&key, &claim(Some("a"), 0)).unwrap();
@@ -294,12 +295,12 @@ mod tests {
         let taken = |token, now| match directory.publish(&key, &claim(token, now)) {
             Err(PublishError::Taken) => true,
             Err(PublishError::Soon(_)) => false,
-            Ok(_) => panic!("somebody publishes it"),
+            Ok(_) => panic!("it has a publisher"),
         };
         assert!(taken(None, 2_999) && taken(Some("b"), 2_999));
         assert!(!taken(Some("a"), 0) && !taken(None, 3_000));
-        assert!(directory.is_taken(&key, &Claim::fixed(1_000_000)), "who cannot be told does not take over");
-        // Media every four seconds is no silence: its own longest pause counts.
+        assert!(directory.is_taken(&key, &Claim::fixed(1_000_000)), "a fixed claim does not take over");
+        // Media every four seconds is not silence: the publisher's own longest pause counts.
         let mut writer = writer;
         for now in [4_000, 8_000, 12_000] {
             writer.stream().heard(now);
@@ -307,13 +308,13 @@ mod tests {
             writer.push(&Tag { kind: TagKind::Audio, timestamp: 0, body }).unwrap();
         }
         assert!(taken(None, 12_000 + 11_999) && !taken(None, 12_000 + 12_000));
-        assert!(directory.park(writer, 100), "somebody waits");
+        assert!(directory.park(writer, 100), "a publisher waits");
         let writer = directory.publish(&key, &claim(Some("b"), 30_000)).unwrap();
-        assert!(!directory.park(writer, 200), "nobody waits any more");
+        assert!(!directory.park(writer, 200), "no publisher waits any more");
     }
 
     #[test]
-    fn a_new_publisher_replaces_whoever_can_be_told() {
+    fn a_new_publisher_replaces_one_that_can_be_asked_to_leave() {
         let directory = directory(Republish::Replace);
         let key = StreamKey::parse("live/x").unwrap();
         let writer = directory.publish(&key, &claim(None, 0)).unwrap();
@@ -323,7 +324,7 @@ mod tests {
         let writer = directory.publish(&key, &claim(None, 0)).unwrap();
         assert!(
             !directory.is_wanted(writer.stream()),
-            "what was said to the one before is not meant for this one"
+            "a request to the previous publisher does not apply to this one"
         );
         directory.park(writer, 100);
         let _fixed = directory.publish(&key, &Claim::fixed(0)).unwrap();
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_stream_ends_in_time_and_a_live_one_never() {
+    fn a_parked_stream_expires_and_a_live_one_never_does() {
         let directory = directory(Republish::Reject);
         let publish = |key| directory.publish(key, &Claim::fixed(0)).unwrap();
         let (a, b) = (StreamKey::parse("live/a").unwrap(), StreamKey::parse("live/b").unwrap());

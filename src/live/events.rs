@@ -1,7 +1,8 @@
-//! What happens to a directory's streams, for subscribers that would otherwise have to look again and again.
+//! What happens to a directory's streams, for subscribers that would otherwise have to poll.
 //!
-//! Events are queued under the directory's lock, in the order in which things happen. A queue has a limit: who does not
-//! take its events in time is told to list the streams again, and misses what came and ended meanwhile.
+//! Events are queued under the directory's lock, in the order in which they happen. A queue has a limit: a
+//! subscriber that does not take its events in time is told to list the streams again, and misses streams that
+//! came and ended meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -9,23 +10,23 @@ use std::task::{Context, Poll, Waker};
 
 use super::stream::Stream;
 
-/// Events that wait for a subscriber at the most. They keep streams and their logs in memory.
+/// The most events that wait for one subscriber. They keep streams and their logs in memory.
 pub const EVENTS_MAX: usize = 256;
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The stream has a publisher: it is new, or goes on after [`Parked`](Self::Parked).
+    /// The stream has a publisher: it is new, or continues after [`Parked`](Self::Parked).
     Came(Arc<Stream>),
-    /// Its publisher went. It ends unless another one comes.
+    /// Its publisher left. The stream ends unless another one comes.
     Parked(Arc<Stream>),
     /// It is over for good.
     Ended(Arc<Stream>),
-    /// More happened than could be queued: the streams are to be listed again. What comes next came later.
+    /// More happened than could be queued: list the streams again. Later events are newer than this one.
     Resync,
 }
 
-/// A subscriber's events. They end with it.
+/// A subscriber's events. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Events(Arc<Queue>);
 
@@ -40,7 +41,7 @@ struct Queued {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Queued> {
-        self.0.lock().expect("nobody panics with this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 
     fn put(&self, event: Event) {
@@ -62,7 +63,7 @@ impl Queue {
 }
 
 impl Events {
-    /// The next event. `Pending`: there is none, and the context's waker is woken when there is.
+    /// The next event. `Pending`: there is none, and the context's waker is woken when one comes.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let mut queued = self.0.lock();
         match queued.events.pop_front() {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subscriber_is_told_what_happens_in_order() {
+    fn each_subscriber_gets_the_events_in_order() {
         let directory = directory();
         let (mut one, mut other) = (directory.subscribe(), directory.subscribe());
         let writer = directory.publish(&key(1), &Claim::fixed(0)).unwrap();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_is_told_to_list_and_then_what_comes_later() {
+    fn a_late_subscriber_is_told_to_list_and_then_gets_newer_events() {
         let directory = directory();
         let mut events = directory.subscribe();
         let most = u32::try_from(EVENTS_MAX).unwrap();
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_is_woken_once_and_one_that_went_is_forgotten() {
+    fn a_subscriber_is_woken_once_and_is_forgotten_when_dropped() {
         struct Count(AtomicU64);
         impl Wake for Count {
             fn wake(self: Arc<Self>) {

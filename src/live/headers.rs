@@ -1,4 +1,4 @@
-//! What a viewer must be told before its first frame.
+//! What a viewer is sent before its first frame.
 
 use bytes::Bytes;
 
@@ -6,10 +6,10 @@ use super::timeline::{StreamTime, wire_time};
 use crate::media::encoding::Encoding;
 use crate::media::tag::{Tag, TagKind};
 
-/// What a viewer must be told before its first frame.
+/// What a viewer is sent before its first frame.
 #[derive(Debug, Default)]
 pub struct Headers {
-    /// Counts changes; a viewer that was told this version needs no telling.
+    /// Counts changes; a viewer that was sent this version needs no update.
     pub version: u32,
     /// `onMetaData`.
     pub metadata: Option<Bytes>,
@@ -41,7 +41,7 @@ impl Headers {
         }
     }
 
-    /// The next version, with only those headers that `keep` wants; `None`: it wants all.
+    /// The next version, with only the headers for which `keep` is true; `None`: nothing would change.
     pub fn retain(&self, keep: impl Fn(TagKind) -> bool) -> Option<Self> {
         if self.bodies().all(|(kind, _)| keep(kind)) {
             return None;
@@ -55,14 +55,15 @@ impl Headers {
         })
     }
 
-    /// The header tags as they stand before a frame of time `at`: metadata, video, audio.
+    /// The header tags as sent before a frame of time `at`: metadata, video, audio.
     ///
     /// `at` changes only the timestamps of the two sequence headers. In FLV they are bytes 4 to 7 of each tag (FLV 10.1,
     /// E.4.1). In RTMP they are bytes 1 to 3 of a message, and from `0xff_ffff` on (4 h 39 min) these are all ones and
     /// the value stands in four bytes more, after the message's header and after the one byte in front of each further
     /// chunk (RTMP 1.0, clause 5.3.1.3).
     ///
-    /// `out` gets them piece by piece, each with the header's body: a piece that lies in that can be shared.
+    /// `out` gets them piece by piece. A piece that lies inside a header's body is passed with that body, so
+    /// that it can be shared.
     pub fn write(&self, at: StreamTime, encoding: Encoding, mut out: impl FnMut(&Bytes, &[u8])) {
         for (kind, body) in self.bodies() {
             let tag = Tag { kind, timestamp: wire_time(header_time(kind, at)), body: body.clone() };
@@ -70,12 +71,12 @@ impl Headers {
         }
     }
 
-    /// As [`write`](Self::write), all of it.
+    /// As [`write`](Self::write), into one buffer.
     pub fn write_to(&self, at: StreamTime, encoding: Encoding, bytes: &mut Vec<u8>) {
         self.write(at, encoding, |_, piece| bytes.extend_from_slice(piece));
     }
 
-    /// Those that there are: metadata, video, audio.
+    /// The headers that are present: metadata, video, audio.
     pub fn bodies(&self) -> impl Iterator<Item = (TagKind, &Bytes)> {
         let all =
             [(TagKind::Script, &self.metadata), (TagKind::Video, &self.video), (TagKind::Audio, &self.audio)];
@@ -83,8 +84,8 @@ impl Headers {
     }
 }
 
-/// The time of a header tag before a frame of time `at`. Metadata stands at 0 wherever it stands: players
-/// take it for a subtitle otherwise.
+/// The time of a header tag before a frame of time `at`. Metadata is always at 0: at any other time players
+/// take it for a subtitle.
 pub fn header_time(kind: TagKind, at: StreamTime) -> StreamTime {
     if kind == TagKind::Script { 0 } else { at }
 }
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(out.len(), 3 * 16);
         let kinds: Vec<u8> = out.chunks(16).map(|tag| tag[0]).collect();
         assert_eq!(kinds, [18, 9, 8]);
-        assert_eq!(out[4..8], [0; 4], "metadata stands at 0");
+        assert_eq!(out[4..8], [0; 4], "metadata is at 0");
         assert_eq!(out[20..24], [0, 0, 5, 0]);
     }
 }

@@ -14,20 +14,20 @@ pub struct Start {
     pub at: u64,
     /// Its time.
     pub time: StreamTime,
-    /// A picture stands here that needs no other (or there is no picture in this stream at all). `false`:
-    /// the stream has had no keyframe for so long that a start had to be made.
+    /// The tag is a keyframe (or the stream has no pictures at all). `false`: the stream has had no keyframe
+    /// for so long that a start without one was made.
     pub clean: bool,
     /// Tags before it in the log.
     pub frames: u64,
-    /// Bytes of the bodies of all headers before it in the log, and of those that it refers to.
+    /// Bytes of the bodies of all headers before it in the log, and of those it refers to.
     pub header_bytes: u64,
-    /// What a viewer that starts here is told first.
+    /// The headers that a viewer starting here is sent first.
     pub headers: Arc<Headers>,
-    /// Whether there were pictures and sound in the stream so far, for the FLV header.
+    /// Whether the stream has had pictures and sound so far, for the FLV header.
     pub tracks: Tracks,
 }
 
-/// Which tracks a stream has shown.
+/// Which tracks a stream has had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracks {
     /// Pictures.
@@ -36,10 +36,10 @@ pub struct Tracks {
     pub audio: bool,
 }
 
-/// A segment and the range of the log that it holds: from `start` up to the next one's.
+/// A segment and the range of the log that it holds: from `start` to the start of the next one.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Counts segments; never repeats within a log.
+    /// Numbers the segments; never repeats within a log.
     pub serial: u64,
     /// Offset of its first byte in the log.
     pub start: u64,
@@ -47,10 +47,10 @@ pub struct Span {
     pub segment: Arc<Segment>,
 }
 
-/// What a log keeps: never changed, only replaced.
+/// What a log keeps. Never changed in place, only replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    /// Segments, ascending and without a hole between them.
+    /// Segments, ascending and without a gap between them.
     pub spans: VecDeque<Span>,
     /// Starts, ascending.
     pub starts: VecDeque<Start>,
@@ -59,7 +59,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// The newest start before `head`, clean ones only if `clean`.
+    /// The newest start before `head`; only clean ones if `clean`.
     pub fn newest_start(&self, head: u64, clean: bool) -> Option<&Start> {
         self.starts.iter().rev().find(|start| start.at < head && (start.clean || !clean))
     }

@@ -10,14 +10,14 @@ const COMPONENTS_MAX: usize = 8;
 
 /// `app/name`: two to eight components of letters, digits, `.`, `_`, `-`, none of which starts with a dot.
 ///
-/// So a key can stand in a URL, in a log line and in a file's path as it is.
+/// A key can therefore be used unchanged in a URL, in a log line and in a file's path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(Arc<str>);
 
-/// Why a name is no stream key.
+/// Why a name is not a stream key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Nothing before or behind the slash.
+    /// The part before or after the slash is empty.
     #[error("a stream is named app/name, both not empty")]
     Incomplete,
     /// Longer than [`KEY_MAX`].

@@ -1,5 +1,5 @@
-//! A lane of a stream: the log of one choice of tracks and encoding, and what decides where in it a viewer may
-//! start.
+//! A lane of a stream: the log of one choice of tracks and encoding, and the rules for where a viewer may start
+//! in it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::memory::Arena;
 /// Which tracks a viewer wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Selection {
-    /// All there is.
+    /// All tracks.
     #[default]
     All,
     /// No pictures.
@@ -36,8 +36,8 @@ impl Selection {
     }
 }
 
-/// What a viewer wants, and how. Each choice that somebody asks for is a log of its own, so that a viewer is a
-/// cursor on contiguous bytes all the same.
+/// What a viewer wants, and how it is written. Each choice that a viewer asks for has a log of its own, so that
+/// every viewer is a cursor on contiguous bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Which tracks.
@@ -47,16 +47,16 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// How many there are.
+    /// The number of choices.
     pub const COUNT: usize = Selection::EVERY.len() * Encoding::EVERY.len();
 
-    /// All there are.
+    /// All choices.
     pub fn every() -> impl Iterator<Item = Self> {
         let of = |encoding| Selection::EVERY.into_iter().map(move |selection| Self { selection, encoding });
         Encoding::EVERY.into_iter().flat_map(of)
     }
 
-    /// Its place among all.
+    /// Its position among all choices.
     pub(super) const fn place(self) -> usize {
         self.encoding as usize * Selection::EVERY.len() + self.selection as usize
     }
@@ -73,32 +73,33 @@ impl From<Selection> for Choice {
     }
 }
 
-/// How long sound waits for a picture that nothing has announced, and the distance of starts without one.
+/// How long sound waits for a picture that nothing has announced, and the distance between starts without a
+/// picture.
 const AUDIO_PATIENCE: StreamTime = 1_000;
-/// The same where a video sequence header came, or metadata that promises pictures, but no frame.
+/// The same if a video sequence header, or metadata that promises pictures, came but no frame did.
 const ANNOUNCED_PATIENCE: StreamTime = 3_000;
 
-/// The log of one choice, and what decides where in it a viewer may start.
+/// The log of one choice, and the rules for where a viewer may start in it.
 #[derive(Debug)]
 pub(super) struct Lane {
     selection: Selection,
     writer: LogWriter,
     headers: Arc<Headers>,
-    /// Kinds of headers that the present publisher has sent.
+    /// Kinds of headers that the current publisher has sent.
     sent: Vec<TagKind>,
-    /// Tracks that it has shown.
+    /// Tracks that it has sent frames of.
     tracks: Tracks,
-    /// Its first clean start was marked: from there on it is known what it has. Until then what the ones
-    /// before it had counts as well.
+    /// Its first clean start was marked, so its tracks are known. Until then the tracks of earlier publishers
+    /// count as well.
     settled: bool,
     before: Tracks,
-    /// Tracks that its metadata promises; some promise what never comes.
+    /// Tracks that its metadata promises; some encoders promise tracks that never come.
     promised: Tracks,
     /// When its first frame came.
     since: Option<StreamTime>,
     /// When its sound began.
     sound_since: Option<StreamTime>,
-    /// The first frame, while no start was marked.
+    /// The first frame, until a start is marked.
     leading: Option<Leading>,
 }
 
@@ -107,7 +108,7 @@ pub(super) struct Lane {
 struct Leading {
     at: u64,
     time: StreamTime,
-    /// As they were when it came, with those that came first behind it.
+    /// As they were when it came, with those that first came after it.
     headers: Arc<Headers>,
 }
 
@@ -132,12 +133,12 @@ impl Lane {
         self.writer.log()
     }
 
-    /// Shows the readers all that was pushed; `true` if there was anything new.
+    /// Makes all that was pushed visible to the readers; `true` if there was anything new.
     pub(super) fn publish(&mut self) -> bool {
         self.writer.publish()
     }
 
-    /// Drops what memory does not allow any more; `true` if anything was dropped.
+    /// Drops what no longer fits in memory; `true` if anything was dropped.
     pub(super) fn shorten(&mut self) -> bool {
         let tracks = self.announced(self.writer.time());
         self.writer.shorten(&Arc::clone(&self.headers), tracks)
@@ -161,7 +162,7 @@ impl Lane {
         Arc::clone(&self.headers)
     }
 
-    /// Keeps a header for those to come and appends it for those who watch, unless it is known.
+    /// Keeps a header for new viewers and appends it for current ones, unless it is unchanged.
     pub(super) fn push_header(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
         if !self.selection.takes(tag.kind) {
             return Ok(());
@@ -185,7 +186,7 @@ impl Lane {
             leading.headers = Arc::new(leading.headers.with(tag));
         }
         self.writer.append_header(tag, header_time(tag.kind, time))?;
-        // After the header, which viewers that start here are told anyway.
+        // After the header, which viewers that start here are sent anyway.
         self.before_data(time);
         Ok(())
     }
@@ -206,7 +207,7 @@ impl Lane {
         self.writer.append(tag, time)
     }
 
-    /// Neither picture nor sound: it asks for no start, but must not let the log grow without one.
+    /// Neither picture nor sound: it needs no start, but must not let the log grow without one.
     fn before_data(&mut self, time: StreamTime) {
         if self.writer.wants_start(time) {
             self.mark(self.writer.head(), time, false);
@@ -215,7 +216,7 @@ impl Lane {
 
     fn before_keyframe(&mut self, time: StreamTime) {
         self.tracks.video = true;
-        // The first picture's viewers get the sound before it as well.
+        // Viewers that start at the first picture get the sound before it as well.
         match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
             Some(leading) => {
                 self.mark_leading(leading, time);
@@ -260,7 +261,7 @@ impl Lane {
         }
     }
 
-    /// How long sound alone waits before it counts as all there is.
+    /// How long sound alone waits before it counts as the only track.
     fn patience(&self) -> StreamTime {
         match (self.selection, self.promised.video || self.sent.contains(&TagKind::Video)) {
             (Selection::Audio, _) => 0,
@@ -270,7 +271,7 @@ impl Lane {
     }
 
     fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
-        // A start twice at the same place says nothing new, unless it is a better one.
+        // A second start at the same place adds nothing, unless it is a clean one.
         let better = |last: &Start| last.at < at || (last.at == at && clean && !last.clean);
         if self.writer.last_start().is_none_or(better) {
             self.settled |= clean;
@@ -279,16 +280,16 @@ impl Lane {
         }
     }
 
-    /// Marks where the sound began that has waited up to `time` for a picture.
+    /// Marks the start of the sound that has waited for a picture until `time`.
     fn mark_leading(&mut self, leading: Leading, time: StreamTime) {
         self.settled = true;
         let announced = self.announced(time);
         self.writer.mark_start(leading.at, leading.time, true, leading.headers, announced);
     }
 
-    /// The tracks that a viewer who starts at `time` is to expect: players that are told of too few miss one,
-    /// players that are told of too many wait for it in vain. So a promise (of the metadata, or a sequence
-    /// header without a frame) holds for a while only.
+    /// The tracks to announce to a viewer that starts at `time`. If too few are announced, players miss a
+    /// track; if too many, they wait for one that never comes. So a promise (metadata, or a sequence header
+    /// without a frame) counts only for a while.
     fn announced(&self, time: StreamTime) -> Tracks {
         let before = if self.settled { Tracks::default() } else { self.before };
         let fresh = self.since.is_none_or(|since| time.saturating_sub(since) < ANNOUNCED_PATIENCE);
@@ -300,7 +301,7 @@ impl Lane {
     }
 
     /// Fills a new lane with what a new viewer of `all` would get: the headers and the newest group of
-    /// pictures, or what leads up to the first one.
+    /// pictures, or what precedes the first one.
     pub(super) fn copy_newest_gop(&mut self, all: &Self) -> std::io::Result<()> {
         let index = all.writer.index();
         let start = index.newest_start(u64::MAX, true).or(all.writer.last_start());
@@ -316,7 +317,7 @@ impl Lane {
             let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
             for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {
                 if tag.kind != TagKind::Script {
-                    // The low 32 bits stand in the tag; the newest time supplies the rest.
+                    // The tag contains the low 32 bits; the newest time supplies the rest.
                     let step = tag.timestamp.wrapping_sub(super::log::wire_time(time)).cast_signed();
                     time += StreamTime::from(step);
                 }
@@ -336,7 +337,7 @@ fn span_end(span: &super::log::Span) -> u64 {
     span.start + span.segment.bytes().len() as u64
 }
 
-/// The tags of a stretch of log in FLV, which is always whole tags.
+/// The tags of a stretch of log in FLV, which always consists of whole tags.
 pub(super) struct Tags<'a>(pub(super) &'a [u8]);
 
 impl Iterator for Tags<'_> {

@@ -1,17 +1,17 @@
-//! When a stream's present publisher began, and when it sent what: times are the caller's, in milliseconds.
+//! When a stream's current publisher began, and when it sent what. Times are the caller's, in milliseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// No time: in place of one that is not known.
+/// Stands for a time that is not known.
 const NEVER: u64 = u64::MAX;
 
-/// The times of the present publisher. Its thread alone stores them, any may read.
+/// The times of the current publisher. Only its thread stores them; any thread may read them.
 #[derive(Debug)]
 pub(super) struct Life {
     since: AtomicU64,
     /// When its newest bytes came, media or not: the time of what is pushed next.
     heard: AtomicU64,
-    /// When its first and its newest media frame came; [`NEVER`]: none has.
+    /// When its first and its newest media frame came; [`NEVER`]: none has come.
     first_media: AtomicU64,
     newest_media: AtomicU64,
     /// The longest time between two of its media frames.
@@ -39,7 +39,7 @@ impl Life {
         self.heard.store(now, Ordering::Relaxed);
     }
 
-    /// A media frame came with the bytes that were heard last.
+    /// A media frame came with the bytes that were last reported.
     pub(super) fn came_media(&self) {
         let now = self.heard.load(Ordering::Relaxed);
         let before = self.newest_media.load(Ordering::Relaxed);

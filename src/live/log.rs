@@ -1,9 +1,10 @@
-//! The log of a stream: encoded tags, one behind the other, in append-only memory.
+//! The log of a stream: encoded tags, one after the other, in append-only memory.
 //!
 //! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
-//! segments. The [`Index`] names the places where a viewer may start and the segments that are kept; it
-//! changes a few times a second and is replaced whole. The head moves with each batch of tags and is one
-//! atomic number. So readers on other threads take no lock and copy nothing.
+//! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
+//! segments. The [`Index`] names the places where a viewer may start and the segments that are kept; it changes
+//! a few times a second and is replaced as a whole. The head is one atomic number that moves with each batch of
+//! tags. Readers on other threads therefore take no lock and copy nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,7 +20,8 @@ use crate::media::encoding::Encoding;
 use crate::media::tag::Tag;
 use crate::memory::{Arena, SegmentWriter};
 
-/// Bounds of what a log keeps, whichever is reached first; the newest start and all behind it stay.
+/// Bounds of what a log keeps, whichever is reached first; the newest start and everything after it are always
+/// kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Bytes between the oldest start and the head.
@@ -42,8 +44,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// The end of the last whole tag that was published. Take it before the index: a newer index than the
-    /// head is fine, an older one is not.
+    /// The end of the last whole tag that was published. Read it before the index: an index newer than the head
+    /// is fine, an older one is not.
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::SeqCst)
     }
@@ -58,7 +60,7 @@ impl Log {
         self.index.load_full()
     }
 
-    /// Nothing comes any more: wakes those who wait.
+    /// Nothing more comes: wakes the readers that wait.
     pub(super) fn close(&self) {
         self.waiters.close();
     }
@@ -68,10 +70,10 @@ impl Log {
     }
 }
 
-/// Bytes of headers that the starts of a log may refer to; each of them stands in the log as well.
+/// Bytes of headers that the starts of a log may refer to; each header is in the log as well.
 const HEADERS_KEPT: u64 = 4 << 20;
 
-/// The smallest segment: what a stream costs at least.
+/// The smallest segment, and so the least memory that a stream takes.
 const SEGMENT_MIN: usize = 64 << 10;
 /// The largest segment, unless a tag is larger.
 const SEGMENT_MAX: usize = 4 << 20;
@@ -90,7 +92,7 @@ pub struct LogWriter {
     time: StreamTime,
     frames: u64,
     header_bytes: u64,
-    /// There are starts of which those who wait for one have not been told.
+    /// There are starts that the readers waiting for one have not been told of.
     has_untold_starts: bool,
 }
 
@@ -144,13 +146,13 @@ impl LogWriter {
         &self.index
     }
 
-    /// Whether the tags since the newest start, or since the first tag, have outgrown what may stand without
-    /// one: only starts let the log drop anything.
+    /// Whether the tags since the newest start, or since the first tag, exceed what may follow a start: the log
+    /// can drop only what is before a start.
     pub fn wants_start(&self, time: StreamTime) -> bool {
         self.has_outgrown_start(time, 1)
     }
 
-    /// Whether the newest start stands so far back that it will be cut off soon: half as far as
+    /// Whether the newest start is so far back that it will be dropped soon: half as far as
     /// [`wants_start`](Self::wants_start) allows.
     pub fn is_far_from_start(&self, time: StreamTime) -> bool {
         self.has_outgrown_start(time, 2)
@@ -180,7 +182,7 @@ impl LogWriter {
         debug_assert!(at <= self.head && self.last_start().is_none_or(|last| last.at <= at));
         let (frames, header_bytes) = (self.frames, self.header_bytes);
         if self.last_start().is_some_and(|last| last.at == at) {
-            self.index.starts.pop_back(); // nobody has begun where nothing stands yet
+            self.index.starts.pop_back(); // no viewer has started where there is no tag yet
         }
         self.index.starts.push_back(Start { at, time, clean, frames, header_bytes, headers, tracks });
         self.trim(time);
@@ -191,7 +193,7 @@ impl LogWriter {
     /// Appends a tag. Readers see it after [`publish`](Self::publish).
     ///
     /// # Errors
-    /// When no memory can be mapped; the log is as it was.
+    /// When no memory can be mapped; the log is unchanged.
     pub fn append(&mut self, tag: &Tag, time: StreamTime) -> std::io::Result<()> {
         let stamped = Tag { timestamp: wire_time(time), ..tag.clone() };
         let len = self.encoding.len(&stamped);
@@ -206,7 +208,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Appends a header that starts from here on may refer to.
+    /// Appends a header that later starts may refer to.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -216,7 +218,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Shows the readers all that was appended and marked; `true` if there was anything new.
+    /// Makes all that was appended and marked visible to the readers; `true` if there was anything new.
     pub fn publish(&mut self) -> bool {
         if let Some(open) = &mut self.open {
             open.publish();
@@ -235,7 +237,7 @@ impl LogWriter {
         is_new
     }
 
-    /// The newest start with a tag behind it, if it is new.
+    /// The newest start with a tag after it, if readers have not been told of it.
     fn untold_start(&mut self) -> Option<u64> {
         if !self.has_untold_starts {
             return None;
@@ -244,13 +246,13 @@ impl LogWriter {
         self.index.newest_start(self.head, false).map(|start| start.at)
     }
 
-    /// Bytes between the oldest start and the head, as configured or as memory allows.
+    /// The most bytes between the oldest start and the head, as configured or as memory allows.
     fn bytes_max(&self) -> u64 {
         self.retention.bytes.min(self.arena.log_limit())
     }
 
-    /// Drops what is beyond the bounds now, at the price of a start without a keyframe if all of it belongs to one
-    /// group of pictures; `true` if anything was dropped.
+    /// Drops what exceeds the bounds now; `true` if anything was dropped. If all of it belongs to one group of
+    /// pictures, a start without a keyframe is made.
     pub fn shorten(&mut self, headers: &Arc<Headers>, tracks: Tracks) -> bool {
         let oldest = self.index.starts.front().map_or(0, |start| start.at);
         if self.head - oldest <= self.bytes_max() {
@@ -278,8 +280,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// About two seconds of the stream as it has been, so that idle streams stay small and busy ones do
-    /// not change segments often.
+    /// About two seconds of the stream at its recent rate, so that idle streams stay small and busy ones rarely
+    /// change segments.
     fn segment_size(&self) -> usize {
         let Some(oldest) = self.index.starts.front() else { return SEGMENT_MIN };
         let millis = u64::try_from(self.time - oldest.time).unwrap_or(0).max(500);
@@ -291,7 +293,7 @@ impl LogWriter {
             .clamp(SEGMENT_MIN, SEGMENT_MAX)
     }
 
-    /// Drops starts beyond the bounds, then the segments before the oldest start.
+    /// Drops starts beyond the bounds, then the segments before the oldest remaining start.
     fn trim(&mut self, now: StreamTime) {
         let bytes_max = self.bytes_max();
         let starts = &mut self.index.starts;
@@ -334,7 +336,7 @@ pub(crate) mod tests {
         let spans: Vec<_> = index.spans.iter().collect();
         for pair in spans.windows(2) {
             let len = pair[0].segment.bytes().len() as u64;
-            assert_eq!(pair[0].start + len, pair[1].start, "no hole between segments");
+            assert_eq!(pair[0].start + len, pair[1].start, "no gap between segments");
             assert_eq!(pair[0].serial + 1, pair[1].serial);
         }
         if let Some(last) = spans.last() {

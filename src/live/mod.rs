@@ -3,14 +3,14 @@
 //! | type | what it is |
 //! |---|---|
 //! | [`StreamKey`](key::StreamKey) | `app/name`, checked |
-//! | [`Directory`](directory::Directory) | which streams there are and who publishes them |
-//! | [`Stream`](stream::Stream), [`StreamWriter`](stream::StreamWriter) | one stream, as everybody and as its publisher sees it |
+//! | [`Directory`](directory::Directory) | the streams that exist, and who publishes them |
+//! | [`Stream`](stream::Stream), [`StreamWriter`](stream::StreamWriter) | one stream, as readers and as its publisher see it |
 //! | [`Log`](log::Log), [`LogWriter`](log::LogWriter) | encoded tags in append-only memory, with the places where a viewer may start |
 //! | [`Events`](events::Events) | what happens to a directory's streams, for subscribers |
 //! | [`Index`](index::Index) | what a log keeps, and where in it a viewer may start |
 //! | [`Mark`](waiters::Mark), [`Reached`](reached::Reached) | a reader that waits for a log to grow |
-//! | [`Cursor`](cursor::Cursor) | where a viewer stands, and what it is sent next |
-//! | [`Timeline`](timeline::Timeline) | a publisher's timestamps made to rise for ever |
+//! | [`Cursor`](cursor::Cursor) | a viewer's position, and what it is sent next |
+//! | [`Timeline`](timeline::Timeline) | a publisher's timestamps as a clock that never goes back |
 //!
 //! No sockets and no clock: time is always an argument.
 

@@ -1,14 +1,14 @@
-//! A stream's bit rate: measured by its writer when bytes come, read when it is asked for; nothing has to look regularly.
+//! A stream's bit rate: measured by its writer when bytes come, read on demand; no timer is needed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Milliseconds that are measured at a time, at least.
+/// The least time that is measured at once, in milliseconds.
 const WINDOW: u64 = 2_000;
 
-/// What came in the newest whole window, and where the present one began.
+/// What came in the newest whole window, and where the current one began.
 ///
-/// The writer stores the rate, then the time, then the bytes, and a reader reads them the other way round: what it
-/// finds with new bytes is a new time, and with a new time the new rate.
+/// The writer stores the rate, then the time, then the bytes; a reader loads them in the opposite order. If it
+/// sees new bytes it also sees the new time, and with a new time the new rate.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     bits_per_second: AtomicU64,
@@ -17,12 +17,12 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Another publisher begins, after `bytes` that others sent.
+    /// Another publisher begins, after `bytes` that earlier ones sent.
     pub(super) fn begin(&self, now: u64, bytes: u64) {
         self.next_window(now, bytes, 0);
     }
 
-    /// `bytes` have come in all. Called by the writer only.
+    /// `bytes` have come in total. Called by the writer only.
     pub(super) fn measure(&self, now: u64, bytes: u64) {
         let since = self.since.load(Ordering::Relaxed);
         if now.saturating_sub(since) >= WINDOW {
@@ -37,8 +37,8 @@ impl Rate {
         self.bytes_before.store(bytes, Ordering::Release);
     }
 
-    /// Bits per second lately, when `bytes` have come in all: of the newest whole window, or of the present one where
-    /// that is long enough, so that it falls to zero when nothing comes.
+    /// The recent rate in bits per second, when `bytes` have come in total: that of the newest whole window, or
+    /// that of the current one once it is long enough, so that the rate falls to zero when nothing comes.
     pub(super) fn at(&self, now: u64, bytes: u64) -> u64 {
         let before = self.bytes_before.load(Ordering::Acquire);
         let since = self.since.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! The wait of one reader for a log to grow; `waiters` says why no wake-up is lost.
+//! One reader's wait for a log to grow; `waiters` explains why no wake-up is lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::log::Log;
 use super::waiters::Mark;
 
-/// Waits until a log reaches a mark or nothing comes any more. Dropping it ends the wait.
+/// Waits until a log reaches a mark or ends. Dropping it cancels the wait.
 #[derive(Debug)]
 pub struct Reached {
     log: Arc<Log>,
@@ -24,7 +24,7 @@ impl Reached {
 
     fn is_due(&self) -> bool {
         let mark = self.mark;
-        // The head first: it publishes the other two.
+        // The head first: loading it makes the other two visible.
         let head = self.log.head();
         head >= mark.head
             || self.log.head_time() >= mark.time
@@ -41,7 +41,7 @@ impl Future for Reached {
             return Poll::Ready(());
         }
         self.id = self.log.waiters().enter(self.id, self.mark, context.waker());
-        // It may have come after it was looked at and before the mark was entered.
+        // The mark may have been reached after the check above and before it was entered.
         if self.id.is_none() || self.is_due() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

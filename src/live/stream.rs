@@ -1,4 +1,4 @@
-//! One stream: what everybody sees of it, and the writer that its publisher holds.
+//! One stream: what readers see of it, and the writer that its publisher holds.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ use super::timeline::{StreamTime, Timeline};
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
 
-/// A stream as everybody sees it.
+/// A stream as all threads see it.
 pub struct Stream {
     /// Unique in the process.
     pub id: u64,
@@ -59,7 +59,7 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// The log of a choice; `None` until the writer has made it. Asking is what makes it.
+    /// The log of a choice; `None` until the writer has made it. This call requests it.
     pub fn log(&self, choice: impl Into<Choice>) -> Option<Arc<Log>> {
         let choice = choice.into();
         let log = self.logs[choice.place()].load_full();
@@ -69,10 +69,10 @@ impl Stream {
         log
     }
 
-    /// Loop `index` has viewers here, or has none any more.
+    /// Loop `index` has viewers here, or no longer has any.
     ///
-    /// A loop subscribes and then reads the head; the writer moves the head and then reads the subscribers.
-    /// All four are `SeqCst`, so that a loop either sees the new head or is told of it.
+    /// A loop subscribes and then reads the head; the writer moves the head and then reads the subscribers. All
+    /// four are `SeqCst`, so the loop either sees the new head or is notified of it.
     pub fn subscribe(&self, index: usize, wanted: bool) {
         let bit = 1u64 << index;
         if wanted {
@@ -82,26 +82,26 @@ impl Stream {
         }
     }
 
-    /// The loops that must be told of news.
+    /// The loops that must be notified of new tags.
     pub fn subscribers(&self) -> impl Iterator<Item = usize> + use<> {
         let loops = self.loops.load(Ordering::SeqCst);
         (0..64).filter(move |index| loops & (1 << index) != 0)
     }
 
-    /// A publisher began.
+    /// A publisher began at `now`.
     pub fn began(&self, now: u64) {
         self.life.began(now);
         self.rate.begin(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
-    /// Bytes of the present publisher came at `now`, whatever they are; what the writer is given until the next call
-    /// counts as of that time. Called by the writer's thread only, before it pushes.
+    /// Bytes of the current publisher, media or not, came at `now`; tags pushed before the next call get that
+    /// time. Called by the writer's thread only, before it pushes.
     pub fn heard(&self, now: u64) {
         self.life.heard(now);
         self.rate.measure(now, self.bytes_in.load(Ordering::Relaxed));
     }
 
-    /// When the present publisher's first media frame came: a picture or a sound, not metadata nor a header.
+    /// When the current publisher's first media frame came: a picture or sound, not metadata or a header.
     pub fn first_media(&self) -> Option<u64> {
         self.life.first_media()
     }
@@ -111,30 +111,30 @@ impl Stream {
         self.life.newest_media()
     }
 
-    /// Whether the present publisher has sent no media for `limit` milliseconds, and for three times as long as
-    /// it ever did before: some send a picture every few seconds and nothing else. Other bytes do not count.
+    /// Whether the current publisher has sent no media for `limit` milliseconds, and for three times its
+    /// longest pause: some send one picture every few seconds and nothing else. Other bytes do not count.
     pub fn is_silent(&self, now: u64, limit: u64) -> bool {
         self.life.is_silent(now, limit)
     }
 
-    /// Bits per second that came in lately.
+    /// The recent input rate in bits per second.
     pub fn bitrate(&self, now: u64) -> u64 {
         self.rate.at(now, self.bytes_in.load(Ordering::Relaxed))
     }
 
-    /// Milliseconds since the present publisher began.
+    /// Milliseconds since the current publisher began.
     pub fn uptime(&self, now: u64) -> u64 {
         self.life.uptime(now)
     }
 
-    /// Names of this stream's timeline, its own first, then the one it is a copy of: a puller that sees one of
-    /// them again knows that timestamps go on.
+    /// Identifiers of this stream's timeline: its own first, then that of the timeline it copies. A puller that
+    /// sees one of them again knows that timestamps continue.
     pub fn epochs(&self) -> impl Iterator<Item = u64> {
         let copy_of = self.copy_of.load(Ordering::Relaxed);
         std::iter::once(self.epoch).chain((copy_of != 0).then_some(copy_of))
     }
 
-    /// Whether it is over for good.
+    /// Whether it has ended for good.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -146,20 +146,20 @@ impl Stream {
 
     /// What is known of its content.
     pub fn facts(&self) -> Facts {
-        self.facts.lock().expect("nobody panics with this lock").clone()
+        self.facts.lock().expect("no thread panics while it holds this lock").clone()
     }
 }
 
 /// The largest metadata or sequence header that a stream keeps, in bytes: each new viewer is sent it.
 pub const HEADER_MAX: usize = 1 << 20;
 
-/// Why a tag is not taken. The stream is as it was.
+/// Why a tag was not taken. The stream is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// Metadata or a sequence header that every viewer would have to be sent.
     #[error("{} of {len} bytes, limit {limit}", header_name(*.kind))]
     HeaderTooLarge {
-        /// Whose header it is; `Script`: metadata.
+        /// The kind of header; `Script`: metadata.
         kind: TagKind,
         /// Bytes of its body.
         len: usize,
@@ -185,11 +185,11 @@ fn header_name(kind: TagKind) -> &'static str {
     }
 }
 
-/// A video frame that needs others is dropped until its publisher's first keyframe, but no longer than this:
-/// some encoders never send one.
+/// Video frames that are not keyframes are dropped until the publisher's first keyframe, but for no longer than
+/// this: some encoders never send one.
 const KEYFRAME_PATIENCE: StreamTime = 5_000;
 
-/// The writer of a stream: one publisher after the other holds it.
+/// The writer of a stream, held by one publisher after another.
 #[derive(Debug)]
 pub struct StreamWriter {
     stream: Arc<Stream>,
@@ -202,12 +202,12 @@ pub struct StreamWriter {
     pub dropped: u64,
 }
 
-/// What is known of the publisher that writes now.
+/// What is known of the current publisher.
 #[derive(Debug, Default)]
 struct Session {
     key_seen: bool,
     first_video: Option<StreamTime>,
-    /// Tags that the same timeline gave before are dropped, per kind, until a newer one comes.
+    /// Per kind: tags that the same timeline already delivered are dropped until a newer one comes.
     overlap: [bool; 2],
 }
 
@@ -242,12 +242,13 @@ impl StreamWriter {
         writer
     }
 
-    /// The stream, as everybody sees it.
+    /// The stream, for readers.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 
-    /// Another publisher begins, or the same one again: its clock starts anew, viewers' does not.
+    /// A publisher begins, a new one or the same one again: its clock starts anew, that of the viewers does
+    /// not.
     pub fn begin_session(&mut self) {
         if !self.timeline.is_untouched() {
             self.stream.copy_of.store(0, Ordering::Relaxed);
@@ -255,19 +256,19 @@ impl StreamWriter {
         self.timeline.end_session();
         self.session = Session::default();
         self.lanes.iter_mut().flatten().for_each(Lane::begin_session);
-        *self.stream.facts.lock().expect("nobody panics with this lock") = Facts::default();
+        *self.stream.facts.lock().expect("no thread panics while it holds this lock") = Facts::default();
     }
 
-    /// The first session is a copy of a timeline of that name: those who know it, from here or from elsewhere,
-    /// may go on with it here.
+    /// The first session copies the timeline `epoch`: viewers that know it, from this server or another, may
+    /// continue here.
     pub fn copy_of(&mut self, epoch: u64) {
         if self.timeline.is_untouched() {
             self.stream.copy_of.store(epoch, Ordering::Relaxed);
         }
     }
 
-    /// The same publisher's timeline goes on over a new connection: what came before is recognised by its
-    /// time and dropped, so that the cut leaves no trace.
+    /// The same publisher's timeline continues over a new connection: tags that came before are recognised by
+    /// their time and dropped, so that the interruption leaves no trace.
     pub fn resume_session(&mut self) {
         let key_seen = self.session.key_seen;
         self.session = Session { overlap: [true; 2], key_seen, ..Session::default() };
@@ -278,7 +279,7 @@ impl StreamWriter {
     /// # Errors
     /// [`PushError`]: a header is too large, or no memory can be mapped.
     pub fn push(&mut self, tag: &Tag) -> Result<(), PushError> {
-        // Only the one writer stores it.
+        // Stored by this one writer only.
         let bytes = self.stream.bytes_in.load(Ordering::Relaxed);
         self.stream.bytes_in.store(bytes + tag.encoded_len() as u64, Ordering::Relaxed);
         let class = tag.class();
@@ -302,14 +303,14 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Drops what memory does not allow any more. [`publish`](Self::publish) shows it to the readers.
+    /// Drops what no longer fits in memory. [`publish`](Self::publish) makes that visible to the readers.
     pub fn shorten(&mut self) {
         for lane in self.lanes.iter_mut().flatten() {
             lane.shorten();
         }
     }
 
-    /// Shows the readers all that was pushed; `true` if somebody should be told.
+    /// Makes all that was pushed visible to the readers; `true` if the subscribers should be notified.
     pub fn publish(&mut self) -> bool {
         let mut news = false;
         for lane in self.lanes.iter_mut().flatten() {
@@ -339,7 +340,7 @@ impl StreamWriter {
         for lane in self.lanes.iter_mut().flatten() {
             lane.push_header(tag, time)?;
         }
-        let mut facts = self.stream.facts.lock().expect("nobody panics with this lock");
+        let mut facts = self.stream.facts.lock().expect("no thread panics while it holds this lock");
         let fact = match tag.kind {
             TagKind::Script => &mut facts.metadata,
             TagKind::Video => &mut facts.video,
@@ -349,18 +350,18 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Whether a resumed session has not yet come to anything new.
+    /// Whether a resumed session has sent nothing new yet.
     fn is_overlapping(&self) -> bool {
         let kinds = [TagKind::Audio, TagKind::Video].into_iter().zip(self.session.overlap);
         kinds.into_iter().any(|(kind, overlap)| overlap && self.timeline.newest(kind).is_some())
     }
 
-    /// Whether a resumed session's tag was seen before.
+    /// Whether this tag of a resumed session was seen before.
     fn is_overlap(&mut self, tag: &Tag) -> bool {
         let overlap = match tag.kind {
             TagKind::Audio => &mut self.session.overlap[0],
             TagKind::Video => &mut self.session.overlap[1],
-            // What stands between tags that were seen was seen as well.
+            // What lies between tags that were seen was seen as well.
             TagKind::Script => return self.is_overlapping(),
         };
         if !*overlap {

@@ -72,7 +72,7 @@ fn frames_before_the_first_keyframe_are_dropped() {
 }
 
 #[test]
-fn a_stream_that_never_has_a_keyframe_starts_all_the_same() {
+fn a_stream_without_keyframes_still_starts() {
     let mut writer = writer();
     for n in 0..200 {
         push(&mut writer, &[inter(n * 40)]);
@@ -94,7 +94,7 @@ fn sound_alone_starts_after_a_second_and_every_second() {
     assert!(index.starts.iter().all(|s| s.clean && s.tracks == Tracks { video: false, audio: true }));
 }
 
-/// Whatever a publisher sends, and whatever time it says it is, the log forgets.
+/// Whatever a publisher sends, and whatever its timestamps, the log drops old tags.
 #[test]
 fn a_log_is_bounded_without_pictures_and_without_time() {
     const LONG: &[u8] = &[0; 1000];
@@ -119,7 +119,7 @@ fn a_log_is_bounded_without_pictures_and_without_time() {
         }
         let log = writer.stream().log(Selection::All).unwrap();
         let kept = log.head() - log.index().tail();
-        // Memory goes by segments, which are large where much comes in no time.
+        // Memory is dropped by whole segments, which are large when much comes in no time.
         assert!(kept <= RETENTION.bytes + (8 << 20), "{what}: {kept} bytes");
     }
 }
@@ -181,7 +181,7 @@ fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
 }
 
 #[test]
-fn a_selection_that_is_asked_for_before_the_first_picture_has_all() {
+fn a_selection_requested_before_the_first_picture_is_complete() {
     let mut writer = writer();
     push(&mut writer, &[avc(), aac(), sound(0)]);
     assert!(content(&writer, Selection::Audio).is_empty());
@@ -196,11 +196,11 @@ fn the_sound_before_the_first_picture_has_its_own_header() {
     push(&mut writer, &[aac(), sound(0), changed, sound(20), avc(), key(33)]);
     let headers = &writer.stream().log(Selection::All).unwrap().index().starts[0].headers;
     assert_eq!(headers.audio, Some(aac().body));
-    assert_eq!(headers.video, Some(avc().body), "what comes first behind it is told at once");
+    assert_eq!(headers.video, Some(avc().body), "a header that first comes after it is sent at once");
 }
 
 #[test]
-fn a_selection_is_made_when_asked_for_and_has_the_newest_gop() {
+fn a_selection_is_made_on_request_and_has_the_newest_gop() {
     let mut writer = writer();
     push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), key(40), sound(45), inter(80)]);
     assert!(content(&writer, Selection::Video).is_empty());
@@ -220,7 +220,7 @@ fn a_selection_is_made_when_asked_for_and_has_the_newest_gop() {
 }
 
 #[test]
-fn a_selection_that_is_asked_for_before_the_first_picture_has_its_headers() {
+fn a_selection_requested_before_the_first_picture_has_its_headers() {
     let mut writer = writer();
     assert!(content(&writer, Selection::Video).is_empty());
     push(&mut writer, &[meta(), avc(), aac(), sound(0)]);
@@ -231,7 +231,7 @@ fn a_selection_that_is_asked_for_before_the_first_picture_has_its_headers() {
 }
 
 #[test]
-fn a_copy_bears_both_names_until_another_session_begins() {
+fn a_copy_has_both_epochs_until_another_session_begins() {
     let mut writer = writer();
     writer.begin_session();
     writer.copy_of(99);
@@ -245,7 +245,7 @@ fn a_copy_bears_both_names_until_another_session_begins() {
     assert_eq!(names(&writer), [7]);
 }
 
-/// As most encoders write it: pictures and sound, by number.
+/// As most encoders write it: picture and sound codecs by number.
 fn promising() -> Tag {
     let property = |name: &str, value: f64| (name.to_owned(), amf0::Value::Number(value));
     let properties = vec![property("videocodecid", 7.0), property("audiocodecid", 10.0)];
@@ -261,11 +261,11 @@ fn a_promised_track_is_announced_for_a_while() {
         let index = writer.stream().log(Selection::All).unwrap().index();
         index.starts.back().unwrap().tracks
     };
-    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it is only late");
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it may only be late");
     push(&mut writer, &[key(1000), key(2999), key(3000)]);
-    assert_eq!(tracks(&writer), Tracks { video: true, audio: false }, "it does not come");
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: false }, "it did not come in time");
     push(&mut writer, &[aac(), sound(3010), key(4000)]);
-    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it has come after all");
+    assert_eq!(tracks(&writer), Tracks { video: true, audio: true }, "it came after all");
     let mut lone = self::writer();
     push(&mut lone, &[promising(), aac()]);
     for n in 0..200 {
@@ -275,7 +275,7 @@ fn a_promised_track_is_announced_for_a_while() {
     assert_eq!(starts.back().unwrap().tracks, Tracks { video: false, audio: true });
 }
 
-/// A wrong bit in the FLV header makes players wait for what never comes.
+/// A wrong bit in the FLV header makes players wait for a track that never comes.
 #[test]
 fn a_sequence_header_without_frames_is_no_track() {
     let mut writer = writer();
@@ -297,7 +297,7 @@ fn a_sequence_header_without_frames_is_no_track() {
     assert_eq!((index.starts[0].time, index.starts[0].tracks), (0, Tracks { video: false, audio: true }));
 }
 
-/// What is known by FourCC starts, is kept and is skipped to like anything else.
+/// Codecs identified by FourCC start streams, are kept and are skipped to like any other.
 #[test]
 fn enhanced_streams_start_at_their_keyframes() {
     let head = tag(TagKind::Video, 0, b"\x90hvc1\x01");
@@ -305,7 +305,7 @@ fn enhanced_streams_start_at_their_keyframes() {
     let key = |timestamp| tag(TagKind::Video, timestamp, b"\x91hvc1\0\0\0abc");
     let inter = |timestamp| tag(TagKind::Video, timestamp, b"\xa3hvc1abc");
     let sound = |timestamp| tag(TagKind::Audio, timestamp, b"\x91Opusabc");
-    // Multitrack: track 0 of many; ModEx: a nanosecond offset in front. Both are relayed as they are.
+    // Multitrack: track 0 of many; ModEx: a nanosecond offset in front. Both are relayed unchanged.
     let multi = tag(TagKind::Video, 120, b"\x96\x01hvc1\0\0\0abc");
     let modex = tag(TagKind::Video, 160, b"\x97\x02\0\0\0\x01hvc1\0\0\0abc");
     let mut writer = writer();
@@ -319,7 +319,7 @@ fn enhanced_streams_start_at_their_keyframes() {
 }
 
 #[test]
-fn what_the_next_publisher_lacks_is_not_announced() {
+fn tracks_that_the_next_publisher_lacks_are_not_announced() {
     let mut writer = writer();
     push(&mut writer, &[meta(), avc(), aac(), key(0), sound(5), inter(40)]);
     writer.begin_session();
@@ -346,7 +346,7 @@ fn header(kind: TagKind, len: usize, n: u32) -> Tag {
 }
 
 #[test]
-fn a_header_that_every_viewer_would_be_sent_is_bounded_and_the_stream_goes_on_without_it() {
+fn a_header_over_the_limit_is_refused_and_the_stream_continues() {
     for kind in [TagKind::Script, TagKind::Video, TagKind::Audio] {
         let mut writer = writer();
         writer.push(&header(kind, HEADER_MAX, 0)).unwrap();
@@ -383,7 +383,7 @@ fn the_headers_that_a_stream_keeps_are_bounded_together() {
 }
 
 #[test]
-fn only_media_is_a_sign_of_life_and_its_times_are_known() {
+fn only_media_counts_as_activity_and_its_times_are_known() {
     let mut writer = writer();
     let stream = Arc::clone(writer.stream());
     assert_eq!((stream.first_media(), stream.newest_media()), (None, None));
@@ -402,5 +402,9 @@ fn only_media_is_a_sign_of_life_and_its_times_are_known() {
     assert!(stream.is_silent(10_000, 3_000) && !stream.is_silent(9_999, 3_000));
     writer.begin_session();
     stream.began(20_000);
-    assert_eq!((stream.first_media(), stream.newest_media()), (None, None), "those were another's");
+    assert_eq!(
+        (stream.first_media(), stream.newest_media()),
+        (None, None),
+        "those were the previous publisher's"
+    );
 }

@@ -1,16 +1,16 @@
-//! A publisher's timestamps, made to rise for ever.
+//! Maps publishers' timestamps to a clock that never goes back.
 //!
-//! A publisher counts milliseconds in 32 bits from where it likes, starts again when it reconnects, and
-//! jumps. Viewers must see time that only rises. Inside, time is 64 bits; on the wire it is the low 32.
+//! A publisher counts milliseconds in 32 bits from any value, starts again when it reconnects, and jumps.
+//! Viewers must see time that only rises. Internally time is 64 bits; on the wire it is the low 32.
 
 use crate::media::tag::TagKind;
 
 /// Milliseconds on a stream's own clock, which starts at its first publisher's timestamp and never wraps.
 pub type StreamTime = i64;
 
-/// A step of a publisher's clock beyond this is a jump, not a pause.
+/// A step of a publisher's clock larger than this is a jump, not a pause.
 const JUMP: i64 = 30_000;
-/// The step over a join: a frame at 25 per second.
+/// The step at a join of two sessions or after a jump: one frame at 25 per second.
 const JOIN_STEP: i64 = 40;
 
 /// The low 32 bits, as FLV and RTMP carry time.
@@ -23,7 +23,7 @@ pub const fn wire_time(time: StreamTime) -> u32 {
 #[derive(Debug, Default)]
 pub struct Timeline {
     session: Option<Session>,
-    /// The newest time given out for audio and for video: each kind rises by itself.
+    /// The newest time given out for audio and for video: each kind rises independently.
     last: [Option<StreamTime>; 2],
 }
 
@@ -36,7 +36,7 @@ struct Session {
 }
 
 impl Timeline {
-    /// The publisher went: the next timestamp is another clock's.
+    /// The publisher left: the next timestamp is on another clock.
     pub fn end_session(&mut self) {
         self.session = None;
     }
@@ -46,7 +46,7 @@ impl Timeline {
         self.last.iter().flatten().copied().max().unwrap_or(0)
     }
 
-    /// Whether no time was given out yet.
+    /// Whether no time has been given out yet.
     pub fn is_untouched(&self) -> bool {
         self.last == [None; 2]
     }
@@ -56,15 +56,15 @@ impl Timeline {
         self.last[slot(kind)?]
     }
 
-    /// Where a timestamp of the present session would lie, without taking it.
+    /// The time that a timestamp of the current session would get; changes nothing.
     pub fn peek(&self, kind: TagKind, timestamp: u32) -> Option<StreamTime> {
         let session = self.session.as_ref()?;
         Some(unwrap(session.near(slot(kind)?)?, timestamp) + session.offset)
     }
 
-    /// Takes the timestamp of a tag and gives its time, which is never before an earlier one of its kind.
+    /// Maps the timestamp of a tag to its time, which is never before an earlier one of its kind.
     ///
-    /// Script data stands at the newest time: its own timestamps are commonly zero.
+    /// Script data gets the newest time: its own timestamps are commonly zero.
     pub fn map(&mut self, kind: TagKind, timestamp: u32) -> StreamTime {
         let Some(slot) = slot(kind) else { return self.now() };
         let newest_out = self.last.iter().flatten().copied().max();
@@ -75,7 +75,7 @@ impl Timeline {
         let raw = unwrap(session.near(slot).unwrap_or_else(|| i64::from(timestamp)), timestamp);
         if session.newest[slot].is_some_and(|newest| (raw - newest).abs() > JUMP) {
             session.offset = newest_out.unwrap_or(raw) + JOIN_STEP - raw;
-            // The other kind jumps along: that is no further jump.
+            // The other kind moves along, so that it does not count as a second jump.
             session.newest = session.newest.map(|newest| newest.map(|_| raw));
         }
         session.newest[slot] = session.newest[slot].max(Some(raw));
@@ -86,7 +86,7 @@ impl Timeline {
 }
 
 impl Session {
-    /// A timestamp that the next one of a kind is near to.
+    /// A timestamp close to the next one of a kind.
     fn near(&self, slot: usize) -> Option<i64> {
         self.newest[slot].or(self.newest[1 - slot])
     }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(line.map(Video, 21_000), 21_000);
     }
 
-    /// Both clocks over sixty days: a wrap of 32 bits, each with a jump of its own making behind it.
+    /// Both clocks over sixty days: 32-bit wraps, each followed by a jump.
     #[test]
     fn sixty_days_of_sound_and_pictures() {
         const DAY: u32 = 24 * 3600 * 1000;

@@ -7,8 +7,8 @@
 //! finds the head. What the writer stores before the head (the newest time and the index) is visible to the thread
 //! that reads that head.
 //!
-//! A mark is removed by the wake-up or with its [`Reached`](super::reached::Reached); readers that wait are few
-//! (tasks of the control thread, not viewers, which their loops tell).
+//! A mark is removed by the wake-up or with its [`Reached`](super::reached::Reached). Few readers wait: they
+//! are tasks of the control thread. Viewers do not wait here; their loops notify them.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -16,14 +16,14 @@ use std::task::Waker;
 
 use super::timeline::StreamTime;
 
-/// When a reader wants to be woken: whichever comes first, or the end of the log.
+/// When a reader wants to be woken: at whichever comes first, or at the end of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The head stands here or further on.
+    /// The head is at this offset or a later one.
     pub head: u64,
     /// The newest tag has this time or a later one.
     pub time: StreamTime,
-    /// There is a start at this offset or further on, and a tag after it; `u64::MAX`: starts do not matter.
+    /// There is a start at this offset or a later one, and a tag after it; `u64::MAX`: starts do not matter.
     pub start: u64,
 }
 
@@ -34,13 +34,13 @@ impl Mark {
     }
 }
 
-/// More readers than this at one log are a mistake of ours.
+/// More waiting readers than this at one log are a bug.
 const WAITING_MAX: usize = 64;
 
-/// Those who wait at a log.
+/// The readers that wait at a log.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    /// The smallest of all marks; the largest value if nobody waits.
+    /// The smallest of all marks; the largest value if no reader waits.
     head: AtomicU64,
     time: AtomicI64,
     start: AtomicU64,
@@ -51,7 +51,7 @@ pub(super) struct Waiters {
 struct Waiting {
     next_id: u64,
     entries: Vec<Entry>,
-    /// Nothing comes any more: nobody waits.
+    /// The log has ended: no reader waits.
     closed: bool,
 }
 
@@ -74,8 +74,8 @@ impl Default for Waiters {
 }
 
 impl Waiters {
-    /// The writer has moved the head to `head`, the newest time to `time` and, if one was marked, the newest start to
-    /// `start`: wakes the readers that wait for that. Costs two or three reads if nobody does.
+    /// The writer has moved the head to `head`, the newest time to `time` and, if one was marked, the newest
+    /// start to `start`: wakes the readers that wait for that. Costs two or three loads if there are none.
     pub(super) fn moved(&self, head: u64, time: StreamTime, start: Option<u64>) {
         let is_due = head >= self.head.load(Ordering::SeqCst)
             || time >= self.time.load(Ordering::SeqCst)
@@ -87,7 +87,7 @@ impl Waiters {
         }
     }
 
-    /// Nothing comes any more: wakes all.
+    /// The log has ended: wakes all readers.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.wake(|_| true);
@@ -97,11 +97,11 @@ impl Waiters {
         let mut waiting = self.lock();
         let due: Vec<Entry> = waiting.entries.extract_if(.., |entry| is_due(&entry.mark)).collect();
         self.set_marks(&waiting);
-        drop(waiting); // a waker may run code of its own
+        drop(waiting); // a waker may run foreign code
         due.into_iter().for_each(|entry| entry.waker.wake());
     }
 
-    /// Enters a mark, or gives a known one its newest waker; `None` when nothing comes any more.
+    /// Enters a mark, or updates the waker of a known one; `None` if the log has ended.
     pub(super) fn enter(&self, id: Option<u64>, mark: Mark, waker: &Waker) -> Option<u64> {
         let mut waiting = self.lock();
         if waiting.closed {
@@ -133,7 +133,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().expect("nobody panics with this lock")
+        self.waiting.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -206,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_goes_with_its_reader_and_one_leaves_those_of_others() {
+    fn a_mark_is_removed_with_its_reader_and_others_stay() {
         let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
         let log = Arc::clone(writer.log());
         let (mut near, mut far) = (reached_at(&log, Mark::any(0)), reached_at(&log, Mark::any(200)));
         assert!(!poll(&mut near, &count) && !poll(&mut far, &count));
-        assert!(!poll(&mut far, &count), "asked again, it still waits");
+        assert!(!poll(&mut far, &count), "polled again, it still waits");
         assert_eq!(log.waiters().lock().entries.len(), 2);
         drop(near);
         append(&mut writer, 0, 100);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_not_waited_for_and_nor_is_a_log_that_is_over() {
+    fn a_mark_already_reached_and_an_ended_log_are_ready_at_once() {
         let (mut writer, count) = (writer(RETENTION), Arc::<Count>::default());
         append(&mut writer, 0, 100);
         let log = Arc::clone(writer.log());
@@ -246,8 +246,8 @@ mod tests {
         }
     }
 
-    /// The writer goes on only when the reader has seen what it wrote last, so each round is a race between the
-    /// reader's mark and the writer's head, and one wake-up that is lost ends the test.
+    /// The writer continues only when the reader has seen what it wrote last, so each round is a race between
+    /// the reader's mark and the writer's head, and a single lost wake-up fails the test.
     #[test]
     fn no_wake_up_is_lost() {
         const ROUNDS: u64 = 50_000;
@@ -261,7 +261,7 @@ mod tests {
                 let unpark = Arc::new(Unpark(std::thread::current(), AtomicBool::new(false)));
                 let waker = Waker::from(Arc::clone(&unpark));
                 for round in 1..=ROUNDS {
-                    // The head may stand here already or move just now.
+                    // The head may already be past this, or move just now.
                     let before = round * LEN;
                     let mut reached = reached_at(
                         &log,

@@ -1,4 +1,4 @@
-//! AAC: the audio specific config, and the ADTS header that stands before each frame in a transport stream.
+//! AAC: the audio specific config, and the ADTS header before each frame in a transport stream.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub const ADTS_HEADER: usize = 7;
 /// The longest frame that ADTS can carry: its length field has 13 bits and counts the header.
 pub const ADTS_FRAME_MAX: usize = (1 << 13) - 1 - ADTS_HEADER;
 
-/// Reads an `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1). `None`: it is cut off or reserved.
+/// Reads an `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1). `None`: it is truncated or uses reserved values.
 pub fn parse_config(record: &Bytes) -> Option<Audio> {
     let config = parse(record)?;
     Some(Audio {
@@ -28,10 +28,10 @@ pub fn parse_config(record: &Bytes) -> Option<Audio> {
     })
 }
 
-/// What an `AudioSpecificConfig` says.
+/// The contents of an `AudioSpecificConfig`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Config {
-    /// The object type in front: 5 and 29 stand for an extension.
+    /// The first object type: 5 and 29 announce an extension.
     signalled: u32,
     /// The object type of the core coder.
     object: u32,
@@ -54,7 +54,7 @@ fn parse(record: &[u8]) -> Option<Config> {
     }
     let mut channels = *CHANNELS.get(configuration as usize).unwrap_or(&0);
     let mut short = false;
-    // GASpecificConfig (4.4.1); without it frames are of the common length.
+    // GASpecificConfig (4.4.1); without it frames have the usual length.
     if matches!(object, 1..=4 | 6 | 7 | 17 | 19..=23) {
         short = bits.flag().unwrap_or(false);
         if configuration == 0 {
@@ -78,7 +78,8 @@ fn sampling_rate(bits: &mut BitReader<'_>) -> Option<u32> {
     }
 }
 
-/// Channels of a `program_config_element` (ISO/IEC 14496-3, 4.4.1.1), up to where they are known.
+/// Channels of a `program_config_element` (ISO/IEC 14496-3, 4.4.1.1), read as far as the element lists that
+/// count them.
 fn program_channels(bits: &mut BitReader<'_>) -> Option<u8> {
     if bits.flag()? {
         bits.skip(14)?; // coreCoderDelay
@@ -101,7 +102,7 @@ fn program_channels(bits: &mut BitReader<'_>) -> Option<u8> {
     Some(channels)
 }
 
-/// What is the same in every ADTS header of a track.
+/// The parts that are the same in every ADTS header of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adts {
     profile: u8,
@@ -110,8 +111,8 @@ pub struct Adts {
 }
 
 impl Adts {
-    /// By an `AudioSpecificConfig`. High efficiency is announced as its core, and decoders find the rest. `None`:
-    /// ADTS cannot say it.
+    /// From an `AudioSpecificConfig`. HE-AAC is announced as its core, and decoders detect the extension.
+    /// `None`: ADTS cannot express it.
     pub fn new(record: &[u8]) -> Option<Self> {
         let config = parse(record)?;
         let profile = u8::try_from(config.object.checked_sub(1)?).ok().filter(|profile| *profile < 4)?;
@@ -157,9 +158,9 @@ mod tests {
         assert_eq!(audio(&[0x12, 0x10]), lc(44_100, 2));
         assert_eq!(audio(&[0x11, 0x88]), lc(48_000, 1));
         assert_eq!(audio(&[0x12, 0x14]).unwrap().2, 960);
-        // HE-AAC, signalled: a core of 22,050 Hz.
+        // HE-AAC, explicitly signalled: a core of 22,050 Hz.
         assert_eq!(audio(&[0x2b, 0x92, 0x08, 0x00]), Some((22_050, 2, 1024, "mp4a.40.5".to_owned())));
-        // A rate that is written out.
+        // A rate that is written in full.
         assert_eq!(audio(&[0x17, 0x80, 0x56, 0x22, 0x10]).unwrap().0, 44_100);
         assert_eq!(audio(&[0x12]), None);
         assert_eq!(audio(&[]), None);
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn any_config_is_borne() {
+    fn any_config_is_read_without_a_panic() {
         for first in 0..=255 {
             for second in 0..=255 {
                 audio(&[first, second]);

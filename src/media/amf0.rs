@@ -1,10 +1,10 @@
 //! AMF0, the data format of RTMP commands and script tags (AMF 0 specification, clause 2).
 //!
-//! Decoding is bounded in depth, elements and string length, so that a few peer bytes never buy much
-//! stack or memory. Text that is not UTF-8 is mended with U+FFFD. References are kept as numbers and not
+//! Decoding is bounded in depth, elements and string length, so that a few bytes from a peer never take much
+//! stack or memory. Bytes that are not UTF-8 are replaced by U+FFFD. References are kept as numbers and not
 //! followed; the switch to AMF3 (marker 17) and the markers reserved by the standard are refused.
 
-/// The marker byte in front of every value (clause 2.1).
+/// The marker byte before every value (clause 2.1).
 mod marker {
     pub(super) const NUMBER: u8 = 0;
     pub(super) const BOOLEAN: u8 = 1;
@@ -23,25 +23,25 @@ mod marker {
     pub(super) const TYPED_OBJECT: u8 = 16;
 }
 
-/// What a decode may cost.
+/// The limits of a decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects and arrays inside one another.
+    /// Nesting of objects and arrays.
     pub depth: u32,
-    /// Values in all, counted through all levels of one [`decode`] or [`decode_all`].
+    /// Total number of values, at all levels of one [`decode`] or [`decode_all`].
     pub elements: u32,
     /// Bytes of one string or property name.
     pub string: u32,
 }
 
 impl Default for Limits {
-    /// Wide enough for `onMetaData` with a keyframe index of a day.
+    /// Enough for an `onMetaData` with a keyframe index of a day.
     fn default() -> Self {
         Self { depth: 16, elements: 1 << 16, string: 1 << 16 }
     }
 }
 
-/// What the peer's AMF0 had wrong.
+/// What was wrong with the peer's AMF0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmfError {
     /// A value reaches past the end of the message.
@@ -49,7 +49,7 @@ pub enum AmfError {
     Truncated {
         /// Bytes the next field takes.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes that are left.
         left: usize,
     },
     /// A marker that is reserved, unknown or switches to AMF3.
@@ -150,7 +150,7 @@ impl Value {
         self.properties()?.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// Appends the value as it goes on the wire. Names longer than 65,535 bytes are cut at a character.
+    /// Appends the encoded value. Names longer than 65,535 bytes are cut at a character boundary.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Number(number) => {
@@ -211,17 +211,17 @@ impl From<&str> for Value {
     }
 }
 
-/// The bytes of `values`, one behind the other, as commands and script tags carry them.
+/// The encoded `values`, one after the other, as in commands and script tags.
 pub fn encode(values: &[Value]) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     values.iter().for_each(|value| value.encode(&mut out));
     out
 }
 
-/// Reads one value off the front of `input` and gives it with the bytes it takes.
+/// Reads one value from the start of `input` and returns it with its length in bytes.
 ///
-/// An ECMA array that ends with the input instead of the end marker is accepted if it has as many
-/// properties as it announced.
+/// An ECMA array that ends with the input instead of the end marker is accepted if it has as many properties as
+/// it announced.
 ///
 /// # Errors
 /// [`AmfError`]; nothing is consumed then.
@@ -234,7 +234,7 @@ pub fn decode(input: &[u8], limits: &Limits) -> Result<(Value, usize), AmfError>
 /// Reads values to the end of `input`. The limits hold for all of them together.
 ///
 /// # Errors
-/// [`AmfError`] for the first value that is not right.
+/// [`AmfError`] for the first invalid value.
 pub fn decode_all(input: &[u8], limits: &Limits) -> Result<Vec<Value>, AmfError> {
     let mut decoder = Decoder { input, limits, elements: limits.elements };
     let mut values = Vec::new();
@@ -246,7 +246,7 @@ pub fn decode_all(input: &[u8], limits: &Limits) -> Result<Vec<Value>, AmfError>
 
 #[allow(clippy::cast_possible_truncation)] // asserted
 fn count(len: usize) -> [u8; 4] {
-    assert!(u32::try_from(len).is_ok(), "values of our own are bounded");
+    assert!(u32::try_from(len).is_ok(), "our own values are bounded");
     (len as u32).to_be_bytes()
 }
 
@@ -276,12 +276,12 @@ fn put_properties(properties: &Properties, out: &mut Vec<u8>) {
 struct Decoder<'a> {
     input: &'a [u8],
     limits: &'a Limits,
-    /// Values that may still come.
+    /// Values that may still be read.
     elements: u32,
 }
 
 impl<'a> Decoder<'a> {
-    /// One value that may hold `depth` levels of others.
+    /// Reads one value that may contain `depth` levels of others.
     fn value(&mut self, depth: u32) -> Result<Value, AmfError> {
         let limits = self.limits;
         self.elements =
@@ -316,7 +316,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Properties up to the empty name with the end marker. `announced` is the count of an ECMA array.
+    /// Reads properties up to the empty name with the end marker. `announced` is the count of an ECMA array.
     fn object(&mut self, depth: u32, announced: Option<u32>) -> Result<Properties, AmfError> {
         let mut properties = Properties::new();
         loop {

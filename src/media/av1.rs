@@ -1,4 +1,4 @@
-//! AV1: the codec configuration record and as much of a sequence header as a container asks for.
+//! AV1: the codec configuration record, and the fields of a sequence header that a container needs.
 
 use bytes::Bytes;
 
@@ -7,11 +7,11 @@ use super::track::{Video, VideoCodec};
 
 /// `obu_type` of a sequence header (AV1, 6.2.2).
 const OBU_SEQUENCE_HEADER: u8 = 1;
-/// A temporal delimiter as an OBU of its own: MP4 samples go without.
+/// A temporal delimiter as an OBU of its own: MP4 samples omit it.
 const TEMPORAL_DELIMITER: &[u8] = &[0x12, 0];
 
-/// Reads an `AV1CodecConfigurationRecord` (AV1-ISOBMFF, 2.3.3). `None`: it is not one, or it holds no sequence
-/// header that can be read.
+/// Reads an `AV1CodecConfigurationRecord` (AV1-ISOBMFF, 2.3.3). `None`: it is not one, or it contains no
+/// readable sequence header.
 pub fn parse_config(record: &Bytes) -> Option<Video> {
     let &[0x81, levels, flags, _, ref obus @ ..] = &record[..] else { return None };
     let (width, height) = parse_sequence_header(sequence_header(obus)?)?;
@@ -32,7 +32,7 @@ pub fn parse_config(record: &Bytes) -> Option<Video> {
     })
 }
 
-/// A frame without the temporal delimiter in front, which some encoders leave there.
+/// A frame without a temporal delimiter before it, which some encoders leave there.
 pub fn without_delimiter(frame: &[u8]) -> &[u8] {
     frame.strip_prefix(TEMPORAL_DELIMITER).unwrap_or(frame)
 }
@@ -51,7 +51,7 @@ fn sequence_header(mut obus: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// A length of up to eight bytes, seven bits each (AV1, 4.10.5), and what stands behind it.
+/// A length of up to eight bytes, seven bits each (AV1, 4.10.5), and the bytes after it.
 fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0u64;
     for (at, byte) in bytes.iter().take(8).enumerate() {
@@ -63,7 +63,7 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-/// Width and height in pixels by a sequence header (AV1, 5.5.1).
+/// Width and height in pixels from a sequence header (AV1, 5.5.1).
 fn parse_sequence_header(payload: &[u8]) -> Option<(u16, u16)> {
     let mut bits = BitReader::new(payload);
     bits.skip(4)?; // seq_profile, still_picture

@@ -1,6 +1,6 @@
-//! Reading bit by bit, as codec headers are written (H.264 clause 7.2 and 9.1, AV1 clause 4.10).
+//! Reads codec headers bit by bit (H.264 clause 7.2 and 9.1, AV1 clause 4.10).
 
-/// Takes bits off the front of some bytes, the most significant first. Every read gives `None` at the end.
+/// Takes bits from the start of some bytes, the most significant first. Every read gives `None` at the end.
 #[derive(Clone, Debug)]
 pub struct BitReader<'a> {
     bytes: &'a [u8],
@@ -28,13 +28,13 @@ impl<'a> BitReader<'a> {
         (0..count).try_fold(0, |value, _| Some(value << 1 | u32::from(self.flag()?)))
     }
 
-    /// Passes over `count` bits.
+    /// Skips `count` bits.
     pub fn skip(&mut self, count: usize) -> Option<()> {
         self.at = self.at.checked_add(count)?;
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
-    /// Exp-Golomb, `ue(v)` (H.264 clause 9.1): at most 32 bits behind the prefix.
+    /// Exp-Golomb, `ue(v)` (H.264 clause 9.1): at most 32 bits after the prefix.
     pub fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
@@ -53,8 +53,8 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// The raw bytes of a NAL unit: without the emulation prevention bytes (H.264 clause 7.4.1), no more than
-/// `max` bytes, for only the front is ever looked at.
+/// The raw bytes of a NAL unit, without the emulation prevention bytes (H.264 clause 7.4.1); at most `max`
+/// bytes, since only the beginning is needed.
 pub fn unescape(nal: &[u8], max: usize) -> Vec<u8> {
     let mut raw = Vec::with_capacity(nal.len().min(max));
     let mut zeros = 0;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn emulation_prevention_goes() {
+    fn emulation_prevention_is_removed() {
         assert_eq!(unescape(&[1, 0, 0, 3, 1, 0, 0, 3], 100), [1, 0, 0, 1, 0, 0]);
         assert_eq!(unescape(&[0, 0, 0, 3, 0, 0, 3, 3], 100), [0, 0, 0, 0, 0, 3]);
         assert_eq!(unescape(&[1; 10], 4), [1; 4]);

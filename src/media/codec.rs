@@ -3,7 +3,7 @@
 use super::amf0::{self, Value};
 use super::tag::TagKind;
 
-/// The codec that a sequence header (or any frame) of `kind` is for; `None` if it is not known here.
+/// The codec of a sequence header (or any frame) of `kind`; `None` if it is not known here.
 pub fn name(kind: TagKind, body: &[u8]) -> Option<&'static str> {
     let first = *body.first()?;
     match kind {
@@ -54,13 +54,13 @@ fn four_cc(code: &[u8]) -> Option<&'static str> {
 pub struct Facts {
     /// Width and height.
     pub size: Option<(u32, u32)>,
-    /// It promises pictures.
+    /// Pictures are promised.
     pub video: bool,
-    /// It promises sound.
+    /// Sound is promised.
     pub audio: bool,
 }
 
-/// Reads the body of `onMetaData`; what is not there, or not of its kind, is left out.
+/// Reads the body of `onMetaData`; values that are missing or of the wrong type are left out.
 pub fn facts(metadata: &[u8]) -> Facts {
     let Ok(values) = amf0::decode_all(metadata, &amf0::Limits::default()) else { return Facts::default() };
     let Some(object) = values.get(1) else { return Facts::default() };

@@ -1,20 +1,20 @@
-//! How tags stand in a log: as FLV has them, or as the chunks of RTMP messages.
+//! How tags are stored in a log: as FLV tags, or as the chunks of RTMP messages.
 //!
-//! Both hold the same tags in the same order, whole and one behind the other, so that whoever watches is a
-//! place in contiguous bytes either way. RTMP (1.0, clause 5.3) is written with a type 0 header in front of
-//! every message, in chunks of [`RTMP_CHUNK`] bytes, on message stream [`RTMP_STREAM`]; an extended timestamp
-//! is repeated on type 3 headers. Nothing depends on what went before, so a viewer may start at any tag.
+//! Both contain the same tags in the same order, whole and one after the other, so that a viewer is an offset
+//! in contiguous bytes either way. RTMP (1.0, clause 5.3) is written with a type 0 header before every message,
+//! in chunks of [`RTMP_CHUNK`] bytes, on message stream [`RTMP_STREAM`]; an extended timestamp is repeated on
+//! type 3 headers. No message depends on an earlier one, so a viewer may start at any tag.
 
 use super::tag::{TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 
-/// The chunk size that a player must have been told; nginx and old servers refuse 65,536 and more.
+/// The chunk size that must be announced to a player; nginx and old servers refuse 65,536 and more.
 pub const RTMP_CHUNK: usize = 60_000;
 /// The message stream that a player must play on.
 pub const RTMP_STREAM: u32 = 1;
 
 /// Basic header and type 0 message header.
 const RTMP_HEADER: usize = 12;
-/// In the 24-bit timestamp field: the real value follows in 32 bits (clause 5.3.1.3).
+/// The 24-bit timestamp field has this value if the real one follows in 32 bits (clause 5.3.1.3).
 const EXTENDED: u32 = 0xff_ffff;
 
 /// How tags are written.
@@ -27,14 +27,14 @@ pub enum Encoding {
     Rtmp,
 }
 
-/// What stands at the beginning of an encoded tag.
+/// The header fields of an encoded tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// What it carries.
     pub kind: TagKind,
     /// Its timestamp.
     pub timestamp: u32,
-    /// Bytes of all of it.
+    /// Length of the whole encoded tag in bytes.
     pub len: usize,
 }
 
@@ -42,7 +42,7 @@ impl Encoding {
     /// Both.
     pub const EVERY: [Self; 2] = [Self::Flv, Self::Rtmp];
 
-    /// Bytes that a tag takes.
+    /// Length of an encoded tag in bytes.
     pub fn len(self, tag: &Tag) -> usize {
         match self {
             Self::Flv => tag.encoded_len(),
@@ -62,7 +62,7 @@ impl Encoding {
         }
     }
 
-    /// Reads the beginning of a tag that [`write`](Self::write) wrote; `None` if there is none.
+    /// Reads the header of a tag that [`write`](Self::write) wrote; `None` if there is none.
     pub fn read(self, bytes: &[u8]) -> Option<Stored> {
         match self {
             Self::Flv => {
@@ -86,7 +86,7 @@ impl Encoding {
     }
 }
 
-/// Bytes of the extended timestamp.
+/// Length of the extended timestamp in bytes.
 fn extension(timestamp: u32) -> usize {
     if timestamp >= EXTENDED { 4 } else { 0 }
 }
@@ -98,7 +98,7 @@ fn rtmp_len(timestamp: u32, body: usize) -> usize {
 }
 
 fn write_rtmp(tag: &Tag, mut out: impl FnMut(&[u8])) {
-    // Chunk streams of their own, as encoders use them; control has 2, commands 3 and 5.
+    // One chunk stream for each kind, as encoders do; control uses 2, commands 3 and 5.
     let csid = match tag.kind {
         TagKind::Audio => 4,
         TagKind::Script => 5,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_as_long_as_it_says() {
+    fn written_tags_are_read_back_with_their_length() {
         for encoding in Encoding::EVERY {
             for timestamp in [0, 5, EXTENDED - 1, EXTENDED, EXTENDED + 1, u32::MAX] {
                 for len in [0, 1, RTMP_CHUNK - 1, RTMP_CHUNK, RTMP_CHUNK + 1, 3 * RTMP_CHUNK] {

@@ -1,16 +1,16 @@
 //! The FLV container, read as it arrives: file header, then tags (FLV 10.1, annex E.2 to E.4.1).
 //!
-//! The reader believes what frames the stream (tag sizes) and nothing else: `PreviousTagSize` is skipped
-//! unread because many writers have it wrong, and the header's audio and video bits are only handed on.
-//! It does not look into bodies, mend timestamps or decrypt.
+//! The reader relies on what delimits the stream (tag sizes) and nothing else: `PreviousTagSize` is skipped
+//! unread because many writers get it wrong, and the header's audio and video bits are only passed on. It does
+//! not look into bodies, repair timestamps or decrypt.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::tag::{TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 
-/// Bytes of the file header as every writer lays it out, without `PreviousTagSize0`.
+/// Bytes of the file header as every writer writes it, without `PreviousTagSize0`.
 const HEADER: usize = 9;
-/// The largest `DataOffset` that is followed: room for a future header, not for a hiding place.
+/// The largest `DataOffset` that is followed: enough for a future header, not for hidden data.
 const DATA_OFFSET_MAX: u32 = 4096;
 const AUDIO_BIT: u8 = 4;
 const VIDEO_BIT: u8 = 1;
@@ -18,7 +18,7 @@ const VIDEO_BIT: u8 = 1;
 const FILTER_BIT: u8 = 0x20;
 const TYPE_MASK: u8 = 0x1f;
 
-/// What the peer's FLV had wrong.
+/// What was wrong with the peer's FLV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlvError {
     /// The stream does not begin with `FLV`.
@@ -33,13 +33,13 @@ pub enum FlvError {
         /// The version byte.
         version: u8,
     },
-    /// `DataOffset` points into the header or absurdly far behind it.
+    /// `DataOffset` points into the header or far after it.
     #[error("FLV header claims to be {offset} bytes long (9 to {DATA_OFFSET_MAX})")]
     DataOffset {
         /// The announced length in bytes.
         offset: u32,
     },
-    /// A tag larger than the caller takes; said as soon as its header is there.
+    /// A tag larger than the caller accepts; reported as soon as its header is there.
     #[error("tag of {announced} bytes, limit {limit}")]
     BodyTooLarge {
         /// `DataSize` in bytes.
@@ -49,9 +49,9 @@ pub enum FlvError {
     },
 }
 
-/// The file header (FLV 10.1, E.2): which kinds of tag the writer says will come.
+/// The file header (FLV 10.1, E.2): the kinds of tags that the writer announces.
 ///
-/// Writers get the bits wrong; use them as a hint.
+/// Many writers set the bits wrong; use them as a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileHeader {
     /// Audio tags are announced.
@@ -67,10 +67,10 @@ impl FileHeader {
         [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
     }
 
-    /// Reads a header off the front of `input`; gives it with the bytes it takes, which include what
-    /// `DataOffset` adds and `PreviousTagSize0`. The caller may have fewer bytes than that so far.
+    /// Reads a header from the start of `input`; returns it with its length in bytes, which includes the extra
+    /// bytes of `DataOffset` and `PreviousTagSize0`. This may be more than `input` has so far.
     ///
-    /// `Ok(None)`: not yet nine bytes, all of them right so far.
+    /// `Ok(None)`: fewer than nine bytes, and no error in them yet.
     ///
     /// # Errors
     /// [`FlvError::Signature`], [`FlvError::Version`], [`FlvError::DataOffset`].
@@ -91,7 +91,7 @@ impl FileHeader {
     }
 }
 
-/// One thing read from an FLV stream.
+/// One item of an FLV stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlvItem {
     /// The file header; a second one in the middle of a stream is reported too.
@@ -102,15 +102,15 @@ pub enum FlvItem {
 
 /// Reads an FLV stream that arrives in pieces of any size.
 ///
-/// Bytes are copied once, on [`push`](Self::push); bodies are slices of what was pushed, so one that is
-/// kept for long keeps its neighbours in memory: copy it then. The buffer grows
-/// with the bytes that arrive, never by an announced size, and holds at most one tag and one push when
-/// the caller drains it after each push.
+/// Bytes are copied once, on [`push`](Self::push). Bodies are slices of what was pushed, so a body that is kept
+/// for long keeps the bytes around it in memory: copy it then. The buffer grows with the bytes that arrive,
+/// never by an announced size, and holds at most one tag and one push when the caller drains it after each
+/// push.
 #[derive(Debug)]
 pub struct FlvReader {
     buffer: BytesMut,
     body_max: u32,
-    /// Bytes still to be thrown away: `PreviousTagSize`, tags that are not for us.
+    /// Bytes still to be skipped: `PreviousTagSize`, and tags that are ignored.
     skip: usize,
     begun: bool,
 }
@@ -128,26 +128,25 @@ impl FlvReader {
         self.buffer.extend_from_slice(&bytes[skipped..]);
     }
 
-    /// Bytes that were taken and have not come out.
+    /// Bytes that were pushed and not returned yet.
     pub fn held(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The next item. A tag comes out with the last byte of its body, without waiting for the
-    /// `PreviousTagSize` behind it. Encrypted tags and unknown tag types are passed over; bodies without
-    /// bytes are not.
+    /// The next item. A tag is returned with the last byte of its body, without waiting for the
+    /// `PreviousTagSize` after it. Encrypted tags and unknown tag types are skipped; empty bodies are not.
     ///
     /// `Ok(None)`: the next item is not complete.
     ///
     /// # Errors
-    /// [`FlvError`] if the stream is not FLV or a tag exceeds the limit; the reader cannot go on then.
+    /// [`FlvError`] if the stream is not FLV or a tag exceeds the limit; the reader cannot continue then.
     pub fn next_item(&mut self) -> Result<Option<FlvItem>, FlvError> {
         loop {
             self.discard();
             if self.skip > 0 {
                 return Ok(None);
             }
-            // No tag type makes these bytes: the reserved bits of `F` are set.
+            // No tag begins with these bytes: the reserved bits of `F` are set.
             if !self.begun || self.buffer.starts_with(b"FLV") {
                 return self.header();
             }
@@ -187,7 +186,7 @@ impl FlvReader {
         self.skip -= skipped;
     }
 
-    /// Cuts a body off the front without copying it.
+    /// Takes a body from the start of the buffer without copying it.
     fn take(&mut self, len: usize) -> Bytes {
         if len == 0 { Bytes::new() } else { self.buffer.split_to(len).freeze() }
     }
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn split_at_every_point_it_reads_the_same() {
+    fn a_stream_split_at_any_point_reads_the_same() {
         let (bytes, items) = sample();
         for at in 0..=bytes.len() {
             let (front, back) = bytes.split_at(at);
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_tag_is_refused_by_its_header_and_buys_no_memory() {
+    fn a_large_tag_is_refused_by_its_header_and_takes_no_memory() {
         let mut reader = FlvReader::new(1000);
         reader.push(&FileHeader { audio: true, video: true }.encode());
         reader.push(&[9, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]);

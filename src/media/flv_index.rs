@@ -1,33 +1,33 @@
 //! The front of a recorded FLV file: its header and `onMetaData` with duration, size and a keyframe index.
 //!
-//! What it says is known only at the end, so room is kept for it at the front, and it is written over in place. A
-//! take with more keyframes than there is room for has every second one in the index, or every fourth, …
+//! The values are known only at the end, so space is reserved at the front and overwritten in place. If a take
+//! has more keyframes than fit, the index contains every second one, or every fourth, …
 
 use super::amf0::{self, Limits, Value};
 use super::flv::FileHeader;
 use super::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind};
 
-/// Bytes of `onMetaData`, as a whole tag.
-const ROOM: usize = 32 << 10;
+/// Bytes reserved for `onMetaData`, as a whole tag.
+const RESERVED: usize = 32 << 10;
 /// Bytes before the first tag of the stream.
-pub const FRONT: u64 = (13 + ROOM) as u64;
-/// Bytes of what the publisher's metadata may take of it.
+pub const FRONT: u64 = (13 + RESERVED) as u64;
+/// The most bytes of it that the publisher's metadata may take.
 const OWN_MAX: usize = 4 << 10;
 /// Keyframes in an index: each takes two numbers of nine bytes.
-const KEYFRAMES_MAX: usize = (ROOM - OWN_MAX - 1024) / 18;
+const KEYFRAMES_MAX: usize = (RESERVED - OWN_MAX - 1024) / 18;
 
-/// What is known of a file by its tags.
+/// What the tags of a file say about it.
 #[derive(Clone, Debug)]
 pub struct FlvIndex {
-    /// What the publisher said of the stream.
+    /// Properties of the publisher's metadata.
     own: Vec<(String, Value)>,
     tracks: FileHeader,
     /// Time in milliseconds and offset.
     keyframes: Vec<(u64, u64)>,
-    /// Every so many keyframes one is kept; how many came.
+    /// Every `stride`th keyframe is kept; `seen` came.
     stride: u64,
     seen: u64,
-    /// Time and distance of the last frame of sound and of pictures.
+    /// Time of the last frame of sound and of pictures, and its distance from the one before.
     last: [Option<(u64, u64)>; 2],
 }
 
@@ -45,7 +45,7 @@ impl Default for FlvIndex {
 }
 
 impl FlvIndex {
-    /// Takes what the publisher's `onMetaData` says and what is not found out here anyway.
+    /// Takes the properties of the publisher's `onMetaData`, except those that are measured here.
     pub fn metadata(&mut self, body: &[u8]) {
         let Ok(values) = amf0::decode_all(body, &Limits::default()) else { return };
         let Some(Value::Object(properties) | Value::EcmaArray(properties)) = values.into_iter().nth(1) else {
@@ -53,18 +53,18 @@ impl FlvIndex {
         };
         let found_out =
             ["duration", "filesize", "keyframes", "filler", "hasKeyframes", "hasVideo", "hasAudio"];
-        let mut room = OWN_MAX;
+        let mut space = OWN_MAX;
         let plain = |value: &Value| matches!(value, Value::Number(_) | Value::Boolean(_) | Value::String(_));
         let fits = |(name, value): &(String, Value)| {
             let len = name.len() + 2 + amf0::encode(std::slice::from_ref(value)).len();
-            let fits = plain(value) && !found_out.contains(&name.as_str()) && len <= room;
-            room -= if fits { len } else { 0 };
+            let fits = plain(value) && !found_out.contains(&name.as_str()) && len <= space;
+            space -= if fits { len } else { 0 };
             fits
         };
         self.own = properties.into_iter().filter(fits).collect();
     }
 
-    /// A tag of the file: its time in milliseconds from the file's first, and its offset.
+    /// Counts a tag of the file: its time in milliseconds from the file's first, and its offset.
     pub fn tag(&mut self, kind: TagKind, class: Class, time: u64, at: u64) {
         let slot = match kind {
             TagKind::Script => return,
@@ -95,25 +95,25 @@ impl FlvIndex {
         }
     }
 
-    /// What stood at `len` and behind is gone.
+    /// The file was cut to `len` bytes.
     pub fn truncate(&mut self, len: u64) {
         self.keyframes.retain(|(_, at)| *at < len);
     }
 
-    /// Milliseconds to the end of the last frame.
+    /// Time of the end of the last frame, in milliseconds.
     pub fn duration(&self) -> u64 {
         self.last.iter().flatten().map(|(time, distance)| time + distance).max().unwrap_or(0)
     }
 
-    /// The first [`FRONT`] bytes of the file. `len`: its length when it is finished; until then it has none, nor a
-    /// duration or an index.
+    /// The first [`FRONT`] bytes of the file. `len`: its length when it is finished; until then the front has
+    /// no length, duration or index.
     #[expect(clippy::cast_precision_loss, reason = "AMF0 has no other numbers")]
     pub fn front(&self, len: Option<u64>) -> Vec<u8> {
         let number = |value: u64| Value::Number(value as f64);
         let seconds = |millis: u64| Value::Number(millis as f64 / 1000.0);
         let named = |name: &str, value| (name.to_owned(), value);
         let done = len.is_some();
-        // While it is not known, players believe the tags rather than a header that might be wrong.
+        // Until the tracks are known, players should rely on the tags, not on a header that may be wrong.
         let tracks = if done { self.tracks } else { FileHeader { audio: true, video: true } };
         let mut properties = self.own.clone();
         properties.push(named("duration", seconds(if done { self.duration() } else { 0 })));
@@ -137,11 +137,11 @@ impl FlvIndex {
         };
         let mut padded = properties.clone();
         padded.push(named("filler", Value::StrictArray(Vec::new())));
-        let spare = (ROOM - TAG_HEADER - TAG_TRAILER).checked_sub(body(padded).len());
+        let spare = (RESERVED - TAG_HEADER - TAG_TRAILER).checked_sub(body(padded).len());
         properties.push(named("filler", filler(spare.expect("the index is bounded"))));
         let mut out = tracks.encode().to_vec();
         Tag { kind: TagKind::Script, timestamp: 0, body: body(properties).into() }.write_to(&mut out);
-        assert_eq!(out.len() as u64, FRONT, "the front is exactly as long as the room for it");
+        assert_eq!(out.len() as u64, FRONT, "the front fills the reserved space exactly");
         out
     }
 
@@ -157,19 +157,19 @@ impl FlvIndex {
     }
 }
 
-/// An array whose elements take `room` bytes: short strings, for some readers bear no long ones.
-fn filler(mut room: usize) -> Value {
+/// An array whose elements take `space` bytes: short strings, since some readers do not accept long ones.
+fn filler(mut space: usize) -> Value {
     /// Bytes of a string's marker and length.
     const HEAD: usize = 3;
     const LONGEST: usize = 1000;
-    let mut pieces = Vec::with_capacity(room / LONGEST + 2);
-    while room >= HEAD {
-        let mut piece = room.min(LONGEST);
-        if (1..HEAD).contains(&(room - piece)) {
+    let mut pieces = Vec::with_capacity(space / LONGEST + 2);
+    while space >= HEAD {
+        let mut piece = space.min(LONGEST);
+        if (1..HEAD).contains(&(space - piece)) {
             piece -= HEAD;
         }
         pieces.push(Value::String(" ".repeat(piece - HEAD)));
-        room -= piece;
+        space -= piece;
     }
     Value::StrictArray(pieces)
 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_front_says_what_was_found_out() {
+    fn the_front_has_the_measured_values() {
         let mut index = FlvIndex::default();
         let own = Value::Object(vec![
             ("width".to_owned(), Value::Number(640.0)),

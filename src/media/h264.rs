@@ -1,4 +1,4 @@
-//! H.264: the decoder configuration record and as much of a sequence parameter set as a container asks for.
+//! H.264: the decoder configuration record, and the fields of a sequence parameter set that a container needs.
 
 use bytes::Bytes;
 
@@ -8,11 +8,11 @@ use super::track::{Video, VideoCodec};
 
 /// `nal_unit_type` of an IDR slice (H.264 table 7-1).
 pub const NAL_IDR: u8 = 5;
-/// Of a sequence parameter set.
+/// `nal_unit_type` of a sequence parameter set.
 pub const NAL_SPS: u8 = 7;
-/// Of an access unit delimiter.
+/// `nal_unit_type` of an access unit delimiter.
 pub const NAL_AUD: u8 = 9;
-/// Bytes of a parameter set that are looked at.
+/// Bytes of a parameter set that are read at most.
 const SPS_MAX: usize = 1024;
 
 /// The type of a NAL unit.
@@ -47,7 +47,7 @@ pub fn parse_config(record: &Bytes) -> Option<Video> {
     })
 }
 
-/// Width and height in pixels by a sequence parameter set (H.264, 7.3.2.1.1).
+/// Width and height in pixels from a sequence parameter set (H.264, 7.3.2.1.1).
 fn parse_sps(nal: &[u8]) -> Option<(u16, u16)> {
     if unit_type(nal) != NAL_SPS {
         return None;
@@ -101,7 +101,7 @@ fn parse_sps(nal: &[u8]) -> Option<(u16, u16)> {
     Some((width, height))
 }
 
-/// A length less what is cut off at both ends, in units of `unit`.
+/// A length minus what is cropped at both ends, in units of `unit`.
 pub(super) fn cropped(length: u32, near: u32, far: u32, unit: u32) -> Option<u16> {
     let cut = near.checked_add(far)?.checked_mul(unit)?;
     u16::try_from(length.checked_sub(cut)?).ok().filter(|length| *length > 0)

@@ -1,4 +1,4 @@
-//! H.265: the decoder configuration record and as much of a sequence parameter set as a container asks for.
+//! H.265: the decoder configuration record, and the fields of a sequence parameter set that a container needs.
 
 use std::fmt::Write;
 
@@ -11,13 +11,13 @@ use super::track::{Video, VideoCodec};
 
 /// `nal_unit_type` of a video parameter set (H.265 table 7-1).
 pub const NAL_VPS: u8 = 32;
-/// Of a sequence parameter set.
+/// `nal_unit_type` of a sequence parameter set.
 pub const NAL_SPS: u8 = 33;
-/// Of a picture parameter set.
+/// `nal_unit_type` of a picture parameter set.
 pub const NAL_PPS: u8 = 34;
-/// Of an access unit delimiter.
+/// `nal_unit_type` of an access unit delimiter.
 pub const NAL_AUD: u8 = 35;
-/// Bytes of a parameter set that are looked at.
+/// Bytes of a parameter set that are read at most.
 const SPS_MAX: usize = 1024;
 
 /// The type of a NAL unit.
@@ -25,11 +25,11 @@ pub fn unit_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |byte| byte >> 1 & 0x3f)
 }
 
-/// Reads an `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 8.3.3.1). `None`: it is not one, or it holds no
-/// sequence parameter set that can be read.
+/// Reads an `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 8.3.3.1). `None`: it is not one, or it contains
+/// no readable sequence parameter set.
 pub fn parse_config(record: &Bytes) -> Option<Video> {
     let (head, mut rest) = record.split_first_chunk::<23>()?;
-    // Version 0 was written by early encoders for the same layout.
+    // Early encoders wrote version 0 for the same layout.
     if head[0] > 1 {
         return None;
     }
@@ -59,7 +59,7 @@ pub fn parse_config(record: &Bytes) -> Option<Video> {
     })
 }
 
-/// As ISO/IEC 14496-15, E.3 has it: profile, compatibility, tier and level, constraints.
+/// The codec string of ISO/IEC 14496-15, E.3: profile, compatibility, tier and level, constraints.
 fn codecs(head: &[u8; 23]) -> String {
     let space = ["", "A", "B", "C"][usize::from(head[1] >> 6)];
     let tier = if head[1] & 0x20 == 0 { 'L' } else { 'H' };
@@ -72,7 +72,7 @@ fn codecs(head: &[u8; 23]) -> String {
     text
 }
 
-/// Width and height in pixels by a sequence parameter set (H.265, 7.3.2.2.1).
+/// Width and height in pixels from a sequence parameter set (H.265, 7.3.2.2.1).
 fn parse_sps(nal: &[u8]) -> Option<(u16, u16)> {
     if unit_type(nal) != NAL_SPS {
         return None;

@@ -1,5 +1,5 @@
-//! HLS playlists (RFC 8216): the window that live players see, the journal that a take is replayed from, and the
-//! master playlist of separate tracks.
+//! HLS playlists (RFC 8216): the window that live players see, the journal from which a take is replayed, and
+//! the master playlist of separate tracks.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -7,20 +7,20 @@ use std::fmt::Write;
 /// One segment in a playlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its file.
+    /// The name of its file.
     pub uri: String,
     /// In milliseconds.
     pub duration: u32,
-    /// It does not go on where the one before ended.
+    /// It does not continue where the previous segment ended.
     pub discontinuity: bool,
     /// The init segment that it needs.
     pub map: Option<String>,
 }
 
-/// What a playlist says of itself, apart from its segments.
+/// The properties of a playlist, apart from its segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// `EXT-X-TARGETDURATION`, in seconds: no segment's rounded duration is above it.
+    /// `EXT-X-TARGETDURATION`, in seconds: no segment's rounded duration exceeds it.
     pub target: u32,
     /// The number of its first segment.
     pub sequence: u64,
@@ -29,8 +29,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head of a playlist that goes on behind these segments of a playlist with this head.
-    fn behind<'a>(&self, segments: impl Iterator<Item = &'a Segment>) -> Self {
+    /// The head of a playlist that continues after these segments of a playlist with this head.
+    fn after<'a>(&self, segments: impl Iterator<Item = &'a Segment>) -> Self {
         segments.fold(Self { target: 0, ..*self }, |head, segment| Self {
             sequence: head.sequence.saturating_add(1),
             discontinuities: head.discontinuities.saturating_add(u64::from(segment.discontinuity)),
@@ -39,18 +39,18 @@ impl Head {
     }
 }
 
-/// Whether more may come, and where.
+/// Whether more segments may come, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Segments come at the end and go at the front.
+    /// Segments are added at the end and removed at the front.
     Live,
-    /// Segments come at the end.
+    /// Segments are added at the end.
     Event,
-    /// All there is.
+    /// Complete.
     Ended,
 }
 
-/// A whole seconds' duration for `EXT-X-TARGETDURATION`.
+/// A duration in whole seconds for `EXT-X-TARGETDURATION`.
 pub fn rounded_seconds(millis: u32) -> u32 {
     (millis + 500) / 1000
 }
@@ -71,13 +71,13 @@ pub fn write_head(head: &Head, kind: Kind, mapped: bool, out: &mut String) {
     }
 }
 
-/// Begins the line that names an init segment, up to its name.
+/// The start of the line that names an init segment, up to the name.
 const MAP: &str = "#EXT-X-MAP:URI=\"";
-/// The line behind the last segment of a stream that is over.
+/// The line after the last segment of a finished stream.
 pub const END: &str = "#EXT-X-ENDLIST\n";
 
 impl Segment {
-    /// Writes the segment's lines; its init segment only if `before` is not the same.
+    /// Writes the segment's lines; its init segment only if it differs from `before`.
     pub fn write(&self, before: Option<&str>, out: &mut String) {
         if self.discontinuity {
             out.push_str("#EXT-X-DISCONTINUITY\n");
@@ -104,7 +104,7 @@ impl Window {
         Self { head, segments: VecDeque::new(), size: size.max(1) }
     }
 
-    /// A segment comes; the oldest goes if there is no room.
+    /// Appends a segment; the oldest is removed if the window is full.
     pub fn push(&mut self, segment: Segment) {
         self.head.target = self.head.target.max(rounded_seconds(segment.duration)).max(1);
         self.segments.push_back(segment);
@@ -116,7 +116,7 @@ impl Window {
         }
     }
 
-    /// Its head as it is now.
+    /// Its current head.
     pub fn head(&self) -> &Head {
         &self.head
     }
@@ -126,9 +126,9 @@ impl Window {
         self.segments.iter()
     }
 
-    /// The head of a playlist that goes on behind this one.
+    /// The head of a playlist that continues after this one.
     pub fn next_head(&self) -> Head {
-        self.head.behind(self.segments.iter())
+        self.head.after(self.segments.iter())
     }
 
     /// Whether there is no segment.
@@ -152,22 +152,22 @@ impl Window {
     }
 }
 
-/// A playlist that was read back.
+/// A playlist that was parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Playlist {
-    /// What it says of itself.
+    /// Its head.
     pub head: Head,
     /// Its segments.
     pub segments: Vec<Segment>,
-    /// Whether nothing comes any more.
+    /// Whether no more segments come.
     pub ended: bool,
 }
 
-/// A number of segments beyond which a playlist is not read: ten days of four seconds.
+/// The most segments of a playlist that are read: ten days of four seconds each.
 const SEGMENTS_MAX: usize = 216_000;
 
 impl Playlist {
-    /// Reads what this module writes. A line that is cut off at the end is no line; unknown tags are passed over.
+    /// Reads what this module writes. A truncated last line is ignored; unknown tags are skipped.
     pub fn parse(text: &str) -> Self {
         let mut playlist = Self::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -215,13 +215,13 @@ impl Playlist {
         out
     }
 
-    /// The head of a playlist that goes on behind this one.
+    /// The head of a playlist that continues after this one.
     pub fn next_head(&self) -> Head {
-        self.head.behind(self.segments.iter())
+        self.head.after(self.segments.iter())
     }
 }
 
-/// `4.000,` in milliseconds.
+/// `4.000,` as milliseconds.
 fn parse_seconds(text: &str) -> Option<u32> {
     let text = text.split(',').next()?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -234,13 +234,13 @@ fn parse_seconds(text: &str) -> Option<u32> {
 pub struct Rendition {
     /// Its playlist.
     pub uri: String,
-    /// As RFC 6381 writes it.
+    /// The codec string of RFC 6381.
     pub codecs: String,
-    /// Bits per second at the most, and in the mean.
+    /// Bits per second: peak and mean.
     pub bandwidth: (u64, u64),
 }
 
-/// A master playlist of a picture and a sound that are apart; either may be missing.
+/// A master playlist of separate picture and sound; either may be missing.
 pub fn master(video: Option<(&Rendition, u16, u16)>, audio: Option<&Rendition>) -> String {
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
     let group = if let (Some(_), Some(audio)) = (video, audio) {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_says_nothing_changes_nothing() {
+    fn lines_without_meaning_are_ignored() {
         let (good, torn) = (segment(1, false), "#EXT-X-MAP:URI=\"init.m\n#EXTINF:abc,\nx\n");
         let mut text = String::new();
         good.write(None, &mut text);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_names_what_there_is() {
+    fn a_master_names_the_tracks_that_exist() {
         let rendition = |uri: &str, codecs: &str| Rendition {
             uri: uri.to_owned(),
             codecs: codecs.to_owned(),

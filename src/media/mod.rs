@@ -1,4 +1,4 @@
-//! What a stream is made of. Pure: no sockets, no clock, nothing of the other modules.
+//! What a stream consists of. Pure: no sockets, no clock, no other module of the crate.
 
 pub mod aac;
 pub mod amf0;

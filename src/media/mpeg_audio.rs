@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::track::{Audio, AudioCodec};
 
-/// What the header of `frame` says of its track. `None`: no frame begins here.
+/// The track described by the header of `frame`. `None`: no frame begins here.
 pub fn parse_frame(frame: &[u8]) -> Option<Audio> {
     let &[0xff, kind, rate, mode, ..] = frame else { return None };
     if kind & 0xe0 != 0xe0 {

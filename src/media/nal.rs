@@ -1,16 +1,16 @@
-//! NAL units as MP4 and FLV hold them: each behind its length (ISO/IEC 14496-15, 4.3.2).
+//! NAL units as in MP4 and FLV: each after its length (ISO/IEC 14496-15, 4.3.2).
 
-/// What a frame had wrong.
+/// What was wrong with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a NAL unit of {announced} bytes where {left} are left")]
 pub struct NalError {
     /// The announced length in bytes.
     pub announced: usize,
-    /// Bytes that there are.
+    /// Bytes that are left.
     pub left: usize,
 }
 
-/// The units of a frame whose lengths take `length_size` bytes (1 to 4). Empty units are passed over.
+/// The units of a frame whose lengths take `length_size` bytes (1 to 4). Empty units are skipped.
 #[derive(Clone, Debug)]
 pub struct Units<'a> {
     rest: &'a [u8],
@@ -47,7 +47,8 @@ impl<'a> Iterator for Units<'a> {
     }
 }
 
-/// Takes a 16-bit length and so many bytes off the front of `rest`: how configuration records hold units.
+/// Takes a 16-bit length and that many bytes from the start of `rest`: the layout of units in configuration
+/// records.
 pub(super) fn take_counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, tail) = rest.split_first_chunk::<2>()?;
     let (unit, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;

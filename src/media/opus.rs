@@ -1,14 +1,14 @@
-//! Opus: the identification header, and how long a packet sounds (RFC 7845, RFC 6716).
+//! Opus: the identification header, and the duration of a packet (RFC 7845, RFC 6716).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::track::{Audio, AudioCodec};
 
-/// Samples per second that all times of Opus count in.
+/// Units per second of all times in Opus.
 pub const RATE: u32 = 48_000;
 
-/// Reads an `OpusHead` (RFC 7845, 5.1); the record becomes the body of `dOps` (Opus in ISOBMFF, 4.3.2). No
-/// header at all stands for stereo. `None`: it is cut off.
+/// Reads an `OpusHead` (RFC 7845, 5.1); the record becomes the body of `dOps` (Opus in ISOBMFF, 4.3.2). An
+/// empty header means stereo. `None`: it is truncated.
 pub fn parse_config(head: &Bytes) -> Option<Audio> {
     let head = if head.is_empty() { &b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"[..] } else { &head[..] };
     let &[version, channels, skip0, skip1, r0, r1, r2, r3, gain0, gain1, family, ref mapping @ ..] =
@@ -34,7 +34,7 @@ pub fn parse_config(head: &Bytes) -> Option<Audio> {
     })
 }
 
-/// Samples at [`RATE`] that a packet lasts (RFC 6716, 3.1 and 3.2); 0 if it says nothing.
+/// Duration of a packet in samples at [`RATE`] (RFC 6716, 3.1 and 3.2); 0 if it cannot be read.
 pub fn duration(packet: &[u8]) -> u32 {
     let Some(&toc) = packet.first() else { return 0 };
     let frame = match toc >> 3 {

@@ -1,7 +1,7 @@
-//! From tags to samples: what FLV wraps, taken out for other containers.
+//! Turns tags into samples: unwraps what FLV carries for other containers.
 //!
 //! Classic bodies (FLV 10.1, E.4.2 and E.4.3), the dialect that numbers HEVC 12, and Enhanced RTMP v2 with its
-//! FourCCs. A track whose codec is not known here is passed over; the others go on.
+//! FourCCs. A track with an unknown codec is skipped; the others are not affected.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use super::{aac, av1, h264, h265, mpeg_audio, opus};
 /// One frame of one track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample<'a> {
-    /// A picture, else sound.
+    /// `true`: a picture; `false`: sound.
     pub video: bool,
     /// Decoding time in milliseconds.
     pub dts: i64,
-    /// Presentation time less decoding time in milliseconds.
+    /// Presentation time minus decoding time in milliseconds.
     pub cts: i32,
     /// It can be decoded by itself.
     pub key: bool,
-    /// As MP4 holds it: NAL units behind their lengths, OBUs, a raw AAC frame, …
+    /// In the form of MP4: NAL units after their lengths, OBUs, a raw AAC frame, …
     pub data: &'a [u8],
 }
 
 /// Why a tag gave no sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemuxError {
-    /// It ends within its own header.
+    /// The body ends within its own header.
     #[error("a tag of {len} bytes ends within its header")]
     Truncated {
         /// The body's length in bytes.
@@ -75,10 +75,10 @@ impl Remuxer {
         self.tracks = Tracks::default();
     }
 
-    /// Takes the next tag; `time` is its time in milliseconds, unwrapped. `Ok(None)`: it holds no frame.
+    /// Takes the next tag; `time` is its time in milliseconds, unwrapped. `Ok(None)`: it contains no frame.
     ///
     /// # Errors
-    /// [`RemuxError`]; the tag is to be passed over, the next one may be good.
+    /// [`RemuxError`]; skip the tag, the next one may be valid.
     pub fn push<'a>(&mut self, tag: &TagRef<'a>, time: i64) -> Result<Option<Sample<'a>>, RemuxError> {
         let class = tag.class();
         let truncated = RemuxError::Truncated { len: tag.body.len() };
@@ -169,17 +169,17 @@ impl Remuxer {
     }
 }
 
-/// What a tag's body holds, whatever way it was wrapped.
+/// The contents of a tag's body, however it was wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Body<'a> {
-    /// The codec, as Enhanced RTMP names it.
+    /// The codec's FourCC in Enhanced RTMP.
     code: [u8; 4],
     /// Milliseconds.
     cts: i32,
     payload: &'a [u8],
 }
 
-/// No FourCC: a codec that nobody names.
+/// No FourCC: an unnamed codec.
 const UNKNOWN: [u8; 4] = [0; 4];
 
 /// A signed 24-bit number.
@@ -221,8 +221,8 @@ fn unknown<'a>() -> Body<'a> {
     Body { code: UNKNOWN, cts: 0, payload: &[] }
 }
 
-/// Peels `ModEx` (7) and multitrack (6 in video, 5 in audio) off an enhanced body: the packet type, the FourCC and
-/// what stands behind it. Of several tracks it is the first.
+/// Removes `ModEx` (7) and multitrack (6 in video, 5 in audio) from an enhanced body: returns the packet type,
+/// the FourCC and the bytes after them. Of several tracks, the first is returned.
 fn unwrap(mut packet: u8, multitrack: u8, mut rest: &[u8]) -> Option<(u8, [u8; 4], &[u8])> {
     for _ in 0..4 {
         if packet != 7 {
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(push(&mut remuxer, TagKind::Audio, b"\x90mp4a\x12\x10"), Ok(None));
         assert!(
             Arc::ptr_eq(&track, remuxer.tracks().audio.as_ref().unwrap()),
-            "the same header is no change"
+            "the same header is not a change"
         );
         let sample = push(&mut remuxer, TagKind::Audio, &[0xaf, 1, 0x21, 0x22]).unwrap().unwrap();
         assert_eq!((sample.data, sample.video), (&[0x21, 0x22][..], false));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn any_body_is_borne() {
+    fn any_body_is_read_without_a_panic() {
         for first in 0..=255u8 {
             for second in [0, 1, 6, 7, 0x13, 255] {
                 let body = [first, second, b'a', b'v', b'c', b'1', 0, 0, 1, 2];

@@ -1,39 +1,41 @@
 //! Where one segment ends and the next begins.
 //!
-//! A segment begins with a keyframe, the first at or behind the target; without pictures time alone decides. Which
-//! tracks there are is found out first: headers announce, frames prove. When a track changes or appears, or a part
-//! of the stream is missing, the next segment is marked as fresh: players start anew there.
+//! A segment begins with the first keyframe at or after the target; without pictures only time decides. First
+//! the segmenter determines the stream's tracks: headers announce them, frames prove them. When a track changes
+//! or appears, or a part of the stream is missing, the next segment is marked as fresh: players start anew
+//! there.
 
 use std::sync::Arc;
 
 use super::remux::Sample;
 use super::track::Tracks;
 
-/// What begins.
+/// The segment that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The tracks of this segment.
     pub tracks: Tracks,
-    /// Other tracks than in the segment before, or a gap between the two, or the very first.
+    /// Its tracks differ from those of the segment before, there is a gap between the two, or it is the very
+    /// first.
     pub fresh: bool,
     /// The time of its first frame in milliseconds.
     pub start: i64,
 }
 
-/// What becomes of samples.
+/// The destination of samples.
 pub trait Muxer {
     /// A segment begins.
     fn open(&mut self, opening: &Opening);
     /// A sample of one of the segment's tracks, in decoding order of its track.
     fn sample(&mut self, sample: &Sample<'_>);
-    /// The segment ends; what comes next begins at `end`, in milliseconds.
+    /// The segment ends; the next one begins at `end`, in milliseconds.
     fn close(&mut self, end: i64);
 }
 
 /// How long segments are, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengths {
-    /// A segment ends at the first keyframe at or behind this.
+    /// A segment ends at the first keyframe at or after this.
     pub target: i64,
     /// A segment without another keyframe ends here.
     pub longest: i64,
@@ -41,13 +43,13 @@ pub struct Lengths {
 
 /// A keyframe that is early by no more than times are rounded by is in time.
 const ROUNDING: i64 = 10;
-/// How long a track that a header announced is waited for.
+/// How long to wait for a track that a header announced.
 const ANNOUNCED_PATIENCE: i64 = 3_000;
-/// How long a second track is waited for that nothing has announced.
+/// How long to wait for a second track that nothing has announced.
 const PATIENCE: i64 = 500;
 /// How long a changed track waits for a keyframe of the other.
 const CHANGE_PATIENCE: i64 = 10_000;
-/// Bytes that are held while tracks are found out.
+/// The most bytes that are held while the tracks are determined.
 const HELD_MAX: usize = 8 << 20;
 
 /// Cuts a stream into segments.
@@ -58,17 +60,17 @@ pub struct Segmenter {
     announced: Tracks,
     wanted: Tracks,
     state: State,
-    /// Time and distance of the last frame of sound and of pictures.
+    /// Time of the last frame of sound and of pictures, and its distance from the one before.
     last: [Option<(i64, i64)>; 2],
-    /// Frames that were left out at a change of tracks.
+    /// Frames that were dropped at a change of tracks.
     pub dropped: u64,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Finding out which tracks there are.
+    /// The tracks are being determined.
     Probing { held: Vec<Held>, bytes: usize },
-    /// A segment is open; `changed`: since when a track has been another.
+    /// A segment is open; `changed`: since when a track differs.
     Open { tracks: Tracks, start: i64, changed: Option<i64> },
 }
 
@@ -99,7 +101,7 @@ impl Held {
 }
 
 impl Segmenter {
-    /// A segmenter for a container that can hold what `supported` leaves of a stream's tracks.
+    /// A segmenter for a container that can carry the tracks that `supported` selects.
     pub fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
         Self {
             lengths,
@@ -112,7 +114,7 @@ impl Segmenter {
         }
     }
 
-    /// Takes the next sample; `tracks` is what has been announced by now.
+    /// Takes the next sample; `tracks` are those announced so far.
     pub fn push(&mut self, tracks: &Tracks, sample: &Sample<'_>, muxer: &mut impl Muxer) {
         if !is_same(&self.announced, tracks) {
             self.announce(tracks);
@@ -142,7 +144,7 @@ impl Segmenter {
         self.announced = tracks.clone();
         let before = std::mem::replace(&mut self.wanted, (self.supported)(tracks));
         if let State::Probing { held, .. } = &mut self.state {
-            // What was held of a track that is another now belongs to no segment.
+            // Held frames of a track that has changed belong to no segment.
             let video = is_same_track(before.video.as_ref(), self.wanted.video.as_ref());
             let audio = is_same_track(before.audio.as_ref(), self.wanted.audio.as_ref());
             held.retain(|sample| if sample.video { video } else { audio });
@@ -154,7 +156,7 @@ impl Segmenter {
         self.end(muxer);
     }
 
-    /// Nothing comes any more, or nothing for long: what there is becomes a segment.
+    /// No more samples come, or none for a long time: what is held becomes a segment.
     pub fn end(&mut self, muxer: &mut impl Muxer) {
         self.settle(muxer);
         if let State::Open { tracks, .. } = &self.state {
@@ -164,13 +166,13 @@ impl Segmenter {
         self.last = [None; 2];
     }
 
-    /// Forgets what is under way: it could not be kept.
+    /// Forgets what is under way, because it could not be kept.
     pub fn reset(&mut self) {
         self.state = State::FRESH;
         self.last = [None; 2];
     }
 
-    /// Behind the last frame.
+    /// The expected end of the last frame.
     fn estimated_end(&self, video: bool) -> i64 {
         let ends = self.last.map(|last| last.map(|(dts, distance)| dts + distance));
         ends[usize::from(video)].or(ends[1]).or(ends[0]).unwrap_or(0)
@@ -223,7 +225,7 @@ impl Segmenter {
         muxer.sample(sample);
     }
 
-    /// Whether it is known which tracks there are.
+    /// Whether the tracks are determined.
     fn is_settled(&self) -> bool {
         let State::Probing { held, bytes } = &self.state else { return true };
         let (Some(first), Some(last)) = (held.first(), held.last()) else { return false };
@@ -233,11 +235,11 @@ impl Segmenter {
         both == [true; 2] || last.dts - first.dts >= patience || *bytes >= HELD_MAX
     }
 
-    /// Opens a segment with what was held.
+    /// Opens a segment with the held frames.
     fn settle(&mut self, muxer: &mut impl Muxer) {
         let State::Probing { held, .. } = &mut self.state else { return };
         let mut held = std::mem::take(held);
-        // Pictures that need others which are not there are of no use, unless there are no others.
+        // Frames before the first keyframe are useless, unless there is no keyframe.
         if let Some(key) = held.iter().position(|sample| sample.video && sample.key) {
             let mut at = 0..;
             held.retain(|sample| at.next() >= Some(key) || !sample.video);
@@ -257,9 +259,9 @@ impl Segmenter {
 /// How a segment ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// The next one goes on.
+    /// The next segment continues this one.
     Plain,
-    /// The next one is another stream, in effect.
+    /// The next segment is, in effect, another stream.
     Fresh,
 }
 
@@ -287,11 +289,11 @@ mod tests {
 
     const LENGTHS: Lengths = Lengths { target: 4_000, longest: 20_000 };
 
-    /// What a muxer was told: segments with their frames.
+    /// What a muxer was given: segments with their frames.
     #[derive(Debug, Default, PartialEq, Eq)]
-    struct Told(Vec<String>);
+    struct Calls(Vec<String>);
 
-    impl Muxer for Told {
+    impl Muxer for Calls {
         fn open(&mut self, opening: &Opening) {
             let tracks = [opening.tracks.video.is_some(), opening.tracks.audio.is_some()];
             let kind = if opening.fresh { "fresh" } else { "plain" };
@@ -342,86 +344,86 @@ mod tests {
     }
 
     #[test]
-    fn cuts_are_at_the_first_keyframe_at_or_behind_the_target() {
+    fn cuts_are_at_the_first_keyframe_at_or_after_the_target() {
         let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
-        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
         for n in 0..400 {
-            segmenter.push(&tracks, &picture(n * 40, n % 75 == 0), &mut told);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+            segmenter.push(&tracks, &picture(n * 40, n % 75 == 0), &mut calls);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
         }
-        segmenter.end(&mut told);
+        segmenter.end(&mut calls);
         let want = ["fresh va 0", "end 6000", "plain va 6000", "end 12000", "plain va 12000", "end 16000"];
-        assert_eq!(told.0, want);
+        assert_eq!(calls.0, want);
     }
 
     #[test]
-    fn sound_alone_is_cut_by_time_and_an_announced_picture_is_waited_for() {
+    fn sound_alone_is_cut_by_time_after_waiting_for_an_announced_picture() {
         let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
-        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
         for n in 0..500 {
-            segmenter.push(&tracks, &sound(n * 20), &mut told);
+            segmenter.push(&tracks, &sound(n * 20), &mut calls);
         }
-        segmenter.end(&mut told);
+        segmenter.end(&mut calls);
         let want = ["fresh a 0", "end 3990", "plain a 3990", "end 7980", "plain a 7980", "end 10000"];
         let rounded: Vec<_> =
-            told.0.iter().map(|line| line.replace("4000", "3990").replace("8000", "7980")).collect();
+            calls.0.iter().map(|line| line.replace("4000", "3990").replace("8000", "7980")).collect();
         assert_eq!(rounded, want);
     }
 
     #[test]
     fn pictures_without_a_keyframe_are_cut_at_the_longest() {
         let tracks = Tracks { video: Some(video()), audio: None };
-        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
         for n in 0..1000 {
-            segmenter.push(&tracks, &picture(n * 40, false), &mut told);
+            segmenter.push(&tracks, &picture(n * 40, false), &mut calls);
         }
-        segmenter.end(&mut told);
-        assert_eq!(told.0, ["fresh v 0", "end 20000", "plain v 20000", "end 40000"]);
+        segmenter.end(&mut calls);
+        assert_eq!(calls.0, ["fresh v 0", "end 20000", "plain v 20000", "end 40000"]);
     }
 
     #[test]
     fn another_header_begins_a_fresh_segment_at_the_next_keyframe() {
         let (sound_track, pictures) = (audio(), [video(), video()]);
-        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
         for n in 0..100 {
             let tracks = Tracks {
                 video: Some(pictures[usize::from(n >= 50)].clone()),
                 audio: Some(sound_track.clone()),
             };
-            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut told);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut calls);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
         }
-        segmenter.end(&mut told);
-        assert_eq!(told.0, ["fresh va 0", "end 2000", "fresh va 2000", "end 4000"]);
-        // Sound with another header: its frames wait for a picture to start with.
-        let (mut segmenter, mut told) = (self::segmenter(), Told::default());
+        segmenter.end(&mut calls);
+        assert_eq!(calls.0, ["fresh va 0", "end 2000", "fresh va 2000", "end 4000"]);
+        // Sound with a new header: its frames wait for a picture to start with.
+        let (mut segmenter, mut calls) = (self::segmenter(), Calls::default());
         let sounds = [audio(), audio()];
         for n in 0..100 {
             let tracks = Tracks {
                 video: Some(pictures[0].clone()),
                 audio: Some(sounds[usize::from(n >= 40)].clone()),
             };
-            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut told);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut told);
+            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut calls);
+            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
         }
-        segmenter.end(&mut told);
-        assert_eq!((told.0.len(), segmenter.dropped), (4, 10));
-        assert_eq!(told.0[1..3], ["end 2000", "fresh va 2000"]);
+        segmenter.end(&mut calls);
+        assert_eq!((calls.0.len(), segmenter.dropped), (4, 10));
+        assert_eq!(calls.0[1..3], ["end 2000", "fresh va 2000"]);
     }
 
     #[test]
     fn a_gap_begins_a_fresh_segment_with_a_keyframe() {
         let tracks = Tracks { video: Some(video()), audio: None };
-        let (mut segmenter, mut told) = (segmenter(), Told::default());
+        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
         for n in 0..50 {
-            segmenter.push(&tracks, &picture(n * 40, n == 0), &mut told);
+            segmenter.push(&tracks, &picture(n * 40, n == 0), &mut calls);
         }
-        segmenter.gap(&mut told);
-        segmenter.push(&tracks, &picture(9000, false), &mut told);
+        segmenter.gap(&mut calls);
+        segmenter.push(&tracks, &picture(9000, false), &mut calls);
         for n in 0..50 {
-            segmenter.push(&tracks, &picture(9040 + n * 40, n == 0), &mut told);
+            segmenter.push(&tracks, &picture(9040 + n * 40, n == 0), &mut calls);
         }
-        segmenter.end(&mut told);
-        assert_eq!(told.0, ["fresh v 0", "end 2000", "fresh v 9040", "end 11040"]);
+        segmenter.end(&mut calls);
+        assert_eq!(calls.0, ["fresh v 0", "end 2000", "fresh v 9040", "end 11040"]);
     }
 }

@@ -1,13 +1,13 @@
-//! The FLV tag: the one unit of media everywhere in the program.
+//! The FLV tag: the unit of media everywhere in the program.
 //!
-//! A tag is classified from its first two body bytes ([`Tag::class`]); nothing here looks deeper into a
-//! codec's bits.
+//! A tag is classified by its first two body bytes ([`Tag::class`]); nothing here looks deeper into a codec's
+//! bits.
 
 use bytes::Bytes;
 
 /// Bytes of a tag's header (FLV 10.1, E.4.1).
 pub const TAG_HEADER: usize = 11;
-/// Bytes of the `PreviousTagSize` field behind every tag.
+/// Bytes of the `PreviousTagSize` field after every tag.
 pub const TAG_TRAILER: usize = 4;
 /// The largest body that the 24-bit `DataSize` field can announce.
 pub const TAG_BODY_MAX: usize = 0xff_ffff;
@@ -20,12 +20,12 @@ pub enum TagKind {
     Audio = 8,
     /// Picture.
     Video = 9,
-    /// AMF0 data: `onMetaData` and its like.
+    /// AMF0 data, such as `onMetaData`.
     Script = 18,
 }
 
 impl TagKind {
-    /// The kind for a `TagType` byte, which is the RTMP message type as well.
+    /// The kind for a `TagType` byte, which is also the RTMP message type.
     pub const fn from_type(byte: u8) -> Option<Self> {
         match byte {
             8 => Some(Self::Audio),
@@ -36,7 +36,7 @@ impl TagKind {
     }
 }
 
-/// What a tag means to a log: where a viewer may start, what must be kept for the ones to come.
+/// What a tag means to a log: where a viewer may start, and what must be kept for later viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// `onMetaData`: kept for later viewers.
@@ -45,7 +45,7 @@ pub enum Class {
     SequenceHeader,
     /// A video frame that can be decoded by itself.
     KeyFrame,
-    /// A video frame that needs the ones before it.
+    /// A video frame that needs earlier ones.
     InterFrame,
     /// Coded sound.
     Sound,
@@ -82,19 +82,19 @@ impl Tag {
         TAG_HEADER + self.body.len() + TAG_TRAILER
     }
 
-    /// The 11 bytes in front of the body (FLV 10.1, E.4.1).
+    /// The 11 bytes before the body (FLV 10.1, E.4.1).
     pub fn header(&self) -> [u8; TAG_HEADER] {
         let [_, s2, s1, s0] = self.body_len().to_be_bytes();
         let [t3, t2, t1, t0] = self.timestamp.to_be_bytes();
         [self.kind as u8, s2, s1, s0, t2, t1, t0, t3, 0, 0, 0]
     }
 
-    /// The 4 bytes behind the body: the tag's own size without them.
+    /// The 4 bytes after the body: the tag's own size without them.
     pub fn trailer(&self) -> [u8; TAG_TRAILER] {
         (self.body_len() + 11).to_be_bytes()
     }
 
-    /// Appends the whole tag as it stands in a file.
+    /// Appends the whole tag as in a file.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.header());
         out.extend_from_slice(&self.body);
@@ -108,7 +108,7 @@ impl Tag {
     }
 }
 
-/// A tag that somebody else holds, as it stands in a log.
+/// A tag borrowed from a log or another buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagRef<'a> {
     /// What the tag carries.
@@ -125,14 +125,14 @@ impl TagRef<'_> {
         classify(self.kind, self.body)
     }
 
-    /// A copy that holds its own bytes.
+    /// An owned copy.
     pub fn to_tag(&self) -> Tag {
         Tag { kind: self.kind, timestamp: self.timestamp, body: Bytes::copy_from_slice(self.body) }
     }
 }
 
-/// The whole tags at the front of some bytes that begin with one; ends before the first that is cut off or of
-/// no known kind.
+/// The whole tags at the start of some bytes, which must begin with one; ends before the first tag that is
+/// truncated or of an unknown kind.
 #[derive(Clone, Debug)]
 pub struct Tags<'a>(pub &'a [u8]);
 
@@ -150,7 +150,7 @@ impl<'a> Iterator for Tags<'a> {
 }
 
 /// Classifies a body by its first bytes: FLV 10.1 E.4.2/E.4.3, Enhanced RTMP v2 `ExVideoTagHeader` and
-/// `ExAudioTagHeader`, and the codec id 12 dialect of HEVC, which is laid out like AVC.
+/// `ExAudioTagHeader`, and the codec id 12 dialect of HEVC, which has the layout of AVC.
 pub fn classify(kind: TagKind, body: &[u8]) -> Class {
     match kind {
         TagKind::Script => {
@@ -185,7 +185,7 @@ fn classify_video(body: &[u8]) -> Class {
     }
 }
 
-/// Multitrack (6) and `ModEx` (7) bodies carry the real packet type further in; read just far enough.
+/// Multitrack (6) and `ModEx` (7) bodies have the real packet type further in; read just far enough.
 fn classify_wrapped_video(first: u8, body: &[u8], frame: Class) -> Class {
     match wrapped_packet_type(first & 0x0f, 6, body) {
         Some(0) => Class::SequenceHeader,
@@ -217,8 +217,8 @@ fn classify_audio(body: &[u8]) -> Class {
     }
 }
 
-/// The packet type inside a multitrack or `ModEx` (7) body; `multitrack` is 6 in video and 5 in audio. A few
-/// `ModEx` layers are followed, no more.
+/// The packet type inside a multitrack or `ModEx` (7) body; `multitrack` is 6 in video and 5 in audio. Only a
+/// few `ModEx` layers are followed.
 fn wrapped_packet_type(mut packet_type: u8, multitrack: u8, body: &[u8]) -> Option<u8> {
     let mut at = 1;
     for _ in 0..4 {
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_and_trailer_are_as_the_standard_lays_them_out() {
+    fn header_and_trailer_have_the_layout_of_the_standard() {
         let tag = Tag { kind: TagKind::Video, timestamp: 0x0102_0304, body: Bytes::from_static(&[7; 300]) };
         assert_eq!(tag.header(), [9, 0, 1, 44, 2, 3, 4, 1, 0, 0, 0]);
         assert_eq!(tag.trailer(), 311u32.to_be_bytes());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn classification_bears_any_bytes() {
+    fn any_bytes_are_classified_without_a_panic() {
         for first in 0..=255u8 {
             for second in [0, 1, 6, 7, 0x70, 255] {
                 for len in 0..6 {

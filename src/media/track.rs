@@ -1,4 +1,4 @@
-//! What a track is coded with: all that a muxer needs to know before the first frame.
+//! How a track is coded: all that a muxer needs to know before the first frame.
 
 use std::sync::Arc;
 
@@ -20,24 +20,24 @@ pub enum VideoCodec {
 pub struct Video {
     /// How it is coded.
     pub codec: VideoCodec,
-    /// The configuration record, as `avcC`, `hvcC` or `av1C` holds it.
+    /// The configuration record: the content of `avcC`, `hvcC` or `av1C`.
     pub record: Bytes,
     /// In pixels.
     pub width: u16,
     /// In pixels.
     pub height: u16,
-    /// The codec with its profile and level as RFC 6381 writes it.
+    /// The codec string of RFC 6381, with profile and level.
     pub codecs: String,
-    /// Bytes of the length in front of each NAL unit; 0 where there are no NAL units.
+    /// Bytes of the length before each NAL unit; 0 if there are no NAL units.
     pub length_size: u8,
-    /// Parameter sets as NAL units, in the order in which a decoder wants them.
+    /// Parameter sets as NAL units, in the order in which a decoder needs them.
     pub parameter_sets: Vec<Bytes>,
 }
 
 /// How sound is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AudioCodec {
-    /// AAC, whatever its object type.
+    /// AAC of any object type.
     Aac,
     /// MPEG-1 and MPEG-2 audio layers 1 to 3.
     Mpeg,
@@ -56,13 +56,13 @@ pub struct Audio {
     pub sample_rate: u32,
     /// Channels; at least 1.
     pub channels: u8,
-    /// Samples of a frame; 0 where each frame says it itself (Opus).
+    /// Samples of a frame; 0 if each frame has its own length (Opus).
     pub frame: u32,
-    /// The codec as RFC 6381 writes it.
+    /// The codec string of RFC 6381.
     pub codecs: String,
 }
 
-/// The tracks that a stream has at some time; what did not change is the same object.
+/// The tracks that a stream has at some time; a track that did not change is the same object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracks {
     /// Pictures.

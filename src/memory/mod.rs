@@ -1,13 +1,13 @@
 //! Append-only memory: one writer, any number of readers on any thread, no lock and no copy.
 //!
-//! An [`Arena`] is a memfd; a [`Segment`] is a range of it, mapped and shared. A segment's bytes are
-//! written once, below a length that is published afterwards, and never change again: so a reader needs no
-//! lock, a ring may register the memory, and the kernel may send the pages by reference. The memory of a segment
-//! that nobody holds becomes another segment of its size: fresh pages cost more than what is written to them. What
-//! is too much for that is unmapped and punched out of the memfd, by a thread of its own (`release`), and its range of
-//! the file is not used again.
+//! An [`Arena`] is a memfd; a [`Segment`] is a range of it, mapped and shared. A segment's bytes are written
+//! once, at or above the published length, and never change after the length covers them. Readers therefore
+//! need no lock, a ring may register the memory, and the kernel may send the pages by reference. The memory of
+//! a segment that is no longer referenced is reused for another segment of the same size, because fresh pages
+//! cost more than the bytes written to them. Memory that exceeds this reserve is unmapped and punched out of
+//! the memfd by a separate thread (`release`), and its range of the file is not used again.
 //!
-//! It knows nothing of media, logs or rings. With `uring` it is the only place that contains `unsafe`.
+//! This module knows nothing of media, logs or rings. With `uring` it is the only place that contains `unsafe`.
 #![expect(unsafe_code, reason = "shared mappings; each block says who owns the memory and what frees it")]
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,22 +22,22 @@ mod release;
 #[cfg(test)]
 mod tests;
 
-/// Memory that is kept for segments to come: a quarter of what is in use at the most.
+/// At most this part (a quarter) of the memory in use is kept for later segments.
 const SPARE_PART: u64 = 4;
 
-/// The memfd that all segments of a process are cut from. Where `RLIMIT_FSIZE` bounds its size, there is another one
-/// when it is used up.
+/// The memfd from which all segments of a process are allocated. If `RLIMIT_FSIZE` bounds its size, another one
+/// is made when it is used up.
 #[derive(Debug)]
 pub struct Arena {
     memfd: Mutex<Arc<Memfd>>,
     mapped: AtomicU64,
     /// Bytes that living segments may take.
     limit: AtomicU64,
-    /// Bytes that one log is to keep at the most.
+    /// The most bytes that one log should keep.
     log_limit: AtomicU64,
-    /// Memory that nobody holds, the newest last.
+    /// Memory that no segment uses, the newest last.
     spare: Mutex<Vec<Mapping>>,
-    /// Bytes on their way back to the system.
+    /// Bytes waiting to be returned to the system.
     leaving: Arc<release::Leaving>,
 }
 
@@ -47,7 +47,7 @@ impl Arena {
     /// # Errors
     /// What `memfd_create(2)` or `ftruncate(2)` says.
     pub fn new() -> std::io::Result<Arc<Self>> {
-        // Not when memory is let go, for then there may be too little for a thread.
+        // Here and not on the first release, when there may be too little memory for a thread.
         release::start();
         Ok(Arc::new(Self {
             memfd: Mutex::new(Arc::new(Memfd::new()?)),
@@ -64,25 +64,25 @@ impl Arena {
         self.mapped.load(Ordering::Relaxed)
     }
 
-    /// Bounds the living segments, in bytes; those that live already stay.
+    /// Limits the living segments, in bytes; existing segments are not affected.
     pub fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Says how many bytes one user of segments is to keep at the most. Users ask; nothing is taken from them.
+    /// Sets how many bytes one log should keep at most. Logs ask for it; nothing is taken from them.
     pub fn set_log_limit(&self, bytes: u64) {
         self.log_limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// What [`set_log_limit`](Self::set_log_limit) said last; `u64::MAX`: no bound.
+    /// The value last set with [`set_log_limit`](Self::set_log_limit); `u64::MAX`: no limit.
     pub fn log_limit(&self) -> u64 {
         self.log_limit.load(Ordering::Relaxed)
     }
 
-    /// Bytes that belong to no segment any more and still to the process: kept for segments to come, or about to be
-    /// released.
+    /// Bytes that belong to no segment any more but still to the process: kept for later segments, or waiting
+    /// to be released.
     pub fn idle(&self) -> u64 {
-        let spare = self.spare.lock().expect("nobody panics with this lock");
+        let spare = self.spare.lock().expect("no thread panics while it holds this lock");
         let spare: u64 = spare.iter().map(|mapping| mapping.capacity as u64).sum();
         spare + self.leaving.bytes()
     }
@@ -90,7 +90,7 @@ impl Arena {
     /// Maps a segment of at least `capacity` bytes (rounded up to whole pages).
     ///
     /// # Errors
-    /// What `mmap(2)` says, above all that memory or mappings ran out; [`QuotaExceeded`] beyond the limit.
+    /// The error of `mmap(2)`, usually that memory or mappings ran out; [`QuotaExceeded`] beyond the limit.
     ///
     /// [`QuotaExceeded`]: std::io::ErrorKind::QuotaExceeded
     pub fn segment(self: &Arc<Self>, capacity: usize) -> std::io::Result<SegmentWriter> {
@@ -111,7 +111,7 @@ impl Arena {
     }
 
     fn map(&self, capacity: usize) -> std::io::Result<Mapping> {
-        let mut memfd = self.memfd.lock().expect("nobody panics with this lock");
+        let mut memfd = self.memfd.lock().expect("no thread panics while it holds this lock");
         if let Some(offset) = memfd.reserve(capacity) {
             return Mapping::new(&memfd, offset, capacity);
         }
@@ -123,15 +123,15 @@ impl Arena {
     }
 
     fn take_spare(&self, capacity: usize) -> Option<Mapping> {
-        let mut spare = self.spare.lock().expect("nobody panics with this lock");
+        let mut spare = self.spare.lock().expect("no thread panics while it holds this lock");
         let place = spare.iter().rposition(|mapping| mapping.capacity == capacity)?;
         Some(spare.remove(place))
     }
 
-    /// Keeps the memory of a segment that is no more, and lets go what is too much.
+    /// Keeps the memory of a dropped segment, and releases what exceeds the reserve.
     fn keep(&self, mapping: Mapping) {
         let limit = self.mapped() / SPARE_PART;
-        let mut spare = self.spare.lock().expect("nobody panics with this lock");
+        let mut spare = self.spare.lock().expect("no thread panics while it holds this lock");
         spare.push(mapping);
         let mut bytes: u64 = spare.iter().map(|mapping| mapping.capacity as u64).sum();
         let mut too_many = 0;
@@ -147,7 +147,7 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        let spare = std::mem::take(self.spare.get_mut().expect("nobody panics with this lock"));
+        let spare = std::mem::take(self.spare.get_mut().expect("no thread panics while it holds this lock"));
         spare.into_iter().for_each(|mapping| release::release(mapping, &self.leaving));
     }
 }
@@ -156,15 +156,15 @@ impl Drop for Arena {
 #[derive(Debug)]
 pub struct Segment {
     arena: Arc<Arena>,
-    /// Taken out by the drop alone.
+    /// Taken out only by the drop.
     mapping: Option<Mapping>,
     len: AtomicUsize,
-    /// Its range of the file was given out: sockets may refer to its pages for longer than it lives.
+    /// Its range of the file was handed out: sockets may refer to its pages for longer than it lives.
     lent: AtomicBool,
 }
 
-// SAFETY: the mapping is reached through shared references only below `len`, where no byte changes any more; the
-// writer alone touches the bytes above it. `len` is published with Release and read with Acquire.
+// SAFETY: through shared references the mapping is reached only below `len`, where bytes no longer change; only
+// the writer touches the bytes above it. `len` is published with Release and read with Acquire.
 unsafe impl Sync for Segment {}
 
 impl Segment {
@@ -175,8 +175,8 @@ impl Segment {
     /// The bytes published so far.
     pub fn bytes(&self) -> &[u8] {
         let len = self.len.load(Ordering::Acquire);
-        // SAFETY: `len` bytes from `base` lie in our mapping, were written before `len` was published, and
-        // are not written again while `self` lives, and the mapping with it.
+        // SAFETY: `len` bytes from `base` lie in our mapping, were written before `len` was published, and are
+        // not written again while `self`, and with it the mapping, lives.
         unsafe { std::slice::from_raw_parts(self.mapping().base.as_ptr(), len) }
     }
 
@@ -190,8 +190,8 @@ impl Segment {
         self.mapping().base
     }
 
-    /// The memfd and the offset in it at which the segment starts, for sends by page reference. Its pages are
-    /// never used again then.
+    /// The memfd and the offset in it at which the segment starts, for sends by page reference. After this call
+    /// its pages are never reused.
     pub fn file(&self) -> (BorrowedFd<'_>, u64) {
         self.lent.store(true, Ordering::Relaxed);
         (self.mapping().memfd.as_fd(), self.mapping().offset)
@@ -233,22 +233,22 @@ impl SegmentWriter {
         self.written
     }
 
-    /// Writes `bytes` behind what stands there. Readers see them after [`publish`](Self::publish).
+    /// Appends `bytes`. Readers see them after [`publish`](Self::publish).
     ///
     /// # Panics
-    /// If they do not fit: the caller asks [`room`](Self::room) first.
+    /// If they do not fit: the caller checks [`room`](Self::room) first.
     pub fn append(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.room(), "append beyond the segment");
         // SAFETY: `written` is within the mapping.
         let target = unsafe { self.segment.mapping().base.add(self.written) };
         // SAFETY: by the assertion the target lies in our mapping, and above the published length, where only
-        // this writer (not Clone, `&mut self`) touches memory; `bytes` cannot overlap it, for no reference to
+        // this writer (not Clone, `&mut self`) touches memory; `bytes` cannot overlap it, since no reference to
         // it exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_ptr(), bytes.len()) };
         self.written += bytes.len();
     }
 
-    /// Shows the readers all that was written.
+    /// Makes all that was written visible to the readers.
     pub fn publish(&mut self) {
         self.segment.len.store(self.written, Ordering::Release);
     }

@@ -1,6 +1,6 @@
-//! Memory on its way back to the system: a thread unmaps and punches, so that no loop stands still for gigabytes.
+//! Returns memory to the system: a separate thread unmaps and punches, so that no loop stalls on gigabytes.
 //!
-//! One thread serves all arenas. What waits for it is bounded by the mappings that a process may have
+//! One thread serves all arenas. Its queue is bounded by the mappings that a process may have
 //! (`vm.max_map_count`): each entry is one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,20 +8,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::file::Mapping;
 
-/// The thread needs little.
+/// The stack of the thread, in bytes; it needs little.
 const STACK: usize = 64 << 10;
 
 /// Bytes of an arena that wait to be released.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     bytes: AtomicU64,
-    /// Where memory was released.
+    /// The threads that released memory.
     #[cfg(test)]
     threads: Mutex<std::collections::HashSet<std::thread::ThreadId>>,
 }
 
 impl Leaving {
-    /// How many there are.
+    /// How many bytes wait.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -34,7 +34,7 @@ impl Leaving {
 
 struct Queue {
     waiting: Vec<(Mapping, Arc<Leaving>)>,
-    /// Whether the thread is there.
+    /// Whether the thread is running.
     served: bool,
 }
 
@@ -42,10 +42,10 @@ static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: Vec::new(), served: fal
 static FILLED: Condvar = Condvar::new();
 
 fn queue() -> MutexGuard<'static, Queue> {
-    QUEUE.lock().expect("nobody panics with this lock")
+    QUEUE.lock().expect("no thread panics while it holds this lock")
 }
 
-/// Starts the thread, if it is not there and can be had.
+/// Starts the thread, unless it is running or cannot be started.
 pub(super) fn start() {
     let mut queue = queue();
     if !queue.served {
@@ -54,7 +54,7 @@ pub(super) fn start() {
     }
 }
 
-/// Hands memory to the thread; without one it is released here.
+/// Hands memory to the thread; without a thread it is released here.
 pub(super) fn release(mapping: Mapping, leaving: &Arc<Leaving>) {
     leaving.bytes.fetch_add(mapping.capacity as u64, Ordering::Relaxed);
     let mut queue = queue();
@@ -71,7 +71,7 @@ fn serve() {
     loop {
         let mut queue = queue();
         while queue.waiting.is_empty() {
-            queue = FILLED.wait(queue).expect("nobody panics with this lock");
+            queue = FILLED.wait(queue).expect("no thread panics while it holds this lock");
         }
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);

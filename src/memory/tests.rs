@@ -1,10 +1,10 @@
-//! Segments, their memory, and where it goes.
+//! Segments, their memory, and how it is returned.
 
 use std::time::Duration;
 
 use super::*;
 
-/// Waits until all memory that was let go is gone.
+/// Waits until all released memory has been returned.
 fn settle(arena: &Arena) {
     for _ in 0..5_000 {
         if arena.leaving.bytes() == 0 {
@@ -83,7 +83,7 @@ fn the_memfd_holds_the_same_bytes() {
 }
 
 #[test]
-fn many_segments_are_released_elsewhere_than_where_they_are_dropped() {
+fn many_segments_are_released_on_another_thread() {
     let arena = Arena::new().unwrap();
     let segments: Vec<SegmentWriter> = (0..200)
         .map(|place| {
@@ -107,7 +107,7 @@ fn many_segments_are_released_elsewhere_than_where_they_are_dropped() {
 }
 
 #[test]
-fn a_memfd_that_is_used_up_is_followed_by_another_one() {
+fn a_used_up_memfd_is_followed_by_another() {
     let arena = Arena::new().unwrap();
     *arena.memfd.lock().unwrap() = Arc::new(Memfd::of_size(3 * PAGE as u64).unwrap());
     let mut segments: Vec<SegmentWriter> = (0..3).map(|_| arena.segment(PAGE).unwrap()).collect();

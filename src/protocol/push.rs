@@ -1,7 +1,7 @@
 //! An FLV stream that a publisher sends in the body of a POST or in the binary messages of a WebSocket.
 //!
-//! The transport's framing comes off here, and tags come out. Who may publish what, and when the peer is told
-//! so, is the caller's. What the tags mean is not looked at.
+//! Removes the transport's framing and returns tags. The caller decides who may publish what, and when the peer
+//! is told so. The meaning of the tags is not examined.
 
 use bytes::Bytes;
 
@@ -14,10 +14,10 @@ use crate::media::tag::Tag;
 const EBML: [u8; 3] = [0x1a, 0x45, 0xdf];
 /// The first three bytes of an MP4: the size of its `ftyp` box.
 const MP4: [u8; 3] = [0, 0, 0];
-/// Pongs that wait for a peer that does not read them, in bytes; further pings are not answered.
+/// The most bytes of pongs that wait for a peer that does not read them; further pings are not answered.
 const OUT_MAX: usize = 16 << 10;
 
-/// What a pushing peer had wrong. A close frame holds 123 bytes of text, so these are short.
+/// What was wrong with a peer's push. A close frame holds 123 bytes of text, so these messages are short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// WebM or Matroska: what a browser's `MediaRecorder` makes.
@@ -31,7 +31,7 @@ pub enum PushError {
     /// Anything else that is not FLV.
     #[error(transparent)]
     Flv(#[from] FlvError),
-    /// It ended before it was known to be FLV.
+    /// The push ended before it was known to be FLV.
     #[error("it ended before a whole FLV header came")]
     Empty,
     /// The body breaks the chunked coding.
@@ -41,12 +41,12 @@ pub enum PushError {
     #[error(transparent)]
     WebSocket(#[from] WsError),
     /// A text message.
-    #[error("a text message came, and FLV travels in binary messages")]
+    #[error("this is a text message, and FLV must be sent in binary messages")]
     Text,
 }
 
 impl PushError {
-    /// The HTTP status to answer with: 415 where it is another format, 400 where something is broken.
+    /// The HTTP status of the response: 415 for another format, 400 for a protocol error.
     pub fn status(&self) -> u16 {
         match self {
             Self::WebM | Self::Mp4 | Self::Flv(FlvError::Signature { .. } | FlvError::Version { .. }) => 415,
@@ -55,7 +55,7 @@ impl PushError {
         }
     }
 
-    /// The code of the close frame to answer with.
+    /// The code of the close frame.
     pub fn close_code(&self) -> u16 {
         match self {
             Self::WebSocket(error) => error.close_code(),
@@ -74,23 +74,23 @@ impl PushError {
     }
 }
 
-/// What stands around the FLV bytes.
+/// The framing around the FLV bytes.
 #[derive(Debug)]
 enum Transport {
-    /// So many bytes are still to come.
+    /// This many bytes are still to come.
     Length(u64),
     Chunked(ChunkedReader),
     WebSocket(Box<FrameReader>),
 }
 
-/// What came.
+/// An event of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushEvent {
-    /// The stream is FLV: its header is there. Comes once, before all tags.
+    /// The stream is FLV: its header has come. Given once, before all tags.
     Begin,
     /// A tag.
     Tag(Tag),
-    /// The body is over, or the peer has sent its close frame.
+    /// The body has ended, or the peer has sent its close frame.
     End,
 }
 
@@ -100,9 +100,9 @@ pub struct FlvPush {
     transport: Transport,
     flv: FlvReader,
     begun: bool,
-    /// The transport is over.
+    /// The transport has ended.
     over: bool,
-    /// The end was given out.
+    /// The end was reported.
     ended: bool,
     /// Frames for the peer.
     out: Vec<u8>,
@@ -118,7 +118,7 @@ impl FlvPush {
         }
     }
 
-    /// The messages of a WebSocket behind its upgrade; one may hold any part of the stream.
+    /// The messages of a WebSocket after its upgrade; a message may contain any part of the stream.
     pub fn websocket(tag_max: u32) -> Self {
         Self::new(Transport::WebSocket(Box::new(FrameReader::new(u64::MAX))), tag_max)
     }
@@ -128,20 +128,20 @@ impl FlvPush {
         Self { transport, flv, begun: false, over: false, ended: false, out: Vec::new() }
     }
 
-    /// Whether it travels in a WebSocket.
+    /// Whether the transport is a WebSocket.
     pub fn is_websocket(&self) -> bool {
         matches!(self.transport, Transport::WebSocket(_))
     }
 
-    /// Bytes that were taken and are no events yet.
+    /// Bytes that were taken and have not become events yet.
     pub fn held(&self) -> usize {
         self.flv.held()
     }
 
-    /// Takes bytes from the peer, all of them; what stands behind the end is dropped.
+    /// Takes all bytes from the peer; bytes after the end are dropped.
     ///
     /// # Errors
-    /// [`PushError`] of the transport; what came before it can be polled. The push is over then.
+    /// [`PushError`] of the transport; events before it can still be polled. The push is over then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), PushError> {
         if self.over || bytes.is_empty() {
             return Ok(());
@@ -182,12 +182,12 @@ impl FlvPush {
     /// The next event; poll until there is none after each push.
     ///
     /// # Errors
-    /// [`PushError`] if this is no FLV; the push is over then.
+    /// [`PushError`] if the stream is not FLV; the push is over then.
     pub fn next_event(&mut self) -> Result<Option<PushEvent>, PushError> {
         while let Some(item) = self.flv.next_item().map_err(PushError::of_flv)? {
             match item {
                 FlvItem::Tag(tag) => return Ok(Some(PushEvent::Tag(tag))),
-                // A second header in the middle begins nothing new: timestamps and tags go on as they do.
+                // A second header in the middle changes nothing: timestamps and tags continue.
                 FlvItem::Header(_) if self.begun => {}
                 FlvItem::Header(_) => {
                     self.begun = true;

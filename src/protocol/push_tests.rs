@@ -87,7 +87,7 @@ fn whole() -> Vec<PushEvent> {
 }
 
 #[test]
-fn every_transport_gives_the_same_however_it_is_cut() {
+fn every_transport_gives_the_same_events_however_it_is_split() {
     let body = flv(&tags());
     let length = BodyLength::Length(body.len() as u64);
     for piece in [1, 2, 7, 1000, 1 << 20] {
@@ -102,7 +102,7 @@ fn every_transport_gives_the_same_however_it_is_cut() {
 }
 
 #[test]
-fn pings_are_answered_and_not_hoarded() {
+fn pings_are_answered_within_a_limit() {
     let mut push = FlvPush::websocket(TAG_MAX);
     assert_eq!(push.take_output(), None);
     push.push(&frame(0x89, b"hi")).unwrap();
@@ -114,7 +114,7 @@ fn pings_are_answered_and_not_hoarded() {
 }
 
 #[test]
-fn what_is_no_flv_is_named() {
+fn other_formats_are_named() {
     let http = |bytes: &[u8]| read(FlvPush::http(BodyLength::Length(100), TAG_MAX).unwrap(), bytes, 9).1;
     let webm = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7";
     assert_eq!(http(webm), Err(PushError::WebM));
@@ -134,13 +134,13 @@ fn what_is_no_flv_is_named() {
 }
 
 #[test]
-fn a_post_without_a_body_is_none() {
+fn a_post_without_a_body_is_not_a_push() {
     assert!(FlvPush::http(BodyLength::None, TAG_MAX).is_none());
     assert!(FlvPush::http(BodyLength::Length(0), TAG_MAX).is_none());
 }
 
 #[test]
-fn what_follows_the_end_is_dropped() {
+fn bytes_after_the_end_are_dropped() {
     let body = flv(&tags());
     let push = FlvPush::http(BodyLength::Length(body.len() as u64), TAG_MAX).unwrap();
     let wire = [&body[..], b"GET / HTTP/1.1\r\n\r\n"].concat();

@@ -1,4 +1,4 @@
-//! What comes with the server and is no part of it.
+//! Tools that come with the server but are not part of it.
 
 pub mod push;
 pub mod stress;

@@ -1,7 +1,8 @@
 //! Receive buffers that the kernel picks from a ring of them (`IORING_REGISTER_PBUF_RING`).
 //!
-//! A loop starts with a few, so that they stay in the cache: the kernel uses all that are listed in turn. When they
-//! run out, as many again are added, up to a limit; receives that still find none wait for one to come back.
+//! A loop starts with few buffers, so that they stay in the cache: the kernel uses all listed buffers in turn.
+//! When they run out, as many again are added, up to a limit; receives that still find none wait until a buffer
+//! is returned.
 
 use std::cell::Cell;
 use std::io;
@@ -14,25 +15,25 @@ use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, squeue};
 use rustix::mm::{MapFlags, ProtFlags};
 
-/// Bytes of a receive buffer: most frames of 4 Mbps come in two.
+/// Bytes of a receive buffer: most frames of a 4 Mbps stream fit into two.
 pub(super) const BUFFER_SIZE: usize = 16 << 10;
 /// Buffers that are added at a time.
 const BATCH: u16 = 256;
-/// Batches at the most: 16 MiB a loop.
+/// The most batches: 16 MiB a loop.
 const BATCHES: u16 = 4;
-/// Buffers of a loop at the most; a power of two, as the list has a place for each.
+/// The most buffers of a loop; a power of two, as the list has a place for each.
 pub(super) const BUFFERS_MAX: u16 = BATCH * BATCHES;
 /// The group's number on the ring; there is one.
 pub(super) const GROUP: u16 = 0;
 
 /// The memory of the buffers and of the ring that lists the free ones.
 ///
-/// Owner: the [`super::ring::Uring`] and every [`RecvBuf`] that is out, through `Rc`. The kernel uses all
-/// mappings until the group is unregistered, which the engine's drop does before it lets go.
+/// Owner: the [`super::ring::Uring`] and every [`RecvBuf`] in use, through `Rc`. The kernel uses all mappings
+/// until the group is unregistered, which the engine's drop does before it releases them.
 #[derive(Debug)]
 pub(super) struct BufferRing {
     entries: NonNull<BufRingEntry>,
-    /// Each a mapping of `BATCH` buffers, made in turn and kept to the end.
+    /// Each is a mapping of `BATCH` buffers, made when needed and kept to the end.
     batches: [Cell<Option<NonNull<u8>>>; BATCHES as usize],
     tail: Cell<u16>,
 }
@@ -49,7 +50,7 @@ impl BufferRing {
         Ok(Rc::new(Self { entries, batches: Default::default(), tail: Cell::new(0) }))
     }
 
-    /// Registers the list with `ring`; what is added by [`grow`](Self::grow) is listed as free.
+    /// Registers the list with `ring`; buffers added by [`grow`](Self::grow) are listed as free.
     pub(super) fn register(&self, ring: &IoUring<squeue::Entry>) -> io::Result<()> {
         let list = self.entries.as_ptr() as u64;
         // SAFETY: the address is page-aligned and `LIST_BYTES` long; `self` owns it and stays in the engine until
@@ -57,7 +58,7 @@ impl BufferRing {
         unsafe { ring.submitter().register_buf_ring_with_flags(list, BUFFERS_MAX, GROUP, 0) }
     }
 
-    /// Adds a batch of buffers; `false` if there may be no more, or no memory for them.
+    /// Adds a batch of buffers; `false` if the limit is reached or there is no memory for them.
     pub(super) fn grow(&self) -> bool {
         let Some(next) = self.batches.iter().position(|batch| batch.get().is_none()) else { return false };
         let Ok(memory) = map(BATCH_BYTES) else { return false };
@@ -73,14 +74,14 @@ impl BufferRing {
         self.batches.iter().filter(|batch| batch.get().is_some()).map(|_| BATCH).sum()
     }
 
-    /// The buffer that a completion named, as an owner that gives it back when dropped.
+    /// The buffer that a completion named, owned by a value that returns it when dropped.
     pub(super) fn take(self: &Rc<Self>, id: u16, len: usize) -> RecvBuf {
-        assert!(id < self.buffers() && len <= BUFFER_SIZE, "the kernel names a buffer of ours");
+        assert!(id < self.buffers() && len <= BUFFER_SIZE, "the kernel names one of our buffers");
         RecvBuf { pool: Rc::clone(self), id, len }
     }
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
-        let batch = self.batches[usize::from(id / BATCH)].get().expect("a buffer of a batch that is there");
+        let batch = self.batches[usize::from(id / BATCH)].get().expect("a buffer of a mapped batch");
         // SAFETY: the place within its batch is below `BATCH`, so the address lies in the mapping.
         unsafe { batch.add(usize::from(id % BATCH) * BUFFER_SIZE) }
     }
@@ -91,16 +92,16 @@ impl BufferRing {
         let place = usize::from(tail & (BUFFERS_MAX - 1));
         // SAFETY: `place < BUFFERS_MAX`, so the address lies in the mapping.
         let mut entry = unsafe { self.entries.add(place) };
-        // SAFETY: the place is above the kernel's head: at most BUFFERS_MAX are listed at once, for each is listed
-        // only when it was not. The kernel reads it after the tail has moved.
+        // SAFETY: the place is above the kernel's head: at most BUFFERS_MAX are listed at once, since a buffer
+        // is listed only while it is not listed already. The kernel reads the entry after the tail has moved.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.buffer(id).as_ptr() as u64);
         entry.set_len(BUFFER_SIZE as u32);
         entry.set_bid(id);
         self.tail.set(tail.wrapping_add(1));
-        // SAFETY: `entries` is the base of the ring, as `tail` wants it.
+        // SAFETY: `entries` is the base of the ring, as `tail` requires.
         let shared = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
-        // SAFETY: the tail is an aligned u16 inside our mapping that the kernel reads and we alone write.
+        // SAFETY: the tail is an aligned u16 inside our mapping that the kernel reads and only we write.
         let shared = unsafe { AtomicU16::from_ptr(shared.cast_mut()) };
         shared.store(self.tail.get(), Ordering::Release);
     }
@@ -142,8 +143,8 @@ impl Deref for RecvBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the kernel filled `len` bytes and does not touch the buffer until it is listed again,
-        // which only our drop does.
+        // SAFETY: the kernel filled `len` bytes and does not touch the buffer until it is listed again, which
+        // only our drop does.
         unsafe { std::slice::from_raw_parts(self.pool.buffer(self.id).as_ptr(), self.len) }
     }
 }

@@ -1,4 +1,4 @@
-//! What a loop may ask of its sockets, and what it is told.
+//! The interface of an engine: what a loop may ask of its sockets, and the events that it gets.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -55,28 +55,28 @@ impl FrameHead {
 /// What to send.
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// Bytes of its own.
+    /// Bytes that no region holds.
     Bytes(Bytes),
-    /// A stretch of a region, behind a header that may be empty.
+    /// Part of a region, after a header that may be empty.
     Region {
-        /// What stands in front.
+        /// The header.
         head: FrameHead,
         /// The memory.
         region: Region,
         /// First byte within it.
         from: u32,
-        /// How many.
+        /// Length in bytes.
         len: u32,
     },
-    /// A stretch of a file, behind bytes that may be none. The stretch is not empty.
+    /// Part of a file, after bytes that may be empty. The part itself is not empty.
     File {
-        /// What stands in front.
+        /// The bytes before it.
         head: Bytes,
         /// The file.
         file: Rc<OpenFile>,
         /// First byte within it.
         from: u64,
-        /// How many, at most [`FILE_SEND_MAX`](super::files::FILE_SEND_MAX).
+        /// Length in bytes, at most [`FILE_SEND_MAX`](super::files::FILE_SEND_MAX).
         len: u32,
     },
 }
@@ -102,18 +102,18 @@ pub enum Event<B> {
         /// The new socket.
         sock: Sock,
     },
-    /// A listener cannot accept for now; it rests until [`Engine::resume_accept`].
+    /// A listener cannot accept for now; it pauses until [`Engine::resume_accept`].
     AcceptFailed {
         /// The tag that the listener was given.
         listener: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         error: Errno,
     },
-    /// A connection that was asked for stands, or does not.
+    /// A connection that was requested is established, or failed.
     Connected {
         /// The socket.
         sock: Sock,
-        /// What the kernel said.
+        /// The kernel's result.
         result: Result<(), Errno>,
     },
     /// Bytes from the peer.
@@ -127,7 +127,7 @@ pub enum Event<B> {
     Finished {
         /// The socket.
         sock: Sock,
-        /// What broke.
+        /// The error, if it broke.
         error: Option<Errno>,
     },
     /// A send is done.
@@ -137,31 +137,31 @@ pub enum Event<B> {
         /// Bytes taken, header included, at least one.
         result: Result<u32, SendError>,
     },
-    /// A full socket has room again (or broke: the next send will say so).
+    /// A full socket can take bytes again (or broke: the next send reports it).
     Writable {
         /// The socket.
         sock: Sock,
     },
-    /// The socket is gone and its name is free.
+    /// The socket is closed and its name is free.
     Closed {
         /// The socket.
         sock: Sock,
     },
-    /// A file that was asked for is open, or cannot be had.
+    /// A requested file is open, or cannot be opened.
     Opened {
-        /// What was said when it was asked for.
+        /// The ticket of the request.
         ticket: u64,
-        /// The file, or why not: what is no regular file counts as none.
+        /// The file, or the error; anything but a regular file counts as missing.
         result: Result<Rc<OpenFile>, Errno>,
     },
-    /// The beginning of a file that was asked for.
+    /// The beginning of a file was read.
     Loaded {
-        /// What was said when it was asked for.
+        /// The ticket of the request.
         ticket: u64,
-        /// The bytes, fewer than asked for where the file ends.
+        /// The bytes, fewer than requested if the file is shorter.
         result: Result<Bytes, Errno>,
     },
-    /// Somebody else called for this loop.
+    /// Another thread woke this loop.
     Woken,
 }
 
@@ -170,17 +170,17 @@ pub enum Event<B> {
 pub struct ReceiveBuffers {
     /// How many there are: more after they ran out, up to a limit.
     pub count: u32,
-    /// Receives that had to wait for one.
+    /// Receives that had to wait for a buffer.
     pub starvations: u64,
 }
 
 /// A loop's sockets.
 ///
 /// Rules that the implementations keep:
-/// - a socket receives from its birth until it is closed; bytes arrive as [`Event::Received`];
-/// - one send at a time per socket; it completes at once, perhaps short, perhaps with [`SendError::Full`],
-///   after which [`Self::poll_writable`] says when to go on; a stretch of a file that is on a disk only
-///   completes once it was read, and holds up nothing else;
+/// - a socket receives from its creation until it is closed; bytes arrive as [`Event::Received`];
+/// - one send at a time per socket. It completes at once, perhaps short, perhaps with [`SendError::Full`],
+///   after which [`Self::poll_writable`] says when to continue. Only a part of a file that is not in memory
+///   completes later, once it was read; meanwhile nothing else is held up;
 /// - after [`Self::close`] a socket gives no event but [`Event::Closed`], which frees its name.
 pub trait Engine {
     /// A received buffer.
@@ -190,48 +190,48 @@ pub trait Engine {
     fn now(&self) -> Millis;
     /// CPU time that the loop's thread has used so far.
     fn cpu_time(&self) -> Duration;
-    /// Opens a connection; [`Event::Connected`] tells how it went.
+    /// Opens a connection; [`Event::Connected`] gives the result.
     ///
     /// # Errors
     /// When no socket can be made.
     fn connect(&mut self, to: SocketAddr) -> Result<Sock, Errno>;
-    /// Sends; there must be no other send under way on this socket.
+    /// Sends; no other send may be under way on this socket.
     fn send(&mut self, sock: Sock, payload: Payload);
-    /// Asks for [`Event::Writable`].
+    /// Requests [`Event::Writable`].
     fn poll_writable(&mut self, sock: Sock);
-    /// Tells the peer that no more will come; it may still send.
+    /// Tells the peer that no more bytes will come; the peer may still send.
     fn shutdown_write(&mut self, sock: Sock);
-    /// Gives the socket up.
+    /// Closes the socket.
     fn close(&mut self, sock: Sock);
     /// The peer's address, while the socket is open.
     fn peer(&self, sock: Sock) -> Option<SocketAddr>;
-    /// Makes a segment's memory known, so that it can be sent from.
+    /// Registers a segment, so that its memory can be sent from.
     fn hold(&mut self, segment: &Arc<Segment>) -> Region;
-    /// The region is not needed for new sends; it goes when the last send from it is done.
+    /// The region is not needed for new sends; it is freed when the last send from it is done.
     fn release(&mut self, region: Region);
-    /// Opens a regular file below a folder; [`Event::Opened`] tells how it went. `path` is relative and holds
-    /// no zero byte; what leads out of the folder is refused.
+    /// Opens a regular file below a folder; [`Event::Opened`] gives the result. `path` is relative and contains
+    /// no zero byte; a path that leads out of the folder is refused.
     fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64);
     /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
     fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
-    /// Bytes that the kernel holds for the peer, sent and not acknowledged or not sent at all; `None`: unknown.
+    /// Bytes that the kernel holds for the peer, unacknowledged or not sent yet; `None`: unknown.
     fn queued(&self, sock: Sock) -> Option<u32>;
-    /// Bounds what the kernel buffers for the peer (`SO_SNDBUF`: it doubles `bytes` for its own bookkeeping and
-    /// holds it to `net.core.wmem_max`); its own choice of a size ends. Nothing happens where the socket stands in
-    /// the ring's own table, which `setsockopt(2)` does not reach.
+    /// Limits what the kernel buffers for the peer (`SO_SNDBUF`: the kernel doubles `bytes` for its own
+    /// bookkeeping and caps it at `net.core.wmem_max`) and turns the kernel's automatic sizing off. No effect
+    /// on sockets in the ring's own table, which `setsockopt(2)` does not reach.
     fn set_send_buffer(&mut self, sock: Sock, bytes: u32);
-    /// Stretches of files that had to be read from a disk before they could be sent.
+    /// Parts of files that had to be read from a disk before they could be sent.
     fn cold_reads(&self) -> u64;
-    /// What it receives into; an engine that has no such buffers says nothing of them.
+    /// The buffers that it receives into; the default is for engines without such buffers.
     fn receive_buffers(&self) -> ReceiveBuffers {
         ReceiveBuffers::default()
     }
-    /// Accepts again on a listener that rests.
+    /// Accepts again on a listener that was paused.
     fn resume_accept(&mut self, listener: u32);
     /// Stops accepting on all listeners for good and closes them.
     fn stop_accept(&mut self);
-    /// Submits what was asked for and waits for something to happen, or until `until`.
+    /// Submits what was requested and waits for an event, or until `until`.
     fn wait(&mut self, until: Option<Millis>);
-    /// What happened, one after the other.
+    /// The next event.
     fn next_event(&mut self) -> Option<Event<Self::Buf>>;
 }

@@ -1,6 +1,7 @@
-//! Kernels with known faults: which this one is, what the engine does about them, and what to go to.
+//! Kernels with known bugs: which ones this kernel has, what the engine does about them, and which versions fix
+//! them.
 //!
-//! `docs/kernels.md` has the same table for people, with the reports.
+//! `docs/kernels.md` has the same table for users, with the reports.
 
 use std::fmt;
 
@@ -30,9 +31,9 @@ impl Version {
         Some(Self { major, minor, patch })
     }
 
-    /// The version that a distribution's kernel was made of. Its release names only the series
-    /// (`6.8.0-45-generic`, `6.1.0-18-amd64`); the rest stands elsewhere: in `/proc/version_signature`
-    /// (Ubuntu: `Ubuntu 6.8.0-45.45-generic 6.8.12`) or in `uname -v` (`… Debian 6.1.76-1 (2024-02-01)`).
+    /// The version that a distribution's kernel was built from. Its release names only the series
+    /// (`6.8.0-45-generic`, `6.1.0-18-amd64`); the rest is in `/proc/version_signature` (Ubuntu:
+    /// `Ubuntu 6.8.0-45.45-generic 6.8.12`) or in `uname -v` (`… Debian 6.1.76-1 (2024-02-01)`).
     pub fn of_kernel(release: &str, version: &str, signature: &str) -> Option<Self> {
         let said = Self::parse(release)?;
         let ubuntu = signature.split_whitespace().last().and_then(Self::parse);
@@ -41,7 +42,7 @@ impl Version {
         Some(ubuntu.into_iter().chain(debian).find(same_series).unwrap_or(said))
     }
 
-    /// The version of the kernel that runs this; `None` if it says nothing that can be read.
+    /// The version of the running kernel; `None` if it cannot be parsed.
     pub fn running() -> Option<Self> {
         let name = rustix::system::uname();
         let signature = std::fs::read_to_string("/proc/version_signature").unwrap_or_default();
@@ -59,7 +60,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Versions from one on and before another one.
+/// The versions from one (included) to another (excluded).
 #[derive(Clone, Copy, Debug)]
 struct Range {
     from: Version,
@@ -70,17 +71,17 @@ const fn range(from: (u16, u16, u16), before: (u16, u16, u16)) -> Range {
     Range { from: Version::new(from.0, from.1, from.2), before: Version::new(before.0, before.1, before.2) }
 }
 
-/// A fault of some kernels that touches what the engine does.
+/// A bug of some kernels that affects what the engine does.
 #[derive(Debug)]
 struct Fault {
     affected: &'static [Range],
-    /// What goes wrong, and what is done about it.
+    /// What goes wrong, and what the engine does about it.
     text: &'static str,
-    /// Where it is mended.
+    /// The versions that fix it.
     go_to: &'static str,
 }
 
-/// Multishot accepts on a ring with `DEFER_TASKRUN` may give a descriptor that is none of ours.
+/// Multishot accepts on a ring with `DEFER_TASKRUN` may return a wrong descriptor.
 const WRONG_DESCRIPTOR: Fault = Fault {
     affected: &[range((6, 6, 0), (6, 9, 0))],
     text: "multishot accept may give wrong descriptors (axboe/liburing#1062), so connections are accepted one \
@@ -110,26 +111,26 @@ const FAULTS: &[Fault] = &[
 /// What the engine does differently on this kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workarounds {
-    /// Accepts are armed one by one.
+    /// Accepts are submitted one by one.
     pub single_accepts: bool,
 }
 
 impl Workarounds {
-    /// What a version needs; one that is not known is taken to be without faults.
+    /// What a version needs; an unknown version is assumed to have no bugs.
     pub fn of(version: Option<Version>) -> Self {
         let single_accepts = version.is_some_and(|version| version.within(WRONG_DESCRIPTOR.affected));
         Self { single_accepts }
     }
 }
 
-/// Advice on the faults of a version, one each.
+/// Advice on the bugs of a version, one text for each.
 pub(super) fn advice(version: Version) -> Vec<String> {
     let known = FAULTS.iter().filter(|fault| version.within(fault.affected));
     known
         .map(|fault| {
             let Fault { text, go_to, .. } = fault;
             format!(
-                "kernel {version}: {text}; unless your distribution has mended it, go to {go_to} or newer \
+                "kernel {version}: {text}; unless your distribution has fixed it, upgrade to {go_to} or newer \
                  (docs/kernels.md)"
             )
         })
@@ -164,19 +165,19 @@ mod tests {
     }
 
     #[test]
-    fn a_distributions_kernel_is_known_by_what_it_was_made_of() {
+    fn a_distributions_kernel_is_known_by_its_upstream_version() {
         let of = |release, version, signature| Version::of_kernel(release, version, signature).unwrap();
         let ubuntu = "Ubuntu 6.8.0-45.45-generic 6.8.12\n";
         assert_eq!(of("6.8.0-45-generic", "#45-Ubuntu SMP", ubuntu), Version::new(6, 8, 12));
         let debian = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)";
         assert_eq!(of("6.1.0-18-amd64", debian, ""), Version::new(6, 1, 76));
-        // What belongs to another series is about something else.
+        // Text of another series does not apply.
         assert_eq!(of("6.12.30", debian, ubuntu), Version::new(6, 12, 30));
         assert!(Version::running().is_some());
     }
 
     #[test]
-    fn accepts_are_single_on_the_kernels_that_need_it_alone() {
+    fn accepts_are_single_only_on_the_kernels_that_need_it() {
         for (text, single) in [
             ("6.5.13", false),
             ("6.6.1", true),
@@ -191,18 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_with_the_version_to_go_to() {
-        let told = |text: &str| advice(version(text)).join("\n");
-        assert!(told("6.6.30").contains("one by one") && told("6.6.30").contains("6.6.86"));
-        assert!(!told("6.6.86").contains("lack of memory"));
-        assert!(told("6.12.20").contains("CVE-2025-39816") && told("6.12.20").contains("lack of memory"));
+    fn each_bug_is_reported_with_the_version_that_fixes_it() {
+        let found = |text: &str| advice(version(text)).join("\n");
+        assert!(found("6.6.30").contains("one by one") && found("6.6.30").contains("6.6.86"));
+        assert!(!found("6.6.86").contains("lack of memory"));
+        assert!(found("6.12.20").contains("CVE-2025-39816") && found("6.12.20").contains("lack of memory"));
         for sound in ["6.16.5", "6.18.1", "7.0.0"] {
-            assert_eq!(told(sound), "", "{sound}");
+            assert_eq!(found(sound), "", "{sound}");
         }
     }
 
     #[test]
-    fn the_table_for_people_names_every_fault() {
+    fn the_table_for_users_names_every_bug() {
         let table = include_str!("../../docs/kernels.md");
         for fault in FAULTS {
             let report = fault.text.split('(').nth(1).and_then(|rest| rest.split(')').next()).unwrap();

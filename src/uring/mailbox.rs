@@ -1,12 +1,13 @@
 //! Messages to a loop, from other loops and threads.
 //!
-//! A loop is woken at most once between two of its looks into the box. What is in the box, and whether its loop was
-//! called, is one state under one lock: a message is either there when the loop looks, or its poster sees that the
-//! loop has looked and calls it. The lock is held for a push or a swap; a loop takes all that is there at once.
+//! A loop is woken at most once between two of its looks into the mailbox. The contents, and whether the loop
+//! was woken, are one state under one lock: a message is either there when the loop looks, or its sender sees
+//! that the loop has looked and wakes it. The lock is held for a push or a swap; a loop takes all messages at
+//! once.
 //!
-//! A box is bounded: messages that only say "look again" ([`Mail::topic`]) are there once for each topic, and of the
-//! others there are at most [`CAPACITY`]. A loop that lets so many wait hangs; what it is not given then is counted,
-//! and the loop is told that it missed something ([`Mailbox::missed`]).
+//! A mailbox is bounded. Messages that only say "look again" ([`Mail::topic`]) are queued once for each topic,
+//! and of the others at most [`CAPACITY`] are queued. A loop that lets that many wait hangs; messages dropped
+//! after that are counted, and the loop is told that it missed some ([`Mailbox::missed`]).
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,21 +15,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::EventfdFlags;
 
-/// Messages without a topic that may wait in a box: a loop takes all at every turn.
+/// The most messages without a topic that may wait in a mailbox: a loop takes all of them at every turn.
 pub const CAPACITY: usize = 65_536;
 
-/// What is posted.
+/// A message.
 pub trait Mail: Send {
-    /// What the message asks to be looked at, if it says nothing else: while one of a topic waits, another one adds
-    /// nothing and is left out. There are as many topics as things to look at.
+    /// What the message asks to be looked at, if it says nothing else: while one message of a topic waits,
+    /// another adds nothing and is left out. There are as many topics as things to look at.
     fn topic(&self) -> Option<u64> {
         None
     }
 }
 
-/// Calls a loop that may be asleep.
+/// Wakes a loop that may be asleep.
 pub trait Wake: Send + Sync {
-    /// The loop will look into its mailbox soon.
+    /// Makes the loop look into its mailbox soon.
     fn wake(&self);
 }
 
@@ -37,10 +38,10 @@ pub trait Wake: Send + Sync {
 pub struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// A fresh eventfd.
+    /// A new eventfd.
     ///
     /// # Errors
-    /// What `eventfd(2)` says.
+    /// The error of `eventfd(2)`.
     pub fn new() -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?)))
     }
@@ -54,20 +55,20 @@ impl AsFd for EventFd {
 
 impl Wake for EventFd {
     fn wake(&self) {
-        // The counter cannot overflow: the loop resets it at each wake.
+        // The counter cannot overflow: the loop resets it at each wake-up.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
-/// What a loop was posted and has not taken.
+/// What was posted to a loop and has not been taken.
 #[derive(Debug)]
 struct Waiting<T> {
     messages: VecDeque<T>,
     /// Topics of messages among them.
     topics: HashSet<u64>,
-    /// The loop was called and has not found the box empty since.
+    /// The loop was woken and has not found the mailbox empty since.
     called: bool,
-    /// Messages that found no room since the loop asked last.
+    /// Messages dropped for lack of capacity since the loop last asked.
     missed: u64,
     /// The loop is gone.
     closed: bool,
@@ -78,22 +79,22 @@ struct Shared<T>(Mutex<Waiting<T>>);
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
-        self.0.lock().expect("nobody panics with this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-/// What became of a message.
+/// What happened to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
     /// The loop will get it.
     Taken,
     /// The loop will get another one of the same topic, posted before and not taken yet.
     Merged,
-    /// The box is full, or the loop is gone: nobody will get it.
+    /// The mailbox is full, or the loop has ended: the message is lost.
     Dropped,
 }
 
-/// The sending end: one for each who posts, cheap to clone.
+/// The sending end: one for each sender, cheap to clone.
 pub struct Postbox<T> {
     shared: Arc<Shared<T>>,
     wake: Arc<dyn Wake>,
@@ -112,18 +113,18 @@ impl<T> Clone for Postbox<T> {
 }
 
 impl<T: Mail> Postbox<T> {
-    /// Posts a message. Most need not look at the answer: a loop that is gone wants none, and one that missed some
-    /// is told so.
+    /// Posts a message. Most callers can ignore the result: a loop that has ended needs no messages, and one
+    /// that missed some is told so.
     pub fn post(&self, message: T) -> Posted {
         let topic = message.topic();
         let mut waiting = self.shared.lock();
         if topic.is_some_and(|topic| waiting.topics.contains(&topic)) {
             return Posted::Merged;
         }
-        let room = topic.is_some() || waiting.messages.len() - waiting.topics.len() < CAPACITY;
-        if waiting.closed || !room {
+        let fits = topic.is_some() || waiting.messages.len() - waiting.topics.len() < CAPACITY;
+        if waiting.closed || !fits {
             waiting.missed += 1;
-            // What is dropped here may be large.
+            // Dropping the message may take long.
             drop(waiting);
             return Posted::Dropped;
         }
@@ -142,12 +143,12 @@ impl<T: Mail> Postbox<T> {
 #[derive(Debug)]
 pub struct Mailbox<T> {
     shared: Arc<Shared<T>>,
-    /// Taken out of the box and not handled yet.
+    /// Taken out of the mailbox and not handled yet.
     taken: VecDeque<T>,
 }
 
 impl<T: Mail> Mailbox<T> {
-    /// The next message. `None` also allows the posters to wake the loop again.
+    /// The next message. `None` also allows the senders to wake the loop again.
     pub fn take(&mut self) -> Option<T> {
         if self.taken.is_empty() {
             let mut waiting = self.shared.lock();
@@ -161,8 +162,8 @@ impl<T: Mail> Mailbox<T> {
         self.taken.pop_front()
     }
 
-    /// How many messages found no room since this was asked last. After such a one the loop has to look for itself
-    /// at what they would have told.
+    /// How many messages were dropped since the last call. If any were, the loop has to check for itself
+    /// everything that they may have announced.
     pub fn missed(&mut self) -> u64 {
         std::mem::take(&mut self.shared.lock().missed)
     }
@@ -179,7 +180,7 @@ impl<T> Drop for Mailbox<T> {
     }
 }
 
-/// A mailbox for a loop that `wake` calls.
+/// Makes a mailbox for a loop that is woken by `wake`.
 pub fn mailbox<T: Mail>(wake: Arc<dyn Wake>) -> (Postbox<T>, Mailbox<T>) {
     let waiting = Waiting {
         messages: VecDeque::new(),
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_posted_to_a_loop_that_is_gone_is_dropped() {
+    fn messages_to_a_loop_that_has_ended_are_dropped() {
         let (post, mail) = boxes();
         post.post(Word::Look(1));
         post.post(Word::Look(2));
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_of_a_topic_waits_whatever_is_posted_beside_it() {
+    fn a_topic_is_queued_once_among_other_messages() {
         let (post, mut mail) = boxes();
         for round in 0..1000 {
             assert_eq!(post.post(Word::Look(7)), if round == 0 { Posted::Taken } else { Posted::Merged });
@@ -286,7 +287,7 @@ mod tests {
         post.post(Word::Say(7));
         assert_eq!(post.post(Word::Look(7)), Posted::Merged);
         assert_eq!(mail.take(), Some(Word::Look(7)));
-        // The loop may have looked before this one was posted: it is a new one.
+        // The loop may have looked before this one was posted, so it is queued anew.
         assert_eq!(post.post(Word::Look(7)), Posted::Taken);
         let rest: Vec<Word> = std::iter::from_fn(|| mail.take()).collect();
         assert_eq!(rest, [Word::Look(8), Word::Say(7), Word::Look(7)]);
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_takes_nothing_is_not_given_more_than_the_box_holds() {
+    fn a_mailbox_that_is_never_emptied_stays_within_its_capacity() {
         let (post, mut mail) = boxes();
         (0..100).for_each(|topic| assert_eq!(post.post(Word::Look(topic)), Posted::Taken));
         for n in 0..CAPACITY as u64 {
@@ -311,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_posted_after_a_look_is_seen_by_the_next_one() {
-        // Posters raise a value and say "look"; the loop that was told last has seen the last value.
+    fn a_message_posted_after_a_look_is_seen_by_the_next_one() {
+        // Senders raise a value and say "look"; after its last wake-up the loop must have seen the last value.
         struct Unpark(std::thread::Thread);
         impl Wake for Unpark {
             fn wake(&self) {

@@ -1,12 +1,13 @@
 //! The engine: sockets on io_uring. It knows nothing of media.
 //!
-//! [`Engine`] is the seam: the program runs on [`ring::Uring`], the simulation on a seeded stand-in. The
-//! engine owns every buffer and descriptor from the submission of an operation until its last completion;
-//! its user holds only names ([`Sock`], [`Region`]) that go stale without harm. [`Engine`] says which rules its
-//! implementations keep.
+//! [`Engine`] is the interface: the program runs on [`ring::Uring`], the simulation on a seeded replacement.
+//! The engine owns every buffer and descriptor from the submission of an operation until its last completion;
+//! its user has only names ([`Sock`], [`Region`]) that may become stale without harm. [`Engine`] lists the
+//! rules that its implementations keep.
 //!
-//! `engine` is what a loop asks and is told; `ring` is that on a real ring, one file of `ring/` for one concern, on
-//! parts that know nothing of each other: `sockets`, `files`, `regions`, `send`, `buffers`, `op`.
+//! `engine` is the interface for a loop; `ring` implements it on a real ring, with one file of `ring/` for each
+//! concern, using parts that know nothing of each other: `sockets`, `files`, `regions`, `send`, `buffers`,
+//! `op`.
 
 mod buffers;
 mod clock;

@@ -1,4 +1,4 @@
-//! Operations that the kernel has been given.
+//! Operations that were submitted to the kernel.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use super::engine::{Region, Sock};
 use super::files::{FileSend, OpenFile, Opening, Scratch};
 use super::send::Message;
 
-/// The name of operations that own nothing and that nobody waits for.
+/// The name of operations that own nothing and whose completions are ignored.
 pub(super) const NOBODY: u64 = u64::MAX;
 
 /// An operation under way, with all memory it uses: it stays here until the last completion.
@@ -37,7 +37,7 @@ pub(super) enum Op {
         region: Region,
         message: Box<Message>,
     },
-    /// `taken`: the first completion has come; the memory is the kernel's until the second one.
+    /// `taken`: the first completion has come; the kernel uses the memory until the second one.
     SendZeroCopy {
         sock: Sock,
         region: Region,
@@ -62,13 +62,13 @@ pub(super) enum Op {
         _file: Rc<OpenFile>,
         bytes: Vec<u8>,
     },
-    /// Reads a cold stretch before it is sent.
+    /// Reads a cold part of a file before it is sent.
     ReadAhead {
         sock: Sock,
         send: Box<FileSend>,
         _scratch: Rc<Scratch>,
     },
-    /// Reads a stretch for a socket that `sendfile(2)` cannot name.
+    /// Reads part of a file for a socket that `sendfile(2)` cannot name.
     CopyFile {
         sock: Sock,
         send: Box<FileSend>,
@@ -77,7 +77,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// The socket whose peer it waits for, and which of its waits it is.
+    /// The socket, and which of its waits this is, if the operation waits for the peer.
     pub(super) fn wait(&self) -> Option<(Sock, usize)> {
         match self {
             Self::Receive { sock } | Self::Connect { sock, .. } => Some((*sock, 0)),

@@ -1,4 +1,4 @@
-//! What this kernel and these limits allow, found out once at start, with advice where they fall short.
+//! What this kernel and the limits allow: checked once at start, with advice where they fall short.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::kernels::{self, Version};
 use super::limits;
 use super::setup::{RingError, probe_builder};
 
-/// The oldest kernel with all that the engine uses: `DEFER_TASKRUN` came with it.
+/// The oldest kernel with everything that the engine uses: `DEFER_TASKRUN` came with it.
 pub const KERNEL_MIN: Version = Version::new(6, 1, 0);
 
 /// Entries of the probe's ring.
@@ -40,10 +40,10 @@ pub enum ProbeError {
         /// The sysctl's value: 1 forbids it to the unprivileged, 2 to all.
         value: u8,
     },
-    /// The kernel gave no ring.
+    /// The kernel refused to make a ring.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// A filter that the process has inherited refuses an operation.
+    /// A filter that the process has inherited forbids an operation.
     #[error(
         "a filter forbids the io_uring operation {operation} ({error}); allow it in what starts this program \
          (a container, a sandbox)"
@@ -51,16 +51,16 @@ pub enum ProbeError {
     ForbiddenOperation {
         /// The operation.
         operation: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: Errno,
     },
-    /// An operation is missing.
+    /// The kernel lacks an operation.
     #[error("the kernel lacks the io_uring operation {0}; upgrade to Linux 6.1 or newer")]
     MissingOperation(&'static str),
 }
 
 impl ProbeError {
-    /// Whether it may go away by itself.
+    /// Whether waiting may help.
     pub fn is_shortage(&self) -> bool {
         matches!(self, Self::Ring(error) if error.is_shortage())
     }
@@ -75,12 +75,12 @@ pub struct Report {
     pub descriptors: u64,
     /// Whether memory can be registered with a ring, beyond the little that every limit allows.
     pub registered_memory: bool,
-    /// Things that work, but not as well as they could, each with advice.
+    /// Advice on things that work, but not as well as they could.
     pub advice: Vec<String>,
 }
 
-/// Looks at the kernel and the limits, raises the soft limits of descriptors and of locked memory, and makes a write
-/// beyond the limit of a file's size an error.
+/// Checks the kernel and the limits, raises the soft limits of descriptors and of locked memory, and makes a
+/// write beyond the file size limit an error.
 ///
 /// # Errors
 /// A [`ProbeError`] that says what is missing and what to do.
@@ -134,8 +134,8 @@ fn check_operations(ring: &IoUring) -> Result<(), ProbeError> {
     }
 }
 
-/// The operations that the engine uses, each on a descriptor that does not exist: the kernel answers at once, and
-/// touches none of the memory that is named.
+/// The operations that the engine uses, each on a descriptor that does not exist: the kernel answers at once
+/// and touches none of the named memory.
 fn operations() -> [(&'static str, squeue::Entry); 13] {
     static HOW: OpenHow = OpenHow::new();
     let (fd, null) = (Fd(-1), std::ptr::null_mut::<u8>());
@@ -152,20 +152,20 @@ fn operations() -> [(&'static str, squeue::Entry); 13] {
         ("CLOSE", opcode::Close::new(fd).build()),
         ("OPENAT2", opcode::OpenAt2::new(fd, c"x".as_ptr(), &raw const HOW).build()),
         ("SHUTDOWN", opcode::Shutdown::new(fd, 0).build()),
-        // Came with multishot receive, which cannot be asked for by itself.
+        // Came with multishot receive, which cannot be checked by itself.
         ("SEND_ZC", opcode::SendZc::new(fd, null, 0).build()),
     ]
 }
 
-/// Tries each operation: what a filter forbids (Linux 7.0) is not known before.
+/// Tries each operation: filters (Linux 7.0) cannot be queried otherwise.
 fn try_operations(ring: &mut IoUring) -> Result<(), ProbeError> {
-    /// All complete at once; this bounds the wait for a kernel that does not do so.
+    /// All complete at once; this limits the wait for a kernel on which they do not.
     const WAIT: Duration = Duration::from_millis(200);
     let operations = operations();
     for (place, (_, entry)) in (0..).zip(&operations) {
         let entry = entry.clone().user_data(place);
         // SAFETY: the entries point to statics, or to nothing.
-        unsafe { ring.submission().push(&entry) }.expect("the queue has room for all");
+        unsafe { ring.submission().push(&entry) }.expect("the queue holds them all");
     }
     let timespec = Timespec::from(WAIT);
     let args = SubmitArgs::new().timespec(&timespec);
@@ -185,7 +185,7 @@ fn try_operations(ring: &mut IoUring) -> Result<(), ProbeError> {
     forbidden(&operations.map(|(name, _)| name), &answers)
 }
 
-/// Answers are places in `names` and results.
+/// `answers` are pairs of an index into `names` and a result.
 fn forbidden(names: &[&'static str], answers: &[(u64, i32)]) -> Result<(), ProbeError> {
     for (place, result) in answers {
         let error = if *result < 0 { Errno::from_raw_os_error(-*result) } else { continue };
@@ -197,10 +197,10 @@ fn forbidden(names: &[&'static str], answers: &[(u64, i32)]) -> Result<(), Probe
     Ok(())
 }
 
-/// Tries with more than the classic 64 KiB and the usual 8 MiB of locked memory.
+/// Tries to register more than the classic 64 KiB and the usual 8 MiB of locked memory.
 fn can_register(ring: &IoUring) -> bool {
     const TRIAL: usize = 16 << 20;
-    // Without memory there is nothing to try with; what lacks is told where it is needed.
+    // Without memory nothing can be tried; the lack of memory is reported where it matters.
     let Ok(arena) = crate::memory::Arena::new() else { return true };
     let Ok(writer) = arena.segment(TRIAL) else { return true };
     let base = writer.segment().base().as_ptr().cast();

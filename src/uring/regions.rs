@@ -1,4 +1,4 @@
-//! Memory that may be sent from: held while it is needed, registered where the ring has room for it.
+//! Memory that may be sent from: held while it is needed, registered if the ring has a free slot for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::memory::Segment;
 
 /// Slots for registered memory.
 const REGISTERED_MAX: u16 = 4096;
-/// Bytes of registered memory that a turn lets go of.
+/// Bytes of registered memory that are unregistered in one turn.
 const STALE_PIECE: usize = 8 << 20;
 
 #[derive(Debug)]
@@ -22,18 +22,18 @@ pub(super) struct RegionState {
     released: bool,
 }
 
-/// What a ring may send from.
+/// The memory that a ring may send from.
 #[derive(Debug)]
 pub(super) struct Regions {
     held: Slab<RegionState>,
     /// Free slots of the ring's table of registered memory.
     pub(super) free: Vec<u16>,
-    /// Slots whose memory is not needed any more, with what keeps it until they are emptied.
+    /// Slots whose memory is not needed any more, with the segment that is kept until they are emptied.
     pub(super) stale: VecDeque<(u16, Arc<Segment>)>,
 }
 
 impl Regions {
-    /// Makes the ring's table, if the kernel has one.
+    /// Makes the ring's table, if the kernel supports one.
     pub(super) fn new(submitter: &Submitter<'_>) -> Self {
         let has_table = submitter.register_buffers_sparse(REGISTERED_MAX.into()).is_ok();
         let free = if has_table { (0..REGISTERED_MAX).rev().collect() } else { Vec::new() };
@@ -62,7 +62,7 @@ impl Regions {
         }
     }
 
-    /// Counts a send and gives the address of the region's byte `from`, with `len` bytes after it.
+    /// Counts a send and returns the address of the region's byte `from`, with `len` bytes after it.
     pub(super) fn begin_send(&mut self, region: Region, from: u32, len: u32) -> *const u8 {
         let state = self.held.get_mut(region.0).expect("a region is sent from while it is held");
         let stretch = from as usize..from as usize + len as usize;
@@ -79,7 +79,7 @@ impl Regions {
         }
     }
 
-    /// Keeps the memory for good: the kernel may still read it.
+    /// Keeps the memory for ever: the kernel may still read it.
     pub(super) fn leak(&mut self) {
         std::mem::forget(std::mem::replace(&mut self.held, Slab::new()));
     }
@@ -91,8 +91,8 @@ impl Regions {
         }
     }
 
-    /// Takes memory that is not needed any more out of its slots, a piece of it: the kernel lets go of each page by
-    /// itself, and of gigabytes at once that would hold the loop up.
+    /// Takes memory that is not needed any more out of its slots, one piece at a time: the kernel releases page
+    /// by page, and gigabytes at once would stall the loop.
     pub(super) fn empty_slots(&mut self, submitter: &Submitter<'_>) {
         let mut bytes = 0;
         while bytes < STALE_PIECE {
@@ -117,8 +117,8 @@ impl Regions {
     fn register(&mut self, submitter: &Submitter<'_>, slot: u16, segment: &Segment) -> bool {
         let base = segment.base().as_ptr().cast();
         let vector = libc::iovec { iov_base: base, iov_len: segment.capacity() };
-        // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot
-        // is emptied in `empty_slot`, or until the ring is gone.
+        // SAFETY: the region that is being made keeps the segment, and with it the mapping, until the slot is
+        // emptied in `empty_slot`, or until the ring is dropped.
         let registered = unsafe { submitter.register_buffers_update(slot.into(), &[vector], None) };
         if registered.is_err() {
             self.free.clear(); // no more memory may be locked: plain sends from here on

@@ -1,6 +1,7 @@
 //! The engine on a real ring: one per loop, used by its thread alone.
 //!
-//! Here stands what it owns and how an operation gets to the kernel; each file below is one concern of it.
+//! This file has what the engine owns and how an operation gets to the kernel; each file in `ring/` has one
+//! concern.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
@@ -50,12 +51,12 @@ pub struct Uring {
     listeners: Vec<Listener>,
     regions: Regions,
     received: Rc<BufferRing>,
-    /// Sockets whose receive ended for want of buffers.
+    /// Sockets whose receive ended for lack of buffers.
     starved: Vec<Sock>,
     /// How often that happened.
     starvations: u64,
     events: VecDeque<Event<RecvBuf>>,
-    /// Completions that were taken off the ring, in its order, and whether somebody is handling them.
+    /// Completions that were taken off the ring, in its order, and whether they are being handled.
     completions: VecDeque<(u64, i32, u32)>,
     reaping: bool,
     eventfd: Arc<EventFd>,
@@ -63,7 +64,7 @@ pub struct Uring {
     places: Places,
     scratch: Rc<Scratch>,
     cold_reads: u64,
-    /// When completions were asked for while there were events.
+    /// When completions were last collected while events were pending.
     looked: Millis,
     refusals: Refusals,
     /// What this kernel needs done differently.
@@ -80,8 +81,8 @@ impl std::fmt::Debug for Uring {
 }
 
 impl Uring {
-    /// A ring for the calling thread, which alone may use it. `eventfd` calls it from elsewhere, which gives
-    /// [`Event::Woken`]; its clock counts from `started`, the same for all loops of a process.
+    /// A ring for the calling thread, which alone may use it. Other threads wake it through `eventfd`, which
+    /// gives [`Event::Woken`]; its clock counts from `started`, the same for all loops of a process.
     ///
     /// # Errors
     /// [`RingError`], which says what to do.
@@ -128,19 +129,19 @@ impl Uring {
         Ok(engine)
     }
 
-    /// Open sockets.
+    /// The number of open sockets.
     pub fn sockets(&self) -> usize {
         self.socks.len()
     }
 
-    /// Puts an operation and what it owns into the table and its entry into the queue.
+    /// Puts an operation and what it owns into the table, and its entry into the queue.
     fn submit(&mut self, op: Op, build: impl FnOnce(&Op) -> squeue::Entry) -> u32 {
         let (place, _) = self.inflight.insert(op);
         let entry = build(self.inflight.get(place).expect("just put in")).user_data(u64::from(place));
         loop {
             // SAFETY: all memory that the entry points to belongs to the operation in `inflight` (or to a
-            // region that counts it, or to the receive pool) and stays until its last completion was taken
-            // in `complete`; a cancelled operation completes too.
+            // region that counts it, or to the receive pool) and stays until its last completion was taken in
+            // `complete`; a cancelled operation completes too.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return place;
             }
@@ -162,8 +163,8 @@ impl Uring {
     }
 }
 
-/// Bounds the kernel threads that opens and cold reads of filesystems without asynchronous reads wait on.
+/// Limits the kernel threads that serve opens, and cold reads on filesystems without asynchronous reads.
 fn bound_workers(ring: &IoUring) {
-    // Without it the kernel's own bound holds, a few for each core.
+    // On failure the kernel's own limit applies, a few for each core.
     let _ = ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 0]);
 }

@@ -1,23 +1,23 @@
-//! How the bytes of a region leave: by which of the kernel's ways, chosen by size and by what it reports.
+//! Which of the kernel's ways sends the bytes of a region, chosen by size and by what the kernel reports.
 //!
-//! | way | what the kernel does | good for |
+//! | way | what the kernel does | used for |
 //! |---|---|---|
-//! | copy | `SEND`: copies into the socket's buffer | middling sends, and whatever is copied anyway |
+//! | copy | `SEND`: copies into the socket's buffer | medium sends, and large ones that would be copied anyway |
 //! | fixed | `WRITE_FIXED`: the same from registered memory | small sends |
-//! | zero-copy | `SEND_ZC` from registered memory: the network card reads our pages | large sends, where the path really is so: loopback and veth copy all the same, and dearer |
+//! | zero-copy | `SEND_ZC` from registered memory: the network card reads our pages | large sends, if the path really avoids the copy: loopback and veth copy nevertheless, at a higher cost |
 //! | pages | `sendfile(2)` from the memfd: the socket refers to our pages, which never change | large sends on loopback |
 
 use super::engine::FrameHead;
 
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-/// `IORING_NOTIF_USAGE_ZC_COPIED`: they were.
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: the bytes were copied.
 const COPIED: i32 = 1 << 31;
 
-/// Sends of this many bytes and more are no cheaper from registered memory, and may be worth a reference.
+/// From this size on, sends are no cheaper from registered memory, and may be worth a page reference.
 const LARGE: u32 = 16 << 10;
-/// While zero-copy sends do not pay, one large send in so many tries again.
+/// While zero-copy sends do not pay, one large send in this many tries again.
 const TRIAL: u32 = 512;
-/// Zero-copy sends pay when so many of the last 32 were.
+/// Zero-copy sends pay if at least this many of the last 32 avoided the copy.
 const PAYS: u32 = 24;
 
 /// Which way a region's bytes leave.
@@ -42,7 +42,7 @@ pub(super) struct Chooser {
     path: SendPath,
     /// Large sends so far.
     large: u32,
-    /// The last 32 zero-copy sends, the newest lowest; set: really without a copy.
+    /// The last 32 zero-copy sends, the newest in the lowest bit; set: really without a copy.
     history: u32,
 }
 
@@ -60,12 +60,12 @@ impl Chooser {
         Self { path, large: 0, history: 0 }
     }
 
-    /// A zero-copy send was one, or was not.
+    /// Records whether a zero-copy send avoided the copy.
     pub(super) fn report(&mut self, zero_copy: bool) {
         self.history = self.history << 1 | u32::from(zero_copy);
     }
 
-    /// `slot`: where the memory is registered, if it is.
+    /// Chooses the way of a send. `slot`: where the memory is registered, if it is.
     pub(super) fn choose(&mut self, len: u32, slot: Option<u16>) -> Way {
         match (self.path, slot) {
             (SendPath::Pages, _) => Way::Pages,
@@ -82,12 +82,12 @@ impl Chooser {
     }
 }
 
-/// What the second completion of a zero-copy send says.
+/// Whether the second completion of a zero-copy send reports that no copy was made.
 pub(super) fn was_zero_copy(result: i32) -> bool {
     result & COPIED == 0
 }
 
-/// A header and a stretch of a region, as `sendmsg(2)` takes them; points into itself, so it stays boxed.
+/// A header and part of a region, as `sendmsg(2)` takes them; contains pointers to itself, so it stays boxed.
 pub(super) struct Message {
     head: FrameHead,
     vectors: [libc::iovec; 2],

@@ -1,4 +1,4 @@
-//! How a ring is made, what that takes, and what it means when the kernel refuses.
+//! How a ring is made, what resources it takes, and what a refusal by the kernel means.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::limits::Lockable;
 
 /// Entries of the submission queue: larger batches cost more, not less.
 pub(super) const SUBMISSIONS: u32 = 512;
-/// Entries of the completion queue; the kernel keeps what does not fit.
+/// Entries of the completion queue; the kernel keeps completions that do not fit.
 const COMPLETIONS: u32 = 8192;
 /// Entries of the completion queue of the probe's ring.
 const PROBE_COMPLETIONS: u32 = 128;
@@ -19,8 +19,8 @@ const PAGE: u64 = 4096;
 /// Bytes of a queue's heads, tails and counters.
 const QUEUE_HEAD: u64 = 320;
 
-/// Locked memory that a loop's ring takes, where the kernel counts it (since Linux 6.14): its queues, and the list of
-/// its receive buffers.
+/// Locked memory that a loop's ring takes, if the kernel counts it (since Linux 6.14): its queues, and the list
+/// of its receive buffers.
 pub const RING_LOCKED: u64 = {
     let entries = SUBMISSIONS as u64 * size_of::<squeue::Entry>() as u64;
     let queues = QUEUE_HEAD
@@ -63,21 +63,21 @@ pub enum RingError {
     LockedMemory {
         /// Rings that are needed.
         rings: u64,
-        /// What may be locked.
+        /// The memory that may be locked.
         limit: Lockable,
     },
-    /// The kernel has no memory, and no limit of ours is the reason.
+    /// The kernel has no memory, and the cause is not the limit on locked memory.
     #[error("the kernel has no memory for an io_uring")]
     NoMemory,
     /// A loop's buffers cannot be mapped.
     #[error(
-        "no memory for the buffers of a loop ({0}); mind the limits of memory (systemd: MemoryMax=, LimitAS=)"
+        "no memory for the buffers of a loop ({0}); check the memory limits (systemd: MemoryMax=, LimitAS=)"
     )]
     Buffers(io::Error),
     /// The process or the machine is out of descriptors.
     #[error("no descriptor is left for an io_uring ({0}); raise the limit (systemd: LimitNOFILE=1048576)")]
     Descriptors(io::Error),
-    /// Something between the program and the kernel forbids it.
+    /// A layer between the program and the kernel forbids it.
     #[error(
         "an io_uring is forbidden ({0}); in a container, allow the io_uring_* system calls in its seccomp profile"
     )]
@@ -88,12 +88,12 @@ pub enum RingError {
 }
 
 impl RingError {
-    /// Whether it may go away by itself: what other programs hold counts as well.
+    /// Whether it may go away without action: memory held by other programs counts as well.
     pub fn is_shortage(&self) -> bool {
         matches!(self, Self::LockedMemory { .. } | Self::NoMemory | Self::Buffers(_) | Self::Descriptors(_))
     }
 
-    /// The same, said of all rings that a process needs.
+    /// The same error, for all rings that a process needs.
     #[must_use]
     pub fn of_rings(self, rings: u64) -> Self {
         match self {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_takes_the_memory_that_is_said() {
+    fn a_ring_takes_the_stated_memory() {
         // 512 entries of 64 bytes; 8192 of 16, 512 of 4 and a head; 1024 of 16.
         assert_eq!(RING_LOCKED, (8 + 33 + 4) * PAGE);
     }

@@ -18,7 +18,7 @@ impl<T> Slab<T> {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
-    /// Puts a value in and gives its place and generation.
+    /// Inserts a value and returns its place and generation.
     pub(super) fn insert(&mut self, value: T) -> (u32, u32) {
         if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
@@ -39,7 +39,7 @@ impl<T> Slab<T> {
         self.entries.get_mut(index as usize)?.value.as_mut()
     }
 
-    /// The value at `index` if it is still that generation's.
+    /// The value at `index` if it is still of that generation.
     pub(super) fn get_exact(&mut self, index: u32, generation: u32) -> Option<&mut T> {
         let entry = self.entries.get_mut(index as usize)?;
         if entry.generation == generation { entry.value.as_mut() } else { None }

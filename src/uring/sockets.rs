@@ -1,4 +1,4 @@
-//! Sockets and listeners as a ring knows them: where their descriptors live, and what is under way on them.
+//! Sockets and listeners as a ring knows them: where their descriptors are, and which operations are under way.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use super::send::SEND_FLAGS;
 
-/// Where accepted sockets live: in the process's descriptor table, and beyond a number of them in the ring's
+/// Where accepted sockets are kept: in the process's descriptor table, and above a certain number in the ring's
 /// own, where they do not count against the process's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     /// Sockets of this ring in the process's table.
     pub process: usize,
-    /// Places in the ring's table; the kernel bounds it by the process's limit as well.
+    /// Places in the ring's table; the kernel limits them by the process's limit as well.
     pub direct: u32,
 }
 
@@ -23,7 +23,7 @@ impl Descriptors {
     /// All in the process's table.
     pub const PROCESS: Self = Self { process: usize::MAX, direct: 0 };
 
-    /// How many sockets that makes.
+    /// The total number of sockets.
     pub const fn capacity(self) -> usize {
         self.process.saturating_add(self.direct as usize)
     }
@@ -42,14 +42,14 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) enum Descriptor {
     Process(OwnedFd),
-    /// A place in the ring's table, and the peer, for which there is nobody to ask any more.
+    /// A place in the ring's table, and the peer's address, which cannot be queried for such a socket.
     Direct(u32, Option<SocketAddr>),
 }
 
-/// The two tables, as far as they are used.
+/// How far the two tables are used.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Sockets that live in the process's table, and how many may before the ring's is used.
+    /// Sockets in the process's table, and how many it may hold before the ring's table is used.
     in_process: usize,
     process_max: usize,
     /// Free places of the ring's table.
@@ -62,7 +62,7 @@ impl Places {
         Self { in_process: 0, process_max: descriptors.process, direct_free }
     }
 
-    /// Leaves a socket in the process's table, or moves it to the ring's.
+    /// Keeps a socket in the process's table, or moves it to the ring's.
     pub(super) fn put(&mut self, submitter: &Submitter<'_>, fd: OwnedFd) -> Descriptor {
         let direct = self.direct_free.last().copied().filter(|_| self.in_process >= self.process_max);
         let Some(slot) = direct else { return self.put_in_process(fd) };
@@ -73,13 +73,13 @@ impl Places {
         Descriptor::Direct(slot, peer_of(&fd))
     }
 
-    /// Leaves a socket in the process's table.
+    /// Keeps a socket in the process's table.
     pub(super) fn put_in_process(&mut self, fd: OwnedFd) -> Descriptor {
         self.in_process += 1;
         Descriptor::Process(fd)
     }
 
-    /// The socket is gone, or goes now.
+    /// The socket is closed, or about to be.
     pub(super) fn free(&mut self, descriptor: Descriptor) {
         match descriptor {
             Descriptor::Process(_) => self.in_process -= 1,
@@ -98,11 +98,10 @@ pub(super) struct SockState {
     pub(super) waits: [Option<u32>; WAITS],
 }
 
-/// Operations of a socket that may wait for its peer at a time: one that brings bytes or the connection, and a
-/// poll.
+/// The most operations of a socket that wait for its peer at a time: one that receives or connects, and a poll.
 pub(super) const WAITS: usize = 2;
 
-/// A descriptor as an entry takes it.
+/// A descriptor in the form that a queue entry takes.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     Process(Fd),
@@ -142,7 +141,7 @@ impl SockState {
         }
     }
 
-    /// Its descriptor, if that stands in the process's table.
+    /// Its descriptor, if it is in the process's table.
     pub(super) fn of_process(&self) -> Option<&OwnedFd> {
         match &self.descriptor {
             Descriptor::Process(fd) => Some(fd),

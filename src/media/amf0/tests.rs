@@ -32,7 +32,7 @@ fn golden_bytes() {
     for (bytes, value) in cases {
         assert_eq!(decode(bytes, &Limits::default()), Ok((value.clone(), bytes.len())));
         assert_eq!(encode(&[value]), bytes);
-        // An ECMA array with all its properties is let through without its end: cut 10 of that case.
+        // An ECMA array with all its properties is accepted without its end: cut 10 of that case.
         for cut in (0..bytes.len()).filter(|cut| (bytes[0], *cut) != (marker::ECMA_ARRAY, 10)) {
             assert!(matches!(one(&bytes[..cut]), Err(AmfError::Truncated { .. })), "{bytes:02x?} {cut}");
         }
@@ -46,9 +46,9 @@ fn an_ecma_array_may_lack_its_end() {
 }
 
 #[test]
-fn what_writers_get_wrong_is_borne() {
+fn common_encoder_errors_are_accepted() {
     assert_eq!(one(b"\x02\x00\x02\xff!"), Ok("\u{fffd}!".into()));
-    // The count of an ECMA array is not trusted: here nought and huge.
+    // The count of an ECMA array is not trusted: here zero and huge.
     assert!(one(b"\x08\x00\x00\x00\x00\x00\x01k\x05\x00\x00\x09").is_ok());
     assert!(one(b"\x08\xff\xff\xff\xff\x00\x00\x09").is_ok());
     // An empty property name.
@@ -78,7 +78,7 @@ fn a_hundred_thousand_levels_are_refused_at_the_seventeenth() {
 }
 
 #[test]
-fn markers_that_are_no_values() {
+fn markers_that_are_not_values_are_refused() {
     for marker in [4, 9, 14, 17, 18, 255] {
         assert_eq!(one(&[marker]), Err(AmfError::Marker { marker }));
     }

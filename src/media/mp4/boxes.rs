@@ -1,21 +1,21 @@
-//! Boxes (ISO/IEC 14496-12, 4.2): writing one around what it holds, and walking through those that were read.
+//! Boxes (ISO/IEC 14496-12, 4.2): writing them, and walking through those that were read.
 
 /// What is wrong with boxes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mp4Error {
-    /// A box reaches beyond what holds it, or ends within its own fields.
+    /// A box reaches beyond its container, or ends within its own fields.
     #[error("the box {} is cut off", kind.escape_ascii())]
     Truncated {
         /// Its type.
         kind: [u8; 4],
     },
-    /// A box that must be there is not.
+    /// A required box is missing.
     #[error("there is no box {}", kind.escape_ascii())]
     Missing {
         /// Its type.
         kind: [u8; 4],
     },
-    /// Something that is never written here.
+    /// A box that this program never writes.
     #[error("the box {} is not one of ours", kind.escape_ascii())]
     Foreign {
         /// Its type.
@@ -23,7 +23,7 @@ pub enum Mp4Error {
     },
 }
 
-/// Writes a box whose content `body` writes.
+/// Writes a box; `body` writes its content.
 pub(super) fn put_box(out: &mut Vec<u8>, kind: [u8; 4], body: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -59,7 +59,7 @@ pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-/// A count or length of ours in 32 bits.
+/// A count or length of our own as 32 bits.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).expect("what is kept of a take fits 32 bits")
 }
@@ -78,7 +78,7 @@ pub struct BoxHeader {
 /// The longest header.
 pub const HEADER_MAX: usize = 16;
 
-/// Reads a box header off the front of `bytes`, which are [`HEADER_MAX`] long or end with the file.
+/// Reads a box header from the start of `bytes`, which are [`HEADER_MAX`] long or end with the file.
 ///
 /// # Errors
 /// [`Mp4Error::Truncated`].
@@ -134,7 +134,7 @@ impl<'a> Boxes<'a> {
     }
 }
 
-/// Takes numbers off the front of a box's content.
+/// Takes numbers from the start of a box's content.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
     pub(super) rest: &'a [u8],

@@ -36,7 +36,7 @@ pub(super) fn audio(audio: &Audio) -> Vec<u8> {
         out.extend_from_slice(&[0; 8]);
         put_u16(out, u16::from(audio.channels));
         out.extend_from_slice(&[0, 16, 0, 0, 0, 0]); // samplesize, pre_defined
-        // A rate that does not fit is left to the codec's own configuration.
+        // A rate that does not fit is left to the codec configuration.
         put_u32(out, u32::from(u16::try_from(audio.sample_rate).unwrap_or(0)) << 16);
         match audio.codec {
             AudioCodec::Opus => put_box(out, *b"dOps", |out| out.extend_from_slice(&audio.record)),
@@ -51,7 +51,7 @@ pub(super) fn audio(audio: &Audio) -> Vec<u8> {
 
 /// `esds` (14496-14, 5.6) with its descriptors (14496-1, 7.2.6).
 fn elementary_stream(object_type: u8, config: &[u8], out: &mut Vec<u8>) {
-    // An AudioSpecificConfig is a few bytes; one that no length byte can count is left out.
+    // An AudioSpecificConfig is a few bytes; one that is too long for a length byte is left out.
     let config = if config.len() < 64 { config } else { &[] };
     let info = if config.is_empty() { 0 } else { config.len() + 2 };
     let length = |len: usize| u8::try_from(len).expect("counted above");

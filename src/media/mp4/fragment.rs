@@ -1,7 +1,7 @@
 //! Fragments: `moof` and `mdat` (ISO/IEC 14496-12, 8.8), of both tracks together and of each alone.
 //!
 //! Times are counted from the take's first frame, in 64 bits. A frame lasts until the next one begins, so its
-//! duration is known only then: the newest frame of each track is kept back until the segment ends.
+//! duration is known only then: the newest frame of each track is held until the segment ends.
 
 use super::boxes::{count, put_box, put_full, put_u32, put_u64};
 use super::{AUDIO_ID, VIDEO_ID, VIDEO_TIMESCALE};
@@ -11,9 +11,9 @@ use crate::media::sample_clock::SampleClock;
 use crate::media::segmenter::{Muxer, Opening};
 use crate::media::track::{Audio, Tracks};
 
-/// Bytes of frames that are gathered to a fragment at the most, unless one is larger.
+/// The most bytes of frames that are gathered into a fragment, unless a single frame is larger.
 const GATHER: usize = 1 << 20;
-/// `sample_flags` (8.8.3.1): depends on no other; depends on others and is no sync sample.
+/// `sample_flags` (8.8.3.1): depends on no other sample; depends on others and is not a sync sample.
 const FLAGS_KEY: u32 = 0x0200_0000;
 const FLAGS_OTHER: u32 = 0x0101_0000;
 /// `tfhd`: the base of offsets is the `moof`.
@@ -21,7 +21,7 @@ const BASE_IS_MOOF: u32 = 0x02_0000;
 /// `trun`: offset of the data; duration, size, flags and composition offset of each sample.
 const RUN: u32 = 0x1 | 0x100 | 0x200 | 0x400 | 0x800;
 
-/// One kind of output: which tracks it holds.
+/// One kind of output, named by the tracks in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Both tracks in one file.
@@ -33,10 +33,10 @@ pub enum Output {
 }
 
 impl Output {
-    /// All of them; the discriminant is the place.
+    /// All of them, in the order of their discriminants.
     pub const EVERY: [Self; 3] = [Self::Merge, Self::Audio, Self::Video];
 
-    /// What it holds of `tracks`; `None`: nothing.
+    /// The tracks among `tracks` that it contains; `None`: none.
     pub fn pick(self, tracks: &Tracks) -> Option<Tracks> {
         let picked = Tracks {
             video: tracks.video.clone().filter(|_| self != Self::Audio),
@@ -46,7 +46,7 @@ impl Output {
     }
 }
 
-/// What comes out of a muxer, in order.
+/// What a muxer gives, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A segment begins.
@@ -74,7 +74,7 @@ struct Frame {
 struct Lane {
     id: u32,
     timescale: u32,
-    /// Of sound.
+    /// For sound only.
     clock: Option<(SampleClock, u32)>,
     frames: Vec<Frame>,
     data: Vec<u8>,
@@ -124,11 +124,11 @@ impl Lane {
         self.data.extend_from_slice(sample.data);
     }
 
-    /// Takes out what can be written: all, the last frame ending at `end`, or all but the last.
+    /// Takes out what can be written: all frames, the last one ending at `end`, or all but the last.
     fn take(&mut self, end: Option<i64>) -> Option<Run> {
         let keep = usize::from(end.is_none());
         let len = self.frames.len().checked_sub(keep).filter(|len| *len > 0)?;
-        let behind = match end {
+        let ends_at = match end {
             None => self.frames[len].dts,
             Some(_) if self.clock.is_some() => self.frames[len - 1].dts + i64::from(self.last),
             Some(end) => self.units(end),
@@ -138,7 +138,7 @@ impl Lane {
         let kept: usize = self.frames.iter().map(|frame| frame.size as usize).sum();
         let kept = self.data.split_off(self.data.len() - kept);
         let data = std::mem::replace(&mut self.data, kept);
-        Some(Run { id: self.id, timescale: self.timescale, frames, data, behind })
+        Some(Run { id: self.id, timescale: self.timescale, frames, data, ends_at })
     }
 }
 
@@ -149,31 +149,31 @@ struct Run {
     timescale: u32,
     frames: Vec<Frame>,
     data: Vec<u8>,
-    /// Where the last one ends.
-    behind: i64,
+    /// The end of the last frame.
+    ends_at: i64,
 }
 
 /// Writes the fragments of a stream.
 #[derive(Debug, Default)]
 pub struct Fragmenter {
-    /// What came out and was not yet taken.
+    /// Output that was not taken yet.
     pub pieces: std::collections::VecDeque<Piece>,
     tracks: Tracks,
     lanes: Vec<Lane>,
     sequence: u32,
-    /// The stream's time, in milliseconds, from which the take counts.
+    /// The stream time in milliseconds from which the take counts.
     origin: Option<i64>,
     started: i64,
 }
 
 impl Fragmenter {
-    /// Forgets the frames that are not written yet, and what waits to be taken.
+    /// Drops the frames that are not written yet, and the output that was not taken.
     pub fn reset(&mut self) {
         self.pieces.clear();
         self.lanes.clear();
     }
 
-    /// Writes a fragment of what there is; at a segment's end, which is at `end`, of all.
+    /// Writes a fragment of what can be written; at the end of a segment (`end`) of everything.
     fn flush(&mut self, end: Option<i64>) {
         let runs: Vec<Run> = self.lanes.iter_mut().filter_map(|lane| lane.take(end)).collect();
         if runs.is_empty() {
@@ -239,7 +239,7 @@ fn put_fragment(sequence: u32, runs: &[&Run], origin: i64, out: &mut Vec<u8>) {
             put_box(out, *b"traf", |out| put_run(run, origin, &mut offsets, out));
         }
     });
-    // The data begins behind the head of `mdat`.
+    // The data begins after the header of `mdat`.
     let mut offset = out.len() - start + 8;
     for (run, at) in runs.iter().zip(offsets) {
         out[at..at + 4].copy_from_slice(&count(offset).to_be_bytes());
@@ -248,7 +248,7 @@ fn put_fragment(sequence: u32, runs: &[&Run], origin: i64, out: &mut Vec<u8>) {
     put_box(out, *b"mdat", |out| runs.iter().for_each(|run| out.extend_from_slice(&run.data)));
 }
 
-/// The content of `traf`. Where the data's offset is to stand is added to `offsets`.
+/// The content of `traf`. Where the data offset must be filled in is added to `offsets`.
 fn put_run(run: &Run, origin: i64, offsets: &mut Vec<usize>, out: &mut Vec<u8>) {
     put_full(out, *b"tfhd", 0, BASE_IS_MOOF, |out| put_u32(out, run.id));
     let origin = origin * i64::from(run.timescale) / 1000;
@@ -259,7 +259,7 @@ fn put_run(run: &Run, origin: i64, offsets: &mut Vec<usize>, out: &mut Vec<u8>) 
         put_u32(out, count(run.frames.len()));
         offsets.push(out.len());
         put_u32(out, 0);
-        let ends = run.frames.iter().skip(1).map(|next| next.dts).chain([run.behind]);
+        let ends = run.frames.iter().skip(1).map(|next| next.dts).chain([run.ends_at]);
         for (frame, end) in run.frames.iter().zip(ends) {
             put_u32(out, u32::try_from(end - frame.dts).unwrap_or(0));
             put_u32(out, frame.size);

@@ -1,7 +1,7 @@
-//! One progressive file of the fragments of a take: tables first, the media data as it stands behind them.
+//! Merges the fragments of a take into one progressive file: the tables first, then the media data unchanged.
 //!
-//! Only the fragments' heads are read; their media data is for the caller to copy, in the order in which the
-//! fragments were given. What is kept of a frame is eight bytes or less.
+//! Only the heads of the fragments are read; the caller copies their media data, in the order in which the
+//! fragments were given. At most eight bytes are kept for each frame.
 
 use super::boxes::{Boxes, Fields, Mp4Error, count, put_u32, put_u64};
 use super::movie::{Edit, MOVIE_TIMESCALE, Track, movie};
@@ -18,10 +18,10 @@ pub struct Merger {
 #[derive(Debug)]
 struct Lane {
     track: Track,
-    /// The units of the init segment that holds now, a second, and its sample entry, from 1.
+    /// Timescale (units per second) of the current init segment, and its sample entry, counted from 1.
     timescale: u32,
     entry: u32,
-    /// The first decoding time, and from when to when something is shown.
+    /// The first decoding time, and the first and last time at which something is shown.
     first: Option<i64>,
     earliest: i64,
     latest: i64,
@@ -34,7 +34,7 @@ impl Lane {
         let scale = |units: i64| scaled(units, self.timescale, self.track.timescale);
         let (dts, end) = (scale(dts), scale(dts + i64::from(duration)));
         let cts = i32::try_from(scale(i64::from(cts))).unwrap_or(0);
-        // Behind a gap it lasts until the next; nothing goes back.
+        // Before a gap a frame lasts until the next one; time never goes back.
         let dts = self.last.map_or(dts, |(last, _)| dts.max(last));
         if let Some((last, _)) = self.last {
             add_run(&mut self.track.tables.durations, u32::try_from(dts - last).unwrap_or(u32::MAX));
@@ -61,7 +61,7 @@ impl Lane {
     }
 }
 
-/// Units of one timescale in those of another.
+/// Converts units of one timescale to another.
 fn scaled(units: i64, from: u32, to: u32) -> i64 {
     if from == to {
         return units;
@@ -69,7 +69,7 @@ fn scaled(units: i64, from: u32, to: u32) -> i64 {
     i64::try_from(i128::from(units) * i128::from(to) / i128::from(from.max(1))).unwrap_or(i64::MAX)
 }
 
-/// One more of `value` in a run-length coded list.
+/// Adds one more of `value` to a run-length coded list.
 fn add_run<T: PartialEq + Copy>(runs: &mut Vec<(u32, T)>, value: T) {
     match runs.last_mut() {
         Some((count, last)) if *last == value => *count += 1,
@@ -78,10 +78,10 @@ fn add_run<T: PartialEq + Copy>(runs: &mut Vec<(u32, T)>, value: T) {
 }
 
 impl Merger {
-    /// The fragments to come are those of this init segment.
+    /// The next fragments belong to this init segment.
     ///
     /// # Errors
-    /// [`Mp4Error`] if it is none that was written here.
+    /// [`Mp4Error`] if it was not written by this program.
     pub fn init(&mut self, init: &[u8]) -> Result<(), Mp4Error> {
         for found in Boxes(Boxes(init).find(*b"moov")?) {
             if let (kind, body) = found?
@@ -118,10 +118,10 @@ impl Merger {
         }
     }
 
-    /// Takes a fragment: the whole `moof`, and the bytes of media data in the `mdat` behind it.
+    /// Takes a fragment: the whole `moof`, and the bytes of media data in the `mdat` after it.
     ///
     /// # Errors
-    /// [`Mp4Error`] if it is none that was written here; it is left out then.
+    /// [`Mp4Error`] if it was not written by this program; it is left out then.
     pub fn fragment(&mut self, moof: &[u8], payload: u64) -> Result<(), Mp4Error> {
         let mut runs = Vec::new();
         for found in Boxes(Boxes(moof).find(*b"moof")?) {
@@ -133,7 +133,7 @@ impl Merger {
         }
         let foreign = Mp4Error::Foreign { kind: *b"trun" };
         let head = moof.len() as u64 + 8;
-        // All is looked at before anything is taken.
+        // Everything is checked before anything is taken.
         for run in &runs {
             let size: u64 = run.frames().map(|frame| u64::from(frame.size)).sum();
             let from = u64::from(run.offset).checked_sub(head).ok_or(foreign)?;
@@ -154,7 +154,7 @@ impl Merger {
         Ok(())
     }
 
-    /// Bytes of media data in all.
+    /// Total bytes of media data.
     pub fn payload(&self) -> u64 {
         self.payload
     }
@@ -164,7 +164,7 @@ impl Merger {
         self.lanes.iter().all(|lane| lane.first.is_none())
     }
 
-    /// The bytes in front of the media data.
+    /// The bytes before the media data.
     pub fn finish(self) -> Vec<u8> {
         let mut lanes: Vec<Lane> = self.lanes.into_iter().filter(|lane| lane.first.is_some()).collect();
         // What is shown first is shown at once; the other track waits for its time.
@@ -185,7 +185,7 @@ impl Merger {
         let tracks: Vec<Track> = lanes.into_iter().map(|lane| lane.track).collect();
         let mut out = file_type(b"isom", &[b"isom", b"iso2", b"iso6", b"mp41"]);
         let head = mdat_head(self.payload);
-        // With their base the offsets may outgrow 32 bits; then `moov` is longer, and so is the base.
+        // With the base added, offsets may exceed 32 bits; then `moov` is longer, and so is the base.
         let mut moov = movie(&tracks, 0, false);
         for _ in 0..2 {
             let base = (out.len() + moov.len() + head.len()) as u64;
@@ -197,7 +197,7 @@ impl Merger {
     }
 }
 
-/// The head of a `mdat` with so much in it.
+/// The header of a `mdat` with `payload` bytes in it.
 fn mdat_head(payload: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
     match u32::try_from(payload + 8) {
@@ -214,7 +214,7 @@ fn mdat_head(payload: u64) -> Vec<u8> {
     out
 }
 
-/// What an init segment says of a track.
+/// The description of a track in an init segment.
 fn read_track(trak: &[u8]) -> Result<Track, Mp4Error> {
     let mut header = Fields::new(*b"tkhd", Boxes(trak).find(*b"tkhd")?);
     header.skip(4 + 16)?;

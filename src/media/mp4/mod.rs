@@ -12,13 +12,13 @@ use super::track::{Audio, Tracks, Video};
 use boxes::put_box;
 use movie::Track;
 
-/// The number of a track; the same in files that hold both and in those that hold one.
+/// The number of a track; the same in files with both tracks and with one.
 const VIDEO_ID: u32 = 1;
 const AUDIO_ID: u32 = 2;
-/// Units of the video track's times, a second. Those of the audio track are samples.
+/// Units per second of the video track's times. Those of the audio track are samples.
 const VIDEO_TIMESCALE: u32 = 90_000;
 
-/// The tracks that fragments can carry: all that are known.
+/// The tracks that fragments can carry: all known ones.
 pub fn supported(tracks: &Tracks) -> Tracks {
     tracks.clone()
 }

@@ -1,11 +1,11 @@
-//! `moov`: of a fragmented file, whose tables are empty, and of a whole one (ISO/IEC 14496-12, clause 8).
+//! `moov` of a fragmented file, with empty tables, and of a whole one (ISO/IEC 14496-12, clause 8).
 
 use super::boxes::{count, put_box, put_full, put_u16, put_u32, put_u64};
 
-/// Units of a movie's own times, a second.
+/// Units per second of a movie's own times.
 pub(super) const MOVIE_TIMESCALE: u32 = 1000;
 
-/// One track as `trak` describes it.
+/// One track as described by `trak`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Track {
     pub(super) id: u32,
@@ -27,17 +27,17 @@ pub(super) struct Edit {
     pub(super) media_time: i64,
 }
 
-/// Where each sample is and when it is shown; run-length coded where the boxes are.
+/// Where each sample is and when it is shown; run-length coded like the boxes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
-    /// Samples in a row and their duration.
+    /// Numbers of samples in a row and their duration.
     pub(super) durations: Vec<(u32, u32)>,
-    /// Samples in a row and their composition offset.
+    /// Numbers of samples in a row and their composition offset.
     pub(super) offsets: Vec<(u32, i32)>,
     pub(super) sizes: Vec<u32>,
-    /// Numbers, from 1, of samples that can be decoded by themselves.
+    /// Numbers, counted from 1, of the samples that can be decoded by themselves.
     pub(super) sync: Vec<u32>,
-    /// First chunk, from 1, samples in each, sample entry from 1.
+    /// First chunk (from 1), samples in each, sample entry (from 1).
     pub(super) chunk_runs: Vec<(u32, u32, u32)>,
     /// Offsets of the chunks in the media data.
     pub(super) chunks: Vec<u64>,
@@ -56,12 +56,12 @@ impl Track {
     }
 }
 
-/// `moov`. Chunk offsets are counted from `base`. `fragmented`: what is shown comes in fragments.
+/// `moov`. Chunk offsets are counted from `base`. `fragmented`: the samples are in fragments.
 pub(super) fn movie(tracks: &[Track], base: u64, fragmented: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     put_box(&mut out, *b"moov", |out| {
         put_full(out, *b"mvhd", 1, 0, |out| {
-            out.extend_from_slice(&[0; 16]); // made when: not told, so that the same take gives the same file
+            out.extend_from_slice(&[0; 16]); // creation time: left out, so that the same take gives the same file
             put_u32(out, MOVIE_TIMESCALE);
             put_u64(out, tracks.iter().map(Track::shown).max().unwrap_or(0));
             put_u32(out, 1 << 16); // rate
@@ -201,7 +201,7 @@ fn put_tables(track: &Track, base: u64, out: &mut Vec<u8>) {
         put_full(out, *b"stco", 0, 0, |out| {
             put_u32(out, count(tables.chunks.len()));
             for chunk in &tables.chunks {
-                put_u32(out, u32::try_from(base + chunk).expect("none is behind the last"));
+                put_u32(out, u32::try_from(base + chunk).expect("no offset is above the last one"));
             }
         });
     } else {

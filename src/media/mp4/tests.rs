@@ -16,7 +16,7 @@ fn tracks() -> Tracks {
     Tracks { video: Some(Arc::new(video)), audio: Some(Arc::new(audio)) }
 }
 
-/// Segments of one second each, of 25 pictures and their sound; what each output's files hold.
+/// Segments of one second each, of 25 pictures and their sound: the bytes of each output's files.
 fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
     let mut fragmenter = Fragmenter::default();
     let mut sound = 0;
@@ -107,7 +107,7 @@ fn read(file: &[u8]) -> Vec<(u32, u64, i64, bool, Vec<u8>)> {
 }
 
 #[test]
-fn fragments_and_the_merged_file_hold_every_frame() {
+fn fragments_and_the_merged_file_have_every_frame() {
     // Large frames: several fragments in a segment.
     for size in [100, 100_000] {
         let files = segments(5, size);
@@ -130,7 +130,7 @@ fn fragments_and_the_merged_file_hold_every_frame() {
 }
 
 #[test]
-fn separate_outputs_hold_the_same_frames() {
+fn separate_outputs_have_the_same_frames() {
     for file in segments(3, 100) {
         let sizes = |output: Output| {
             let pieces = fragments(&file[output as usize]);
@@ -167,7 +167,7 @@ fn a_track_that_comes_later_waits_for_its_time() {
 }
 
 #[test]
-fn what_is_not_ours_is_refused() {
+fn foreign_files_are_refused() {
     let files = segments(1, 100);
     let (moof, mdat) = fragments(&files[0][0])[0];
     let mut merger = Merger::default();
@@ -199,7 +199,7 @@ proptest! {
     }
 }
 
-/// Any tags: what the muxers write of them is whole packets, and what the merge reads.
+/// For any tags, the muxers write whole packets, and fragments that the merge can read.
 fn mux_anything(data: &[u8]) {
     use crate::media::remux::Remuxer;
     use crate::media::segmenter::{Lengths, Segmenter};

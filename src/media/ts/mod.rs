@@ -1,5 +1,5 @@
-//! MPEG transport stream (ISO/IEC 13818-1), written as HLS wants it: one program, tables in front of each
-//! segment, elementary streams that declare only what there is.
+//! MPEG transport stream (ISO/IEC 13818-1), as HLS requires it: one program, tables at the start of each
+//! segment, and only the elementary streams that exist are declared.
 //!
 //! H.264, H.265, AAC and MPEG audio; other tracks are left out ([`supported`]).
 
@@ -26,14 +26,17 @@ const ID_VIDEO: u8 = 0xe0;
 const ID_AUDIO: u8 = 0xc0;
 /// Ticks of 90 kHz in a millisecond.
 const TICKS: i64 = 90;
-/// The stream's first time, in ticks: so that a picture that is shown before it was decoded has a time as well.
+/// The stream's first time, in ticks: above zero, so that a picture shown before it was decoded has a valid
+/// time as well.
 const BASE: i64 = 90_000;
-/// How long before its decoding time a frame is in the decoder's hands, in ticks.
+/// How long before its decoding time a frame reaches the decoder, in ticks.
 const DELAY: i64 = 45_000;
-/// Frames of sound are gathered to as many bytes or ticks, for each PES packet costs a header and stuffing.
+/// Frames of sound are gathered up to this many bytes or ticks, since each PES packet costs a header and
+/// stuffing.
 const AUDIO_BYTES: usize = 2_800;
 const AUDIO_TICKS: i64 = 20_000;
-/// The clock is told at least so often, in ticks (13818-1, 2.7.2), except where the stream itself pauses for longer.
+/// The clock is sent at least this often, in ticks (13818-1, 2.7.2), unless the stream itself pauses for
+/// longer.
 const CLOCK_TICKS: i64 = 9_000;
 const PAUSE: i64 = 900_000;
 
@@ -51,19 +54,19 @@ pub fn supported(tracks: &Tracks) -> Tracks {
     }
 }
 
-/// Writes the segments of a stream, one behind the other, to [`out`](Self::out).
+/// Writes the segments of a stream, one after the other, to [`out`](Self::out).
 #[derive(Debug, Default)]
 pub struct TsMuxer {
     packets: Packets,
-    /// What was written and not yet taken.
+    /// Output that was not taken yet.
     pub out: Vec<u8>,
     tracks: Tracks,
-    /// The stream's time, in milliseconds, that becomes [`BASE`].
+    /// The stream time, in milliseconds, that becomes [`BASE`].
     origin: Option<i64>,
     version: u8,
-    /// What the clock was when it was told last, in ticks.
+    /// The last clock value sent, in ticks.
     clock: Option<i64>,
-    /// How far sound was ahead of the last picture, in ticks: its times say no more of the pictures' clock.
+    /// How far sound was ahead of the last picture, in ticks: the clock taken from sound is set back by this.
     lead: i64,
     sound: Option<Sound>,
     scratch: Vec<u8>,
@@ -78,7 +81,7 @@ struct Sound {
     rate: i64,
     frame: u32,
     adts: Option<Adts>,
-    /// In ticks, of the first frame that waits and of the last one.
+    /// In ticks: times of the first and the last waiting frame.
     first: i64,
     last: i64,
     data: Vec<u8>,
@@ -119,8 +122,8 @@ impl TsMuxer {
         result
     }
 
-    /// The clock `now`, for a packet that is about to be written; `None`: a later one was told already. Where it was
-    /// not told for too long, packets that tell nothing else come before it.
+    /// The clock value `now`, for a packet that is about to be written; `None`: a later one was sent already.
+    /// If none was sent for too long, packets with nothing but the clock are written before it.
     fn tell_clock(&mut self, pid: u16, now: i64) -> Option<i64> {
         if let Some(mut last) = self.clock {
             if now <= last {
@@ -145,11 +148,11 @@ impl TsMuxer {
         let frame = if sound.frame == 0 { opus::duration(sample.data) } else { sound.frame };
         let time = base + sound.clock.stamp(sample.dts, frame) * 90_000 / sound.rate;
         let length = i64::from(frame) * 90_000 / sound.rate;
-        let untold = self.clock.is_none_or(|clock| clock < sound.first - DELAY);
-        let longest = if untold { CLOCK_TICKS } else { AUDIO_TICKS };
+        let clock_due = self.clock.is_none_or(|clock| clock < sound.first - DELAY);
+        let longest = if clock_due { CLOCK_TICKS } else { AUDIO_TICKS };
         let full =
             sound.data.len() + sample.data.len() > AUDIO_BYTES || time + length - sound.first > longest;
-        // A gap needs a time of its own.
+        // After a gap a new time stamp is needed.
         let gap = time - sound.last > 2 * length;
         if !sound.data.is_empty() && (full || gap) {
             self.flush_sound();
@@ -171,7 +174,7 @@ impl TsMuxer {
         let alone = self.tracks.video.is_none();
         let now = pts - DELAY - if alone { 0 } else { self.lead };
         let clock = if alone { self.tell_clock(PID_AUDIO, now) } else { None };
-        // Pictures are rare: sound tells their clock.
+        // Pictures are rare: sound sends their clock.
         if !alone && self.clock.is_some_and(|last| now - last > CLOCK_TICKS / 2) {
             self.tell_clock(PID_VIDEO, now);
             self.packets.clock(PID_VIDEO, now, &mut self.out);
@@ -213,8 +216,8 @@ impl Muxer for TsMuxer {
     }
 }
 
-/// A frame as a byte stream (H.264 and H.265, annex B): a delimiter first, parameter sets before each keyframe
-/// that does not bring its own.
+/// A frame as a byte stream (H.264 and H.265, annex B): a delimiter first, and parameter sets before each
+/// keyframe that does not contain its own.
 fn annex_b(video: &Video, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<(), NalError> {
     type UnitType = fn(&[u8]) -> u8;
     let (delimiter, aud, sps, unit_type): (&[u8], u8, u8, UnitType) = match video.codec {

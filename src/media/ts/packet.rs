@@ -10,9 +10,9 @@ const PAYLOAD: usize = PACKET - 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     pub(super) pts: i64,
-    /// `None`: the same.
+    /// `None`: the same as `pts`.
     pub(super) dts: Option<i64>,
-    /// The program's clock at this packet, if it is to be told.
+    /// The program clock at this packet, if it is sent.
     pub(super) clock: Option<i64>,
     /// Decoding may begin here.
     pub(super) random_access: bool,
@@ -27,7 +27,7 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    /// Writes a table's section, which fits one packet.
+    /// Writes a table's section, which fits into one packet.
     pub(super) fn section(&mut self, pid: u16, section: &[u8], out: &mut Vec<u8>) {
         assert!(section.len() < PAYLOAD, "tables of a handful of streams");
         let end = out.len() + PACKET;
@@ -57,7 +57,7 @@ impl Packets {
         self.pes = pes;
     }
 
-    /// Writes a packet that tells the program's clock and nothing else.
+    /// Writes a packet with the program clock and nothing else.
     pub(super) fn clock(&mut self, pid: u16, clock: i64, out: &mut Vec<u8>) {
         let end = out.len() + PACKET;
         let mut header = self.header(pid, false, true);
@@ -71,8 +71,8 @@ impl Packets {
         out.resize(end, 0xff);
     }
 
-    /// One packet with as much of `payload` as fits; the rest of it is stuffed. `adaptation` is the field's
-    /// content without its length. Gives the bytes taken.
+    /// Writes one packet with as much of `payload` as fits; the rest is stuffed. `adaptation` is the field's
+    /// content without its length. Returns the number of bytes taken.
     fn packet(
         &mut self,
         pid: u16,
@@ -83,11 +83,11 @@ impl Packets {
     ) -> usize {
         let field = if adaptation.is_empty() { 0 } else { adaptation.len() + 1 };
         let taken = payload.len().min(PAYLOAD - field);
-        // The length byte counts: a field of one byte is a length of zero.
-        let room = PAYLOAD - taken;
-        out.extend_from_slice(&self.header(pid, start, room > 0));
-        if let Some(length) = room.checked_sub(1) {
-            let end = out.len() + room;
+        // The length byte is part of the field: a field of one byte has the length zero.
+        let space = PAYLOAD - taken;
+        out.extend_from_slice(&self.header(pid, start, space > 0));
+        if let Some(length) = space.checked_sub(1) {
+            let end = out.len() + space;
             out.push(u8::try_from(length).expect("less than a packet"));
             match adaptation {
                 [] if length > 0 => out.push(0), // no flag set
@@ -99,7 +99,7 @@ impl Packets {
         taken
     }
 
-    /// The four bytes in front of every packet (13818-1, 2.4.3.2); each has a payload.
+    /// The four bytes before every packet's content (13818-1, 2.4.3.2); each packet here has a payload.
     fn header(&mut self, pid: u16, start: bool, adaptation: bool) -> [u8; 4] {
         let slot = slot(pid);
         let counter = self.counters[slot];
@@ -109,7 +109,7 @@ impl Packets {
     }
 }
 
-/// Where packets of `pid` are counted.
+/// The index of the continuity counter of `pid`.
 fn slot(pid: u16) -> usize {
     match pid {
         PID_VIDEO => 2,
@@ -119,7 +119,8 @@ fn slot(pid: u16) -> usize {
     }
 }
 
-/// The adaptation field's flags and clock (13818-1, 2.4.3.4), without its length; nothing where it says nothing.
+/// The adaptation field's flags and clock (13818-1, 2.4.3.4), without its length; empty if there is nothing to
+/// signal.
 fn put_adaptation(clock: Option<i64>, random_access: bool, out: &mut Vec<u8>) {
     let flags = u8::from(random_access) << 6 | u8::from(clock.is_some()) << 4;
     if flags == 0 {

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_tables_of_the_standard() {
-        // As ffmpeg writes them.
+        // As written by ffmpeg.
         assert_eq!(association(0x1000), [0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 0x2a, 0xb1, 4, 0xb2]);
         assert_eq!(crc32(b"123456789"), 0x0376_e6e7);
         let map = map(0, 0x100, &[(0x1b, 0x100), (0x0f, 0x101)]);

@@ -8,7 +8,7 @@ fn tracks() -> Tracks {
     Tracks { video: Some(Arc::new(video)), audio: Some(Arc::new(audio)) }
 }
 
-/// The elementary bytes of each PES packet of `pid`, put together again packet by packet.
+/// The elementary bytes of each PES packet of `pid`, reassembled packet by packet.
 fn pes(ts: &[u8], pid: u16) -> Vec<Vec<u8>> {
     let mut packets: Vec<Vec<u8>> = Vec::new();
     let mut counter = None;
@@ -83,18 +83,18 @@ fn sound_comes_out_whole_and_keyframes_bring_parameter_sets() {
     assert_eq!(types, [9, 7, 8, 5]);
 }
 
-/// The clock's base in each packet of `pid` that tells it.
+/// The clock's base in each packet of `pid` that has one.
 fn clocks(ts: &[u8], pid: u16) -> Vec<i64> {
-    let told = |packet: &&[u8]| {
+    let with_clock = |packet: &&[u8]| {
         let own = u16::from_be_bytes([packet[1] & 0x1f, packet[2]]) == pid;
         own && packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x10 != 0
     };
     let base = |packet: &[u8]| i64::from(u32::from_be_bytes(*packet[6..].first_chunk().unwrap())) * 2;
-    ts.chunks(PACKET).filter(told).map(base).collect()
+    ts.chunks(PACKET).filter(with_clock).map(base).collect()
 }
 
 #[test]
-fn the_clock_is_told_every_tenth_of_a_second_however_rare_frames_are() {
+fn the_clock_is_sent_every_tenth_of_a_second_even_if_frames_are_rare() {
     for (picture, sound) in [(true, false), (true, true), (false, true)] {
         let mut tracks = tracks();
         tracks.video.take_if(|_| !picture);
@@ -132,7 +132,7 @@ fn a_pause_of_the_stream_is_not_filled() {
 }
 
 #[test]
-fn a_frame_that_is_torn_is_left_out_and_counted() {
+fn a_truncated_frame_is_left_out_and_counted() {
     let mut muxer = TsMuxer::default();
     muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
     let before = muxer.out.len();
@@ -141,7 +141,7 @@ fn a_frame_that_is_torn_is_left_out_and_counted() {
 }
 
 #[test]
-fn only_what_there_is_is_declared() {
+fn only_existing_streams_are_declared() {
     for (video, audio) in [(true, false), (false, true), (true, true)] {
         let mut tracks = tracks();
         tracks.video.take_if(|_| !video);
@@ -156,7 +156,7 @@ fn only_what_there_is_is_declared() {
 }
 
 #[test]
-fn sound_that_comes_early_does_not_take_the_clock_over() {
+fn early_sound_does_not_take_over_the_clock() {
     for lead in [0i64, 60, 200, 800] {
         let mut muxer = TsMuxer::default();
         muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
@@ -167,8 +167,8 @@ fn sound_that_comes_early_does_not_take_the_clock_over() {
                 let before = muxer.out.len();
                 let (dts, key) = (n * 20, n % 100 == 0);
                 muxer.sample(&Sample { video: true, dts, cts: 0, key, data: &[0, 0, 0, 2, 0x65, 1] });
-                let told = clocks(&muxer.out[before..], PID_VIDEO);
-                assert_eq!(told.last(), Some(&(n * 20 * TICKS + BASE - DELAY)), "lead {lead}, {dts} ms");
+                let clocks = clocks(&muxer.out[before..], PID_VIDEO);
+                assert_eq!(clocks.last(), Some(&(n * 20 * TICKS + BASE - DELAY)), "lead {lead}, {dts} ms");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The chunked transfer coding (RFC 9112, 7.1), read and written.
+//! The chunked transfer coding (RFC 9112, 7.1), reading and writing.
 //!
-//! Extensions and trailers are read within bounds and dropped.
+//! Extensions and trailers are read within limits and dropped.
 
 /// The largest chunk, in bytes.
 pub const CHUNK_MAX: u64 = 1 << 32;
@@ -8,9 +8,9 @@ pub const CHUNK_MAX: u64 = 1 << 32;
 pub const EXTENSION_MAX: usize = 256;
 /// Most bytes of a trailer.
 pub const TRAILER_MAX: usize = 4096;
-/// The longest head that [`chunk_head`] writes.
+/// The longest chunk header that [`chunk_head`] writes.
 pub const CHUNK_HEAD_MAX: usize = 18;
-/// Stands behind a chunk's bytes.
+/// Follows the bytes of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// Ends a body, trailer included.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -19,9 +19,9 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
     /// The size is not hexadecimal.
-    #[error("a chunk size begins or goes on with byte {byte:#04x}")]
+    #[error("unexpected byte {byte:#04x} in a chunk size")]
     BadSize {
-        /// The byte that does not belong there.
+        /// The unexpected byte.
         byte: u8,
     },
     /// The size is beyond [`CHUNK_MAX`].
@@ -33,46 +33,46 @@ pub enum ChunkError {
     /// The trailer is beyond [`TRAILER_MAX`].
     #[error("a trailer of more than {limit} bytes", limit = TRAILER_MAX)]
     TrailerTooLong,
-    /// Something else where a line must end.
-    #[error("byte {byte:#04x} stands where a line of the chunked coding must end")]
+    /// Another byte where a line must end.
+    #[error("byte {byte:#04x} where a line of the chunked coding must end")]
     BadLineEnd {
         /// That byte.
         byte: u8,
     },
 }
 
-/// How far a push came.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes taken; fewer than were given only where the body is over.
+    /// Bytes taken; fewer than were given only if the body ends.
     pub consumed: usize,
-    /// Whether the body is over.
+    /// Whether the body has ended.
     pub finished: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size; `digits` were seen, leading zeros included.
+    /// In the digits of a size; `digits` were read, leading zeros included.
     Size { size: u64, digits: usize },
     /// In the extensions, `seen` bytes of them.
     Extension { size: u64, seen: usize },
-    /// Behind the carriage return of a size line.
+    /// After the carriage return of a size line.
     SizeEnd { size: u64 },
-    /// In a chunk of which `left` bytes are to come.
+    /// In a chunk; `left` bytes are still to come.
     Data { left: u64 },
-    /// Behind a chunk's bytes.
+    /// After a chunk's bytes.
     DataReturn,
-    /// Behind the carriage return there.
+    /// After the carriage return that follows a chunk's bytes.
     DataEnd,
-    /// At the start of a trailer line or in it, `seen` bytes in all.
+    /// At the start of a trailer line or in it, `seen` bytes in total.
     Trailer { seen: usize, line_empty: bool },
-    /// Behind a carriage return of the trailer.
+    /// After a carriage return of the trailer.
     TrailerEnd { seen: usize, line_empty: bool },
-    /// Over.
+    /// The body has ended.
     Done,
 }
 
-/// Takes the coding off a body, however its bytes are split.
+/// Removes the coding from a body, however its bytes are split.
 #[derive(Clone, Debug)]
 pub struct ChunkedReader {
     state: State,
@@ -92,12 +92,12 @@ impl ChunkedReader {
         Self { state: START }
     }
 
-    /// Whether the body is over.
+    /// Whether the body has ended.
     pub fn is_finished(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes `bytes` and hands the body's bytes to `out`, without copies.
+    /// Takes `bytes` and passes the body's bytes to `out`, without copies.
     ///
     /// # Errors
     /// [`ChunkError`]; the reader must not be used any further.
@@ -108,9 +108,9 @@ impl ChunkedReader {
                 State::Done => break,
                 State::Data { left } => {
                     let take = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-                    let (data, behind) = rest.split_at(take);
+                    let (data, after) = rest.split_at(take);
                     out(data);
-                    rest = behind;
+                    rest = after;
                     let left = left - take as u64;
                     self.state = if left == 0 { State::DataReturn } else { State::Data { left } };
                 }
@@ -125,7 +125,7 @@ impl ChunkedReader {
 }
 
 impl State {
-    /// The state behind one byte of framing.
+    /// The state after one byte of framing.
     fn next(self, byte: u8) -> Result<Self, ChunkError> {
         match self {
             Self::Size { size, digits } => after_size(size, digits, byte),
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-/// The state behind one byte of a size line's digits.
+/// The state after one byte of a size line's digits.
 fn after_size(size: u64, digits: usize, byte: u8) -> Result<State, ChunkError> {
     let Some(digit) = char::from(byte).to_digit(16) else {
         return match byte {
@@ -163,7 +163,7 @@ fn after_size(size: u64, digits: usize, byte: u8) -> Result<State, ChunkError> {
         };
     };
     let size = size * 16 + u64::from(digit); // cannot overflow: bounded below each time
-    // Sixteen digits hold any size; more of them are leading zeros sent to keep us busy.
+    // Sixteen digits express any size; more of them are leading zeros that only cost time.
     if size > CHUNK_MAX || digits >= 16 {
         return Err(ChunkError::TooLarge);
     }
@@ -174,7 +174,7 @@ fn expect(byte: u8, wanted: u8, then: State) -> Result<State, ChunkError> {
     if byte == wanted { Ok(then) } else { Err(ChunkError::BadLineEnd { byte }) }
 }
 
-/// Writes a chunk's head for `len` bytes and gives its length. A head for 0 bytes would end the body.
+/// Writes the header of a chunk of `len` bytes and returns its length. A header for 0 bytes would end the body.
 pub fn chunk_head(len: usize, out: &mut [u8; CHUNK_HEAD_MAX]) -> usize {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     debug_assert!(len > 0, "an empty chunk ends a body");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_reads_the_same_however_it_is_split() {
+    fn a_body_split_at_any_point_reads_the_same() {
         let text =
             b"4\r\nWiki\r\n006;a=\"b\"\r\npedia \r\nE \r\nin \r\n\r\nchunks.\r\n0\r\nX: y\r\nZ: w\r\n\r\nGET";
         for split in 0..text.len() {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_coding_is_named() {
+    fn errors_in_the_coding_are_named() {
         let error = |text: &[u8]| read(&[text]).unwrap_err();
         assert_eq!(error(b"\r\n"), ChunkError::BadSize { byte: b'\r' });
         assert_eq!(error(b"-1\r\n"), ChunkError::BadSize { byte: b'-' });
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_the_shortest() {
+    fn chunk_heads_are_as_short_as_possible() {
         let mut out = [0; CHUNK_HEAD_MAX];
         for (len, text) in [
             (1, "1\r\n"),
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_reads_the_same_however_it_is_split(text in "[0-9a-f;\r\n \\x00-\\xff]{0,40}") {
+        fn garbage_split_at_any_point_reads_the_same(text in "[0-9a-f;\r\n \\x00-\\xff]{0,40}") {
             let single: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
             let whole = read(&[text.as_bytes()]);
             if single.is_empty() {

@@ -1,4 +1,4 @@
-//! The client's side, for a gateway's pull: one GET, one answer whose body may never end.
+//! The client side, for a gateway's pull: one GET, one response whose body may never end.
 
 use bytes::Bytes;
 
@@ -6,10 +6,10 @@ use super::chunked::{ChunkError, ChunkedReader};
 use super::head::{FIELDS_MAX, HeadBuffer, HeadFault, Headers};
 use super::{BodyLength, response};
 
-/// Most answers of the 100 class in front of the real one.
+/// The most responses of the 100 class before the real one.
 const INTERIM_MAX: usize = 8;
 
-/// An answer that cannot be used.
+/// A response that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
     /// The head cannot be read.
@@ -18,8 +18,8 @@ pub enum ResponseError {
     /// The body's framing is broken.
     #[error("the upstream's body cannot be read: {0}")]
     Chunk(#[from] ChunkError),
-    /// Interim answers without end.
-    #[error("more than {limit} interim answers", limit = INTERIM_MAX)]
+    /// Too many interim responses.
+    #[error("more than {limit} interim responses", limit = INTERIM_MAX)]
     TooManyInterim,
     /// The connection ended before the head did.
     #[error("the upstream closed before it answered")]
@@ -27,18 +27,18 @@ pub enum ResponseError {
     /// The connection ended before the body did.
     #[error("the upstream closed in the middle of a body{}", missing.map(|n| format!(", {n} bytes before its end")).unwrap_or_default())]
     Truncated {
-        /// How many bytes are missing, where that is known.
+        /// How many bytes are missing, if that is known.
         missing: Option<u64>,
     },
 }
 
 /// Writes a GET. `host` is the value of `Host`, `target` is already percent-encoded, `headers` are further
-/// fields. Control characters in values become blanks, and in the target and the host are left out.
+/// fields. Control characters in values become spaces; in the target and the host they are left out.
 pub fn get_request(host: &str, target: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     request_head("GET", host, target, headers).into_bytes()
 }
 
-/// Writes a POST of JSON, after whose answer the connection is to be closed.
+/// Writes a POST of JSON; the connection is closed after the response.
 pub fn post_json(host: &str, target: &str, json: &str) -> Vec<u8> {
     let length = json.len().to_string();
     let headers =
@@ -48,7 +48,7 @@ pub fn post_json(host: &str, target: &str, json: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Writes the head of a request, cleaned as [`get_request`] does it.
+/// Writes the head of a request, cleaned as by [`get_request`].
 pub fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> String {
     let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();
     let clean = |text: &str| text.replace(|c: char| c.is_control(), " ");
@@ -62,7 +62,7 @@ pub fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &s
     text
 }
 
-/// Status and fields of an answer.
+/// Status and fields of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// The status, 200-999 or 101.
@@ -71,14 +71,14 @@ pub struct ResponseHead {
     pub headers: Headers,
 }
 
-/// How far an answer came.
+/// How much of a response has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The head is not complete.
     Head,
-    /// The head is complete, the body is not over.
+    /// The head is complete, the body is not.
     Body,
-    /// The body is over, or there is none.
+    /// The body is complete, or there is none.
     Finished,
 }
 
@@ -91,30 +91,30 @@ enum Framing {
     Finished,
 }
 
-/// Reads one answer to a GET, however its bytes are split.
+/// Reads one response to a GET, however its bytes are split.
 #[derive(Debug)]
 pub struct ResponseReader {
     buffer: HeadBuffer,
     framing: Framing,
     head: Option<ResponseHead>,
     interim: usize,
-    /// The connection may be used again once the body is over.
+    /// The connection may be used again after the body.
     persistent: bool,
 }
 
 impl ResponseReader {
-    /// A reader for an answer whose head takes at most `head_max` bytes.
+    /// A reader for a response whose head takes at most `head_max` bytes.
     pub fn new(head_max: usize) -> Self {
         let buffer = HeadBuffer::new(head_max, head_max);
         Self { buffer, framing: Framing::Head, head: None, interim: 0, persistent: false }
     }
 
-    /// The answer's head, once it is complete.
+    /// The response's head, once it is complete.
     pub fn head(&self) -> Option<&ResponseHead> {
         self.head.as_ref()
     }
 
-    /// How far the answer came.
+    /// How much of the response has come.
     pub fn state(&self) -> State {
         match self.framing {
             Framing::Head => State::Head,
@@ -123,14 +123,14 @@ impl ResponseReader {
         }
     }
 
-    /// Whether the connection may be used for another request (RFC 9112, 9.3): the answer is over, nothing came after
-    /// it, and the upstream does not close.
+    /// Whether the connection may be used for another request (RFC 9112, 9.3): the response is complete,
+    /// nothing came after it, and the upstream does not close.
     pub fn keeps_connection(&self) -> bool {
         self.state() == State::Finished && self.persistent
     }
 
-    /// Takes `bytes` and hands body bytes to `on_body`, their framing taken off, with the head they belong
-    /// to. Bytes behind the end of the body are dropped: nothing was asked for that they could answer.
+    /// Takes `bytes` and passes body bytes to `on_body`, without their framing, together with their head. Bytes
+    /// after the end of the body are dropped: there is no further request that they could answer.
     ///
     /// # Errors
     /// [`ResponseError`]; the reader must not be used any further.
@@ -158,7 +158,7 @@ impl ResponseReader {
     /// Tells the reader that the connection ended.
     ///
     /// # Errors
-    /// [`ResponseError::NoAnswer`] and [`ResponseError::Truncated`] where something was to come.
+    /// [`ResponseError::NoAnswer`] or [`ResponseError::Truncated`] if more was expected.
     pub fn end(&mut self) -> Result<(), ResponseError> {
         self.persistent = false;
         match std::mem::replace(&mut self.framing, Framing::Finished) {
@@ -169,7 +169,7 @@ impl ResponseReader {
         }
     }
 
-    /// Parses a head; false where it was an interim one.
+    /// Parses a head; false if it was an interim one.
     fn take_head(&mut self, head: &Bytes) -> Result<bool, ResponseError> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Response::new(&mut fields);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_read_the_same_however_they_are_split() {
+    fn responses_split_at_any_point_read_the_same() {
         let cases: [(&[u8], &[u8], State); 5] = [
             (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef", b"abc", State::Finished),
             (
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_is_told() {
+    fn an_early_end_is_reported() {
         let end = |wire: &[u8]| {
             let mut reader = ResponseReader::new(2048);
             reader.push(wire, |_, _| {}).unwrap();

@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110, 13): which answer a client that knows a version of a file gets.
+//! Conditional requests (RFC 9110, 13): the response for a client that already knows a version of a file.
 
 use super::Headers;
 use super::date::parse_date;
@@ -8,22 +8,22 @@ use super::date::parse_date;
 pub struct Validators<'a> {
     /// A strong entity tag, with its quotes.
     pub etag: &'a str,
-    /// When it was changed last, in seconds since 1970.
+    /// When it was last changed, in seconds since 1970.
     pub modified: Option<u64>,
 }
 
-/// What becomes of a request.
+/// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is answered.
+    /// Normally.
     Proceed,
     /// 304: the client has it.
     NotModified,
-    /// 412: the client asked for another version.
+    /// 412: the client required another version.
     Failed,
 }
 
-/// Weighs the preconditions in the order of RFC 9110, 13.2.2; for GET and HEAD.
+/// Evaluates the preconditions in the order of RFC 9110, 13.2.2; for GET and HEAD.
 pub fn evaluate(headers: &Headers, validators: Validators<'_>) -> Verdict {
     let mut known = headers.values("if-match").peekable();
     if known.peek().is_some() {
@@ -46,13 +46,13 @@ pub fn evaluate(headers: &Headers, validators: Validators<'_>) -> Verdict {
     if unchanged { Verdict::NotModified } else { Verdict::Proceed }
 }
 
-/// Whether a `Range` is to be honoured: `If-Range` names this version, or is not there (RFC 9110, 13.1.5).
+/// Whether a `Range` applies: `If-Range` names this version, or is absent (RFC 9110, 13.1.5).
 pub fn range_holds(headers: &Headers, validators: Validators<'_>) -> bool {
     let Some(value) = headers.values("if-range").next() else { return true };
     let Ok(value) = std::str::from_utf8(value) else { return false };
     let value = value.trim();
     if value.ends_with('"') {
-        return value == validators.etag; // a weak one never is
+        return value == validators.etag; // a weak tag never matches
     }
     parse_date(value).is_some_and(|since| validators.modified == Some(since))
 }
@@ -67,7 +67,7 @@ enum Comparison {
     Weak,
 }
 
-/// Whether a list of entity tags, or `*`, names `etag`. What cannot be read ends the list.
+/// Whether a list of entity tags, or `*`, names `etag`. Reading stops at the first syntax error.
 fn names(list: &[u8], etag: &str, comparison: Comparison) -> bool {
     let mut rest = list.trim_ascii();
     if rest == b"*" {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(verdict("If-Modified-Since: yesterday\r\n"), Verdict::Proceed);
         assert_eq!(verdict(&format!("If-Unmodified-Since: {same}\r\n")), Verdict::Proceed);
         assert_eq!(verdict(&format!("If-Unmodified-Since: {before}\r\n")), Verdict::Failed);
-        // The tag is the finer one: where it is given, the date is not looked at.
+        // The tag is more precise: if there is one, the date is ignored.
         let both = format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {same}\r\n");
         assert_eq!(verdict(&both), Verdict::Proceed);
         let both = format!("If-Match: \"5-a\"\r\nIf-Unmodified-Since: {before}\r\n");

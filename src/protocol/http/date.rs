@@ -1,7 +1,7 @@
-//! Dates as HTTP writes them (RFC 9110, 5.6.7), from and to seconds since 1970.
+//! Dates in the form of HTTP (RFC 9110, 5.6.7), from and to seconds since 1970.
 //!
 //! Only the preferred form is read; the two obsolete ones count as no date, which costs a client a full
-//! answer instead of a 304.
+//! response instead of a 304.
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] =
@@ -19,8 +19,7 @@ pub fn format_date(seconds: u64) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Writes a time as `19941106T084937Z`, the basic form of ISO 8601: good in a file's name, and its order is that
-/// of time.
+/// Writes a time as `19941106T084937Z`, the basic form of ISO 8601: safe in a file name, and sorts by time.
 pub fn format_stamp(seconds: u64) -> String {
     let ((year, month, day), (hour, minute, second)) = civil(seconds.min(LAST));
     format!("{year:04}{:02}{day:02}T{hour:02}{minute:02}{second:02}Z", month + 1)
@@ -55,7 +54,7 @@ pub fn parse_date(text: &str) -> Option<u64> {
     let (hour, minute) = (number(clock.next()?, 2)?, number(clock.next()?, 2)?);
     let second = number(clock.next()?, 2)?;
     let whole = words.next() == Some("GMT") && words.next().is_none() && clock.next().is_none();
-    // A leap second is 60; it falls on the next minute's first.
+    // A leap second is 60; it becomes the first second of the next minute.
     if !whole || day == 0 || day > month_days(year, month) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
@@ -72,7 +71,7 @@ fn year_days(year: u64) -> u64 {
     365 + u64::from(is_leap(year))
 }
 
-/// Days of a month, which counts from 0.
+/// Days of a month; months count from 0.
 fn month_days(year: u64, month: usize) -> u64 {
     match month {
         1 => 28 + u64::from(is_leap(year)),
@@ -81,7 +80,7 @@ fn month_days(year: u64, month: usize) -> u64 {
     }
 }
 
-/// Exactly `digits` digits.
+/// A number of exactly `digits` digits.
 fn number(text: &str, digits: usize) -> Option<u64> {
     let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_dates() {
+    fn other_texts_are_not_dates() {
         for text in [
             "",
             "Sunday, 06-Nov-94 08:49:37 GMT",

@@ -1,4 +1,4 @@
-//! What requests and responses share: finding the end of a head, its fields, its body's framing.
+//! What requests and responses have in common: finding the end of a head, its fields, its body's framing.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use super::BodyLength;
 
 /// Most fields of a head.
 pub const FIELDS_MAX: usize = 64;
-/// Most empty lines that are skipped in front of a head (RFC 9112, 2.2).
+/// The most empty lines that are skipped before a head (RFC 9112, 2.2).
 const BLANK_LINES_MAX: usize = 4;
 
-/// A head that cannot be read, whoever sent it.
+/// Why the head of a request or response cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
-    /// The first byte begins no HTTP message: another protocol, or TLS on a plain port.
+    /// No HTTP message begins with this byte: another protocol, or TLS on a plain port.
     #[error("the peer does not speak HTTP: its first byte is {byte:#04x}")]
     NotHttp {
-        /// That byte.
+        /// The first byte.
         byte: u8,
     },
     /// A line feed without its carriage return.
@@ -38,7 +38,7 @@ pub enum HeadFault {
         /// Position in the head.
         at: usize,
     },
-    /// A field that goes on in the next line (RFC 9112, 5.2 retired that).
+    /// A field that continues on the next line (obsolete: RFC 9112, 5.2).
     #[error("line {line} of the head begins with a blank")]
     Folded {
         /// Lines before it.
@@ -59,7 +59,7 @@ pub enum HeadFault {
     /// More than [`FIELDS_MAX`] fields.
     #[error("the head has more than {limit} fields", limit = FIELDS_MAX)]
     TooManyFields,
-    /// The grammar of a line is broken.
+    /// A line has a syntax error.
     #[error("the head has an {0}")]
     Syntax(&'static str),
     /// Both a length and a transfer coding (RFC 9112, 6.3: request smuggling).
@@ -71,9 +71,9 @@ pub enum HeadFault {
     /// Two lengths.
     #[error("Content-Length was sent as {first} and as {second}")]
     LengthsDiffer {
-        /// The one that came first.
+        /// The first one.
         first: u64,
-        /// The other.
+        /// The other one.
         second: u64,
     },
     /// A transfer coding other than a single `chunked`.
@@ -98,7 +98,7 @@ impl From<httparse::Error> for HeadFault {
     }
 }
 
-/// Gathers bytes until a whole head is there. Each byte is looked at once, however they are split.
+/// Gathers bytes until a whole head is there. Each byte is examined once, however the bytes are split.
 #[derive(Debug)]
 pub(super) struct HeadBuffer {
     buffer: BytesMut,
@@ -121,23 +121,23 @@ impl HeadBuffer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes behind the heads taken so far.
+    /// Bytes after the heads taken so far.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether nothing stands behind the heads taken so far.
+    /// Whether there are no bytes after the heads taken so far.
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// What stands behind the heads taken so far.
+    /// Takes the bytes after the heads taken so far.
     pub(super) fn take_rest(&mut self) -> Bytes {
         (self.scanned, self.line_start, self.lines, self.blank_lines) = (0, 0, 0, 0);
         self.buffer.split().freeze()
     }
 
-    /// Takes the next head off, the empty line at its end included; `None`: it is not complete.
+    /// Takes the next head, including the empty line at its end; `None`: it is not complete.
     pub(super) fn take_head(&mut self) -> Result<Option<Bytes>, HeadFault> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             let at = self.scanned;
@@ -173,7 +173,7 @@ impl HeadBuffer {
         }
     }
 
-    /// Notes the line that ends at `at`; true where it is the empty one behind a head.
+    /// Records the line that ends at `at`; true if it is the empty one after a head.
     fn end_line(&mut self, at: usize) -> bool {
         let empty = self.line_start + 1 == at;
         if empty && self.lines == 0 {
@@ -217,7 +217,7 @@ impl Headers {
         self.fields.iter().filter(named).map(move |(_, value)| part(value))
     }
 
-    /// The first value of a field; `None` also where it is not UTF-8.
+    /// The first value of a field; `None` also if it is not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.fields.iter().find(|(field, _)| {
             self.head.get(field.clone()).is_some_and(|part| part.eq_ignore_ascii_case(name.as_bytes()))
@@ -225,7 +225,7 @@ impl Headers {
         std::str::from_utf8(self.head.get(at.1.clone())?).ok()
     }
 
-    /// Whether a list field such as `Connection` holds a token, in any of its lines and any case.
+    /// Whether a list field such as `Connection` contains a token, in any of its lines and in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         let mut words = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         words.any(|word| word.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
@@ -244,7 +244,7 @@ impl Headers {
     /// How the body is delimited by the fields alone (RFC 9112, 6.1-6.3).
     ///
     /// # Errors
-    /// Every shape that another implementation could read in another way.
+    /// Every form that another implementation could read differently.
     pub(super) fn body_length(&self, version11: bool) -> Result<BodyLength, HeadFault> {
         let length = self.content_length()?;
         let mut codings = self.values("transfer-encoding");
@@ -276,7 +276,7 @@ impl Headers {
     }
 }
 
-/// Plain digits, no sign; `None` also beyond 64 bits.
+/// Plain digits, no sign; `None` also for more than 64 bits.
 fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;

@@ -1,12 +1,12 @@
-//! What a file is by its name: its media type, what kind of thing it is, whether it shrinks.
+//! File types by name: the media type, the purpose, and whether compression helps.
 
-/// What a file is for a player or a browser; how long it may be kept follows from it.
+/// The purpose of a file for a player or a browser; its caching time follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum FileKind {
     /// Changes with each segment.
     Playlist,
-    /// Written once, under a name of its own.
+    /// Written once, under a unique name.
     Segment,
     /// A recording, or an init segment: a new take has the same name.
     Recording,
@@ -43,14 +43,14 @@ impl FileKind {
     }
 }
 
-/// What is known of a file by its extension, in any case.
+/// What is known of a file from its extension, in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileType {
     /// The value of `Content-Type`.
     pub media_type: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub kind: FileKind,
-    /// Whether a compressed file beside it is looked for.
+    /// Whether to look for a compressed file next to it.
     pub shrinks: bool,
 }
 

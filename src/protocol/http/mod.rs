@@ -1,7 +1,7 @@
 //! HTTP/1.1 heads and body framing (RFC 9110, RFC 9112), for a server and for a gateway's pull.
 //!
-//! What it deliberately does not do: HTTP/2, content codings, trailers (read and dropped), lenient line ends.
-//! A shape that two implementations could read differently is refused, because proxies stand in between.
+//! Deliberately not done: HTTP/2, content codings, trailers (read and dropped), lenient line ends. A form that
+//! two implementations could read differently is refused, because there are proxies in between.
 
 pub mod chunked;
 pub mod client;
@@ -28,8 +28,8 @@ pub use response::{Head, error_page};
 pub enum BodyLength {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks: [`ChunkedReader`] takes the framing off.
+    /// Chunks: [`ChunkedReader`] removes the framing.
     Chunked,
 }

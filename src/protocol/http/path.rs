@@ -1,35 +1,35 @@
-//! From a request's path to a file's: the only way there is.
+//! From a request's path to a file's path: this is the only way.
 
 use std::fmt;
 
 /// Most bytes of a path.
 const LEN_MAX: usize = 1024;
-/// Most bytes of one name, as filesystems have it.
+/// The most bytes of one name, as in filesystems.
 const NAME_MAX: usize = 255;
 /// Most folders above a file.
 const DEPTH_MAX: usize = 32;
 
-/// Why a path names no file.
+/// Why a path does not name a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Not from the root.
+    /// It does not begin at the root.
     #[error("the path does not begin with a slash")]
     Relative,
-    /// A folder.
+    /// It names a folder.
     #[error("the path names a folder")]
     Folder,
-    /// A name that begins with a dot: hidden, or on its way up.
+    /// A name that begins with a dot: hidden, or `..`.
     #[error("a name in the path begins with a dot")]
     Dot,
-    /// A character that no file of ours has in its name.
-    #[error("the path holds {0:?}")]
+    /// A character that never occurs in our file names.
+    #[error("the path contains {0:?}")]
     Character(char),
     /// Too many bytes, or too many folders.
     #[error("the path is too long")]
     TooLong,
 }
 
-/// The path of a file below a folder: not empty, relative, no name in it empty, hidden or on its way up.
+/// The path of a file below a folder: relative and not empty; none of its names is empty, hidden or `..`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelPath(String);
 
@@ -40,11 +40,11 @@ impl fmt::Debug for RelPath {
 }
 
 impl RelPath {
-    /// Takes a path as [`super::Request::path`] has it: decoded once, from the root. Several slashes in a row
-    /// count as one.
+    /// Takes a path in the form of [`super::Request::path`]: decoded once, from the root. Several slashes in a
+    /// row count as one.
     ///
     /// # Errors
-    /// [`PathError`]: there is no such file, whatever the folder holds.
+    /// [`PathError`]: no folder can contain such a file.
     pub fn parse(path: &str) -> Result<Self, PathError> {
         let rest = path.strip_prefix('/').ok_or(PathError::Relative)?;
         if rest.len() > LEN_MAX {
@@ -72,7 +72,7 @@ impl RelPath {
         Ok(Self(clean))
     }
 
-    /// The path, without a slash in front.
+    /// The path, without a leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -82,13 +82,13 @@ impl RelPath {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// What stands behind the last dot of the file's name; empty without one.
+    /// The part after the last dot of the file's name; empty without one.
     pub fn extension(&self) -> &str {
         let name = self.0.rsplit('/').next().unwrap_or_default();
         name.rsplit_once('.').map_or("", |(_, extension)| extension)
     }
 
-    /// The file beside it whose name goes on with `suffix`, such as `.gz`.
+    /// The file next to it with `suffix`, such as `.gz`, appended to its name.
     #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
         Self(format!("{}{suffix}", self.0))
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_named() {
+    fn paths_of_files_are_accepted() {
         let path = |text| RelPath::parse(text).unwrap();
         assert_eq!(
             path("/hls/live/a@2026-11-21/segment_1.ts").as_str(),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is() {
+    fn other_paths_are_refused() {
         for (text, error) in [
             ("", PathError::Relative),
             ("hls/x.ts", PathError::Relative),
@@ -140,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_named_stays_below(text in "[/.a\\\\\0 é@]{0,40}") {
+        fn accepted_paths_stay_below_the_folder(text in "[/.a\\\\\0 é@]{0,40}") {
             if let Ok(path) = RelPath::parse(&text) {
                 let names: Vec<&str> = path.as_str().split('/').collect();
                 prop_assert!(names.iter().all(|name| !name.is_empty() && !name.starts_with('.')));

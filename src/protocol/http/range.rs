@@ -1,26 +1,26 @@
 //! Byte ranges (RFC 9110, 14).
 //!
-//! One range is served as `206`. Several at once get the whole file, as the RFC allows: no player asks so, and
-//! `multipart/byteranges` would make small requests cost large answers.
+//! One range is served as `206`. A request for several gets the whole file, as the RFC allows: no player sends
+//! one, and `multipart/byteranges` would give small requests large responses.
 
-/// Which part of a file a `Range` field asks for.
+/// The part of a file that a `Range` field asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// All of it.
+    /// The whole file.
     Whole,
     /// The bytes from `first` on; `len` is not 0.
     Part {
         /// The first byte.
         first: u64,
-        /// How many.
+        /// The number of bytes.
         len: u64,
     },
-    /// Nothing that is there, or it cannot be read.
+    /// No byte of the file, or a syntax error.
     Unsatisfiable,
 }
 
 impl Range {
-    /// What `value` means for a file of `len` bytes. Units other than bytes mean nothing.
+    /// The meaning of `value` for a file of `len` bytes. Units other than bytes are ignored.
     pub fn evaluate(value: &str, len: u64) -> Self {
         let value = value.trim();
         let specs = match value.get(..6) {
@@ -39,7 +39,7 @@ impl Range {
         }
         match satisfiable.flatten() {
             Some(_) if several => Self::Whole,
-            // Of nothing, all is the only part there is.
+            // For an empty file, the whole file is the only part.
             Some((_, 0)) => Self::Whole,
             Some((first, len)) => Self::Part { first, len },
             None if !asked => Self::Whole,
@@ -50,8 +50,8 @@ impl Range {
 
 struct Malformed;
 
-/// First byte and length of `first-last`, `first-` or `-suffix`; `None`: nothing of that is there. The length is
-/// 0 only where the file's is.
+/// First byte and length of `first-last`, `first-` or `-suffix`; `None`: no such byte in the file. The length
+/// is 0 only if the file is empty.
 fn one(spec: &str, len: u64) -> Result<Option<(u64, u64)>, Malformed> {
     let (first, last) = spec.split_once('-').ok_or(Malformed)?;
     let (first, last) = (first.trim(), last.trim());
@@ -70,7 +70,7 @@ fn one(spec: &str, len: u64) -> Result<Option<(u64, u64)>, Malformed> {
     Ok((first < len).then(|| (first, last.min(len - 1) - first + 1)))
 }
 
-/// Plain digits; what does not fit is as large as can be.
+/// Plain digits; a number that does not fit becomes the largest one.
 fn number(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(u64::MAX))
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_lies_within(value in "bytes=[0-9, -]{0,24}", len in any::<u64>()) {
+        fn a_part_is_within_the_file(value in "bytes=[0-9, -]{0,24}", len in any::<u64>()) {
             if let Range::Part { first, len: part } = Range::evaluate(&value, len) {
                 prop_assert!(part > 0 && first.checked_add(part).is_some_and(|end| end <= len));
             }

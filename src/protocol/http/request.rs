@@ -1,4 +1,4 @@
-//! Requests: the head, its target and what it asks of the connection.
+//! Requests: the head, its target and the properties of the connection.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use super::BodyLength;
 use super::head::{FIELDS_MAX, HeadBuffer, HeadFault, Headers};
 use super::response::{error_page, error_page_with};
 
-/// Why a request is refused; [`HttpError::status`] is the answer.
+/// Why a request is refused; [`HttpError::status`] is the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The head cannot be read.
@@ -18,10 +18,10 @@ pub enum HttpError {
     /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("a version other than HTTP/1.0 and HTTP/1.1 was asked for")]
     Version,
-    /// The target is no path of ours.
+    /// A target that cannot be served.
     #[error("the request target {0}")]
     Target(&'static str),
-    /// A `Host` that names no host (RFC 9110, 7.2).
+    /// A `Host` that is not a host name (RFC 9110, 7.2).
     #[error("the Host field is neither a name nor an address")]
     HostName,
     /// Not exactly one `Host` in HTTP/1.1 (RFC 9112, 3.2).
@@ -30,7 +30,7 @@ pub enum HttpError {
         /// How many there were.
         count: usize,
     },
-    /// A method that is known and does not fit the resource.
+    /// A known method that the resource does not support.
     #[error("{method:?} is not allowed here: {allowed} is")]
     MethodNotAllowed {
         /// The method.
@@ -38,19 +38,19 @@ pub enum HttpError {
         /// The value of `Allow`.
         allowed: &'static str,
     },
-    /// A method that is not known at all.
+    /// An unknown method.
     #[error("the method is not known")]
     NotImplemented,
     /// A WebSocket version other than 13 (RFC 6455, 4.4).
     #[error("a WebSocket version other than 13 was asked for")]
     WebSocketVersion,
-    /// A WebSocket upgrade that lacks something (RFC 6455, 4.2.1).
+    /// An incomplete WebSocket upgrade (RFC 6455, 4.2.1).
     #[error("the WebSocket upgrade {0}")]
     WebSocket(&'static str),
 }
 
 impl HttpError {
-    /// The status to answer with; the connection is closed behind it.
+    /// The status of the response; the connection is closed after it.
     pub fn status(&self) -> u16 {
         match self {
             Self::Head(HeadFault::TooLarge { .. } | HeadFault::TooManyFields) => 431,
@@ -63,7 +63,7 @@ impl HttpError {
         }
     }
 
-    /// The whole answer, which says what was wrong; the connection is to be closed behind it.
+    /// The whole response, which says what was wrong; the connection must be closed after it.
     pub fn page(&self) -> Vec<u8> {
         let allow = match self {
             Self::MethodNotAllowed { allowed, .. } => [("Allow", *allowed)],
@@ -78,7 +78,7 @@ impl HttpError {
 pub enum Method {
     /// GET.
     Get,
-    /// HEAD: as GET without a body.
+    /// HEAD: like GET, without a body.
     Head,
     /// OPTIONS: a browser's preflight.
     Options,
@@ -93,7 +93,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As it is written in a request; `-` for those that are not known.
+    /// The name in a request; `-` for unknown methods.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -119,7 +119,7 @@ impl Method {
     }
 }
 
-/// Bounds of a request, in bytes.
+/// Limits of a request, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
     /// The whole head.
@@ -135,7 +135,7 @@ impl RequestLimits {
     }
 }
 
-/// Makes requests of bytes, however they are split.
+/// Reads requests, however their bytes are split.
 #[derive(Debug)]
 pub struct RequestReader {
     buffer: HeadBuffer,
@@ -147,10 +147,10 @@ impl RequestReader {
         Self { buffer: HeadBuffer::new(limits.head, limits.line) }
     }
 
-    /// Takes all of `bytes` and hands out the next request whose head is complete.
+    /// Takes all of `bytes` and returns the next request whose head is complete.
     ///
-    /// What stands behind the head stays in the reader: [`RequestReader::take_rest`] gives the start of a
-    /// body; without a body, another `push(&[])` gives the next pipelined request.
+    /// Bytes after the head stay in the reader: [`RequestReader::take_rest`] gives the start of a body; if
+    /// there is no body, another `push(&[])` gives the next pipelined request.
     ///
     /// # Errors
     /// [`HttpError`]; the reader must not be used any further.
@@ -160,22 +160,22 @@ impl RequestReader {
         Request::parse(&head).map(Some)
     }
 
-    /// Takes bytes that are looked at later: the request before them is still being answered.
+    /// Stores bytes for later: the request before them is still being answered.
     pub fn hold(&mut self, bytes: &[u8]) {
         self.buffer.extend(bytes);
     }
 
-    /// Bytes that wait to be looked at, or for the rest of their request.
+    /// Bytes that were not read yet, or that wait for the rest of their request.
     pub fn held(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether no part of a request waits for its rest.
+    /// Whether no bytes are waiting.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// The bytes behind the last head, which leave the reader.
+    /// Takes the bytes after the last head out of the reader.
     pub fn take_rest(&mut self) -> Bytes {
         self.buffer.take_rest()
     }
@@ -186,10 +186,10 @@ impl RequestReader {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The path, percent-decoded once: begins with `/`, holds no control character, no backslash and no `..`
-    /// between slashes. It is no file name yet.
+    /// The path, percent-decoded once: begins with `/`, contains no control character, no backslash and no `..`
+    /// between slashes. It is not a file name yet.
     pub path: String,
-    /// The target as it was sent, query included.
+    /// The target as sent, including the query.
     pub target: String,
     /// HTTP/1.1; otherwise HTTP/1.0.
     pub version11: bool,
@@ -214,7 +214,7 @@ impl Request {
         let method = Method::from_name(parsed.method.unwrap_or_default());
         let target = parsed.path.unwrap_or_default();
         if method == Method::Other && !target.starts_with('/') {
-            return Err(HttpError::NotImplemented); // CONNECT has a target of its own kind
+            return Err(HttpError::NotImplemented); // CONNECT has another form of target
         }
         let (path, query) = split_target(method, target)?;
         let hosts = headers.values("host").count();
@@ -224,7 +224,7 @@ impl Request {
         if headers.values("host").any(|host| !is_host(host)) {
             return Err(HttpError::HostName);
         }
-        // A length of zero says that there is no body.
+        // A length of zero means that there is no body.
         let body = match headers.body_length(version11)? {
             BodyLength::Length(0) => BodyLength::None,
             other => other,
@@ -265,7 +265,7 @@ impl Request {
         self.body != BodyLength::None
     }
 
-    /// Whether the connection stays open behind the answer (RFC 9112, 9.3).
+    /// Whether the connection stays open after the response (RFC 9112, 9.3).
     pub fn keep_alive(&self) -> bool {
         let close = self.headers.has_token("connection", "close");
         !close && (self.version11 || self.headers.has_token("connection", "keep-alive"))
@@ -276,10 +276,10 @@ impl Request {
         self.version11 && self.headers.has_token("expect", "100-continue")
     }
 
-    /// Refuses methods that a resource does not have. `allowed` is the value of `Allow`: `GET, HEAD`.
+    /// Refuses methods that a resource does not support. `allowed` is the value of `Allow`: `GET, HEAD`.
     ///
     /// # Errors
-    /// [`HttpError::NotImplemented`] for methods nobody here has, else [`HttpError::MethodNotAllowed`].
+    /// [`HttpError::NotImplemented`] for unknown methods, otherwise [`HttpError::MethodNotAllowed`].
     pub fn allow(&self, methods: &[Method], allowed: &'static str) -> Result<(), HttpError> {
         match self.method {
             method if methods.contains(&method) => Ok(()),
@@ -288,7 +288,7 @@ impl Request {
         }
     }
 
-    /// The key of a WebSocket upgrade, checked (RFC 6455, 4.2.1); `None`: no upgrade is asked for.
+    /// The key of a WebSocket upgrade, checked (RFC 6455, 4.2.1); `None`: no upgrade is requested.
     ///
     /// # Errors
     /// [`HttpError::WebSocketVersion`] and [`HttpError::WebSocket`].
@@ -297,7 +297,7 @@ impl Request {
             return Ok(None);
         }
         if self.method != Method::Get || !self.version11 {
-            return Err(HttpError::WebSocket("is no GET in HTTP/1.1"));
+            return Err(HttpError::WebSocket("is not a GET in HTTP/1.1"));
         }
         if !self.headers.has_token("connection", "upgrade") {
             return Err(HttpError::WebSocket("lacks \"Connection: Upgrade\": a proxy in between drops it"));
@@ -317,7 +317,7 @@ impl Request {
 }
 
 /// Whether a value of `Host` has the form of `uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). An empty
-/// one stands for a target without an authority.
+/// one is sent for a target without an authority.
 fn is_host(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -337,7 +337,7 @@ fn is_host(value: &[u8]) -> bool {
 /// Path and query of a target: origin form, absolute form, and `*` for OPTIONS (RFC 9112, 3.2).
 fn split_target(method: Method, target: &str) -> Result<(&str, &str), HttpError> {
     if target.contains('#') {
-        return Err(HttpError::Target("holds a fragment"));
+        return Err(HttpError::Target("contains a fragment"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path.starts_with('/') {
@@ -354,18 +354,18 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), HttpError>
     Ok((authority.find('/').and_then(|at| authority.get(at..)).unwrap_or("/"), query))
 }
 
-/// Decodes a path once and refuses what could climb out of a folder or end a name early.
+/// Decodes a path once and refuses paths that could leave a folder or end a name early.
 fn decode_path(raw: &str) -> Result<String, HttpError> {
     if !escapes_are_whole(raw) {
-        return Err(HttpError::Target("holds a % without two hexadecimal digits"));
+        return Err(HttpError::Target("contains a % without two hexadecimal digits"));
     }
     let decoded = percent_decode_str(raw).decode_utf8();
     let path = decoded.map_err(|_| HttpError::Target("is not UTF-8"))?.into_owned();
     if path.chars().any(|c| c.is_control() || c == '\\') {
-        return Err(HttpError::Target("holds a control character or a backslash"));
+        return Err(HttpError::Target("contains a control character or a backslash"));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(HttpError::Target("climbs with \"..\""));
+        return Err(HttpError::Target("contains \"..\""));
     }
     Ok(path)
 }
@@ -378,7 +378,7 @@ fn escapes_are_whole(raw: &str) -> bool {
     })
 }
 
-/// Parameters as forms write them: `+` is a blank; what is not UTF-8 is replaced, not refused.
+/// Parameters as sent by forms: `+` is a space; text that is not UTF-8 is replaced, not refused.
 fn decode_query(raw: &str) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let text = text.replace('+', " ");

@@ -18,7 +18,7 @@ fn status(text: &str) -> u16 {
 }
 
 #[test]
-fn a_request_reads_the_same_however_it_is_split() {
+fn a_request_split_at_any_point_reads_the_same() {
     let text = b"\r\nGET /live/a%20b.flv?disableAudio=1&x=%41+b&y HTTP/1.1\r\nHost: h:1\r\n\
         User-Agent: curl\r\nEmpty:\r\nACCEPT: */*\r\n\r\nrest";
     let whole = RequestReader::new(LIMITS).push(text).unwrap().unwrap();
@@ -187,13 +187,13 @@ fn a_host_is_a_name_or_an_address() {
 }
 
 #[test]
-fn a_length_of_zero_is_no_body() {
+fn a_length_of_zero_means_no_body() {
     let none = get("/", "Content-Length: 0\r\n").unwrap();
     assert!(!none.has_body() && get("/", "Content-Length: 1\r\n").unwrap().has_body());
 }
 
 #[test]
-fn other_protocols_are_known_by_their_first_byte() {
+fn other_protocols_are_recognised_by_their_first_byte() {
     for byte in [0x03, 0x16, 0x00, b' ', b'/', 0xff] {
         let error = RequestReader::new(LIMITS).push(&[byte]).unwrap_err();
         assert_eq!(error, HttpError::Head(HeadFault::NotHttp { byte }));
@@ -229,7 +229,7 @@ proptest! {
         let _ = RequestReader::new(LIMITS).push(&[b"GET / HTTP/1.1\r\n", bytes.as_slice()].concat());
     }
 
-    /// The outcome, refusals included, does not depend on where the bytes are split.
+    /// The result, refusals included, does not depend on where the bytes are split.
     #[test]
     fn splits_change_nothing(
         parts in proptest::collection::vec(

@@ -1,7 +1,7 @@
-//! Answers: a head builder, CORS, and error pages that say what to do.
+//! Responses: a head builder, CORS, and error pages that say what to do.
 //!
-//! Pure: the date is an argument. Values are cleaned of control characters, so that nothing a peer sent can
-//! begin a line of its own.
+//! Pure: the date is an argument. Control characters are removed from values, so that nothing that a peer sent
+//! can begin a new line.
 
 use std::fmt::{Display, Write as _};
 
@@ -11,11 +11,11 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The value of the `Server` field.
 pub const SERVER: &str = "uringcast";
 
-/// The lines that let every page read an answer, also its length and range.
+/// The lines that let every web page read a response, and also its length and range.
 pub const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
     Access-Control-Expose-Headers: Content-Length, Content-Range, ETag, Date\r\n";
 
-/// The reason phrase of a status; empty for one that is not in use here.
+/// The reason phrase of a status; empty for one that is not used here.
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -56,21 +56,21 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Builds the head of an answer.
+/// Builds the head of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     text: String,
 }
 
 impl Head {
-    /// Begins with the status line and `Server`.
+    /// Starts with the status line and `Server`.
     pub fn new(status: u16) -> Self {
         let mut text = String::with_capacity(320);
         let _ = write!(text, "HTTP/1.1 {status} {}\r\nServer: {SERVER}\r\n", reason(status));
         Self { text }
     }
 
-    /// Appends a field. Control characters in the value become blanks; `name` is ours.
+    /// Appends a field. Control characters in the value become spaces; `name` is ours.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         debug_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{name}");
@@ -104,7 +104,7 @@ impl Head {
         self
     }
 
-    /// The head as it goes out, the empty line at its end included.
+    /// The encoded head, including the empty line at its end.
     pub fn encode(self) -> Vec<u8> {
         let mut bytes = self.text.into_bytes();
         bytes.extend_from_slice(b"\r\n");
@@ -112,10 +112,10 @@ impl Head {
     }
 }
 
-/// The whole answer to a browser's preflight. `methods` is a list: `GET, HEAD, POST, OPTIONS`.
+/// The whole response to a browser's preflight. `methods` is a list: `GET, HEAD, POST, OPTIONS`.
 ///
-/// `requested_headers` is the preflight's `Access-Control-Request-Headers`; it is granted as it stands where
-/// it is a plain list of names, and every page of ours is content with that.
+/// `requested_headers` is the preflight's `Access-Control-Request-Headers`; it is granted unchanged if it is a
+/// plain list of names. Otherwise the fields that our own pages need are granted.
 pub fn preflight(methods: &str, requested_headers: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let plain = |list: &&str| {
         list.len() <= 512
@@ -136,7 +136,7 @@ pub fn preflight(methods: &str, requested_headers: Option<&str>, keep_alive: boo
         .encode()
 }
 
-/// A whole answer in plain text; `message` says what was wrong and what to do.
+/// A whole response in plain text; `message` says what was wrong and what to do.
 ///
 /// Readable by pages of any origin and never cached. `head_only` leaves the body out, for HEAD.
 pub fn error_page(status: u16, message: &str, head_only: bool, keep_alive: bool) -> Vec<u8> {

@@ -1,7 +1,7 @@
-//! The chunk stream (RTMP 1.0, clause 5.3): messages cut into chunks and interleaved.
+//! The chunk stream (RTMP 1.0, clause 5.3): messages split into chunks and interleaved.
 //!
-//! The reader copies each payload byte once, into the message it belongs to. A message's buffer grows
-//! with the bytes that arrive; what a header announces is only ever compared with a limit.
+//! The reader copies each payload byte once, into its message. A message's buffer grows with the bytes that
+//! arrive; the announced length is only compared with a limit.
 
 mod writer;
 
@@ -11,21 +11,21 @@ use super::message::{Message, kind};
 
 pub use writer::ChunkWriter;
 
-/// The chunk size both sides begin with (clause 5.4.1).
+/// The chunk size with which both sides begin (clause 5.4.1).
 pub const CHUNK_SIZE_DEFAULT: u32 = 128;
 /// The largest chunk size the field may hold: its first bit is zero (clause 5.4.1).
 pub const CHUNK_SIZE_MAX: u32 = 0x7fff_ffff;
-/// In the 24-bit timestamp field: the real value follows in 32 bits (clause 5.3.1.3).
+/// The 24-bit timestamp field has this value if the real one follows in 32 bits (clause 5.3.1.3).
 const EXTENDED: u32 = 0xff_ffff;
 /// The longest chunk header: 3 bytes basic, 11 message, 4 extended timestamp.
 const HEADER_MAX: usize = 18;
-/// A message's buffer begins with this many bytes at the most.
+/// The most bytes with which a message's buffer begins.
 const FIRST_BUFFER: usize = 16 * 1024;
 
-/// What the peer's chunk stream had wrong.
+/// What was wrong with the peer's chunk stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// A header that leaves the length to one before it, where there is none.
+    /// A header without a length, although no earlier header gave one.
     #[error("chunk stream {csid}: type {format} header before any that gives a length")]
     NoPrecedingHeader {
         /// The chunk stream.
@@ -33,7 +33,7 @@ pub enum ChunkError {
         /// The header type, 2 or 3.
         format: u8,
     },
-    /// A message larger than the limit, announced or carried on.
+    /// A message larger than the limit, by its header or by continuation.
     #[error("message of {announced} bytes, limit {limit}")]
     MessageTooLarge {
         /// Announced bytes.
@@ -47,15 +47,15 @@ pub enum ChunkError {
         /// The limit.
         limit: usize,
     },
-    /// Messages begun and not finished hold too much together.
+    /// Unfinished messages take too many bytes together.
     #[error("{bytes} bytes of unfinished messages, limit {limit}")]
     UnfinishedTooLarge {
-        /// Bytes they would hold.
+        /// Bytes that they would take.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// A chunk size of nought, or beyond [`CHUNK_SIZE_MAX`].
+    /// A chunk size of zero, or above [`CHUNK_SIZE_MAX`].
     #[error("chunk size {size}")]
     ChunkSize {
         /// The announced size.
@@ -71,7 +71,7 @@ pub enum ChunkError {
     },
 }
 
-/// What a peer may make the reader hold.
+/// Limits of what a peer may make the reader hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLimits {
     /// Bytes of one message.
@@ -96,7 +96,7 @@ struct Stamp {
     extended: bool,
 }
 
-/// One chunk header, as far as its type carries fields.
+/// One chunk header, with the fields that its type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
     csid: u32,
@@ -109,7 +109,7 @@ struct Header {
     stream_id: Option<u32>,
 }
 
-/// What is remembered of a chunk stream, and the message it is in the middle of.
+/// What is remembered of a chunk stream, and its unfinished message.
 #[derive(Debug, Default)]
 struct Stream {
     csid: u32,
@@ -123,13 +123,13 @@ struct Stream {
     open: bool,
 }
 
-/// Puts messages together again.
+/// Reassembles messages.
 #[derive(Debug)]
 pub struct ChunkReader {
     limits: ChunkLimits,
     chunk_size: u32,
     streams: Vec<Stream>,
-    /// The stream whose chunk is being read, and the bytes of the chunk that are missing.
+    /// The stream whose chunk is being read, and the number of bytes that the chunk lacks.
     current: Option<(usize, usize)>,
     /// The beginning of a header that came in pieces.
     stash: [u8; HEADER_MAX],
@@ -139,7 +139,7 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
-    /// A reader for the start of a chunk stream, behind the handshake.
+    /// A reader for the start of a chunk stream, after the handshake.
     pub fn new(limits: ChunkLimits) -> Self {
         Self {
             limits,
@@ -157,23 +157,23 @@ impl ChunkReader {
         self.unfinished
     }
 
-    /// Changes the limit on one message; it holds for chunks that begin from now on.
+    /// Changes the limit on one message; it applies to chunks that begin from now on.
     pub fn set_message_max(&mut self, bytes: u32) {
         self.limits.message_max = bytes;
     }
 
-    /// Whether no message has begun and not ended.
+    /// Whether no message is unfinished.
     pub fn is_at_boundary(&self) -> bool {
         self.stashed == 0 && self.current.is_none() && self.streams.iter().all(|stream| !stream.open)
     }
 
-    /// Takes bytes off the front of `input` up to the end of the next message and gives that.
+    /// Takes bytes from the start of `input` up to the end of the next message and returns that message.
     ///
-    /// Set Chunk Size and Abort have taken effect when they are returned; the caller may ignore them.
+    /// Set Chunk Size and Abort have already taken effect when they are returned; the caller may ignore them.
     /// `Ok(None)`: all of `input` was taken and no message is complete.
     ///
     /// # Errors
-    /// [`ChunkError`]; the stream cannot be followed any more then.
+    /// [`ChunkError`]; the stream cannot be read any further then.
     pub fn next_message(&mut self, input: &mut &[u8]) -> Result<Option<Message>, ChunkError> {
         loop {
             let (index, mut missing) = match self.current {
@@ -199,7 +199,7 @@ impl ChunkReader {
         }
     }
 
-    /// The next chunk's header, or None with all of `input` put aside.
+    /// The next chunk's header, or None after storing all of `input`.
     fn read_header(&mut self, input: &mut &[u8]) -> Option<Header> {
         if self.stashed == 0
             && let Some((header, len)) = self.parse_header(input)
@@ -216,7 +216,7 @@ impl ChunkReader {
             *input = &[];
             return None;
         };
-        // What was put aside is shorter than the header, or longer if it was mistaken for the start of an
+        // The stored bytes are fewer than the header has, or more if they were mistaken for the start of an
         // extended timestamp.
         *input = &input[len.saturating_sub(before)..];
         self.stash.copy_within(len.min(before)..before, 0);
@@ -224,8 +224,8 @@ impl ChunkReader {
         Some(header)
     }
 
-    /// Takes up to `missing` payload bytes out of the stash, where a mistaken header may have left some,
-    /// and says how many. What stays there begins the next chunk.
+    /// Takes up to `missing` payload bytes out of the stash, where a mistaken header may have left some, and
+    /// returns their number. The bytes that remain there begin the next chunk.
     fn append_stashed(&mut self, index: usize, missing: usize) -> Result<usize, ChunkError> {
         let taken = missing.min(self.stashed);
         if taken > 0 {
@@ -276,11 +276,10 @@ impl ChunkReader {
         Some((header, at))
     }
 
-    /// The extended timestamp behind a type 3 header, if one stands there; the outer None asks for more
-    /// bytes.
+    /// The extended timestamp after a type 3 header, if there is one; the outer None asks for more bytes.
     ///
-    /// Where a message begins it always stands there. Between the chunks of a message old librtmp leaves
-    /// it out, so there the bytes must be the ones expected.
+    /// At the start of a message it is always there. Between the chunks of a message old librtmp leaves it out,
+    /// so there the bytes must be equal to the expected ones.
     fn repeated_stamp(&self, csid: u32, bytes: &[u8]) -> Option<Option<u32>> {
         let stream = self.streams.iter().find(|stream| stream.csid == csid);
         let Some(stream) = stream.filter(|stream| stream.stamp.extended) else { return Some(None) };
@@ -292,11 +291,11 @@ impl ChunkReader {
         bytes.first_chunk().map(|value| Some(u32::from_be_bytes(*value)))
     }
 
-    /// Brings the stream up to date with a header; gives it and the length of the chunk's payload.
+    /// Applies a header to its stream; returns the stream and the length of the chunk's payload.
     fn begin_chunk(&mut self, header: Header) -> Result<(usize, usize), ChunkError> {
         let index = self.stream(header.csid)?;
         let stream = &mut self.streams[index];
-        // A header with fields in the middle of a message: the sender gave that message up.
+        // A header with fields in the middle of a message: the sender abandoned that message.
         if stream.open && header.format != 3 {
             self.unfinished -= stream.payload.len();
             stream.payload = Vec::new();
@@ -376,8 +375,8 @@ impl ChunkReader {
 }
 
 impl Stream {
-    /// Timestamps are absolute in type 0 and count from the message before in all others; type 3 repeats
-    /// the field of the header before it, even if that was a type 0 (clause 5.3.1.2.4).
+    /// Timestamps are absolute in type 0 and relative to the previous message in all others; type 3 repeats the
+    /// field of the header before it, even if that was a type 0 (clause 5.3.1.2.4).
     fn begin_message(&mut self, header: &Header) -> Result<(), ChunkError> {
         self.stamp = header.stamp.unwrap_or(self.stamp);
         self.body = header.body.or(self.body);

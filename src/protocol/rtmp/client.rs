@@ -1,6 +1,6 @@
-//! The sessions with a server that we connect to: [`PublishSession`], in the order Flash Media Live Encoder
-//! made customary (connect, releaseStream, FCPublish, createStream, publish; FCUnpublish and deleteStream at
-//! the end), and [`PlaySession`] (connect, createStream, play).
+//! The sessions with a server that we connect to: [`PublishSession`], in the customary order of Flash Media
+//! Live Encoder (connect, releaseStream, FCPublish, createStream, publish; FCUnpublish and deleteStream at the
+//! end), and [`PlaySession`] (connect, createStream, play).
 
 mod play;
 
@@ -24,7 +24,7 @@ const AUDIO_CSID: u32 = 4;
 const VIDEO_CSID: u32 = 6;
 const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 
-/// The numbers of our commands, which the answers repeat.
+/// The transaction numbers of our commands, which the answers repeat.
 mod transaction {
     pub(super) const CONNECT: f64 = 1.0;
     pub(super) const RELEASE_STREAM: f64 = 2.0;
@@ -36,25 +36,25 @@ mod transaction {
     pub(super) const DELETE_STREAM: f64 = 7.0;
 }
 
-/// What we wait for; the number is our message stream.
+/// What the session waits for; the number is our message stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Connect,
     CreateStream,
     Publish(u32),
     Publishing(u32),
-    /// We said goodbye; what the server still says is not looked at.
+    /// We ended the session; further input is ignored.
     Ended,
     Over,
 }
 
-/// What a publisher and a player do alike: the way up to `connect`.
+/// What a publisher and a player have in common: everything up to `connect`.
 #[derive(Debug)]
 struct Caller {
     app: String,
     tc_url: String,
     name: String,
-    /// None once it is done and `connect` is sent.
+    /// None once it is complete and `connect` is sent.
     handshake: Option<ClientHandshake>,
     link: Link,
 }
@@ -68,7 +68,7 @@ impl Caller {
         Self { app, tc_url, name, handshake: Some(handshake), link }
     }
 
-    /// The next message from the server; connects when the handshake is over.
+    /// The next message from the server; sends `connect` when the handshake is complete.
     fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
         if let Some(handshake) = &mut self.handshake {
             if !handshake.input(input, &mut self.link.out)? {
@@ -108,8 +108,8 @@ pub struct PublishSession {
 }
 
 impl PublishSession {
-    /// A session that publishes `name` (a query string may stand behind it) to `app` at
-    /// `tc_url` (`rtmp://host:port/app`). Its first output is ready at once.
+    /// A session that publishes `name` (which may include a query string) to `app` at `tc_url`
+    /// (`rtmp://host:port/app`). Its first output is ready at once.
     pub fn new(app: &str, tc_url: &str, name: &str) -> Self {
         Self { caller: Caller::new(app, tc_url, name, MESSAGE_MAX), state: State::Connect }
     }
@@ -117,8 +117,8 @@ impl PublishSession {
     /// Takes bytes from the server.
     ///
     /// # Errors
-    /// [`RtmpError::Refused`] if the server turns a step down, now or while publishing; others if it does
-    /// not speak RTMP. The session is over then.
+    /// [`RtmpError::Refused`] if the server refuses a step, now or while publishing; others if it does not
+    /// speak RTMP. The session is over then.
     pub fn input(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
         match self.state {
             State::Over => return Err(RtmpError::Over),
@@ -137,12 +137,12 @@ impl PublishSession {
         self.caller.link.take_output()
     }
 
-    /// True from the server's consent on, until the session is over.
+    /// True after the server accepted the publish, until the session is over.
     pub fn is_publishing(&self) -> bool {
         matches!(self.state, State::Publishing(_))
     }
 
-    /// The message stream that the server gave us, from then on until the session is over.
+    /// The message stream that the server assigned, from then on until the session is over.
     pub fn stream_id(&self) -> Option<u32> {
         match self.state {
             State::Publish(stream_id) | State::Publishing(stream_id) => Some(stream_id),
@@ -150,12 +150,12 @@ impl PublishSession {
         }
     }
 
-    /// Appends a tag to the output. `onMetaData` goes out behind `@setDataFrame`.
+    /// Appends a tag to the output. `onMetaData` is sent with `@setDataFrame` before it.
     ///
     /// # Panics
     /// If the session [is not publishing](Self::is_publishing).
     pub fn write_tag(&mut self, tag: &Tag) {
-        let State::Publishing(stream_id) = self.state else { panic!("tags go out while publishing") };
+        let State::Publishing(stream_id) = self.state else { panic!("tags are written while publishing") };
         let (csid, kind) = match tag.kind {
             TagKind::Audio => (AUDIO_CSID, kind::AUDIO),
             TagKind::Video => (VIDEO_CSID, kind::VIDEO),
@@ -209,7 +209,7 @@ impl PublishSession {
                 self.caller.send(stream_id, "publish", transaction::PUBLISH, &[name, "live".into()]);
                 self.state = State::Publish(stream_id);
             }
-            // Servers that know nothing of releaseStream and FCPublish say so; that is no refusal.
+            // Servers that do not know releaseStream and FCPublish answer with an error; that is not a refusal.
             (Command::Error { transaction, values }, _)
                 if ![transaction::RELEASE_STREAM, transaction::FC_PUBLISH].contains(&transaction) =>
             {
@@ -230,7 +230,7 @@ impl PublishSession {
     }
 }
 
-/// A stream number out of AMF0; 1, as most servers count, if it is not one.
+/// A stream number from AMF0; 1, as used by most servers, if it is not a valid one.
 fn stream_id(number: f64) -> u32 {
     if !(1.0..=f64::from(u32::MAX)).contains(&number) {
         return 1;
@@ -250,7 +250,7 @@ mod tests {
     use super::super::server::{Event, Limits, Refusal, ServerSession};
     use super::*;
 
-    /// Carries bytes both ways, `piece` at a time, until neither side has any more.
+    /// Carries bytes both ways, `piece` at a time, until neither side has more to send.
     fn exchange(
         client: &mut PublishSession,
         server: &mut ServerSession,
@@ -304,7 +304,7 @@ mod tests {
             let (events, result) = exchange(&mut client, &mut server, piece);
             let want: Vec<Event> = tags.into_iter().map(Event::Media).chain([Event::Unpublish]).collect();
             assert_eq!(events, want);
-            assert_eq!(result, Ok(()), "answers behind the end are not looked at");
+            assert_eq!(result, Ok(()), "answers after the end are ignored");
         }
     }
 

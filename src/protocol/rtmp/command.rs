@@ -11,18 +11,18 @@ pub const COMMAND_CSID: u32 = 3;
 /// The chunk stream of status messages about a stream.
 pub const STATUS_CSID: u32 = 5;
 
-/// What a command may cost; `connect` of the newest OBS has some twenty properties.
+/// Limits of a command; `connect` of the newest OBS has some twenty properties.
 const LIMITS: amf0::Limits = amf0::Limits { depth: 8, elements: 1024, string: 8192 };
 
-/// How a publisher wants its stream kept (clause 7.2.2.6).
+/// How a publisher asks the server to keep its stream (clause 7.2.2.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishKind {
-    /// Not at all.
+    /// Not kept.
     #[default]
     Live,
-    /// From the start.
+    /// Kept from the start.
     Record,
-    /// Behind what is there.
+    /// Appended to what exists.
     Append,
 }
 
@@ -33,26 +33,26 @@ pub enum Command {
     Connect {
         /// To be repeated in the answer.
         transaction: f64,
-        /// The application, with whatever stands behind it in the URL.
+        /// The application, with everything after it in the URL.
         app: String,
         /// The URL up to the application.
         tc_url: String,
-        /// What the peer says it is.
+        /// The peer's name and version.
         flash_ver: String,
     },
-    /// Frees a name for a new publish; Flash Media Live Encoder's, not in the standard.
+    /// Frees a name for a new publish; from Flash Media Live Encoder, not in the standard.
     ReleaseStream {
         /// To be repeated in the answer.
         transaction: f64,
     },
-    /// Announces a publish; Flash Media Live Encoder's.
+    /// Announces a publish; from Flash Media Live Encoder.
     FcPublish {
         /// To be repeated in the answer.
         transaction: f64,
         /// The stream's name.
         name: String,
     },
-    /// Ends a publish; Flash Media Live Encoder's.
+    /// Ends a publish; from Flash Media Live Encoder.
     FcUnpublish {
         /// To be repeated in the answer.
         transaction: f64,
@@ -64,7 +64,7 @@ pub enum Command {
         /// To be repeated in the answer.
         transaction: f64,
     },
-    /// Bandwidth check; wants any answer.
+    /// Bandwidth check; any answer will do.
     CheckBandwidth {
         /// To be repeated in the answer.
         transaction: f64,
@@ -76,35 +76,35 @@ pub enum Command {
     },
     /// Clause 7.2.2.6; for the message's stream.
     Publish {
-        /// To be repeated in an answer, if it is not nought.
+        /// To be repeated in an answer, if it is not zero.
         transaction: f64,
-        /// The stream's name, with whatever stands behind it in the URL.
+        /// The stream's name, with everything after it in the URL.
         name: String,
         /// How to keep it.
         kind: PublishKind,
     },
     /// Clause 7.2.2.1; for the message's stream.
     Play {
-        /// To be repeated in an answer, if it is not nought.
+        /// To be repeated in an answer, if it is not zero.
         transaction: f64,
-        /// The stream's name, with whatever stands behind it in the URL.
+        /// The stream's name, with everything after it in the URL.
         name: String,
         /// Seconds; -2 live or recorded, -1 live only.
         start: f64,
     },
     /// Clause 7.2.2.9.
     Pause {
-        /// Pause, or go on.
+        /// Pause, or continue.
         pause: bool,
     },
     /// Clauses 7.2.2.4 and 7.2.2.5.
     Receive {
         /// Sound, otherwise pictures.
         audio: bool,
-        /// Whether they are wanted.
+        /// Whether the player wants them.
         wanted: bool,
     },
-    /// Asks to be told when a stream begins; Flash Media Server's, sent by players of content networks.
+    /// Asks to be notified when a stream begins; from Flash Media Server, sent by players of content networks.
     FcSubscribe {
         /// The stream's name.
         name: String,
@@ -114,7 +114,7 @@ pub enum Command {
         /// The message stream.
         stream_id: f64,
     },
-    /// For the message's stream; Flash Player's.
+    /// For the message's stream; from Flash Player.
     CloseStream,
     /// `_result` (clause 7.2.1.1): the answer to one of our commands.
     Result {
@@ -123,19 +123,19 @@ pub enum Command {
         /// The command object, then the arguments.
         values: Vec<Value>,
     },
-    /// `_error`: the same, for a failure.
+    /// `_error`: the same for a failure.
     Error {
         /// The command's number.
         transaction: f64,
         /// The command object, then the arguments.
         values: Vec<Value>,
     },
-    /// Clause 7.2.2: tells what became of a stream.
+    /// Clause 7.2.2: reports what happened to a stream.
     OnStatus {
         /// The information object.
         info: Value,
     },
-    /// Anything else; its arguments are not looked at.
+    /// Anything else; its arguments are not read.
     Other {
         /// The command.
         name: String,
@@ -143,14 +143,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// Reads the payload of a command message (type 20), or of type 17 with the zero byte in front.
+    /// Reads the payload of a command message (type 20), or of type 17 with its leading zero byte.
     ///
-    /// Missing arguments are taken for empty or nought. Arguments behind an AMF3 value are not read.
+    /// Missing arguments count as empty or zero. Arguments after an AMF3 value are not read.
     ///
     /// # Errors
     /// [`AmfError`] if the name or an argument of a known command is malformed.
     pub fn parse(payload: &[u8]) -> Result<Self, AmfError> {
-        // No AMF0 command begins with a zero byte: that would be a number for a name.
+        // No AMF0 command begins with a zero byte: the name would be a number.
         let payload = payload.strip_prefix(&[0]).unwrap_or(payload);
         let (name, used) = amf0::decode(payload, &LIMITS)?;
         let Some(name) = name.as_str() else {
@@ -183,7 +183,7 @@ impl Command {
             "getStreamLength" => Self::GetStreamLength { transaction },
             "publish" => Self::Publish { transaction, name: text(2), kind: publish_kind(values.get(3)) },
             "play" => Self::Play { transaction, name: text(2), start: number(3).unwrap_or(-2.0) },
-            // Flash's options (7.2.2.2) name the stream in an object.
+            // Flash's options (7.2.2.2) have the stream name in an object.
             "play2" => {
                 let name =
                     values.get(2).and_then(|options| options.get("streamName")).and_then(Value::as_str);
@@ -228,7 +228,7 @@ impl Command {
     }
 }
 
-/// The commands that [`Command::parse`] looks into.
+/// The commands that [`Command::parse`] reads completely.
 const KNOWN: [&str; 19] = [
     "connect",
     "releaseStream",
@@ -272,7 +272,7 @@ fn publish_kind(value: Option<&Value>) -> PublishKind {
     }
 }
 
-/// A command message of our own on message stream `stream_id`.
+/// One of our own command messages, on message stream `stream_id`.
 pub fn message(csid: u32, stream_id: u32, values: &[Value]) -> Message {
     let payload = Bytes::from(amf0::encode(values));
     Message { csid, kind: kind::COMMAND_AMF0, timestamp: 0, stream_id, payload }
@@ -296,9 +296,9 @@ pub fn error(transaction: f64, code: &str, description: &str) -> Message {
     message(COMMAND_CSID, 0, &["_error".into(), transaction.into(), Value::Null, info])
 }
 
-/// What both ends say of themselves in `connect` and its answer (Enhanced RTMP v2, "Enhancing NetConnection
-/// connect"): all codecs are relayed (4: can forward), and of the extensions multitrack (2) and `ModEx` (4);
-/// reconnect requests (1) and nanosecond offsets (8) are not looked at.
+/// What both ends announce in `connect` and its answer (Enhanced RTMP v2, "Enhancing NetConnection connect"):
+/// all codecs are relayed (4: can forward), and of the extensions multitrack (2) and `ModEx` (4); reconnect
+/// requests (1) and nanosecond offsets (8) are not supported.
 pub fn capabilities() -> Vec<(&'static str, Value)> {
     let any = || object(&[("*", 4.0.into())]);
     vec![
@@ -330,7 +330,7 @@ pub fn on_status(stream_id: u32, level: &str, code: &str, description: &str) -> 
     message(STATUS_CSID, stream_id, &["onStatus".into(), 0.0.into(), Value::Null, info])
 }
 
-/// `onFCPublish` or `onFCUnpublish`: what peers that sent `FCPublish` expect besides `onStatus`.
+/// `onFCPublish` or `onFCUnpublish`: expected by peers that sent `FCPublish`, in addition to `onStatus`.
 pub fn on_fc(name: &str, code: &str, description: &str) -> Message {
     let info = object(&[("code", code.into()), ("description", description.into())]);
     message(COMMAND_CSID, 0, &[name.into(), 0.0.into(), Value::Null, info])
@@ -404,21 +404,21 @@ mod tests {
     }
 
     #[test]
-    fn amf3_commands_are_amf0_behind_a_zero() {
+    fn amf3_commands_are_amf0_after_a_zero() {
         let payload = [&[0][..], &amf0::encode(&["closeStream".into(), 0.0.into()])].concat();
         assert_eq!(Command::parse(&payload), Ok(Command::CloseStream));
-        // An argument in AMF3 ends what is read.
+        // Reading stops at an argument in AMF3.
         let payload = [amf0::encode(&["createStream".into(), 2.0.into()]), vec![17, 1]].concat();
         assert_eq!(Command::parse(&payload), Ok(Command::CreateStream { transaction: 2.0 }));
     }
 
     #[test]
-    fn what_is_no_command() {
+    fn malformed_commands_are_refused() {
         assert!(Command::parse(b"").is_err());
         assert_eq!(Command::parse(b"\x05"), Err(AmfError::Marker { marker: 5 }));
         let deep = [amf0::encode(&["connect".into()]), b"\x03\x00\x01a".repeat(100_000)].concat();
         assert_eq!(Command::parse(&deep), Err(AmfError::TooDeep { limit: 8 }));
-        // Arguments of strangers are not even decoded.
+        // Arguments of unknown commands are not even decoded.
         let other = [amf0::encode(&["other".into()]), vec![255]].concat();
         assert_eq!(Command::parse(&other), Ok(Command::Other { name: "other".into() }));
     }

@@ -1,10 +1,10 @@
 //! The RTMP handshake (RTMP 1.0, clause 5.2), simple and with digests.
 //!
-//! The standard's handshake exchanges blocks nobody has to verify. Flash Player 9 and what imitates it
-//! hide an HMAC-SHA256 digest in C1 and expect digests in S1 and S2 back; that form is not in the
-//! standard. The encrypted variant (version 6) is refused.
+//! The standard's handshake exchanges blocks that no side has to verify. Flash Player 9 and its imitators hide
+//! an HMAC-SHA256 digest in C1 and expect digests in S1 and S2; that form is not in the standard. The encrypted
+//! variant (version 6) is refused.
 //!
-//! Nothing here is a secret: the blocks are filled by a small generator seeded from the peer's bytes.
+//! Nothing here is secret: the blocks are filled by a small generator seeded from the peer's bytes.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -14,10 +14,10 @@ pub const VERSION: u8 = 3;
 /// Bytes of C1, C2, S1 and S2.
 pub const BLOCK: usize = 1536;
 const DIGEST: usize = 32;
-/// What S1 says in its version field to a peer that uses digests.
+/// The version field of S1 for a peer that uses digests.
 const SERVER_VERSION: [u8; 4] = [4, 5, 0, 1];
 
-/// 32 bytes that both well-known keys end with.
+/// The last 32 bytes of both well-known keys.
 const KEY_TAIL: [u8; 32] = [
     0xf0, 0xee, 0xc2, 0x4a, 0x80, 0x68, 0xbe, 0xe8, 0x2e, 0x00, 0xd0, 0xd1, 0x02, 0x9e, 0x7e, 0x57, 0x6e,
     0xec, 0x5d, 0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
@@ -25,7 +25,7 @@ const KEY_TAIL: [u8; 32] = [
 const PLAYER_KEY: &[u8] = b"Genuine Adobe Flash Player 001";
 const SERVER_KEY: &[u8] = b"Genuine Adobe Flash Media Server 001";
 
-/// What the peer's handshake had wrong.
+/// What was wrong with the peer's handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// C0 or S0 asks for another protocol: 6 is RTMPE, 22 TLS, 71 the `G` of an HTTP GET.
@@ -36,8 +36,8 @@ pub enum HandshakeError {
     },
 }
 
-/// Where in a block the digest stands: after the 8 bytes of time and version, or after the 764 bytes of
-/// key that follow them.
+/// The position of the digest in a block: after the 8 bytes of time and version, or after the 764 bytes of key
+/// that follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     /// Key block first: the four offset bytes are at 772.
@@ -47,14 +47,14 @@ enum Scheme {
 }
 
 impl Scheme {
-    /// The digest's place: the sum of the four offset bytes modulo 728, counted from behind them.
+    /// The digest's position: the sum of the four offset bytes modulo 728, counted from the end of these bytes.
     fn position(self, block: &[u8; BLOCK]) -> usize {
         let base = self as usize;
         let sum: usize = block[base..base + 4].iter().map(|byte| usize::from(*byte)).sum();
         base + 4 + sum % 728
     }
 
-    /// The block's digest, if it is the right one for `key`.
+    /// The block's digest, if it is correct for `key`.
     fn verify(self, block: &[u8; BLOCK], key: &[u8]) -> Option<[u8; DIGEST]> {
         let at = self.position(block);
         let want = hmac(key, &[&block[..at], &block[at + DIGEST..]]);
@@ -94,7 +94,7 @@ fn fill(block: &mut [u8], seed: &[u8]) {
 fn answer(c1: &[u8; BLOCK]) -> ([u8; BLOCK], [u8; BLOCK]) {
     let mut s1 = [0; BLOCK];
     fill(&mut s1[8..], c1);
-    // A zero version means the standard's handshake; the time field says nothing either way.
+    // A zero version means the standard's handshake; the time field is not used either way.
     let schemes = if c1[4..8] == [0; 4] { &[][..] } else { &[Scheme::KeyFirst, Scheme::DigestFirst] };
     let found = schemes.iter().find_map(|scheme| Some((*scheme, scheme.verify(c1, PLAYER_KEY)?)));
     let Some((scheme, digest)) = found else {
@@ -110,7 +110,7 @@ fn answer(c1: &[u8; BLOCK]) -> ([u8; BLOCK], [u8; BLOCK]) {
     (s1, s2)
 }
 
-/// Takes from the front of `input` what `stash` lacks to hold `want` bytes; true once it does.
+/// Takes from the start of `input` what `stash` lacks to hold `want` bytes; true once it does.
 fn collect(stash: &mut Vec<u8>, want: usize, input: &mut &[u8]) -> bool {
     let (front, rest) = input.split_at((want - stash.len()).min(input.len()));
     stash.extend_from_slice(front);
@@ -118,7 +118,7 @@ fn collect(stash: &mut Vec<u8>, want: usize, input: &mut &[u8]) -> bool {
     stash.len() == want
 }
 
-/// The server's side. C2 is counted, not verified: encoders fill it with what they like.
+/// The server side. C2 is counted, not verified: encoders fill it with arbitrary bytes.
 #[derive(Debug, Default)]
 pub struct ServerHandshake {
     /// C0 and C1, then C2.
@@ -127,11 +127,11 @@ pub struct ServerHandshake {
 }
 
 impl ServerHandshake {
-    /// Takes handshake bytes off the front of `input` and appends the answer to `out` once C1 is whole.
-    /// True when C2 is complete; what is left of `input` are chunks.
+    /// Takes handshake bytes from the start of `input` and appends the answer to `out` once C1 is complete.
+    /// True when C2 is complete; the rest of `input` is chunks.
     ///
     /// # Errors
-    /// [`HandshakeError::Version`], as soon as the first byte is there.
+    /// [`HandshakeError::Version`], as soon as the first byte has come.
     pub fn input(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, HandshakeError> {
         if !self.answered {
             let whole = collect(&mut self.stash, 1 + BLOCK, input);
@@ -148,7 +148,7 @@ impl ServerHandshake {
     }
 }
 
-/// The client's side, simple form only.
+/// The client side, simple form only.
 #[derive(Debug, Default)]
 pub struct ClientHandshake {
     /// S0 and S1, then S2.
@@ -168,8 +168,8 @@ impl ClientHandshake {
         out.extend_from_slice(&c1);
     }
 
-    /// Takes handshake bytes off the front of `input` and appends C2 to `out` once S1 is whole. True when
-    /// S2 is complete; what is left of `input` are chunks.
+    /// Takes handshake bytes from the start of `input` and appends C2 to `out` once S1 is complete. True when
+    /// S2 is complete; the rest of `input` is chunks.
     ///
     /// # Errors
     /// [`HandshakeError::Version`].
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn hmac_is_rfc_4231s() {
+    fn hmac_agrees_with_rfc_4231() {
         let want = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let got: String = hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"])
             .iter()
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn split_at_every_point_it_answers_the_same() {
+    fn a_handshake_split_at_any_point_is_answered_the_same() {
         let all = [&[3][..], &c1(Some(Scheme::DigestFirst)), &[7; BLOCK], b"chunks"].concat();
         let whole = serve(&[&all]);
         for at in 0..=all.len() {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_told_by_the_first_byte() {
+    fn other_protocols_are_recognised_by_the_first_byte() {
         for got in [0, 6, 22, b'G'] {
             let mut handshake = ServerHandshake::default();
             let result = handshake.input(&mut &[got][..], &mut Vec::new());

@@ -1,4 +1,4 @@
-//! What both ends of a connection do alike behind the handshake: chunks, protocol control, output.
+//! What both ends of a connection have in common after the handshake: chunks, protocol control, output.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::RtmpError;
 use super::chunk::{ChunkLimits, ChunkReader, ChunkWriter};
 use super::message::{Control, Message, UserControl};
 
-/// Bytes between two acknowledgements, either way, unless the peer asks for fewer.
+/// Bytes between two acknowledgements, in both directions, unless the peer asks for fewer.
 pub(super) const WINDOW: u32 = 2_500_000;
 
 /// One end of a chunk stream.
@@ -19,7 +19,7 @@ pub(super) struct Link {
     /// Bytes from the peer; wraps as the acknowledgement does.
     received: u32,
     acknowledged: u32,
-    /// What the peer may send before it wants an acknowledgement.
+    /// Bytes that the peer may send before it expects an acknowledgement.
     window: u32,
 }
 
@@ -40,7 +40,7 @@ impl Link {
         self.reader.unfinished() + self.out.len()
     }
 
-    /// Whether no message has begun and not ended.
+    /// Whether no message is unfinished.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.reader.is_at_boundary()
     }
@@ -49,7 +49,7 @@ impl Link {
         self.reader.set_message_max(bytes);
     }
 
-    /// The next message off the front of `input` that is not control; control is answered here.
+    /// The next message from the start of `input` that is not control; control is answered here.
     pub(super) fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
         while let Some(message) = self.reader.next_message(input)? {
             match Control::parse(message.kind, &message.payload)? {
@@ -67,7 +67,7 @@ impl Link {
             Control::User(UserControl::PingRequest { time }) => {
                 self.send(&Control::User(UserControl::PingResponse { time }).message());
             }
-            // The reader has acted on the first two; the others ask nothing of us.
+            // The reader has handled the first two; the others require nothing.
             Control::SetChunkSize { .. }
             | Control::Abort { .. }
             | Control::Acknowledgement { .. }
@@ -83,8 +83,8 @@ impl Link {
         self.received = self.received.wrapping_add(bytes);
     }
 
-    /// Acknowledges what was counted beyond half the window: some encoders stop at the whole one. At most
-    /// one acknowledgement a call, however small the window.
+    /// Acknowledges the bytes counted once they exceed half the window: some encoders stop when the window is
+    /// full. At most one acknowledgement per call, however small the window is.
     pub(super) fn acknowledge(&mut self) {
         if self.received.wrapping_sub(self.acknowledged) > self.window / 2 {
             self.acknowledged = self.received;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_window_is_kept_to() {
+    fn a_smaller_window_is_respected() {
         for size in [0, 1, 1000] {
             let mut link = Link::new(ChunkLimits::default());
             receive(&mut link, Control::WindowAckSize { size });

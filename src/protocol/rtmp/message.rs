@@ -1,4 +1,4 @@
-//! Messages: what the chunk stream carries (RTMP 1.0, clauses 5.4, 6 and 7.1).
+//! Messages: the content of the chunk stream (RTMP 1.0, clauses 5.4, 6 and 7.1).
 
 use bytes::{Buf, Bytes};
 
@@ -24,10 +24,10 @@ pub mod kind {
 
 /// The chunk stream of protocol and user control (clause 5.4).
 pub const CONTROL_CSID: u32 = 2;
-/// Tags in one aggregate message; real ones hold some tens.
+/// The most tags in one aggregate message; real ones have some tens.
 const AGGREGATE_TAGS_MAX: usize = 4096;
 
-/// What the peer's message had wrong.
+/// What was wrong with the peer's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// A control message without all of its fields.
@@ -51,7 +51,7 @@ pub enum MessageError {
     AggregateTooMany,
 }
 
-/// One message, whole.
+/// One complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The chunk stream it came on or goes to.
@@ -69,12 +69,12 @@ pub struct Message {
 /// A user control message (clause 7.1.7): a 16-bit event type and its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserControl {
-    /// Type 0: the stream is there.
+    /// Type 0: the stream exists.
     StreamBegin {
         /// The message stream.
         stream_id: u32,
     },
-    /// Type 1: the stream is over.
+    /// Type 1: the stream has ended.
     StreamEof {
         /// The message stream.
         stream_id: u32,
@@ -123,7 +123,7 @@ pub enum Control {
     },
     /// Clause 5.4.2.
     Abort {
-        /// The chunk stream whose message is given up.
+        /// The chunk stream whose message is abandoned.
         csid: u32,
     },
     /// Clause 5.4.3.
@@ -148,7 +148,7 @@ pub enum Control {
 }
 
 impl Control {
-    /// Reads a control message; None for a message of any other type. Bytes behind the fields are ignored.
+    /// Reads a control message; None for a message of any other type. Bytes after the fields are ignored.
     ///
     /// # Errors
     /// [`MessageError::TooShort`].
@@ -183,7 +183,7 @@ impl Control {
         }))
     }
 
-    /// The message to send: on chunk stream 2, message stream 0, without a time.
+    /// The message to send: on chunk stream 2, message stream 0, with time 0.
     pub fn message(self) -> Message {
         let mut payload = Vec::with_capacity(10);
         let kind = match self {
@@ -217,8 +217,8 @@ impl Control {
     }
 }
 
-/// The tag of a data message, if it is one: its body begins with an AMF0 string, which ffmpeg's four bytes of
-/// time code do not. `@setDataFrame` is taken off, `@clearDataFrame` is none.
+/// The tag of a data message, if it is one: its body begins with an AMF0 string, unlike the four bytes of time
+/// code that ffmpeg sends. `@setDataFrame` is removed; `@clearDataFrame` gives no tag.
 pub fn script_tag(timestamp: u32, mut body: Bytes) -> Option<Tag> {
     const SET: &[u8] = b"\x02\x00\x0d@setDataFrame";
     const CLEAR: &[u8] = b"\x02\x00\x0f@clearDataFrame";
@@ -229,7 +229,8 @@ pub fn script_tag(timestamp: u32, mut body: Bytes) -> Option<Tag> {
     is_script.then_some(Tag { kind: TagKind::Script, timestamp, body })
 }
 
-/// The tags of a message: one of sound or pictures, one of data, those of an aggregate; none in others.
+/// The tags of a message: one of sound or pictures, one of data, those of an aggregate; no tags from other
+/// messages.
 ///
 /// # Errors
 /// [`MessageError`] of an aggregate.
@@ -240,7 +241,7 @@ pub fn tags_of(message: Message) -> Result<Vec<Tag>, MessageError> {
         kind::AUDIO => vec![tag(TagKind::Audio)],
         kind::VIDEO => vec![tag(TagKind::Video)],
         kind::DATA_AMF0 => script_tag(timestamp, payload).into_iter().collect(),
-        // AMF3 data is AMF0 behind a zero byte, in all encoders seen.
+        // AMF3 data is AMF0 after a zero byte, in all known encoders.
         kind::DATA_AMF3 => script_tag(timestamp, payload.slice(payload.len().min(1)..)).into_iter().collect(),
         kind::AGGREGATE => {
             let script = |tag: Tag| match tag.kind {
@@ -272,13 +273,13 @@ impl UserControl {
     }
 }
 
-/// Takes an aggregate message (clause 7.1.6) apart: FLV tags one behind the other, whose times are moved
-/// so that the first one has the message's `timestamp`. Tags of other kinds are passed over; the bodies
-/// are slices of `payload`.
+/// Splits an aggregate message (clause 7.1.6): FLV tags one after the other, whose times are shifted so that
+/// the first one has the message's `timestamp`. Tags of other kinds are skipped; the bodies are slices of
+/// `payload`.
 ///
 /// # Errors
-/// [`MessageError::AggregateTruncated`], [`MessageError::AggregateTooMany`]. The back pointer behind the
-/// last tag may be missing; the others are not compared.
+/// [`MessageError::AggregateTruncated`], [`MessageError::AggregateTooMany`]. The back pointer after the last
+/// tag may be missing; the others are not compared.
 pub fn split_aggregate(timestamp: u32, mut payload: Bytes) -> Result<Vec<Tag>, MessageError> {
     let mut tags = Vec::new();
     let mut first_time = None;
@@ -347,10 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_is_moved_to_the_messages_time() {
+    fn an_aggregate_is_shifted_to_the_messages_time() {
         let mut payload = Vec::new();
         tag(TagKind::Video, u32::MAX - 5).write_to(&mut payload);
-        payload.extend([15, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 12]); // a kind nobody knows
+        payload.extend([15, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 12]); // an unknown kind
         tag(TagKind::Audio, 10).write_to(&mut payload);
         let want = Ok(vec![tag(TagKind::Video, 1000), tag(TagKind::Audio, 1016)]);
         assert_eq!(split_aggregate(1000, payload.clone().into()), want);

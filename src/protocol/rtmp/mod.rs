@@ -1,17 +1,17 @@
-//! RTMP 1.0 as encoders really speak it: handshake, chunks, messages, commands, and a session for each
-//! side of a publish.
+//! RTMP 1.0 as spoken by real encoders: handshake, chunks, messages, commands, and a session for each side of a
+//! publish.
 //!
 //! | module | layer |
 //! |---|---|
 //! | [`handshake`] | C0 to S2, simple and with digests |
-//! | [`chunk`] | messages out of chunks and into them |
+//! | [`chunk`] | messages read from chunks and written to them |
 //! | [`message`] | protocol control, user control, aggregates |
 //! | [`command`] | `connect`, `publish`, … and their answers, in AMF0 |
 //! | [`target`] | which stream a publisher or viewer means |
 //! | [`server`] | the session with a publisher or viewer that connected to us |
 //! | [`client`] | the session with a server we publish to |
 //!
-//! Left out on purpose: RTMPE, RTMPT, AMF3 values, shared objects.
+//! Deliberately left out: RTMPE, RTMPT, AMF3 values, shared objects.
 
 pub mod chunk;
 pub mod client;
@@ -27,7 +27,7 @@ use chunk::ChunkError;
 use handshake::HandshakeError;
 use message::MessageError;
 
-/// Why a session cannot go on.
+/// Why a session cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RtmpError {
     /// The handshake is not RTMP's.
@@ -79,7 +79,7 @@ pub enum RtmpError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The peer asks faster than it reads answers.
+    /// The peer sends requests faster than it reads the answers.
     #[error("{bytes} bytes of answers are not taken, limit {limit}")]
     OutputStalled {
         /// Bytes waiting.
@@ -87,12 +87,12 @@ pub enum RtmpError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The server turned our publish down.
+    /// The server refused our publish.
     #[error("the server refused: {code}: {description}")]
     Refused {
         /// The status code, such as `NetStream.Publish.BadName`.
         code: String,
-        /// What the server says about it.
+        /// The server's description.
         description: String,
     },
     /// The session ended with an error before.

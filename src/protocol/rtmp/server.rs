@@ -1,10 +1,10 @@
-//! The session with a peer that connected to us: publishers, and viewers as far as their commands go.
+//! The session with a peer that connected to us: publishers, and the commands of viewers.
 //!
-//! Who may publish what is the caller's to decide: the session asks by [`Event::Publish`] and says
-//! `NetStream.Publish.Start` only in [`ServerSession::accept_publish`]. What the tags mean, and whether
-//! their times make sense, is not looked at here. The tags that a viewer is sent do not pass through here
-//! either: they stand in a log, in chunks of [`RTMP_CHUNK`](crate::media::encoding::RTMP_CHUNK) bytes on
-//! message stream [`RTMP_STREAM`]; what the session says may stand between any two of them.
+//! The caller decides who may publish what: the session asks by [`Event::Publish`] and sends
+//! `NetStream.Publish.Start` only in [`ServerSession::accept_publish`]. The meaning of the tags, and whether
+//! their times make sense, is not examined here. The tags that a viewer is sent do not pass through here
+//! either: they are in a log, in chunks of [`RTMP_CHUNK`](crate::media::encoding::RTMP_CHUNK) bytes on message
+//! stream [`RTMP_STREAM`]; the session's output may be sent between any two of them.
 
 mod event;
 mod play;
@@ -30,10 +30,10 @@ pub use event::{Event, Limits, Refusal};
 const CHUNK_OUT: u32 = 4096;
 /// The largest command, and the largest message of any kind before a publish is asked for.
 const COMMAND_MAX: u32 = 64 * 1024;
-/// What a tag costs besides its body while it is held.
+/// The cost of a held tag in addition to its body, in bytes.
 const TAG_COST: usize = 64;
 
-/// What `connect` said.
+/// The arguments of `connect`.
 #[derive(Debug)]
 struct Connection {
     app: String,
@@ -41,7 +41,7 @@ struct Connection {
     agent: String,
 }
 
-/// Where the one publish of the connection stands; the number is its message stream.
+/// The state of the one publish of the connection; the number is its message stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Publish {
     Idle,
@@ -49,7 +49,7 @@ enum Publish {
     Live(u32),
 }
 
-/// Where the one play of the connection stands; the number is its message stream.
+/// The state of the one play of the connection; the number is its message stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Play {
     Idle,
@@ -61,7 +61,7 @@ enum Play {
 #[derive(Debug)]
 pub struct ServerSession {
     limits: Limits,
-    /// None once it is done.
+    /// None once it is complete.
     handshake: Option<ServerHandshake>,
     link: Link,
     connection: Option<Connection>,
@@ -72,8 +72,8 @@ pub struct ServerSession {
     streams: Vec<u32>,
     /// Commands since the last media message.
     commands: u32,
-    /// Media that came between the question and the answer, and what it costs; when idle the latter
-    /// counts what was ignored.
+    /// Media that came between the request and its answer, and its cost; while idle, the cost counts the
+    /// ignored media.
     held: Vec<Tag>,
     unasked: usize,
     events: VecDeque<Event>,
@@ -105,12 +105,12 @@ impl ServerSession {
         }
     }
 
-    /// Takes bytes from the peer, all of them. Poll the events and take the output after each call: the
-    /// number of events is bounded by the size of `bytes`, which should not exceed 64 KiB by much.
+    /// Takes all bytes from the peer. Poll the events and take the output after each call: the number of events
+    /// is bounded by the size of `bytes`, which should not exceed 64 KiB by much.
     ///
     /// # Errors
-    /// [`RtmpError`]: the session is over. Events before the error can be polled and the output may hold
-    /// a last answer.
+    /// [`RtmpError`]: the session is over. Events before the error can be polled and the output may contain a
+    /// last answer.
     pub fn input(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
         if self.over {
             return Err(RtmpError::Over);
@@ -121,7 +121,7 @@ impl ServerSession {
         result
     }
 
-    /// Bytes of memory that messages take which are not events yet.
+    /// Bytes of memory taken by messages that have not become events yet.
     pub fn held(&self) -> usize {
         self.link.held() + self.held.iter().map(|tag| tag.body.len()).sum::<usize>()
     }
@@ -136,8 +136,8 @@ impl ServerSession {
         self.link.take_output()
     }
 
-    /// Lets the peer publish. Media it sent meanwhile becomes events now. Without a publish that waits,
-    /// because it was ended while the caller thought about it, nothing happens.
+    /// Accepts the publish. Media that the peer sent meanwhile becomes events now. No effect if no publish
+    /// waits, because the peer ended it before the decision.
     pub fn accept_publish(&mut self) {
         let Publish::Asked(stream_id) = self.publish else { return };
         let code = "NetStream.Publish.Start";
@@ -152,7 +152,7 @@ impl ServerSession {
         self.check_invariants();
     }
 
-    /// Turns the publish down, with a text for the encoder's log. The peer may ask again.
+    /// Refuses the publish, with a text for the encoder's log. The peer may ask again.
     pub fn refuse_publish(&mut self, why: Refusal, description: &str) {
         let Publish::Asked(stream_id) = self.publish else { return };
         self.link.send(&command::on_status(stream_id, "error", why.publish_code(), description));
@@ -202,7 +202,7 @@ impl ServerSession {
         }
     }
 
-    /// Encoders are not held to the message stream they publish on: there is one publish a connection.
+    /// The message stream of media is not checked: there is one publish per connection.
     fn media(&mut self, tag: Tag) -> Result<(), RtmpError> {
         if tag.body.is_empty() {
             return Ok(());
@@ -286,7 +286,7 @@ impl ServerSession {
         if self.streams.len() >= limit as usize {
             return Err(RtmpError::TooManyStreams { limit });
         }
-        // The lowest number that is free: it begins with the one that can be played on.
+        // The lowest free number: starting with the only one that can be played on.
         let free = (RTMP_STREAM..).find(|id| !self.streams.contains(id)).expect("there are few");
         self.streams.push(free);
         self.send_result(transaction, Value::Number(f64::from(free)));
@@ -299,7 +299,7 @@ impl ServerSession {
         Target::resolve(&connection.app, &connection.tc_url, name)
     }
 
-    /// What the peer says it is.
+    /// The peer's name and version.
     fn agent(&self) -> &str {
         self.connection.as_ref().map_or("", |connection| &connection.agent)
     }
@@ -335,8 +335,8 @@ impl ServerSession {
         self.close(stream_id);
     }
 
-    /// Ends what goes on on a stream. The caller is not asked for what it has not seen yet: its answer would be taken
-    /// for one to the next question.
+    /// Ends the publish or play of a stream. A request that the caller has not polled yet is removed: the
+    /// answer to it would be taken for the answer to the next request.
     fn close(&mut self, stream_id: f64) {
         if let Play::Asked(play) | Play::Live(play) = self.play
             && f64::from(play) == stream_id
@@ -356,7 +356,7 @@ impl ServerSession {
         }
     }
 
-    /// Takes back a question that was not polled yet; false: there is none.
+    /// Removes a request that was not polled yet; false: there is none.
     fn withdraw(&mut self, question: impl Fn(&Event) -> bool) -> bool {
         let place = self.events.iter().position(question);
         place.is_some_and(|place| self.events.remove(place).is_some())

@@ -1,6 +1,6 @@
-//! Which stream a publisher or viewer means, from the three places where encoders put it.
+//! Which stream a publisher or viewer means, from the three places where encoders put its name.
 
-/// A stream as a peer names it. Nothing is validated or percent-decoded: that is the caller's.
+/// A stream as named by a peer. Nothing is validated or percent-decoded: that is up to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The application; may have slashes in it.
@@ -12,12 +12,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Works out the stream from `connect`'s app and `tcUrl` and the name of `publish` or `play`.
+    /// Determines the stream from the app and `tcUrl` of `connect` and the name of `publish` or `play`.
     ///
-    /// App and name make one path, of which the last segment is the name: so `live/key` typed into the
-    /// server field with an empty name is the stream `key` of `live`, and a name with slashes leaves its
-    /// front to the app. Empty segments are dropped. An empty app is looked up in `tcUrl`. The query
-    /// stands behind the name, the app or, if neither has one, the `tcUrl`; several are joined by `&`.
+    /// App and name form one path, and its last segment is the name. So `live/key` entered in the server field
+    /// with an empty name is the stream `key` of `live`, and of a name with slashes all but the last segment
+    /// belongs to the app. Empty segments are dropped. An empty app is taken from `tcUrl`. The query is taken
+    /// from the name and the app, joined by `&`, or from the `tcUrl` if neither has one.
     pub fn resolve(app: &str, tc_url: &str, name: &str) -> Self {
         let (url_path, url_query) = split_query(path_of(tc_url));
         let (app, app_query) = split_query(app);
@@ -25,7 +25,7 @@ impl Target {
         let app = if app.trim_matches('/').is_empty() { url_path } else { app };
         let mut segments: Vec<&str> =
             app.split('/').chain(name.split('/')).filter(|segment| !segment.is_empty()).collect();
-        // A single segment out of the app is an app without a name.
+        // A single segment from the app is an app without a name.
         let nameless = segments.len() == 1 && name.trim_matches('/').is_empty();
         let last = if nameless { None } else { segments.pop() };
         let sent: Vec<&str> = [name_query, app_query].into_iter().flatten().collect();

@@ -1,21 +1,21 @@
-//! Frames as they are written (RFC 6455, 5.2): whole messages, masked by a client and never by a server.
+//! Writes frames (RFC 6455, 5.2): whole messages, masked by a client and never by a server.
 
 /// Most bytes of a control frame's payload (RFC 6455, 5.5).
 pub const CONTROL_MAX: usize = 125;
 /// The longest header that [`frame_header`] writes.
 pub const HEADER_MAX: usize = 10;
 
-/// What a frame is; the discriminant is its opcode.
+/// The kind of a frame; the discriminant is its opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
-    /// Goes on with a fragmented message.
+    /// Continues a fragmented message.
     Continuation = 0,
     /// UTF-8.
     Text = 1,
     /// Bytes.
     Binary = 2,
-    /// The last frame of a side.
+    /// The last frame of each side.
     Close = 8,
     /// To be answered with a pong.
     Ping = 9,
@@ -37,14 +37,14 @@ impl Opcode {
         }
     }
 
-    /// Whether frames of this kind stand between those of a message.
+    /// Whether frames of this kind may come between those of a message.
     pub const fn is_control(self) -> bool {
         self as u8 & 8 != 0
     }
 }
 
-/// Writes the header of a final, unmasked frame of `len` payload bytes and gives the header's own length:
-/// 2, 4 or 10. The payload goes out behind it from where it lies.
+/// Writes the header of a final, unmasked frame of `len` payload bytes and returns the header's own length: 2,
+/// 4 or 10. The payload follows from where it is.
 pub fn frame_header(opcode: Opcode, len: usize, out: &mut [u8; HEADER_MAX]) -> usize {
     out[0] = 0x80 | opcode as u8;
     if let Ok(short @ 0..=125) = u8::try_from(len) {
@@ -61,7 +61,7 @@ pub fn frame_header(opcode: Opcode, len: usize, out: &mut [u8; HEADER_MAX]) -> u
     10
 }
 
-/// Applies a mask (RFC 6455, 5.3), or takes it off; `phase` payload bytes went before, modulo 4.
+/// Applies a mask (RFC 6455, 5.3), or removes it; `phase`: the number of payload bytes before, modulo 4.
 pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
     let mut mask = mask;
     mask.rotate_left(phase % 4);
@@ -77,7 +77,7 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], phase: usize) {
     }
 }
 
-/// Appends a whole frame as a client writes it: final and masked.
+/// Appends a whole frame of a client: final and masked.
 pub fn client_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     let mut header = [0; HEADER_MAX];
     let len = frame_header(opcode, payload.len(), &mut header);
@@ -89,7 +89,7 @@ pub fn client_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec
     apply_mask(&mut out[start..], mask, 0);
 }
 
-/// A close frame. A reason beyond 123 bytes is cut at a character's end.
+/// A close frame. A reason longer than 123 bytes is cut at a character boundary.
 pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     let mut end = reason.len().min(CONTROL_MAX - 2);
     while !reason.is_char_boundary(end) {
@@ -99,7 +99,7 @@ pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     control_frame(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
-/// A pong with the payload of the ping it answers; a longer payload than a ping can have is cut.
+/// A pong with the payload of the ping it answers; a payload longer than a ping allows is cut.
 pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
     control_frame(Opcode::Pong, payload)
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_put_on_and_taken_off_in_any_pieces() {
+    fn masks_are_applied_and_removed_in_any_pieces() {
         let plain: Vec<u8> = (0..100).collect();
         let mut wire = Vec::new();
         client_frame(Opcode::Binary, &plain, [9, 8, 7, 250], &mut wire);

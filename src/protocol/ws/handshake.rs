@@ -1,4 +1,4 @@
-//! The answer to an upgrade. The request is checked where it is read: `Request::websocket_key`.
+//! The response to an upgrade. The request is checked where it is read: `Request::websocket_key`.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -22,14 +22,14 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// A key for an upgrade of our own: 16 bytes that are not the same each time.
+/// A key for our own upgrade request: 16 bytes that differ each time.
 pub fn random_key() -> String {
     let word = || RandomState::new().hash_one(0u8).to_ne_bytes();
     STANDARD.encode([word(), word()].concat())
 }
 
-/// The whole answer that turns a connection into a WebSocket. `protocol` is the subprotocol that was chosen
-/// among those the client offered.
+/// The whole response that turns a connection into a WebSocket. `protocol` is the subprotocol chosen among
+/// those that the client offered.
 pub fn upgrade_response(key: &str, protocol: Option<&str>) -> Vec<u8> {
     let head = Head::new(101)
         .header("Upgrade", "websocket")
@@ -41,9 +41,9 @@ pub fn upgrade_response(key: &str, protocol: Option<&str>) -> Vec<u8> {
     }
 }
 
-/// The subprotocol to answer with: the first one of those that the client offers in `Sec-WebSocket-Protocol`
-/// (RFC 6455, 4.2.2). None has a meaning here, but browsers fail a connection that offers some and is answered with
-/// none. `None` where the first is no token (RFC 9110, 5.6.2): then nothing is chosen.
+/// The subprotocol of the response: the first of those that the client offers in `Sec-WebSocket-Protocol` (RFC
+/// 6455, 4.2.2). No subprotocol has a meaning here, but browsers fail a connection if they offered some and
+/// none was chosen. `None` if the first is not a token (RFC 9110, 5.6.2): then none is chosen.
 pub fn first_protocol(offered: &str) -> Option<&str> {
     let first = offered.split(',').map(str::trim).find(|name| !name.is_empty())?;
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -1,6 +1,6 @@
-//! Frames as they come in (RFC 6455, 5): masked if a client sends them, fragmented at will, split anywhere.
+//! Reads frames (RFC 6455, 5): masked if a client sends them, fragmented in any way, split anywhere.
 //!
-//! Payloads are unmasked and handed out as they arrive, never gathered; only a control frame's 125 bytes are.
+//! Payloads are unmasked and passed on as they arrive, never gathered, except the 125 bytes of a control frame.
 
 use super::code;
 use super::frame::{CONTROL_MAX, Opcode, apply_mask};
@@ -8,7 +8,7 @@ use super::frame::{CONTROL_MAX, Opcode, apply_mask};
 /// Bytes that are unmasked at a time.
 const PIECE: usize = 16 << 10;
 
-/// What a client broke; [`WsError::close_code`] is the answer.
+/// What the peer did wrong; [`WsError::close_code`] is the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WsError {
     /// A reserved bit is set and no extension was agreed on.
@@ -17,16 +17,16 @@ pub enum WsError {
         /// The first byte.
         byte: u8,
     },
-    /// An opcode without a meaning.
+    /// An undefined opcode.
     #[error("opcode {opcode} is reserved")]
     ReservedOpcode {
         /// The opcode.
         opcode: u8,
     },
-    /// A client's frame without a mask (RFC 6455, 5.1).
+    /// A frame of a client without a mask (RFC 6455, 5.1).
     #[error("a frame is not masked")]
     NotMasked,
-    /// A server's frame with a mask (RFC 6455, 5.1).
+    /// A frame of a server with a mask (RFC 6455, 5.1).
     #[error("a server's frame is masked")]
     Masked,
     /// A length in more bytes than it needs, or with its top bit set.
@@ -37,22 +37,22 @@ pub enum WsError {
         /// The bytes of the field: 2 or 8.
         bytes: u8,
     },
-    /// A control frame in fragments.
+    /// A fragmented control frame.
     #[error("a control frame is fragmented")]
     FragmentedControl,
-    /// A control frame beyond 125 bytes.
+    /// A control frame longer than 125 bytes.
     #[error("a control frame of {length} bytes, limit {limit}", limit = CONTROL_MAX)]
     LongControl {
         /// The length announced.
         length: u64,
     },
     /// A continuation without a message.
-    #[error("a continuation without a message to go on with")]
+    #[error("a continuation without a message to continue")]
     NothingToContinue,
     /// A message inside another.
     #[error("a message begins before the last one ended")]
     Interleaved,
-    /// A message beyond the limit.
+    /// A message larger than the limit.
     #[error("a message of at least {length} bytes, limit {limit}")]
     MessageTooLarge {
         /// What was announced so far.
@@ -66,7 +66,7 @@ pub enum WsError {
     /// A close frame with one byte, or with a code that must not be sent.
     #[error("a close frame with code {code}")]
     BadClose {
-        /// The code; 0 where there was half of one.
+        /// The code; 0 if there was only half of one.
         code: u16,
     },
 }
@@ -82,23 +82,23 @@ impl WsError {
     }
 }
 
-/// What came.
+/// An event of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A piece of a message.
     Data {
         /// Text, otherwise binary.
         text: bool,
-        /// The bytes, unmasked; may be empty where a message ends.
+        /// The bytes, unmasked; may be empty at the end of a message.
         bytes: &'a [u8],
         /// Whether the message ends here.
         end: bool,
     },
     /// To be answered with [`super::pong_frame`] of the same payload.
     Ping(&'a [u8]),
-    /// An answer to a ping, or a heartbeat nobody asked for.
+    /// An answer to a ping, or an unsolicited heartbeat.
     Pong(&'a [u8]),
-    /// The peer closes; nothing is read behind it. Without a code it gave none.
+    /// The peer closes; nothing is read after it. `code` is `None` if it sent none.
     Close {
         /// The code.
         code: Option<u16>,
@@ -113,7 +113,7 @@ struct Frame {
     fin: bool,
     left: u64,
     mask: [u8; 4],
-    /// Payload bytes seen, modulo 4: where the mask stands.
+    /// Payload bytes seen, modulo 4: the position in the mask.
     phase: usize,
 }
 
@@ -121,7 +121,7 @@ struct Frame {
 #[derive(Debug)]
 pub struct FrameReader {
     limit: u64,
-    /// Bytes of a mask in each header: a client's frames have one.
+    /// Bytes of the mask in each header: a client's frames have one.
     mask: usize,
     /// Header bytes of the next frame.
     header: [u8; 14],
@@ -136,8 +136,8 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// A server's reader behind the upgrade. `message_max` is in bytes, of a whole message; `u64::MAX` for streams
-    /// whose content has limits of its own.
+    /// A server's reader after the upgrade. `message_max` is in bytes, of a whole message; `u64::MAX` for
+    /// streams whose content has its own limits.
     pub fn new(message_max: u64) -> Self {
         Self {
             limit: message_max,
@@ -158,15 +158,15 @@ impl FrameReader {
         Self { mask: 0, ..Self::new(message_max) }
     }
 
-    /// Whether the peer's close frame was read, or an error found.
+    /// Whether the peer's close frame was read, or an error was found.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Takes all of `bytes` and tells what they hold, in order.
+    /// Takes all of `bytes` and reports their content, in order.
     ///
     /// # Errors
-    /// [`WsError`]; what comes behind it is swallowed, like what comes behind a close frame.
+    /// [`WsError`]; bytes after it are dropped, like those after a close frame.
     pub fn push(&mut self, bytes: &[u8], on_event: &mut impl FnMut(Event<'_>)) -> Result<(), WsError> {
         let result = self.read(bytes, on_event);
         self.closed |= result.is_err();
@@ -201,7 +201,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Takes one byte of a header; the last one makes a frame of it.
+    /// Takes one byte of a header; the last one completes it.
     fn header_byte(&mut self, byte: u8) -> Result<(), WsError> {
         self.header[self.header_len] = byte;
         self.header_len += 1;
@@ -239,7 +239,7 @@ impl FrameReader {
         self.begin(first, length, mask)
     }
 
-    /// Checks a frame against what came before it.
+    /// Checks a frame against the earlier ones.
     fn begin(&mut self, first: u8, left: u64, mask: [u8; 4]) -> Result<(), WsError> {
         let bits = first & 0x0f;
         let opcode = Opcode::from_bits(bits).ok_or(WsError::ReservedOpcode { opcode: bits })?;
@@ -268,7 +268,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Leaves the payload of `masked` in `piece`.
+    /// Writes the unmasked payload of `masked` to `piece`.
     fn unmask(&mut self, frame: &Frame, masked: &[u8]) {
         self.piece.clear();
         self.piece.extend_from_slice(masked);
@@ -321,7 +321,7 @@ fn parse_close(payload: &[u8]) -> Result<(Option<u16>, &str), WsError> {
     Ok((Some(code), std::str::from_utf8(reason).map_err(|_| WsError::NotUtf8)?))
 }
 
-/// Checks UTF-8 that comes in pieces: keeps the bytes of a character that is not complete.
+/// Checks UTF-8 that comes in pieces: keeps the bytes of an incomplete character.
 #[derive(Debug, Default)]
 struct Utf8 {
     open: Vec<u8>,

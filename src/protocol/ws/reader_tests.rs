@@ -13,7 +13,7 @@ fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     [&header[..n], &mask].concat().into_iter().chain(masked).collect()
 }
 
-/// What came, messages put together again.
+/// The events, with messages reassembled.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Seen {
     messages: Vec<(bool, Vec<u8>)>,
@@ -48,7 +48,7 @@ fn the_standards_examples() {
 }
 
 #[test]
-fn what_comes_behind_an_error_is_swallowed() {
+fn bytes_after_an_error_are_dropped() {
     let mut reader = FrameReader::new(100);
     assert!(reader.push(&[0x89, 0x00], &mut |event| panic!("{event:?}")).is_err());
     for _ in 0..20 {
@@ -58,7 +58,7 @@ fn what_comes_behind_an_error_is_swallowed() {
 }
 
 #[test]
-fn frames_read_the_same_however_they_are_split() {
+fn frames_split_at_any_point_read_the_same() {
     let wire = [
         frame(0x01, "hé".as_bytes(), MASK),
         frame(0x89, b"ping", MASK),
@@ -68,7 +68,7 @@ fn frames_read_the_same_however_they_are_split() {
         frame(0x82, b"", MASK),
         frame(0x8a, b"", MASK),
         frame(0x88, b"\x03\xe8bye", MASK),
-        b"behind the close".to_vec(),
+        b"after the close".to_vec(),
     ]
     .concat();
     let whole = read(&[&wire], 1000).unwrap();
@@ -83,7 +83,7 @@ fn frames_read_the_same_however_they_are_split() {
 }
 
 #[test]
-fn pieces_of_a_message_are_handed_out_at_once() {
+fn pieces_of_a_message_are_passed_on_at_once() {
     let wire = frame(0x82, b"abcdef", MASK);
     assert_eq!(read(&[&wire[..9]], 100).unwrap().open, b"abc");
 }

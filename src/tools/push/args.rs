@@ -1,4 +1,4 @@
-//! What a push is asked to do.
+//! The arguments of a push.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use super::error::PushError;
 pub struct PushArgs {
     /// An .flv or .mp4 file; "-": FLV from standard input
     pub file: PathBuf,
-    /// Where to: `rtmp://HOST/app/name`, `http://HOST:8501/app/name` or `ws://HOST:8501/app/name`
+    /// The destination: `rtmp://HOST/app/name`, `http://HOST:8501/app/name` or `ws://HOST:8501/app/name`
     pub url: String,
-    /// How fast: 2 is twice real time, 0 as fast as the server takes it
+    /// Speed factor: 2 is twice real time, 0 as fast as the server takes it
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = factor)]
     pub speed: f64,
-    /// Begin again at the end, with timestamps that go on
+    /// Start again at the end of the file, with timestamps that continue
     #[arg(long = "loop")]
     pub forever: bool,
-    /// Give up when the connection is lost or cannot be made
+    /// Exit when the connection is lost or cannot be made
     #[arg(long)]
     pub no_reconnect: bool,
 }
@@ -33,37 +33,37 @@ pub enum Scheme {
     Ws,
 }
 
-/// Where a stream is pushed to.
+/// The destination of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// How.
+    /// The protocol.
     pub scheme: Scheme,
     /// Host and port, for the resolver.
     pub address: String,
-    /// As it stands in the URL, for `Host` and `tcUrl`.
+    /// Host and port as in the URL, for `Host` and `tcUrl`.
     pub authority: String,
     /// `/app/name` and the query.
     pub path: String,
 }
 
 impl Target {
-    /// Takes a URL apart.
+    /// Parses a URL.
     ///
     /// # Errors
     /// [`PushError::Url`].
     pub fn parse(url: &str) -> Result<Self, PushError> {
         let wrong = |reason| PushError::Url { url: url.to_owned(), reason };
         let (scheme, rest) =
-            url.split_once("://").ok_or(wrong("has no rtmp://, http:// or ws:// in front"))?;
+            url.split_once("://").ok_or(wrong("does not begin with rtmp://, http:// or ws://"))?;
         let (scheme, port) = match scheme {
             "rtmp" => (Scheme::Rtmp, 1935),
             "http" => (Scheme::Http, 80),
             "ws" => (Scheme::Ws, 80),
-            _ => return Err(wrong("begins with none of rtmp://, http:// and ws://")),
+            _ => return Err(wrong("does not begin with rtmp://, http:// or ws://")),
         };
         let (authority, path) = rest.split_at(rest.find('/').ok_or(wrong("names no stream: /app/name"))?);
         if authority.is_empty() || authority.contains('@') {
-            return Err(wrong("has no host, or a password in front of it"));
+            return Err(wrong("has no host, or has a password before it"));
         }
         if path.split('?').next().unwrap_or_default().trim_matches('/').split('/').count() < 2 {
             return Err(wrong("names no stream: /app/name"));
@@ -73,7 +73,7 @@ impl Target {
         Ok(Self { scheme, address, authority: authority.to_owned(), path: path.to_owned() })
     }
 
-    /// App, `tcUrl` and name, as RTMP wants them: the last part of the path is the name.
+    /// App, `tcUrl` and name in the form of RTMP: the last part of the path is the name.
     pub fn rtmp(&self) -> (String, String, String) {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let (app, name) = path.trim_matches('/').rsplit_once('/').unwrap_or_default();
@@ -82,7 +82,7 @@ impl Target {
     }
 }
 
-/// Not a factor.
+/// The text is not a speed factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a factor from 0.01 to 1000, or 0")]
 struct BadFactor;
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let target = Target::parse("rtmp://h/a/b/c?token=x").unwrap();
         assert_eq!((target.scheme, target.address.as_str()), (Scheme::Rtmp, "h:1935"));
         assert_eq!(target.rtmp(), ("a/b".into(), "rtmp://h/a/b".into(), "c?token=x".into()));

@@ -1,4 +1,4 @@
-//! Why a push fails, and with which exit code.
+//! Why a push fails, and the exit code for each cause.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub enum SourceError {
     Open {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// It cannot be read.
@@ -22,15 +22,15 @@ pub enum SourceError {
     /// It is not FLV.
     #[error("the file is neither FLV nor MP4 ({0})")]
     Flv(#[from] FlvError),
-    /// It is no MP4 that could be pushed.
+    /// It is not an MP4 that can be pushed.
     #[error("the MP4 file cannot be pushed: {0}")]
     Mp4(String),
 }
 
-/// Why a push ended before the file did.
+/// Why a push ended before the end of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// The URL is not one that can be pushed to.
+    /// The URL cannot be pushed to.
     #[error("{url}: {reason}")]
     Url {
         /// The URL as given.
@@ -41,20 +41,20 @@ pub enum PushError {
     /// Standard input cannot be pushed twice.
     #[error("--loop needs a file: standard input cannot be read again")]
     LoopedInput,
-    /// The file cannot be read, or is not what it should be.
+    /// The file cannot be read, or has the wrong format.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The server could not be reached, or the connection was lost.
     #[error("{0}")]
     Lost(String),
-    /// The server does not want the stream.
+    /// The server refused the stream.
     #[error("the server refused: {0}")]
     Refused(String),
 }
 
 impl PushError {
-    /// As `sysexits.h` has it, so that scripts can tell: 2 usage, 65 not FLV or MP4, 66 no such file, 75 no
-    /// connection, 77 refused.
+    /// The codes of `sysexits.h`, for scripts: 2 usage, 65 not FLV or MP4, 66 no such file, 75 no connection,
+    /// 77 refused.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Url { .. } | Self::LoopedInput => 2,

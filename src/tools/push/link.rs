@@ -1,4 +1,5 @@
-//! One connection to a server, sans-IO: RTMP, a POST in chunks, or a WebSocket. The three differ here only.
+//! One connection to a server, sans-IO: RTMP, a chunked POST, or a WebSocket. Only this file distinguishes
+//! them.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,7 +13,7 @@ use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::client::PublishSession;
 use crate::protocol::ws::{self, FrameReader, Opcode};
 
-/// Bytes of an answer's head, and of a refusal's text.
+/// The most bytes of a response's head, and of a refusal's text.
 const HEAD_MAX: usize = 16 << 10;
 const TEXT_MAX: usize = 1 << 10;
 
@@ -28,20 +29,20 @@ enum Kind {
     Rtmp(Box<PublishSession>),
     Http(Answer),
     Ws {
-        /// The answer to the upgrade; none after it.
+        /// The response to the upgrade; none once it is complete.
         answer: Option<Answer>,
         accept: String,
         frames: Box<FrameReader>,
-        /// The server's close frame came.
+        /// The server's close frame has come.
         closed: bool,
     },
 }
 
-/// The answer to a request, and the beginning of its text.
+/// The response to a request, and the beginning of its text.
 struct Answer {
     reader: ResponseReader,
     text: Vec<u8>,
-    /// The server said something: at least that the body may come.
+    /// The server answered: at least that the body may be sent.
     heard: bool,
 }
 
@@ -50,11 +51,12 @@ impl Answer {
         Self { reader: ResponseReader::new(HEAD_MAX), text: Vec::new(), heard: false }
     }
 
-    /// Takes what belongs to the answer and gives the rest: what follows the head of a 101 is the new protocol's.
+    /// Takes the bytes of the response and returns the rest: after the head of a 101 come the bytes of the new
+    /// protocol.
     fn input<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], PushError> {
         self.heard = true;
         let mut rest = bytes;
-        // A head ends with a line, so that line by line nothing after it is taken with it.
+        // A head ends with a line, so reading line by line takes nothing after it.
         while self.reader.state() == State::Head && !rest.is_empty() {
             let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
             self.push(&rest[..line])?;
@@ -70,24 +72,24 @@ impl Answer {
     fn push(&mut self, bytes: &[u8]) -> Result<(), PushError> {
         let text = &mut self.text;
         let take = |_: &_, piece: &[u8]| {
-            let room = TEXT_MAX - text.len();
-            text.extend_from_slice(&piece[..piece.len().min(room)]);
+            let space = TEXT_MAX - text.len();
+            text.extend_from_slice(&piece[..piece.len().min(space)]);
         };
         self.reader.push(bytes, take).map_err(|error| PushError::Lost(error.to_string()))?;
         Ok(())
     }
 
-    /// The status, once the head is whole.
+    /// The status, once the head is complete.
     fn status(&self) -> Option<u16> {
         self.reader.head().map(|head| head.status)
     }
 
-    /// Whether there is no more of its text to wait for.
+    /// Whether no more of its text is expected.
     fn is_whole(&self) -> bool {
         self.reader.state() == State::Finished || self.text.len() >= TEXT_MAX
     }
 
-    /// The status and the line of the text that says most: the last one that is no markup.
+    /// The status and the most informative line of the text: the last one that is not markup.
     fn refusal(&self, status: u16) -> PushError {
         let text = String::from_utf8_lossy(&self.text);
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -97,7 +99,7 @@ impl Answer {
 }
 
 impl Link {
-    /// Begins; the first output is ready at once.
+    /// Starts; the first output is ready at once.
     pub(super) fn new(target: &Target, header: FileHeader) -> Self {
         let Target { authority, path, .. } = target;
         let agent = concat!("uringcast-push/", env!("CARGO_PKG_VERSION"));
@@ -133,7 +135,7 @@ impl Link {
     /// Takes bytes from the server.
     ///
     /// # Errors
-    /// [`PushError::Refused`] where it said so, [`PushError::Lost`] where it cannot be understood.
+    /// [`PushError::Refused`] if the server refused, [`PushError::Lost`] if its answer cannot be understood.
     pub(super) fn input(&mut self, bytes: &[u8]) -> Result<(), PushError> {
         match &mut self.kind {
             Kind::Rtmp(session) => session.input(bytes).map_err(|error| match error {
@@ -164,7 +166,7 @@ impl Link {
         }
     }
 
-    /// What the server refuses with, as far as it has said: the rest of its text may be missing.
+    /// The server's refusal as far as it has come: the rest of its text may be missing.
     pub(super) fn refusal(&self) -> Option<PushError> {
         let (answer, good) = match &self.kind {
             Kind::Http(answer) => (answer, 200..=299),
@@ -174,7 +176,7 @@ impl Link {
         answer.status().filter(|status| !good.contains(status)).map(|status| answer.refusal(status))
     }
 
-    /// Whether tags may be written. Servers that know nothing of `Expect` say nothing: wait a second at most.
+    /// Whether tags may be written. Servers without support for `Expect` send nothing: wait a second at most.
     pub(super) fn is_ready(&self) -> bool {
         match &self.kind {
             Kind::Rtmp(session) => session.is_publishing(),
@@ -183,12 +185,12 @@ impl Link {
         }
     }
 
-    /// Whether silence means that the body may come.
+    /// Whether the body may be sent if the server sends nothing.
     pub(super) fn may_be_silent(&self) -> bool {
         matches!(self.kind, Kind::Http(_))
     }
 
-    /// Writes what stands before all tags.
+    /// Writes what comes before all tags.
     pub(super) fn begin(&mut self) {
         if !matches!(self.kind, Kind::Rtmp(_)) {
             let header = self.header.encode();
@@ -207,7 +209,7 @@ impl Link {
 
     fn write(&mut self, bytes: &[u8]) {
         match &self.kind {
-            Kind::Rtmp(_) => unreachable!("messages have their own way"),
+            Kind::Rtmp(_) => unreachable!("RTMP messages are written elsewhere"),
             Kind::Http(_) => {
                 self.out.extend(format!("{:x}\r\n", bytes.len()).into_bytes());
                 self.out.extend_from_slice(bytes);
@@ -217,7 +219,7 @@ impl Link {
         }
     }
 
-    /// Says that the stream is over.
+    /// Tells the server that the stream is over.
     pub(super) fn finish(&mut self) {
         match &mut self.kind {
             Kind::Rtmp(session) => session.unpublish(),
@@ -228,7 +230,7 @@ impl Link {
         }
     }
 
-    /// Whether the server has confirmed the end; over RTMP it hangs up.
+    /// Whether the server has confirmed the end; over RTMP it closes the connection.
     pub(super) fn is_confirmed(&self) -> bool {
         match &self.kind {
             Kind::Rtmp(_) => false,
@@ -237,7 +239,7 @@ impl Link {
         }
     }
 
-    /// Whether the end is not confirmed by words.
+    /// Whether the end is confirmed by the close of the connection alone.
     pub(super) fn ends_silently(&self) -> bool {
         matches!(self.kind, Kind::Rtmp(_))
     }
@@ -275,7 +277,7 @@ fn take_frames(
     refusal.map_or(Ok(()), |reason| Err(PushError::Refused(reason)))
 }
 
-/// It hides nothing, it only must not be the same each time (RFC 6455, 10.3).
+/// The mask hides nothing; it only must differ each time (RFC 6455, 10.3).
 fn mask() -> [u8; 4] {
     let [a, b, c, d, ..] = RandomState::new().hash_one(0u8).to_ne_bytes();
     [a, b, c, d]
@@ -289,7 +291,8 @@ mod tests {
         Link::new(&Target::parse(url).unwrap(), FileHeader { audio: true, video: true })
     }
 
-    /// What a link says to an answer that comes in pieces of so many bytes, and what it knows when the server hangs up.
+    /// What a link reports for a response that comes in pieces of `piece` bytes, also after the server has
+    /// closed the connection.
     fn answered(url: &str, answer: &str, piece: usize) -> Option<String> {
         let mut link = link(url);
         let refused = answer.as_bytes().chunks(piece).find_map(|piece| link.input(piece).err());
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_with_a_body_is_understood_however_it_comes() {
+    fn a_refusal_with_a_body_is_understood_in_any_pieces() {
         let page = "<html>\r\n<h1>\r\nno such app\r\n</h1>\r\n</html>\r\n";
         let length = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{page}", page.len());
         let close = format!("HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n{page}");
@@ -323,7 +326,11 @@ mod tests {
             let said = answered(url, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 5);
             assert_eq!(said.as_deref(), Some("the server refused: 404 Not Found"));
             let said = answered(url, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 900\r\n\r\n<html>", 5);
-            assert_eq!(said.as_deref(), Some("the server refused: 502 Bad Gateway"), "it hung up early");
+            assert_eq!(
+                said.as_deref(),
+                Some("the server refused: 502 Bad Gateway"),
+                "the connection was closed early"
+            );
         }
     }
 
@@ -336,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_after_the_head_are_kept_however_it_is_split() {
+    fn frames_after_the_head_are_kept_at_any_split() {
         let mut first = link("ws://h/live/x");
         let request = String::from_utf8(first.take_output()).unwrap();
         let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();

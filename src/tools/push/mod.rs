@@ -1,7 +1,7 @@
 //! The pusher: publishes an FLV or MP4 file, or FLV from standard input, in real time.
 //!
-//! One thread, one connection. Tags go out when their timestamps say; a connection that is lost is made again
-//! and goes on with the tag it stopped at, behind the headers that the server needs.
+//! One thread, one connection. Tags are sent when their timestamps are due. A lost connection is made again and
+//! continues with the next tag, after the headers that the server needs.
 
 mod args;
 mod error;
@@ -18,7 +18,7 @@ pub use source::Source;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// The `push` subcommand: pushes to the end of the file and says what it did.
+/// The `push` subcommand: pushes to the end of the file and prints a summary.
 pub fn main(args: &PushArgs) -> ExitCode {
     let mut err = std::io::stderr();
     match run::run(args) {

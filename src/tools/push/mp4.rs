@@ -1,9 +1,9 @@
-//! MP4, whole or fragmented, as FLV tags: AVC and AAC as FLV has always carried them, the others by FourCC
+//! Reads MP4, whole or fragmented, as FLV tags: AVC and AAC in their classic form, other codecs by FourCC
 //! (Enhanced RTMP v2, `ExVideoTagHeader` and `ExAudioTagHeader`).
 //!
-//! Edit lists shift a track (ISO/IEC 14496-12, 8.6.6): empty edits at its start and the media time of its first
-//! edit; further edits are not looked at. Tracks beyond the first of each kind and codecs that FLV has no name
-//! for are left out.
+//! Edit lists shift a track (ISO/IEC 14496-12, 8.6.6): by empty edits at its start and by the media time of its
+//! first edit; further edits are ignored. Only the first track of each kind is read, and codecs that FLV has no
+//! name for are left out.
 
 mod codec;
 mod track;
@@ -29,20 +29,20 @@ use crate::media::amf0::{self, Value};
 use crate::media::flv::FileHeader;
 use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
 
-/// The largest piece of a file that is read at once: a table of samples of a day is far below.
+/// The largest piece of a file that is read at once: the sample tables of a day are far smaller.
 const PIECE_MAX: u64 = 1 << 30;
-/// Tags that are read ahead for the first sample of each track.
+/// The most tags that are read ahead for the first sample of each track.
 const AHEAD_MAX: usize = 1000;
-/// Tags among which they are put in order of time.
+/// Tags are sorted by time among this many.
 const REORDER: usize = 32;
 
-/// An MP4 file, tag after tag.
+/// An MP4 file, read tag by tag.
 pub struct Mp4 {
     file: File,
     len: u64,
     demuxer: Demuxer,
     tracks: Vec<Track>,
-    /// What is added to all times, in milliseconds, so that none is negative.
+    /// Added to all times, in milliseconds, so that none is negative.
     lift: i64,
     ahead: VecDeque<Tag>,
 }
@@ -106,7 +106,7 @@ impl Mp4 {
     }
 
     pub(super) fn next_tag(&mut self) -> Result<Option<Tag>, SourceError> {
-        // Edit lists shift tracks against each other: what comes later may belong in front.
+        // Edit lists shift tracks against each other: a tag that is read later may have an earlier time.
         while self.ahead.len() < REORDER {
             let Some(found) = self.next_sample()? else { break };
             self.take(found)?;
@@ -114,7 +114,7 @@ impl Mp4 {
         Ok(self.ahead.pop_front())
     }
 
-    /// Finds the tracks, and reads ahead until the codec of each is known: `onMetaData` names them.
+    /// Finds the tracks, and reads ahead until the codec of each is known, since `onMetaData` names them.
     fn begin(&mut self) -> Result<(), SourceError> {
         let moov = self.moov()?;
         let infos = loop {
@@ -148,7 +148,7 @@ impl Mp4 {
         if self.tracks.is_empty() {
             return Err(SourceError::Mp4("no track has a codec that FLV can carry".to_owned()));
         }
-        // Players want to know of all tracks before the first frame of any.
+        // Players need all sequence headers before the first frame of any track.
         let is_header = |tag: &Tag| tag.class() == Class::SequenceHeader;
         let (headers, frames): (Vec<Tag>, Vec<Tag>) = self.ahead.drain(..).partition(is_header);
         self.ahead.extend(std::iter::once(self.metadata()).chain(headers).chain(frames));
@@ -213,7 +213,7 @@ impl Mp4 {
         Ok(())
     }
 
-    /// The `moov` box: the demuxer keeps the edit lists to itself.
+    /// The `moov` box: the demuxer does not expose the edit lists.
     fn moov(&self) -> Result<MoovBox, SourceError> {
         let mut at = 0;
         while at + 8 <= self.len {
@@ -233,7 +233,7 @@ impl Mp4 {
                     MoovBox::decode(&data).map_err(|error| SourceError::Mp4(error.to_string()))?;
                 if !moov.trak_boxes.iter().all(|trak| are_countable(&trak.mdia_box.minf_box.stbl_box)) {
                     return Err(SourceError::Mp4(
-                        "its tables claim more samples than there can be".to_owned(),
+                        "its tables claim more samples than are possible".to_owned(),
                     ));
                 }
                 return Ok(moov);
@@ -262,7 +262,7 @@ impl Mp4 {
     }
 }
 
-/// Puts a tag behind those that are not later.
+/// Inserts a tag after those that are not later.
 fn put(tags: &mut VecDeque<Tag>, tag: Tag) {
     let later = tags.iter().rev().take_while(|other| other.timestamp > tag.timestamp).count();
     tags.insert(tags.len() - later, tag);
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_mp4_is_an_error() {
+    fn a_file_that_is_not_mp4_is_an_error() {
         let path = std::env::temp_dir().join(format!("uringcast-no-mp4-{}", std::process::id()));
         for bytes in [
             &b"\0\0\0\x10ftypisom\0\0\0\0"[..],

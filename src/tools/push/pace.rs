@@ -1,18 +1,18 @@
-//! When a tag is due, and what time it has when a file is pushed again and again.
+//! When a tag is due, and its time when a file is pushed repeatedly.
 
 use std::time::{Duration, Instant};
 
 use crate::media::tag::{Tag, TagKind};
 
-/// A step beyond this is a jump of the file's clock: it is not waited for.
+/// A larger step is a jump of the file's clock and not waited for.
 const JUMP: i64 = 10_000;
-/// The distance to the next round where a file has too few tags to tell.
+/// The distance to the next round if a file has too few tags to measure it.
 const STEP: i64 = 40;
 
 /// One rising time over all rounds of a file.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// What is added to the file's times in this round.
+    /// Added to the file's times in this round.
     offset: i64,
     /// What was seen of sound and of pictures in this round.
     seen: [Option<Seen>; 2],
@@ -23,13 +23,13 @@ pub(super) struct Rounds {
 struct Seen {
     first: i64,
     last: i64,
-    /// From the tag before the last one.
+    /// The distance between the last two tags.
     step: i64,
 }
 
 impl Rounds {
-    /// The time of a tag, in milliseconds from where the file's clock began; `None` for script data, which has
-    /// none.
+    /// The time of a tag, in milliseconds since the start of the file's clock; `None` for script data, which
+    /// has none.
     pub(super) fn time(&mut self, tag: &Tag) -> Option<i64> {
         let slot = match tag.kind {
             TagKind::Audio => 0,
@@ -45,8 +45,8 @@ impl Rounds {
         Some(time + self.offset)
     }
 
-    /// The file begins again: its first picture follows the last one as the last one followed the one before,
-    /// or later where sound goes on for longer.
+    /// The file starts again: its first picture follows the last one at the distance of the last two, or later
+    /// if sound lasts longer.
     pub(super) fn next_round(&mut self) {
         let [sound, pictures] = self.seen.map(|seen| seen.map(|seen| (seen.last - seen.first, seen.step)));
         self.offset += match (pictures, sound) {
@@ -64,7 +64,7 @@ pub(super) fn low(time: i64) -> u32 {
     time as u32
 }
 
-/// When times are due.
+/// Determines when times are due.
 #[derive(Debug)]
 pub(super) struct Pacer {
     /// 0: at once.
@@ -79,7 +79,7 @@ impl Pacer {
         Self { speed, anchor: None, last: 0 }
     }
 
-    /// The next tag is due when it comes: what was missed meanwhile is not caught up.
+    /// The next tag is due at once: the missed time is not made up.
     pub(super) fn interrupt(&mut self) {
         self.anchor = None;
     }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_follow_each_other_without_a_seam() {
+    fn rounds_follow_each_other_without_a_gap() {
         let mut rounds = Rounds::default();
         let file =
             [(TagKind::Video, 100), (TagKind::Audio, 110), (TagKind::Video, 140), (TagKind::Video, 180)];

@@ -1,4 +1,4 @@
-//! A push, from the first tag to the last: when each goes out, and what happens when the connection is lost.
+//! Runs a push from the first tag to the last: when each is sent, and what happens when the connection is lost.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,18 +17,18 @@ use super::pace::{Pacer, Rounds, low};
 use super::source::Source;
 use crate::media::tag::{Class, Tag, TagKind};
 
-/// How long a server may take to let us in, to take bytes, and to confirm the end.
+/// How long a server may take to accept the stream, to take bytes, and to confirm the end.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a server that knows nothing of `Expect: 100-continue` is waited for (RFC 9110, 10.1.1).
+/// How long to wait for a server that does not support `Expect: 100-continue` (RFC 9110, 10.1.1).
 const EXPECT: Duration = Duration::from_secs(1);
-/// The pause before a connection is made again, and the longest one.
+/// The pause before a lost connection is made again, and the longest one.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Bytes that go out in one write.
+/// Bytes that are sent in one write.
 const BATCH: usize = 256 << 10;
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// What was pushed.
+/// The result of a push.
 #[derive(Debug)]
 pub(super) struct Pushed {
     tags: u64,
@@ -51,7 +51,7 @@ impl fmt::Display for Pushed {
     }
 }
 
-/// Pushes as the arguments say.
+/// Runs a push with the given arguments.
 pub(super) fn run(args: &PushArgs) -> Result<Pushed, PushError> {
     let target = Target::parse(&args.url)?;
     if args.forever && args.file.as_os_str() == "-" {
@@ -74,7 +74,7 @@ struct Pusher {
     pacer: Pacer,
     /// The next tag, stamped, and when it is due.
     next: Option<(Tag, Instant)>,
-    /// Headers that went by, by kind: a new connection begins with them.
+    /// The last header of each kind: a new connection begins with them.
     headers: BTreeMap<u8, Tag>,
     /// Stream times of the first tag and of the newest.
     span: Option<(i64, i64)>,
@@ -119,7 +119,7 @@ impl Pusher {
         }
     }
 
-    /// Pushes to the end of the file, over as many connections as it takes.
+    /// Pushes to the end of the file, over as many connections as needed.
     async fn push(&mut self) -> Result<(), PushError> {
         let mut pause = RETRY;
         loop {
@@ -130,7 +130,7 @@ impl Pusher {
             };
             let lost = match error {
                 PushError::Lost(_) => true,
-                // After a cut the server may still take the old connection for another publisher.
+                // After a lost connection the server may still take the old one for another publisher.
                 PushError::Refused(_) => self.tags > 0,
                 _ => false,
             };
@@ -182,7 +182,7 @@ impl Pusher {
         link.finish();
         send(&mut socket, &mut link).await?;
         let _ = socket.shutdown().await;
-        // A socket that is closed with answers unread is reset, and what the server has not read is lost.
+        // If a socket is closed with unread answers, it is reset, and what the server has not read is lost.
         let confirmed = async {
             while !link.is_confirmed() {
                 let read = socket.read(&mut piece).await;
@@ -215,7 +215,7 @@ impl Pusher {
         Ok(())
     }
 
-    /// Reads the next tag, unless there is one; `false`: the file is over.
+    /// Reads the next tag, unless there is one already; `false`: the file is over.
     fn load(&mut self) -> Result<bool, PushError> {
         let mut begun_again = false;
         while self.next.is_none() {
@@ -228,7 +228,7 @@ impl Pusher {
                 begun_again = true;
                 continue;
             };
-            // In a loop the end of a round is not the end of the stream.
+            // With --loop the end of a round is not the end of the stream.
             if self.forever && is_end(&tag) {
                 continue;
             }
@@ -270,7 +270,7 @@ impl Pusher {
     }
 }
 
-/// A bar where the length is known, a spinner where it is not; nothing where standard error is no terminal.
+/// A bar if the length is known, otherwise a spinner; nothing if standard error is not a terminal.
 fn bar(duration: Option<Duration>) -> ProgressBar {
     let (bar, template) = match duration.and_then(|duration| u64::try_from(duration.as_millis()).ok()) {
         Some(millis) => (ProgressBar::new(millis), "{wide_bar} {msg}"),
@@ -316,7 +316,7 @@ async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> 
     }
     match timeout(PATIENCE, socket.write_all(&bytes)).await {
         Ok(Ok(())) => Ok(()),
-        // The server may have said why before it hung up.
+        // The server may have sent the reason before it closed the connection.
         Ok(Err(error)) => {
             let mut piece = [0; 4096];
             while let Ok(len @ 1..) = socket.try_read(&mut piece) {
@@ -330,7 +330,7 @@ async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> 
 
 fn take(link: &mut Link, read: std::io::Result<usize>, piece: &[u8]) -> Result<(), PushError> {
     match read {
-        Ok(0) => Err(link.refusal().unwrap_or_else(|| lost("the server hung up"))),
+        Ok(0) => Err(link.refusal().unwrap_or_else(|| lost("the server closed the connection"))),
         Ok(len) => link.input(&piece[..len]),
         Err(error) => Err(link.refusal().unwrap_or_else(|| lost(error.to_string()))),
     }

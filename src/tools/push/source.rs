@@ -1,4 +1,4 @@
-//! What is pushed: the tags of an FLV file, of an MP4 file, or of FLV on standard input.
+//! The source of a push: the tags of an FLV file, of an MP4 file, or of FLV on standard input.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,12 +12,12 @@ use crate::media::amf0::{self, Value};
 use crate::media::flv::{FileHeader, FlvError, FlvItem, FlvReader};
 use crate::media::tag::{Class, TAG_BODY_MAX, Tag};
 
-/// What is read at a time.
+/// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
-/// Where an MP4 file says what it is.
+/// The offset of the box type that identifies an MP4 file.
 const FTYP_AT: usize = 4;
 
-/// A file, tag after tag.
+/// A file, read tag by tag.
 #[derive(Debug)]
 pub enum Source {
     /// FLV.
@@ -43,7 +43,7 @@ impl std::fmt::Debug for FlvSource {
 }
 
 impl Source {
-    /// Opens a file and finds out what it is; `-` is standard input.
+    /// Opens a file and detects its format; `-` is standard input.
     ///
     /// # Errors
     /// [`SourceError`].
@@ -62,7 +62,7 @@ impl Source {
         Ok(Self::Flv(FlvSource::begin(Some(file))?))
     }
 
-    /// Which tracks the FLV header is to announce.
+    /// The tracks that the FLV header announces.
     pub fn header(&self) -> FileHeader {
         match self {
             Self::Flv(flv) => flv.header,
@@ -70,7 +70,7 @@ impl Source {
         }
     }
 
-    /// How long it is, where the file says so.
+    /// Its duration, if the file states it.
     pub fn duration(&self) -> Option<Duration> {
         match self {
             Self::Flv(flv) => flv.duration,
@@ -89,10 +89,10 @@ impl Source {
         }
     }
 
-    /// Begins again.
+    /// Starts again from the beginning.
     ///
     /// # Errors
-    /// [`SourceError`]; standard input cannot.
+    /// [`SourceError`]; standard input cannot be rewound.
     pub fn rewind(&mut self) -> Result<(), SourceError> {
         match self {
             Self::Flv(flv) => {
@@ -133,7 +133,7 @@ impl FlvSource {
         Ok(self.ahead.pop_front())
     }
 
-    /// Reads a piece; `true` if the file's header was in it.
+    /// Reads a piece; `true` if it contained the file's header.
     fn fill(&mut self) -> Result<bool, SourceError> {
         let mut piece = [0; PIECE];
         let len = match &mut self.file {
@@ -153,7 +153,7 @@ impl FlvSource {
     }
 }
 
-/// The duration that `onMetaData` gives.
+/// The duration stated in `onMetaData`.
 fn duration(tag: &Tag) -> Option<Duration> {
     if tag.class() != Class::Metadata {
         return None;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_has_its_code() {
+    fn each_error_has_its_exit_code() {
         let code = |path: &Path| super::super::PushError::from(Source::open(path).unwrap_err()).exit_code();
         assert_eq!(code(Path::new("/nonexistent")), 66);
         assert_eq!(code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")), 65);

@@ -1,4 +1,4 @@
-//! What a run is asked to do.
+//! The arguments of a run.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -10,58 +10,59 @@ use super::error::StressError;
 #[derive(Clone, Debug, clap::Args)]
 pub struct StressArgs {
     /// What to play: `http://HOST:PORT/app/name.flv`, `ws://…`, `rtmp://…`, an HLS playlist (`….m3u8`) or any
-    /// other file; several share the viewers. `{}` in one stands for the numbers from 0 to --streams
+    /// other file; several URLs share the viewers. `{}` in a URL is replaced by each number from 0 up to
+    /// --streams
     #[arg(required = true)]
     pub urls: Vec<String>,
-    /// How the URLs are played, where they do not say it
+    /// How to play URLs that do not tell
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<Protocol>,
-    /// Viewers to hold
+    /// Number of viewers
     #[arg(long, short = 'n', value_name = "N")]
     pub viewers: usize,
-    /// Streams that `{}` in a URL counts
+    /// Number of streams that `{}` in a URL stands for
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub streams: usize,
-    /// Seconds over which they arrive
+    /// Seconds over which the viewers arrive
     #[arg(long, default_value_t = 5.0, value_name = "SECS", value_parser = seconds)]
     pub ramp: f64,
-    /// Seconds to measure once all are there
+    /// Seconds to measure once all viewers have arrived
     #[arg(long, default_value_t = 30.0, value_name = "SECS", value_parser = seconds)]
     pub duration: f64,
-    /// Viewers whose every tag is checked
+    /// Viewers of which every tag is checked
     #[arg(long, default_value_t = 20, value_name = "K")]
     pub sample_check: usize,
-    /// Seconds from one request of a viewer for a file to its next; 0: as soon as it has the file
+    /// Seconds from one file request of a viewer to its next; 0: as soon as it has the file
     #[arg(long, default_value_t = 0.0, value_name = "SECS", value_parser = seconds)]
     pub ask_every: f64,
-    /// Milliseconds between two looks at the sockets; 0: as soon as bytes come, which makes a server on the same
-    /// machine pay for waking this tool up
+    /// Milliseconds between two checks of the sockets; 0: as soon as bytes come, which makes a server on the
+    /// same machine pay for waking this tool
     #[arg(long, default_value_t = 2, value_name = "MS")]
     pub read_every: u64,
-    /// Processes that share the work; 0: as many as the limit on open files makes necessary
+    /// Processes that share the work; 0: as many as the limit on open files requires
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub processes: usize,
-    /// The server's process, for its CPU and memory
+    /// The server's process id, to measure its CPU and memory
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Print the report as one line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Write the report with its plots to a file as well
+    /// Also write the report with its plots to a file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// No progress bar
     #[arg(long)]
     pub quiet: bool,
-    /// This is one of several processes of a run: which one
+    /// This is one of several processes of a run: its number
     #[arg(long, hide = true)]
     pub part: Option<usize>,
 }
 
-/// A run, ready to go.
+/// A run with all its options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is played; viewers take turns.
+    /// What is played; viewers are assigned in turn.
     pub targets: Vec<Target>,
     /// Viewers to hold.
     pub viewers: usize,
@@ -69,17 +70,17 @@ pub struct Options {
     pub ramp: Duration,
     /// The time that is measured.
     pub duration: Duration,
-    /// The distance of a viewer's requests for a file.
+    /// The interval between a viewer's requests for a file.
     pub ask_every: Duration,
-    /// The distance of looks at the sockets.
+    /// The interval between checks of the sockets.
     pub read_every: Duration,
-    /// Viewers whose every tag is checked, the first ones to arrive; at least one.
+    /// Viewers of which every tag is checked, the first ones to arrive; at least one.
     pub sampled: usize,
-    /// Number of the first viewer, when others belong to other processes.
+    /// Number of the first viewer; lower numbers belong to other processes.
     pub first: usize,
 }
 
-/// What is played: where to connect and what to ask for.
+/// What is played: where to connect and what to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Where the server listens.
@@ -108,12 +109,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Whether the server sends as the publisher does; else viewers ask.
+    /// Whether the server sends when the publisher does; otherwise viewers request.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::HttpFlv | Self::WsFlv | Self::Rtmp)
     }
 
-    /// What a URL's path says.
+    /// The protocol for a URL's path.
     fn of_path(path: &str) -> Self {
         let file = path.split('?').next().unwrap_or_default();
         match file.rsplit_once('.') {
@@ -124,12 +125,12 @@ impl Protocol {
     }
 }
 
-/// Streams that a URL may count.
+/// The most streams that a URL may stand for.
 const STREAMS_MAX: usize = 100_000;
 
 impl StressArgs {
-    /// The run these arguments ask for, or the part of it with that number out of so many; resolves the
-    /// URLs' hosts.
+    /// The run that these arguments describe, or part number `part` of `parts` of it; resolves the hosts of the
+    /// URLs.
     ///
     /// # Errors
     /// [`StressError::Url`].
@@ -164,7 +165,7 @@ impl StressArgs {
 }
 
 impl Target {
-    /// Takes a URL apart and resolves its host.
+    /// Parses a URL and resolves its host.
     ///
     /// # Errors
     /// [`StressError::Url`].
@@ -176,7 +177,7 @@ impl Target {
             "http" => (Protocol::of_path(path), 80),
             "ws" => (Protocol::WsFlv, 80),
             "rtmp" => (Protocol::Rtmp, 1935),
-            _ => return Err(wrong("begins with none of http://, ws:// and rtmp://")),
+            _ => return Err(wrong("does not begin with http://, ws:// or rtmp://")),
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         for (url, port, path, protocol) in [
             ("ws://127.0.0.1:8501/live/a.flv?x=1", 8501, "/live/a.flv?x=1", Protocol::WsFlv),
             ("http://127.0.0.1/live/a.flv?x=1", 80, "/live/a.flv?x=1", Protocol::HttpFlv),

@@ -1,6 +1,6 @@
-//! Follows an FLV tag chain in any portions without keeping it.
+//! Follows an FLV tag chain in pieces of any size without keeping it.
 //!
-//! It is a judge of the server, hence shares no code with the server's own FLV.
+//! It checks the server and therefore shares no code with the server's own FLV.
 
 const FILE_HEADER: usize = 13;
 /// `onStamp` and a number, in AMF0: the time of day at which a publisher sent this, in microseconds.
@@ -8,37 +8,37 @@ const STAMP: &[u8] = b"\x02\x00\x07onStamp\x00";
 const STAMP_LEN: usize = STAMP.len() + 8;
 const TAG_HEADER: usize = 11;
 const TRAILER: usize = 4;
-/// How far a tag may stand behind the newest tag of the other kind.
+/// How far a tag may be behind the newest tag of the other kind.
 const INTERLEAVE_MS: i32 = 1500;
 
-/// The first thing wrong with a chain.
+/// The first error in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// The first 13 bytes are not those of an FLV file.
     #[error("not an FLV header")]
     FileHeader,
     /// Unknown type, or a stream id other than 0.
-    #[error("no tag header where one is due (type {kind})")]
+    #[error("no tag header where one is expected (type {kind})")]
     TagHeader {
         /// The type byte.
         kind: u8,
     },
     /// `PreviousTagSize` differs from the tag before it.
-    #[error("PreviousTagSize {announced} behind a tag of {actual} bytes")]
+    #[error("PreviousTagSize {announced} after a tag of {actual} bytes")]
     Trailer {
-        /// What the field says.
+        /// The value of the field.
         announced: u32,
-        /// What the tag takes.
+        /// The length of the tag.
         actual: u32,
     },
-    /// A timestamp below one before it.
+    /// A timestamp lower than an earlier one.
     #[error("time goes back by {by} ms")]
     TimeGoesBack {
         /// Milliseconds.
         by: i32,
     },
-    /// The first picture needs another one.
-    #[error("the first picture is no keyframe")]
+    /// The first picture is not a keyframe.
+    #[error("the first picture is not a keyframe")]
     NoKeyframe,
     /// A coded frame came before its configuration.
     #[error("media before its sequence header (type {kind})")]
@@ -60,7 +60,7 @@ enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
     step: Step,
-    /// What is collected of the current header or trailer, or of the body's first bytes.
+    /// Collected bytes of the current header or trailer, or the first bytes of the body.
     small: [u8; STAMP_LEN],
     filled: usize,
     body_left: usize,
@@ -115,7 +115,7 @@ impl Chain {
     /// Takes the next bytes of the chain.
     ///
     /// # Errors
-    /// The first thing wrong; the chain cannot be followed after it.
+    /// The first error; the chain cannot be followed after it.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ChainError> {
         while !bytes.is_empty() {
             match self.step {
@@ -199,7 +199,7 @@ impl Chain {
         }
     }
 
-    /// Passes over the body; its first bytes say what it is.
+    /// Skips the body; its first bytes say what it is.
     fn pass_body(&mut self, bytes: &mut &[u8]) -> Result<(), ChainError> {
         let take = bytes.len().min(self.body_left);
         let lead = take.min(STAMP_LEN - self.filled.min(STAMP_LEN));
@@ -227,7 +227,7 @@ impl Chain {
         } else if needs_header && self.body_len > 5 && !self.had_header[track] {
             return Err(ChainError::NoSequenceHeader { kind: self.kind });
         } else if track == 1 && self.body_len > 5 {
-            // Enhanced FLV keeps the frame type in three bits below its marker.
+            // Enhanced FLV has the frame type in three bits below its marker.
             if (first >> 4) & 7 == 1 {
                 self.keyframes += 1;
             } else if self.keyframes == 0 {
@@ -264,7 +264,7 @@ mod tests {
     const CLIP: &[u8] = include_bytes!("../../../web/demo/clip.flv");
 
     #[test]
-    fn a_good_chain_is_good_in_any_portions() {
+    fn a_valid_chain_is_accepted_in_any_pieces() {
         for step in [1, 2, 3, 13, 1024, CLIP.len()] {
             let mut chain = Chain::new();
             CLIP.chunks(step).for_each(|part| chain.feed(part).unwrap());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_read_in_any_portions() {
+    fn a_stamp_is_read_in_any_pieces() {
         let mut bytes = CLIP[..FILE_HEADER].to_vec();
         let body = [STAMP, &1.5e15f64.to_be_bytes()].concat();
         let len = u8::try_from(body.len()).unwrap();

@@ -1,4 +1,4 @@
-//! The viewers of one process: arrive over the ramp, settle, are measured, are counted.
+//! The viewers of one process: they arrive over the ramp, settle, are measured and counted.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,20 +21,20 @@ use super::viewer::{State, Viewer};
 const EVENTS: usize = 1024;
 const SCRATCH: usize = 1 << 20;
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-/// Connections begun per turn, so that accept queues do not overflow by our doing.
+/// The most connections begun per turn, so that we do not overflow accept queues.
 const CONNECTS_PER_TURN: usize = 128;
-/// How long viewers may take, after the ramp, until media has come to all of them.
+/// How long it may take, after the ramp, until all viewers have media.
 const SETTLE_MAX: Duration = Duration::from_secs(25);
-/// Quiet time between the last arrival and the measurement: bursts of cached media are over.
+/// The time between the last arrival and the measurement, in which bursts of cached media end.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The distance of samples.
+/// The interval between samples.
 const SAMPLE: Duration = Duration::from_millis(250);
 
-/// Who watches a run, and says when its measured time may begin.
+/// Observes a run, and decides when its measured time may begin.
 pub(super) trait Observer {
-    /// The state of the run now.
+    /// Takes the current state of the run.
     fn sample(&mut self, sample: Sample);
-    /// All viewers are there: may the measured time begin? Asked again and again until it says so.
+    /// All viewers have arrived: may the measured time begin? Called repeatedly until it returns `true`.
     fn may_measure(&mut self) -> bool;
 }
 
@@ -46,12 +46,12 @@ pub(super) struct Crowd<'a> {
     events: Vec<Event>,
     scratch: Vec<u8>,
     began: Instant,
-    /// When the sockets are looked at next.
+    /// When the sockets are checked next.
     next_look: Instant,
     sampled_at: Instant,
     measuring: bool,
     viewers: Vec<Viewer>,
-    /// Who wants to be asked again, and when.
+    /// Viewers that asked to be called again, and when.
     wakes: BinaryHeap<Reverse<(u64, usize)>>,
     refused: Vec<Fault>,
     waiting: usize,
@@ -131,7 +131,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Viewers that should have begun by now.
+    /// The number of viewers that should have begun by now.
     fn due(&self, total: usize) -> usize {
         let (passed, ramp) = (self.began.elapsed().as_micros(), self.options.ramp.as_micros());
         if passed >= ramp {
@@ -164,7 +164,7 @@ impl<'a> Crowd<'a> {
         epoll::add(&self.poll, &self.viewers[index], data, EventFlags::OUT).map_err(os("epoll_ctl"))
     }
 
-    /// Waits a little and serves what is ready.
+    /// Waits a little and serves the ready sockets.
     fn turn(&mut self) -> Result<(), StressError> {
         self.wake()?;
         if self.options.read_every.is_zero() {
@@ -190,14 +190,14 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Sleeps until the next look. Nobody has to wake a sleeper: on loopback that would be the server's work.
+    /// Sleeps until the next check. No socket wakes this thread: on loopback that would be the server's work.
     fn rest(&mut self) {
         let now = Instant::now();
         std::thread::sleep(self.next_look.saturating_duration_since(now));
         self.next_look = self.next_look.max(now) + self.options.read_every;
     }
 
-    /// Serves the sockets that are ready, waiting for the first one; gives how many they were.
+    /// Serves the ready sockets, waiting for the first one; returns their number.
     fn serve_ready(&mut self, wait: &Timespec) -> Result<usize, StressError> {
         self.events.clear();
         match epoll::wait(&self.poll, spare_capacity(&mut self.events), Some(wait)) {
@@ -229,7 +229,7 @@ impl<'a> Crowd<'a> {
         self.note(index, result)
     }
 
-    /// Those whose time has come go on.
+    /// Calls the viewers whose time has come.
     fn wake(&mut self) -> Result<(), StressError> {
         let now = self.now();
         while let Some(&Reverse((_, index))) = self.wakes.peek().filter(|Reverse((at, _))| *at <= now) {
@@ -252,7 +252,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Notes what a viewer got and what became of it.
+    /// Records what a viewer got and its new state.
     fn note(&mut self, index: usize, result: Result<(usize, Progress), Fault>) -> Result<(), StressError> {
         let state = match result {
             Ok((len, progress)) => {
@@ -283,7 +283,7 @@ impl<'a> Crowd<'a> {
         self.wakes.extend(progress.wake.map(|at| Reverse((at, index))));
         self.answers.extend(progress.answered.filter(|_| self.measuring));
         let mut stamps = self.viewers[index].take_stamps().peekable();
-        // What came before the measured time is a burst of old media.
+        // Media sent before the measured time is a burst of old media.
         if stamps.peek().is_some() {
             let arrived = micros_since_1970();
             let measuring = self.measuring;
@@ -295,8 +295,8 @@ impl<'a> Crowd<'a> {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// What each stream's viewers should have got: what was published in the measured time, as a sampled viewer
-    /// shows; where none is, what the best viewer got. Nothing for what is asked for.
+    /// What each stream's viewers should have got: what was published in the measured time, according to a
+    /// sampled viewer; without one, what the best viewer got. Nothing for streams that are played by requests.
     fn references(&mut self, seconds: f64) -> Vec<f64> {
         let mut references = vec![(0.0, None); self.options.targets.len()];
         for viewer in &mut self.viewers {
@@ -304,7 +304,7 @@ impl<'a> Crowd<'a> {
             let (best, published) = &mut references[viewer.target];
             *best = got.max(*best);
             if let Some(millis @ 1..) = viewer.advanced() {
-                // Whoever lags or catches up gets less or more of it, in the same proportion of bytes to time.
+                // A viewer that lags or catches up gets less or more, with the same ratio of bytes to time.
                 published.get_or_insert(got * 1e3 / f64::from(millis) * seconds);
             }
         }

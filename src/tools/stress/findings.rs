@@ -1,4 +1,4 @@
-//! What one process of a run has found. A run of several processes merges theirs into one report.
+//! The results of one process of a run. The results of several processes are merged into one report.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub(super) struct Findings {
     pub(super) stalls: u64,
     pub(super) seconds: f64,
     pub(super) bytes: u64,
-    /// Something live was played.
+    /// A live stream was played.
     pub(super) live: bool,
-    /// Bytes that a viewer should have got.
+    /// Bytes that the viewers should have got.
     pub(super) reference_bytes: u64,
-    /// What a viewer may lag at the end.
+    /// How far viewers may lag at the end, in bytes.
     pub(super) slack_bytes: u64,
     /// Bytes that viewers got of those that they should have got.
     pub(super) served: f64,
@@ -32,7 +32,7 @@ pub(super) struct Findings {
     pub(super) first_keyframe: Vec<u64>,
     /// From the publisher's stamp to the arrival, of sampled viewers.
     pub(super) latency: Vec<u64>,
-    /// From a request to the end of its answer.
+    /// From a request to the end of its response.
     pub(super) answers: Vec<u64>,
     pub(super) reads: u64,
     pub(super) read_bytes: u64,
@@ -44,7 +44,7 @@ pub(super) struct Findings {
 pub(super) struct Sample {
     /// Seconds since the run began.
     pub(super) at: f64,
-    /// Viewers that have had media and have not failed.
+    /// Viewers that have media and have not failed.
     pub(super) watching: usize,
     /// Viewers that have failed.
     pub(super) failed: usize,
@@ -55,7 +55,7 @@ pub(super) struct Sample {
 }
 
 impl Findings {
-    /// Takes another process's findings in.
+    /// Adds another process's results.
     pub(super) fn merge(&mut self, other: Self) {
         self.viewers += other.viewers;
         self.connected += other.connected;
@@ -86,7 +86,7 @@ impl Findings {
 }
 
 impl Sample {
-    /// The sum of what the processes say.
+    /// The sum over the processes.
     pub(super) fn sum(samples: &[Self]) -> Self {
         samples.iter().fold(Self { measuring: true, ..Self::default() }, |sum, one| Self {
             at: sum.at.max(one.at),

@@ -1,7 +1,8 @@
-//! The processes of a run: one, or as many as the limit on open files makes necessary.
+//! The processes of a run: one, or as many as the limit on open files requires.
 //!
-//! A child prints its samples and findings on standard output, one JSON value a line, says `arrived` when its
-//! viewers are there, and begins to measure when it reads `go`: so all measure the same time.
+//! A child prints its samples and results on standard output, one JSON value per line. It prints `arrived` when
+//! its viewers have arrived, and begins to measure when it reads `go`, so that all processes measure the same
+//! time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -19,12 +20,12 @@ use super::error::{StressError, os};
 use super::findings::{Findings, Sample};
 use super::monitor::Monitor;
 
-/// Files a process has open beside its viewers, and some room.
+/// Files that a process has open in addition to its viewers, with a reserve.
 const FILES_BESIDE: u64 = 32;
-/// Processes at the most.
+/// The most processes.
 const PROCESSES_MAX: usize = 64;
 
-/// What a child says.
+/// A line printed by a child.
 #[derive(Serialize, Deserialize)]
 enum Line {
     Sample(Sample),
@@ -48,7 +49,7 @@ pub(super) fn processes(args: &StressArgs) -> Result<usize, StressError> {
     }
 }
 
-/// Lets this process, and those it starts, open as many files as the hard limit allows.
+/// Lets this process, and those that it starts, open as many files as the hard limit allows.
 fn raise_file_limit() -> Result<u64, StressError> {
     let limits = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum })
@@ -56,7 +57,7 @@ fn raise_file_limit() -> Result<u64, StressError> {
     Ok(limits.maximum.unwrap_or(u64::MAX))
 }
 
-/// Holds all viewers in this process.
+/// Runs all viewers in this process.
 pub(super) fn run_alone(args: &StressArgs, monitor: &mut Monitor) -> Result<Findings, StressError> {
     struct Alone<'a>(&'a mut Monitor, bool);
     impl Observer for Alone<'_> {
@@ -76,13 +77,13 @@ pub(super) fn run_alone(args: &StressArgs, monitor: &mut Monitor) -> Result<Find
     Ok(found)
 }
 
-/// Holds a part of the viewers for another process.
+/// Runs a part of the viewers for another process.
 pub(super) fn run_part(args: &StressArgs, part: usize, parts: usize) -> Result<Findings, StressError> {
-    struct Told {
+    struct ChildObserver {
         arrived: bool,
         go: Arc<AtomicBool>,
     }
-    impl Observer for Told {
+    impl Observer for ChildObserver {
         fn sample(&mut self, sample: Sample) {
             say(&Line::Sample(sample));
         }
@@ -100,10 +101,10 @@ pub(super) fn run_part(args: &StressArgs, part: usize, parts: usize) -> Result<F
         let mut line = String::new();
         match std::io::stdin().read_line(&mut line) {
             Ok(len) if len > 0 => heard.store(true, Ordering::Release),
-            _ => std::process::exit(1), // whoever started us is gone
+            _ => std::process::exit(1), // the parent process has ended
         }
     });
-    let found = Crowd::new(&options, &mut Told { arrived: false, go })?.run()?;
+    let found = Crowd::new(&options, &mut ChildObserver { arrived: false, go })?.run()?;
     say(&Line::Found(Box::new(found.clone())));
     Ok(found)
 }
@@ -111,11 +112,11 @@ pub(super) fn run_part(args: &StressArgs, part: usize, parts: usize) -> Result<F
 fn say(line: &Line) {
     let Ok(text) = serde_json::to_string(line) else { return };
     if writeln!(std::io::stdout(), "{text}").is_err() {
-        std::process::exit(1); // whoever started us is gone
+        std::process::exit(1); // the parent process has ended
     }
 }
 
-/// Holds the viewers in several processes.
+/// Runs the viewers in several processes.
 pub(super) fn run_together(
     args: &StressArgs,
     parts: usize,
@@ -145,7 +146,7 @@ impl Fleet {
     ) -> Result<(), StressError> {
         let io = |source| StressError::Os { what: "start another process", source };
         let mut command = Command::new(std::env::current_exe().map_err(io)?);
-        // The first argument tells a subcommand from a program of its own.
+        // The first argument may be the name of a subcommand.
         command.args(std::env::args_os().skip(1).take_while(|argument| argument == "stress"));
         command.args(&args.urls).arg("--quiet");
         for (flag, value) in [
@@ -185,7 +186,7 @@ impl Fleet {
         let parts = self.children.len();
         let mut samples = vec![Sample::default(); parts];
         let (mut arrived, mut found) = (0, Vec::new());
-        let mut told = Instant::now();
+        let mut printed = Instant::now();
         while found.len() < parts {
             let Ok((part, line)) = lines.recv() else { return Err(StressError::PartDied) };
             match line {
@@ -207,8 +208,8 @@ impl Fleet {
                     found.push(*findings);
                 }
             }
-            if told.elapsed() >= Duration::from_millis(200) {
-                told = Instant::now();
+            if printed.elapsed() >= Duration::from_millis(200) {
+                printed = Instant::now();
                 monitor.sample(Sample::sum(&samples));
             }
         }

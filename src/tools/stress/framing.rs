@@ -1,9 +1,10 @@
-//! Takes the transport's framing off a body, in any portions: nothing, chunked coding or WebSocket frames.
+//! Removes the transport's framing from a body, in pieces of any size: none, chunked coding or WebSocket
+//! frames.
 
-/// What stands around the FLV bytes.
+/// The framing around the FLV bytes.
 #[derive(Clone, Debug)]
 pub(super) enum Framing {
-    /// The body ends with the connection.
+    /// None: the body ends with the connection.
     Bare,
     /// RFC 9112 7.1.
     Chunked(Chunked),
@@ -11,7 +12,7 @@ pub(super) enum Framing {
     Ws(Ws),
 }
 
-/// The framing is broken, or says that the body is over.
+/// The framing is broken, or the body has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FramingError {
     #[error("wrong chunk framing")]
@@ -23,10 +24,10 @@ pub(super) enum FramingError {
 }
 
 impl Framing {
-    /// Hands the body bytes in `bytes` to `sink`, in order.
+    /// Passes the body bytes in `bytes` to `sink`, in order.
     ///
     /// # Errors
-    /// [`FramingError`]; what stood before the error has been handed on.
+    /// [`FramingError`]; bytes before the error have been passed on.
     pub(super) fn strip(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), FramingError> {
         match self {
             Self::Bare => {
@@ -39,13 +40,13 @@ impl Framing {
     }
 }
 
-/// Place inside chunked coding.
+/// Position in chunked coding.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunked {
     size: usize,
     digits: u8,
     in_data: bool,
-    /// Bytes of the line end behind the data that are still to come.
+    /// Bytes of the line end after the data that are still to come.
     line_end: u8,
 }
 
@@ -55,10 +56,10 @@ impl Chunked {
     fn strip(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), FramingError> {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.in_data && self.size > 0 {
-                let (data, behind) = bytes.split_at(self.size.min(bytes.len()));
+                let (data, after) = bytes.split_at(self.size.min(bytes.len()));
                 sink(data);
                 self.size -= data.len();
-                bytes = behind;
+                bytes = after;
                 if self.size == 0 {
                     (self.in_data, self.line_end, self.digits) = (false, 2, 0);
                 }
@@ -92,7 +93,7 @@ impl Chunked {
     }
 }
 
-/// Place inside WebSocket frames.
+/// Position in WebSocket frames.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ws {
     head: [u8; 10],
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_stripped_in_any_portions() {
+    fn chunks_are_stripped_in_any_pieces() {
         let bytes = b"3\r\nabc\r\n00a\r\n0123456789\r\n0\r\n\r\n";
         for step in 1..=bytes.len() {
             let (out, end) = strip_in(Framing::Chunked(Chunked::default()), bytes, step);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_stripped_in_any_portions() {
+    fn frames_are_stripped_in_any_pieces() {
         let mut bytes = b"\x82\x03abc\x89\x01p\x02\x7e\x00\x80".to_vec();
         bytes.extend([7; 128]);
         bytes.extend(b"\x80\x00\x88\x00");

@@ -1,4 +1,4 @@
-//! The report as a page: numbers, and the run's course as plots. It stands alone: no script, nothing loaded.
+//! The report as a page: numbers, and plots over time. The page is self-contained: no script, nothing to load.
 
 use std::fmt::Write;
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_measured_is_plotted_and_what_was_not_is_left_out() {
+    fn only_measured_values_are_plotted() {
         let course: Vec<Point> = (0..40u32)
             .map(|n| Point { at: f64::from(n) / 4.0, watching: n as usize, ..Point::default() })
             .collect();

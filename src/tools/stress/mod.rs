@@ -1,10 +1,11 @@
-//! The stress tool: holds many viewers, checks what they get, says what it cost the server.
+//! The stress tool: runs many viewers, checks what they get, and reports what they cost the server.
 //!
-//! One thread, one epoll, and one process unless the limit on open files is too low for that. A live viewer's tag
-//! chain is checked up to its first keyframe, and playlists and heads of answers always; beyond that only the
-//! *sampled* viewers' bytes are looked at, the others' are counted and thrown away in the kernel (`MSG_TRUNC`), so
-//! that the tool does not need more of the machine than the server. Sockets are looked at every two milliseconds
-//! and nobody sleeps on them in between: on one machine, waking the tool up would be the server's work.
+//! One thread, one epoll, and one process unless the limit on open files is too low for that. The tag chain of
+//! every live viewer is checked up to its first keyframe, and playlists and response heads always. Beyond that
+//! only the bytes of *sampled* viewers are examined; those of the others are counted and discarded in the
+//! kernel (`MSG_TRUNC`), so that the tool does not need more of the machine than the server. Sockets are
+//! checked every two milliseconds and never waited for in between: on one machine, waking the tool would be the
+//! server's work.
 //!
 //! It deliberately does not answer WebSocket pings of unsampled viewers: it never sees them.
 
@@ -31,10 +32,10 @@ pub use report::{Percentiles, Report, ServerCost};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Holds the viewers for as long as `args` say, in as many processes as that takes.
+/// Runs the viewers as `args` describe, in as many processes as needed.
 ///
 /// # Errors
-/// [`StressError`], when there is nothing to report.
+/// [`StressError`], if there is nothing to report.
 pub fn run(args: &StressArgs) -> Result<Report, StressError> {
     let mut monitor = Monitor::new(args);
     let found = match fleet::processes(args)? {
@@ -52,11 +53,11 @@ pub fn run(args: &StressArgs) -> Result<Report, StressError> {
     Ok(report)
 }
 
-/// The `stress` subcommand: runs, prints the report on standard output; the code is 0 only when every viewer
-/// was served.
+/// The `stress` subcommand: runs, and prints the report on standard output; the exit code is 0 only if every
+/// viewer was served.
 ///
 /// # Errors
-/// [`StressError`], and a standard output that cannot be written.
+/// [`StressError`], or a standard output that cannot be written.
 pub fn main(args: &StressArgs) -> anyhow::Result<ExitCode> {
     if let Some(part) = args.part {
         fleet::run_part(args, part, args.processes.max(1))?;

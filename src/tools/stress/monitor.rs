@@ -1,4 +1,4 @@
-//! What is seen of a run while it goes on: the progress bar, the course of things, the server's readings.
+//! Shows a run in progress and records it: the progress bar, the points of the plots, the server's readings.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::findings::Sample;
 use super::procfs::{Usage, usage};
 use super::report::ServerCost;
 
-/// One point of the run's course.
+/// One point of the run's plots.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Point {
     /// Seconds since the run began.
@@ -29,7 +29,7 @@ struct Reading {
     server: Option<Usage>,
 }
 
-/// Watches a run.
+/// Observes a run.
 pub(super) struct Monitor {
     pid: Option<u32>,
     viewers: usize,
@@ -60,7 +60,7 @@ impl Monitor {
         }
     }
 
-    /// The state of the run now.
+    /// Takes the current state of the run.
     pub(super) fn sample(&mut self, sample: Sample) {
         let reading = read(self.pid);
         let (last, last_reading) = std::mem::replace(&mut self.last, (sample, reading));
@@ -86,13 +86,13 @@ impl Monitor {
         self.start = Some(read(self.pid));
     }
 
-    /// The measured time is over.
+    /// The measured time has ended.
     pub(super) fn measured(&mut self) {
         self.end = Some(read(self.pid));
         self.bar.finish_and_clear();
     }
 
-    /// What the measured time cost the server, in which viewers got so many bytes.
+    /// What the measured time, in which viewers got `bytes`, cost the server.
     pub(super) fn cost(&self, bytes: u64) -> Option<ServerCost> {
         let (start, end) = (self.start?, self.end?);
         let (before, started, ended) = (self.before.server?, start.server?, end.server?);

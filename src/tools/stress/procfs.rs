@@ -1,31 +1,31 @@
-//! What a process uses, from `/proc/PID`.
+//! The resources that a process uses, from `/proc/PID`.
 
-/// One reading; times since the process began.
+/// One reading; times are since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usage {
     /// User and system time of all its threads.
     pub(super) cpu_seconds: f64,
     /// Resident memory.
     pub(super) rss_bytes: u64,
-    /// Of which is shared memory: the logs of streams.
+    /// The part of it that is shared memory: the logs of streams.
     pub(super) shared_bytes: u64,
     /// Memory of all TCP sockets of the machine's network namespace.
     pub(super) tcp_bytes: u64,
 }
 
-/// Reads `pid`, or this process when there is none.
+/// Reads `pid`, or this process if there is none.
 pub(super) fn usage(pid: Option<u32>) -> Option<Usage> {
-    let who = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
     let read = |path: String| std::fs::read_to_string(path).ok();
-    let mut usage = parse_stat(&read(format!("/proc/{who}/stat"))?)?;
-    let status = read(format!("/proc/{who}/status")).unwrap_or_default();
+    let mut usage = parse_stat(&read(format!("/proc/{process}/stat"))?)?;
+    let status = read(format!("/proc/{process}/status")).unwrap_or_default();
     usage.shared_bytes = field_of(&status, "RssShmem:", 0).unwrap_or(0) << 10;
     let sockets = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
     usage.tcp_bytes = tcp_pages(&sockets).unwrap_or(0) * rustix::param::page_size() as u64;
     Some(usage)
 }
 
-/// Fields 14, 15 (clock ticks) and 24 (pages) of proc_pid_stat(5); the name in field 2 may hold anything.
+/// Fields 14, 15 (clock ticks) and 24 (pages) of proc_pid_stat(5); the name in field 2 may contain anything.
 fn parse_stat(stat: &str) -> Option<Usage> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     let field = |number: usize| behind_name.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
@@ -37,7 +37,7 @@ fn parse_stat(stat: &str) -> Option<Usage> {
     })
 }
 
-/// The number at `place` behind `name` in a file of lines.
+/// The number at `place` after `name` in a file of lines.
 fn field_of(text: &str, name: &str, place: usize) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().nth(place)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What a run has found.
+//! The report of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,45 +8,45 @@ use serde::Serialize;
 
 use super::findings::Findings;
 
-/// A live viewer needs this share of what was published.
+/// The share of the published bytes that a live viewer must get.
 pub(super) const SHARE_MIN: f64 = 0.99;
-/// Share of a second that a viewer may lag at the end: the server's flush interval is in it.
+/// How much a viewer may lag at the end, in seconds of media: it includes the server's flush interval.
 pub(super) const SLACK_SECONDS: f64 = 0.5;
 
 /// The result of one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Viewers asked for.
+    /// Viewers requested.
     pub viewers: usize,
     /// Viewers that got media at all.
     pub connected: usize,
-    /// Viewers that failed, whenever and for whatever reason, `starved` ones not among them.
+    /// Viewers that failed at any time and for any reason, without the `starved` ones.
     pub failed: usize,
-    /// The reasons and how often each was met.
+    /// The reasons, and how often each occurred.
     pub reasons: BTreeMap<String, usize>,
     /// Live viewers that stayed but got less than 99 % of what was published, and HLS viewers that ran dry.
     pub starved: usize,
-    /// Stalls of more than 2 s, and of HLS viewers those of any length, of all viewers.
+    /// Stalls of all viewers: of more than 2 s, and of any length for HLS viewers.
     pub stalls: u64,
-    /// Something live was played.
+    /// A live stream was played.
     pub live: bool,
     /// Length of the measured time.
     pub seconds: f64,
-    /// Bytes all viewers got in it.
+    /// Bytes that all viewers got in the measured time.
     pub bytes: u64,
-    /// Those as a share of what was published for live viewers, in percent.
+    /// These bytes as a share of what was published for live viewers, in percent.
     pub served_percent: f64,
     /// The worst viewer's share, in percent.
     pub worst_percent: f64,
     /// What was published for one live viewer.
     pub reference_bytes: u64,
-    /// What a viewer may lag at the end without being called starved: half a second of the stream.
+    /// How far a viewer may lag at the end without counting as starved: half a second of the stream.
     pub slack_bytes: u64,
-    /// Viewers whose every tag was checked.
+    /// Viewers of which every tag was checked.
     pub sampled: usize,
-    /// Tags of those.
+    /// Tags of the sampled viewers.
     pub sampled_tags: u64,
-    /// Media time that sampled viewers got per second; 1 when they keep up with the publisher.
+    /// Media time that sampled viewers got per second; 1 if they keep up with the publisher.
     pub media_rate: f64,
     /// Milliseconds from connecting to the first byte of the body.
     pub first_byte_ms: Percentiles,
@@ -56,22 +56,22 @@ pub struct Report {
     pub latency_ms: Percentiles,
     /// Requests of HLS and file viewers, if there are any.
     pub requests: Option<Requests>,
-    /// What it cost the server, when its process is known.
+    /// The cost for the server, if its process is known.
     pub server: Option<ServerCost>,
     /// This tool's own share of a core, in percent.
     pub own_cpu_percent: f64,
-    /// Mean bytes of a receive call: how often the tool reads changes what the server pays.
+    /// Mean bytes of a receive call: how often the tool reads affects what the server pays.
     pub bytes_per_read: u64,
 }
 
-/// What was asked for and answered in the measured time.
+/// Requests and responses in the measured time.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Requests {
-    /// Whole answers.
+    /// Complete responses.
     pub count: usize,
-    /// Those in a second.
+    /// Complete responses per second.
     pub per_second: f64,
-    /// Milliseconds from a request to the end of its answer.
+    /// Milliseconds from a request to the end of its response.
     pub ms: Percentiles,
 }
 
@@ -86,12 +86,12 @@ pub struct Percentiles {
     pub max: f64,
 }
 
-/// What the run cost the server's process.
+/// The cost of the run for the server's process.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct ServerCost {
     /// User and system time in the measured time.
     pub cpu_seconds: f64,
-    /// That as a share of one core, in percent.
+    /// The same as a share of one core, in percent.
     pub cpu_percent: f64,
     /// CPU seconds per 10^9 bytes that viewers got.
     pub cpu_seconds_per_gb: f64,
@@ -99,14 +99,14 @@ pub struct ServerCost {
     pub rss_bytes: u64,
     /// Its growth since before the first viewer, per viewer.
     pub rss_bytes_per_viewer: f64,
-    /// The same without shared memory, which the streams' logs are in.
+    /// The same without shared memory, which contains the streams' logs.
     pub own_bytes_per_viewer: f64,
-    /// Kernel memory of all TCP sockets of the machine at the end, this tool's own among them.
+    /// Kernel memory of all TCP sockets of the machine at the end, including this tool's own.
     pub tcp_memory_bytes: u64,
 }
 
 impl Report {
-    /// Every viewer came, stayed, and got what it should.
+    /// Whether every viewer arrived, stayed, and got what it should.
     pub fn passed(&self) -> bool {
         let is_on_time = self.reference_bytes > 0 && is_on_time(self.media_rate, self.seconds);
         self.viewers > 0
@@ -157,7 +157,7 @@ pub(super) fn is_on_time(media_rate: f64, seconds: f64) -> bool {
 }
 
 impl Percentiles {
-    /// From microseconds to milliseconds.
+    /// Converts microseconds to milliseconds.
     pub(super) fn of(values_us: impl Iterator<Item = u64>) -> Self {
         const HIGHEST_US: u64 = 600_000_000;
         let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, HIGHEST_US, 3) else {

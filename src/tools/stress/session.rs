@@ -1,4 +1,4 @@
-//! What a viewer speaks, sans-IO: it is given the bytes that came, and says what they were and what to send.
+//! A viewer's protocol, sans-IO: it takes the bytes that came, and returns what they were and what to send.
 
 mod answer;
 mod exchange;
@@ -25,7 +25,7 @@ pub(super) enum Session {
 }
 
 impl Session {
-    /// Of a viewer of `target`, whose every byte is looked at if it is `sampled`.
+    /// The session of a viewer of `target`; every byte is examined if it is `sampled`.
     pub(super) fn new(target: &Target, sampled: bool, options: &Options) -> Self {
         match target.protocol {
             Protocol::HttpFlv | Protocol::WsFlv => Self::Live(LiveSession::new(sampled)),
@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// The connection is there, or the time that it asked for: what to send.
+    /// The connection is established, or the requested time has come: returns what to send.
     pub(super) fn speak(&mut self, target: &Target, now: u64) -> Progress {
         match self {
             Self::Live(_) => {
@@ -66,7 +66,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing is due from the server, so that it may close the connection.
+    /// Whether nothing is expected from the server, so that it may close the connection.
     pub(super) fn is_resting(&self) -> bool {
         match self {
             Self::Live(_) | Self::Rtmp(_) => false,
@@ -80,7 +80,7 @@ impl Session {
         matches!(self, Self::Hls(hls) if hls.is_dry(now))
     }
 
-    /// The tags of a live session that are looked at.
+    /// The checked tags of a live session.
     pub(super) fn chain(&mut self) -> Option<&mut Chain> {
         match self {
             Self::Live(live) => live.chain(),

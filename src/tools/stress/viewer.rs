@@ -1,4 +1,4 @@
-//! One viewer: a socket, what is spoken on it, and what it got.
+//! One viewer: a socket, the protocol on it, and what it got.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,13 +10,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::args::Target;
 use super::session::{Appetite, Fault, Input, Progress, Session};
 
-/// A viewer that gets nothing for longer has stalled once.
+/// A viewer that gets nothing for longer than this has stalled once.
 const STALL_US: u64 = 2_000_000;
-/// As much as a player's socket grows to by itself: with less, bursts on loopback overflow the receive queue,
-/// and what is measured is the kernel's retransmission timer.
+/// As much as a player's socket grows to automatically: with less, bursts on loopback overflow the receive
+/// queue, and the run measures the kernel's retransmission timer.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// Viewers from one loopback address. Linux tries ports of one parity first, 14,116 of them; when these are in use each
-/// connect looks through all of them in vain.
+/// The most viewers from one loopback address. Linux tries ports of one parity first, 14,116 of them; when
+/// these are in use, each connect searches all of them in vain.
 const PER_ADDRESS: usize = 10_000;
 
 /// One viewer; all times in microseconds since the run began.
@@ -25,14 +25,14 @@ pub(super) struct Viewer {
     /// Its number in the run.
     number: usize,
     socket: Socket,
-    /// Place of its stream among the run's.
+    /// Index of its stream among those of the run.
     pub(super) target: usize,
     sampled: bool,
     pub(super) state: State,
     session: Session,
     began: u64,
     last: u64,
-    /// Bytes behind the answers' heads, framing included.
+    /// Bytes after the heads of the responses, framing included.
     bytes: u64,
     bytes_at_start: u64,
     media_at_start: Option<u32>,
@@ -42,19 +42,20 @@ pub(super) struct Viewer {
     pub(super) first_keyframe: Option<u64>,
 }
 
-/// What becomes of a viewer.
+/// The state of a viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Connecting,
-    /// It has spoken: from here on only input matters.
+    /// Its request is sent: from here on only input matters.
     Open,
-    /// The server has closed, as it may between two requests: connects again when the next one is due.
+    /// The server has closed the connection, as it may between two requests: the viewer connects again when the
+    /// next one is due.
     Away,
     Failed(Fault),
 }
 
 impl Viewer {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(super) fn connect(
         number: usize,
         (place, target): (usize, &Target),
@@ -79,14 +80,14 @@ impl Viewer {
         })
     }
 
-    /// Connects once more.
+    /// Connects again.
     pub(super) fn connect_again(&mut self, target: &Target) -> Result<(), Fault> {
         self.socket = connect(self.number, target.addr)?;
         self.state = State::Connecting;
         Ok(())
     }
 
-    /// The connection is there, or has failed, or it is time to go on: sends what is to be sent.
+    /// The connection is established or has failed, or the requested time has come: sends what must be sent.
     pub(super) fn speak(&mut self, target: &Target, now: u64) -> Result<Progress, Fault> {
         if let Ok(Some(error)) = self.socket.take_error() {
             return Err(Fault::Connect(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
@@ -104,13 +105,13 @@ impl Viewer {
         }
         match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(sent) if sent == bytes.len() => Ok(()),
-            // A socket that does not take a few hundred bytes is no connection.
+            // A socket that does not take a few hundred bytes is not connected.
             Ok(_) => Err(Fault::Send(Errno::AGAIN)),
             Err(errno) => Err(Fault::Send(errno)),
         }
     }
 
-    /// Receives once; gives the bytes taken and what they were. `scratch` is overwritten.
+    /// Receives once; returns the number of bytes and what they were. `scratch` is overwritten.
     pub(super) fn receive(
         &mut self,
         target: &Target,
@@ -159,7 +160,7 @@ impl Viewer {
         self.stalls = 0;
     }
 
-    /// The measured time is over: counts a stall that has not ended yet.
+    /// The measured time has ended: counts a stall that has not ended yet.
     pub(super) fn close_books(&mut self, now: u64) {
         let waits = !matches!(self.state, State::Failed(_)) && !self.session.is_resting();
         let is_silent = waits && now.saturating_sub(self.last) > STALL_US;
@@ -180,12 +181,12 @@ impl Viewer {
         self.session.chain().filter(|_| self.sampled)?.media_time()
     }
 
-    /// Whole tags that were looked at, of a sampled live viewer.
+    /// Complete tags that were checked, of a sampled live viewer.
     pub(super) fn tags(&mut self) -> u64 {
         self.session.chain().filter(|_| self.sampled).map_or(0, |chain| chain.tags())
     }
 
-    /// When the stamped tags were sent that came since this was asked last.
+    /// When the stamped tags were sent that came since the last call.
     pub(super) fn take_stamps(&mut self) -> impl Iterator<Item = u64> {
         self.session.chain().map(|chain| chain.take_stamps()).into_iter().flatten()
     }

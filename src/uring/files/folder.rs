@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::open_file::OpenFile;
 
-/// A folder that files are opened below, and never outside of.
+/// A folder below which files are opened, and never outside it.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
@@ -22,7 +22,7 @@ impl Folder {
     /// Opens a folder. Blocks.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
@@ -30,27 +30,27 @@ impl Folder {
         Ok(Arc::new(Self { fd, identity: (stat.st_dev, stat.st_ino) }))
     }
 
-    /// Whether both are the same folder, not only of the same name.
+    /// Whether both are the same folder, and not only of the same name.
     pub fn is_same(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 
-    /// Opens a file below as the ring does, but blocks.
+    /// Opens a file below the folder as the ring does, but blocks.
     ///
     /// # Errors
-    /// As [`Event::Opened`](crate::uring::Event::Opened) has it.
+    /// As in [`Event::Opened`](crate::uring::Event::Opened).
     pub fn open_file(&self, path: &str) -> Result<OpenFile, Errno> {
         let fd = rustix::fs::openat2(&self.fd, path, open_flags(), Mode::empty(), resolve_flags())?;
         OpenFile::new(fd)
     }
 }
 
-/// A pipe or a device must not block the one who opens it; whatever it is, it does not become a terminal.
+/// Opening a pipe or a device must not block, and a terminal must not become the controlling one.
 pub(super) fn open_flags() -> OFlags {
     OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC
 }
 
-/// Links may point elsewhere below the folder, not out of it, and not through `/proc`.
+/// Links may point elsewhere below the folder, but not out of it, and not through `/proc`.
 pub(super) fn resolve_flags() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS
 }

@@ -1,4 +1,4 @@
-//! A regular file that is open, and whether a stretch of it is in memory.
+//! A regular file that is open, and whether a part of it is in memory.
 
 use std::cell::Cell;
 use std::io;
@@ -10,21 +10,21 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::uring::clock::Millis;
 
-/// How long a stretch that was found in memory is taken to be there.
+/// How long a part that was found in memory is assumed to stay there.
 const HOT_FOR: Millis = 1_000;
-/// What is looked at and remembered at once.
+/// How much is checked and remembered at once.
 const BLOCK: u64 = 4 << 20;
-/// Without `cachestat(2)`, one byte of so many is tried.
+/// Without `cachestat(2)`, one byte in this many is probed.
 const TRIAL_STEP: u64 = 128 << 10;
 /// `cachestat(2)`, the same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// When a file was changed last.
+/// When a file was last changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modified {
     /// Seconds since 1970.
     pub seconds: i64,
-    /// And nanoseconds.
+    /// Nanoseconds within the second.
     pub nanos: u32,
 }
 
@@ -41,9 +41,9 @@ pub struct OpenFile {
     fd: OwnedFd,
     /// Bytes.
     pub len: u64,
-    /// When it was changed last.
+    /// When it was last changed.
     pub modified: Modified,
-    /// When its inode was changed last: also by a rename, or by setting its times.
+    /// When its inode was last changed: also by a rename, or by setting its times.
     pub inode_changed: Modified,
     /// Device and inode.
     pub identity: (u64, u64),
@@ -51,14 +51,14 @@ pub struct OpenFile {
     hot: Cell<Hot>,
 }
 
-/// How a file's pages are asked for.
+/// How a file's pages are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Cachestat,
     Trial,
 }
 
-/// The stretch that was found in memory last, and how long that holds.
+/// The part that was last found in memory, and how long that counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hot {
     from: u64,
@@ -67,12 +67,12 @@ struct Hot {
 }
 
 impl OpenFile {
-    /// Looks at what was opened: a regular file is kept.
+    /// Checks what was opened and keeps it if it is a regular file.
     ///
     /// # Errors
-    /// [`Errno::ISDIR`] for a folder, [`Errno::NXIO`] for anything else that is no regular file.
+    /// [`Errno::ISDIR`] for a folder, [`Errno::NXIO`] for anything else that is not a regular file.
     pub(super) fn new(fd: OwnedFd) -> Result<Self, Errno> {
-        // The inode is in memory, and nothing is asked of a server: this does not block.
+        // The inode is in memory, and a file server is not asked: this does not block.
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let stat = rustix::fs::statx(&fd, "", flags, StatxFlags::BASIC_STATS)?;
         match FileType::from_raw_mode(stat.stx_mode.into()) {
@@ -97,15 +97,15 @@ impl OpenFile {
         (self.identity, self.len, self.modified) == (other.identity, other.len, other.modified)
     }
 
-    /// Reads from `from` on. Blocks where that is not in memory.
+    /// Reads from `from` on. Blocks if that is not in memory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn read_at(&self, from: u64, into: &mut [u8]) -> Result<usize, Errno> {
         rustix::io::pread(&self.fd, into, from)
     }
 
-    /// Whether a stretch can be sent without waiting for a disk, as far as can be known.
+    /// Whether a part can be sent without waiting for a disk, as far as can be known.
     pub(in crate::uring) fn is_hot(&self, from: u64, len: u32, now: Millis) -> bool {
         let to = from + u64::from(len);
         let known = self.hot.get();
@@ -123,7 +123,7 @@ impl OpenFile {
         false
     }
 
-    /// A stretch was just read: a probe that still does not see it is not to be asked again.
+    /// A part was just read: if a probe still does not see it, that probe is not used again.
     pub(in crate::uring) fn was_read(&self, from: u64, len: u32, now: Millis) {
         if !self.is_hot(from, len, now) {
             self.probe.set(Probe::Trial);
@@ -154,7 +154,7 @@ impl OpenFile {
     }
 }
 
-/// Whether all pages from byte `from` to byte `to` are in memory; `None`: the kernel does not say.
+/// Whether all pages from byte `from` to byte `to` are in memory; `None`: the kernel cannot say.
 fn cachestat(fd: BorrowedFd<'_>, from: u64, to: u64) -> Option<bool> {
     #[repr(C)]
     struct Range {
@@ -170,7 +170,7 @@ fn cachestat(fd: BorrowedFd<'_>, from: u64, to: u64) -> Option<bool> {
     let page = rustix::param::page_size() as u64;
     let range = Range { from, len: to - from };
     let mut found = Found::default();
-    // SAFETY: both structures are laid out as the call wants them and live until it returns.
+    // SAFETY: both structures have the layout that the call expects and live until it returns.
     let result = unsafe {
         libc::syscall(SYS_CACHESTAT, fd.as_raw_fd(), &raw const range, &raw mut found, 0 as libc::c_uint)
     };

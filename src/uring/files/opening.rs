@@ -1,4 +1,4 @@
-//! The open of a file on the ring.
+//! Opening a file on the ring.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::folder::{Folder, open_flags, resolve_flags};
 use super::open_file::OpenFile;
 
-/// The open of a file, with all memory it needs.
+/// Opening a file, with all memory that this needs.
 pub(in crate::uring) struct Opening {
     pub(in crate::uring) ticket: u64,
     folder: Arc<Folder>,
@@ -39,12 +39,12 @@ impl Opening {
     }
 }
 
-/// What an open gave.
+/// The result of an open.
 pub(in crate::uring) fn opened(result: i32) -> Result<Rc<OpenFile>, Errno> {
     if result < 0 {
         return Err(Errno::from_raw_os_error(-result));
     }
-    // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
+    // SAFETY: the kernel has just made this descriptor for us, and no other code has it.
     let fd = unsafe { OwnedFd::from_raw_fd(result) };
     OpenFile::new(fd).map(Rc::new)
 }

@@ -1,4 +1,4 @@
-//! A stretch of a file: sent by page reference, or read by the ring.
+//! A part of a file: sent by page reference, or read by the ring.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,10 +15,10 @@ use rustix::net::SendFlags;
 use super::open_file::OpenFile;
 use crate::uring::engine::SendError;
 
-/// The longest stretch of a file that one send takes.
+/// The longest part of a file that one send takes.
 pub const FILE_SEND_MAX: u32 = 1 << 20;
 
-/// A stretch of a file on its way to a socket.
+/// A part of a file on its way to a socket.
 #[derive(Debug)]
 pub(in crate::uring) struct FileSend {
     pub(in crate::uring) head: Bytes,
@@ -30,7 +30,7 @@ pub(in crate::uring) struct FileSend {
 }
 
 impl FileSend {
-    /// Gives head and stretch to a socket, as much as it takes; blocks if the stretch is cold.
+    /// Gives header and file part to a socket, as much as it takes; blocks if the part is cold.
     pub(in crate::uring) fn transmit(&self, to: BorrowedFd<'_>) -> Result<u32, SendError> {
         let mut taken = 0;
         if !self.head.is_empty() {
@@ -42,7 +42,7 @@ impl FileSend {
         }
         let mut from = self.from;
         match rustix::fs::sendfile(to, &*self.file, Some(&mut from), self.len as usize) {
-            // The file is shorter than it was: what was promised cannot be kept.
+            // The file is shorter than it was: the announced bytes cannot be delivered.
             Ok(0) => Err(SendError::Broken(Errno::NODATA)),
             Ok(sent) => Ok(count(taken + sent)),
             Err(Errno::AGAIN) if taken > 0 => Ok(count(taken)),
@@ -65,16 +65,16 @@ pub(in crate::uring) fn read_entry(file: &OpenFile, from: u64, into: &Vec<u8>) -
     opcode::Read::new(Fd(file.as_fd().as_raw_fd()), into.as_ptr().cast_mut(), len).offset(from).build()
 }
 
-/// What a read left in `bytes`, which holds nothing yet and has the room that the read was given.
+/// The result of a read into `bytes`, which is empty and has the capacity that the read was given.
 pub(in crate::uring) fn filled(mut bytes: Vec<u8>, result: i32) -> Result<Vec<u8>, Errno> {
     let len = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result))?;
-    assert!(len <= bytes.capacity(), "a read keeps to its room");
+    assert!(len <= bytes.capacity(), "a read stays within its capacity");
     // SAFETY: the kernel has written the first `len` bytes, and the read has ended.
     unsafe { bytes.set_len(len) };
     Ok(bytes)
 }
 
-/// Memory that cold stretches are read into and that nobody ever looks at: all reads share it.
+/// Memory that cold parts are read into and that is never looked at: all reads share it.
 #[derive(Debug)]
 pub(in crate::uring) struct Scratch(NonNull<u8>);
 
@@ -88,7 +88,7 @@ impl Scratch {
         Ok(Rc::new(Self(NonNull::new(base.cast()).expect("mmap gives no null"))))
     }
 
-    /// Reads what is still to be read of a stretch.
+    /// Reads what is still to be read of a part.
     pub(in crate::uring) fn read_ahead(&self, send: &FileSend) -> squeue::Entry {
         let (from, len) = (send.from + u64::from(send.read), send.len - send.read);
         opcode::Read::new(Fd(send.file.as_fd().as_raw_fd()), self.0.as_ptr(), len.min(FILE_SEND_MAX))

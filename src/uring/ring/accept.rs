@@ -1,4 +1,4 @@
-//! Listeners: connections that come, and where their descriptors go.
+//! Listeners: incoming connections, and where their descriptors are kept.
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use crate::uring::engine::Event;
 use crate::uring::op::Op;
 use crate::uring::sockets::{Listener, errno};
 
-/// Accepts under way on a listener where each takes one connection only.
+/// Accepts under way on a listener if each takes one connection only.
 const SINGLE_ACCEPTS: u32 = 32;
 
 impl Uring {
@@ -22,7 +22,8 @@ impl Uring {
         self.accept(tag);
     }
 
-    /// Arms what is missing of a listener's accepts: one that goes on, or several that take one connection each.
+    /// Submits the accepts that a listener lacks: one multishot accept, or several that take one connection
+    /// each.
     pub(super) fn accept(&mut self, listener: u32) {
         let single = self.workarounds.single_accepts;
         let Some(state) = self.listener(listener).filter(|state| !state.resting) else { return };
@@ -66,7 +67,7 @@ impl Uring {
         if result < 0 {
             return;
         }
-        // SAFETY: the kernel has just made this descriptor for us and gave it to nobody else.
+        // SAFETY: the kernel has just made this descriptor for us, and no other code has it.
         let fd = unsafe { OwnedFd::from_raw_fd(result) };
         let descriptor = self.places.put(&self.ring.submitter(), fd);
         let sock = self.add_sock(descriptor);
@@ -81,10 +82,10 @@ impl Uring {
         let state = self.listener(listener).expect("a listener stays in the table");
         state.armed -= 1;
         match errno(result) {
-            // It was a single one, or the kernel ended it for reasons of its own, or the peer was gone already.
+            // It was a single one, or the kernel ended it for its own reasons, or the peer had left already.
             None | Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => self.accept(listener),
             Some(Errno::CANCELED) => {}
-            // Told once: with single accepts others may fail with it.
+            // Reported once: with single accepts others may fail with it.
             Some(error) if !std::mem::replace(&mut state.resting, true) => {
                 self.events.push_back(Event::AcceptFailed { listener, error });
             }

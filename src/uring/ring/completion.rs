@@ -1,4 +1,4 @@
-//! Completions: each ends an operation, or brings one thing more of it.
+//! Completions: each ends an operation, or is one of several results of it.
 
 use bytes::Bytes;
 use io_uring::cqueue;
@@ -10,8 +10,8 @@ use crate::uring::op::{NOBODY, Op};
 use crate::uring::send;
 
 impl Uring {
-    /// Handles what has completed. Handling may fill the submission queue and end up in here again: that only
-    /// makes room, or bytes that came later would be told of before those that came first.
+    /// Handles what has completed. Handling may fill the submission queue and call this again: the inner call
+    /// only makes space in the queue, or newer bytes would be reported before older ones.
     pub(super) fn reap(&mut self) {
         self.collect();
         if std::mem::replace(&mut self.reaping, true) {

@@ -1,4 +1,4 @@
-//! A connection's life: how it comes about, what it receives and sends, how it goes.
+//! A connection's life: how it is made, what it receives and sends, how it ends.
 
 use std::net::SocketAddr;
 
@@ -40,7 +40,7 @@ impl Uring {
         }
     }
 
-    /// Counts an operation's end; `true` if the socket's user wants to hear of it.
+    /// Counts an operation's end; `true` if the socket is still open, so that its user gets the event.
     pub(super) fn done(&mut self, sock: Sock) -> bool {
         let state = self.state(sock).expect("a socket stays until its last operation ended");
         state.inflight -= 1;
@@ -91,8 +91,8 @@ impl Uring {
         }
     }
 
-    /// A receive ended for want of buffers: it starts again when those that were told of are used, with more of
-    /// them if the same turn did not add some already.
+    /// A receive ended for lack of buffers: it starts again when the buffers already reported are returned,
+    /// with more buffers unless some were added in this turn already.
     fn starve(&mut self, sock: Sock) {
         self.starvations += 1;
         if self.starved.is_empty() {
@@ -154,7 +154,7 @@ impl Uring {
 
     pub(super) fn bound_send_buffer(&mut self, sock: Sock, bytes: u32) {
         let Some(fd) = self.state(sock).and_then(|state| state.of_process()) else { return };
-        // A socket whose peer is gone refuses nothing here either; the sizes are the kernel's to cut.
+        // Succeeds even if the peer has left; the kernel caps the size.
         let set = rustix::net::sockopt::set_socket_send_buffer_size(fd, bytes as usize);
         debug_assert!(set.is_ok(), "SO_SNDBUF on a socket: {set:?}");
     }
@@ -163,8 +163,8 @@ impl Uring {
         let Some(state) = self.state(sock) else { return };
         debug_assert!(!state.sending, "all is sent before the goodbye");
         if let Some(fd) = state.of_process() {
-            // By a call of our own: on the ring a shutdown always goes to a thread of the kernel's, which costs more
-            // than all the rest of a short connection. A peer that is gone already needs none.
+            // By a direct system call: on the ring a shutdown always goes to a kernel thread, which costs more
+            // than all the rest of a short connection. If the peer has left already, none is needed.
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
             return;
         }
@@ -177,8 +177,8 @@ impl Uring {
     }
 
     pub(super) fn close_sock(&mut self, sock: Sock) {
-        // Room is made before the operations are looked up: what completes meanwhile may be among them,
-        // and the cancel below would name whatever has got its place since.
+        // Space is made before the operations are looked up: what completes meanwhile may be among them, and
+        // the cancel below would then name an operation that has reused the place.
         self.make_room(WAITS);
         let Some(state) = self.state(sock) else { return };
         if std::mem::replace(&mut state.closing, true) {
@@ -188,7 +188,7 @@ impl Uring {
             self.give_up(sock);
             return;
         }
-        // By name, not by descriptor: for the latter the kernel looks at every operation of the ring.
+        // By name, not by descriptor: for a descriptor the kernel looks at every operation of the ring.
         for place in state.waits.into_iter().flatten() {
             self.submit(Op::Cancel, |_| opcode::AsyncCancel::new(u64::from(place)).build());
         }

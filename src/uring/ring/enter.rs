@@ -1,4 +1,4 @@
-//! Calls of the kernel: handing the queue over, waiting, and the end of a ring.
+//! System calls: submitting the queue, waiting, and the end of a ring.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::uring::op::NOBODY;
 use crate::uring::setup::SUBMISSIONS;
 use crate::uring::slab::Slab;
 
-/// A kernel that is short of something and has nothing to give back is left alone for so long.
+/// The pause after a refusal by a kernel that is short of resources and has no completions to collect.
 const PAUSE: Duration = Duration::from_millis(1);
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
@@ -21,12 +21,12 @@ const GET_EVENTS: u32 = 1;
 const DROP_ROUNDS: usize = 100;
 
 impl Uring {
-    /// Hands the queue to the kernel; waits for a completion if `wait` says until when. A kernel that is short of
-    /// something takes a part of the queue, or nothing: what it leaves goes with the next call.
+    /// Submits the queue to the kernel; if `wait` is given, waits at most that long for a completion. A kernel
+    /// that is short of resources takes part of the queue, or nothing: the rest goes with the next call.
     pub(super) fn enter(&mut self, wait: Option<Duration>) {
         let Err(error) = self.call(wait) else { return };
         match Errno::from_io_error(&error) {
-            // The time is over; a signal came.
+            // The time is up; a signal came.
             Some(Errno::TIME | Errno::INTR) => {}
             // No memory for requests, or too many completions wait to be taken.
             Some(errno @ (Errno::AGAIN | Errno::NOMEM | Errno::BUSY)) => self.make_way(errno),
@@ -49,10 +49,10 @@ impl Uring {
         }
     }
 
-    /// Takes what has completed, which gives the kernel memory back, so that the next call has a chance.
+    /// Takes what has completed, which gives memory back to the kernel, so that the next call can succeed.
     fn make_way(&mut self, errno: Errno) {
         self.refusals.add(errno);
-        // A refused call has not run what completes operations: this one submits nothing and does.
+        // A refused call has not run the work that completes operations: this call submits nothing and runs it.
         // SAFETY: no argument is passed, so there is nothing that the kernel could read.
         let _ = unsafe { self.ring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
         let waiting = self.completions.len();
@@ -68,14 +68,14 @@ impl Uring {
         self.completions.extend(completed.map(|entry| (entry.user_data(), entry.result(), entry.flags())));
     }
 
-    /// Hands over all that is in the queue.
+    /// Submits all that is in the queue.
     pub(super) fn flush(&mut self) {
         while !self.ring.submission().is_empty() {
             self.enter(None);
         }
     }
 
-    /// Makes room for `entries` in the queue.
+    /// Makes space for `entries` in the queue.
     pub(super) fn make_room(&mut self, entries: usize) {
         debug_assert!(entries <= SUBMISSIONS as usize);
         loop {
@@ -89,8 +89,8 @@ impl Uring {
         }
     }
 
-    /// Cancels an operation by its place: the kernel finds it at once, where "all of them" looks at each one for
-    /// each.
+    /// Cancels an operation by its place: the kernel finds it at once, while cancelling all operations makes it
+    /// search the whole list for each one.
     fn cancel(&mut self, place: u32) {
         let entry = opcode::AsyncCancel::new(u64::from(place)).build().user_data(NOBODY);
         loop {
@@ -103,7 +103,7 @@ impl Uring {
         }
     }
 
-    /// Takes completions and lets go of what their operations owned.
+    /// Takes completions and drops what their operations owned.
     fn discard(&mut self) {
         self.collect();
         while let Some((place, _, flags)) = self.completions.pop_front() {
@@ -128,7 +128,7 @@ impl Drop for Uring {
             self.enter(Some(Duration::from_millis(10)));
         }
         if self.inflight.len() > 0 || self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_err() {
-            // The kernel may still write to what we own: better lost than reused.
+            // The kernel may still write to memory that we own: better leaked than reused.
             std::mem::forget(std::rc::Rc::clone(&self.received));
             std::mem::forget(std::mem::replace(&mut self.inflight, Slab::new()));
             self.regions.leak();

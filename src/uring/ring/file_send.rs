@@ -1,4 +1,4 @@
-//! Stretches of files on their way: from the page cache at once, else when the ring has read them.
+//! Sends of file parts: from the page cache at once, otherwise after the ring has read them.
 
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use crate::uring::files::{FILE_SEND_MAX, FileSend, filled, read_entry};
 use crate::uring::op::Op;
 use crate::uring::sockets::Target;
 
-/// What a socket in the ring's table is given at once: this much is copied.
+/// The most that a socket in the ring's table is given at once: these bytes are copied.
 const COPY_MAX: u32 = 64 << 10;
 
 impl Uring {
-    /// Sends a stretch of a file now if it is in memory, else when it is.
+    /// Sends a part of a file now if it is in memory, otherwise when it is.
     pub(super) fn send_file(&mut self, sock: Sock, send: FileSend) {
-        assert!(send.len > 0 && send.len <= FILE_SEND_MAX, "a stretch is bounded and not empty");
+        assert!(send.len > 0 && send.len <= FILE_SEND_MAX, "a file part is bounded and not empty");
         let Target::Process(fd) = self.state(sock).expect("open").target() else {
             self.copy_file(sock, send);
             return;
@@ -53,7 +53,7 @@ impl Uring {
         let now = self.now();
         send.file.was_read(send.from, send.len, now);
         let Target::Process(fd) = self.state(sock).expect("open").target() else {
-            unreachable!("others are copied to")
+            unreachable!("for other sockets the bytes are copied")
         };
         self.transmit(sock, fd, &send);
     }

@@ -1,4 +1,4 @@
-//! What a loop asks of the ring.
+//! The engine's interface, implemented on the ring.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::uring::files::{self, FileSend, Folder, OpenFile, Opening};
 use crate::uring::op::Op;
 use crate::uring::sockets::queued;
 
-/// Calls in a row for what the kernel has to do for us.
+/// The most calls in a row to let the kernel do its pending work for us.
 const TASK_ROUNDS: usize = 64;
 
 impl Engine for Uring {
@@ -129,16 +129,18 @@ impl Engine for Uring {
         self.regions.empty_slots(&self.ring.submitter());
         let now = self.now();
         if self.events.is_empty() && self.regions.stale.is_empty() {
-            // Without a deadline: long enough not to matter, short enough to bear a lost wake.
+            // Without a deadline: long enough to cost nothing, short enough to limit the damage of a lost
+            // wake-up.
             let millis = until.map_or(10_000, |until| until.saturating_sub(now));
             self.enter(Some(Duration::from_millis(millis)));
         } else if std::mem::replace(&mut self.looked, now) == now {
             self.enter(None);
         } else {
-            // Sends from the loop give events all the time: what the kernel has must not wait for their end.
+            // Sends from the loop give events all the time: completions in the kernel must not wait for them to
+            // stop.
             self.enter(Some(Duration::ZERO));
         }
-        // The kernel does a few of the receives and accepts that are due at each call (twenty, since 6.13): with
+        // The kernel handles a few of the pending receives and accepts at each call (twenty, since 6.13): with
         // hundreds of sends between two calls the rest would pile up for seconds.
         for _ in 0..TASK_ROUNDS {
             if !self.ring.submission().taskrun() {

@@ -1,4 +1,4 @@
-//! Bytes of regions on their way, by the way that `send` chooses decides.
+//! Sends of region bytes, by the method that `send` chooses.
 
 use std::os::fd::BorrowedFd;
 
@@ -49,7 +49,7 @@ impl Uring {
         let mut offset = start + u64::from(from);
         // SAFETY: the socket's own descriptor, which the table keeps open beyond this call.
         let to = unsafe { BorrowedFd::borrow_raw(to.0) };
-        // The pages that the socket refers to from here on are the memfd's; their bytes never change.
+        // From here on the socket refers to pages of the memfd; their bytes never change.
         let result = match rustix::fs::sendfile(to, memfd, Some(&mut offset), len as usize) {
             Ok(0) | Err(Errno::AGAIN) => Err(SendError::Full),
             Ok(taken) => Ok(u32::try_from(taken).expect("no more than was asked for")),

@@ -1,4 +1,4 @@
-//! The ring in hard times: a kernel that is short of something, one with faults, and the end of a ring.
+//! The ring under stress: a kernel that is short of resources, one with bugs, and the end of a ring.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,13 +14,13 @@ use crate::uring::engine::{Engine, Event, FrameHead, Payload, Region};
 
 const TAG: u32 = 5;
 
-/// What a kernel that is short of something answers for a while.
+/// What a kernel that is short of resources answers for a while.
 fn shortage() -> impl Iterator<Item = Errno> {
     [Errno::AGAIN, Errno::NOMEM, Errno::BUSY, Errno::INTR].into_iter().cycle().take(40)
 }
 
 #[test]
-fn a_kernel_that_is_short_of_something_is_asked_again() {
+fn calls_are_repeated_when_the_kernel_is_short_of_resources() {
     let (mut engine, address) = listening(Descriptors::PROCESS);
     engine.refusals.injected.extend(shortage());
     let mut peer = TcpStream::connect(address).unwrap();
@@ -39,12 +39,12 @@ fn a_kernel_that_is_short_of_something_is_asked_again() {
     engine.refusals.injected.extend(shortage());
     engine.close(sock);
     assert!(matches!(next(&mut engine), Event::Closed { .. }));
-    // The interrupted ones are none.
+    // Interrupted calls do not count.
     assert_eq!(engine.refusals.count, 4 * 30);
 }
 
 #[test]
-fn a_full_queue_waits_for_a_kernel_that_is_short_of_something() {
+fn a_full_queue_waits_while_the_kernel_is_short_of_resources() {
     let (mut engine, address) = listening(Descriptors::PROCESS);
     let _peer = TcpStream::connect(address).unwrap();
     let sock = accept(&mut engine);
@@ -59,13 +59,13 @@ fn a_full_queue_waits_for_a_kernel_that_is_short_of_something() {
         assert!(matches!(event, Event::Writable { .. }), "{event:?}");
         writable += 1;
     }
-    // Listeners are closed only when the kernel has taken what cancels their accepts.
+    // Listeners are closed only after the kernel has taken the cancels of their accepts.
     engine.refusals.injected.extend(shortage());
     engine.stop_accept();
     refused_in_the_end(&mut engine, address);
 }
 
-/// The kernel keeps a listener until what cancelled its accepts has run.
+/// The kernel keeps a listener until the cancels of its accepts have run.
 fn refused_in_the_end(engine: &mut Uring, address: SocketAddr) {
     for _ in 0..500 {
         if TcpStream::connect(address).is_err() {
@@ -73,7 +73,7 @@ fn refused_in_the_end(engine: &mut Uring, address: SocketAddr) {
         }
         engine.wait(Some(engine.now() + 10));
     }
-    panic!("the listener is still there");
+    panic!("the listener is still open");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn single_accepts_take_every_connection() {
 }
 
 #[test]
-fn single_accepts_that_fail_are_told_once_and_rest() {
+fn single_accepts_that_fail_are_reported_once_and_pause() {
     let (mut engine, address) = listening(Descriptors::PROCESS);
     for _ in 0..3 {
         engine.accept_ended(TAG, 0 - libc::EMFILE);
@@ -143,7 +143,7 @@ fn buffers_are_added_when_they_run_out_up_to_a_limit() {
     let now = engine.receive_buffers();
     assert!(now.count > first.count && now.count == u32::from(BUFFERS_MAX), "{now:?}");
     assert!(now.starvations > 0);
-    // No more than that: the others wait until some come back.
+    // No more than that: the others wait until buffers are returned.
     for _ in 0..3 {
         engine.wait(Some(engine.now() + 5));
     }
@@ -156,7 +156,7 @@ fn buffers_are_added_when_they_run_out_up_to_a_limit() {
 }
 
 #[test]
-fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
+fn zero_copy_memory_outlives_the_close_until_the_kernel_is_done() {
     const LEN: u32 = 4 << 20;
     let pattern: Vec<u8> = (0..LEN).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
     let (mut engine, address) = listening_by(Descriptors::PROCESS, SendPath::ZeroCopy);
@@ -174,13 +174,14 @@ fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
     engine.close(sock);
     engine.release(region);
     assert!(!matches!(next(&mut engine), Event::Sent { .. }));
-    // The peer reads nothing, so its window is shut, and the rest of the bytes stands in our socket: in our pages.
+    // The peer reads nothing, so its window is closed, and the remaining bytes stay in our socket: in our
+    // pages.
     for _ in 0..20 {
         engine.wait(Some(engine.now() + 5));
     }
     let notified = engine.regions.get(region).is_none();
     assert!(!notified && arena.mapped() == u64::from(LEN), "freed while the kernel sends it ({taken} bytes)");
-    // Memory that other bytes are written to meanwhile is not the same.
+    // Memory that other bytes are written to meanwhile must not be the same.
     let mut other = arena.segment(LEN as usize).unwrap();
     other.append(&vec![0xee; LEN as usize]);
     let mut got = Vec::new();
@@ -193,11 +194,11 @@ fn zero_copy_memory_outlives_the_close_until_the_kernel_lets_go() {
         }
         engine.wait(Some(engine.now() + 10));
     }
-    assert_eq!(arena.mapped(), 0, "it is let go in the end");
+    assert_eq!(arena.mapped(), 0, "it is released in the end");
 }
 
 #[test]
-fn registered_memory_is_let_go_in_pieces() {
+fn registered_memory_is_released_in_pieces() {
     const REGIONS: usize = 40;
     let arena = Arena::new().unwrap();
     let mut engine = engine(Descriptors::PROCESS, SendPath::Fixed);
@@ -208,7 +209,7 @@ fn registered_memory_is_let_go_in_pieces() {
     regions.into_iter().for_each(|region| engine.release(region));
     assert_eq!((engine.regions.free.len(), arena.mapped()), (free, (REGIONS as u64) << 20));
     for turn in 1..=REGIONS / 8 {
-        // A loop that has nothing else to do does not sleep before all is done.
+        // A loop that has nothing else to do does not sleep before everything is released.
         let until = (turn == REGIONS / 8).then(|| engine.now());
         engine.wait(until);
         assert_eq!(
@@ -217,7 +218,7 @@ fn registered_memory_is_let_go_in_pieces() {
         );
     }
     assert_eq!(arena.mapped(), 0);
-    // When no slot is free, one that waits is emptied at once.
+    // If no slot is free, a stale one is emptied at once.
     engine.regions.free.clear();
     let region = engine.hold(arena.segment(1 << 20).unwrap().segment());
     assert_eq!(engine.regions.get(region).unwrap().fixed, None);
@@ -227,7 +228,7 @@ fn registered_memory_is_let_go_in_pieces() {
 }
 
 #[test]
-fn an_engine_that_ends_lets_go_of_everything_that_is_under_way() {
+fn dropping_an_engine_releases_all_pending_operations() {
     const PEERS: usize = 700;
     let arena = Arena::new().unwrap();
     let (mut engine, address) = listening_by(Descriptors::PROCESS, SendPath::Auto);
@@ -245,7 +246,7 @@ fn an_engine_that_ends_lets_go_of_everything_that_is_under_way() {
     let received = std::rc::Rc::clone(&engine.received);
     engine.refusals.injected.extend(shortage());
     drop(engine);
-    assert_eq!(std::rc::Rc::strong_count(&received), 1, "the receive buffers were not let go");
+    assert_eq!(std::rc::Rc::strong_count(&received), 1, "the receive buffers were not released");
     assert_eq!(arena.mapped(), 0);
     for peer in &mut peers {
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -253,8 +254,8 @@ fn an_engine_that_ends_lets_go_of_everything_that_is_under_way() {
     }
 }
 
-/// What the end of a ring with many connections takes; printed, not asserted. The process needs two descriptors for
-/// each.
+/// How long the end of a ring with many connections takes; printed, not asserted. The process needs two
+/// descriptors for each.
 #[test]
 #[ignore = "a measurement, for a release build"]
 fn measure_the_end_of_a_ring() {

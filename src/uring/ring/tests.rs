@@ -95,7 +95,7 @@ fn bytes_come_in_and_go_out() {
 }
 
 #[test]
-fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
+fn a_full_socket_becomes_writable_again_on_every_send_path() {
     let pattern: Vec<u8> = (0..1usize << 20).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
     for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
         let (mut engine, address) = listening_by(mode, path);
@@ -130,7 +130,7 @@ fn a_full_socket_says_so_and_becomes_writable_again_whatever_the_path() {
 }
 
 #[test]
-fn a_socket_that_is_closed_while_the_kernel_still_has_our_pages_frees_them_in_the_end() {
+fn pages_of_a_closed_socket_are_freed_when_the_kernel_is_done() {
     for path in PATHS {
         let (mut engine, address) = listening_by(Descriptors::PROCESS, path);
         let peer = TcpStream::connect(address).unwrap();
@@ -178,7 +178,7 @@ fn close_frees_the_name_and_the_peer_sees_the_end() {
 }
 
 #[test]
-fn more_bytes_than_buffers_wait_for_their_turn() {
+fn bytes_wait_when_all_buffers_are_in_use() {
     let (mut engine, address) = listening(Descriptors::PROCESS);
     const TOTAL: usize = 16 << 20;
     let writer = std::thread::spawn(move || {
@@ -278,7 +278,7 @@ fn a_stopped_listener_refuses() {
 }
 
 #[test]
-fn dropping_a_busy_engine_leaves_nothing_behind() {
+fn dropping_a_busy_engine_leaks_nothing() {
     let arena = Arena::new().unwrap();
     for mode in MODES {
         let (mut engine, address) = listening(mode);
@@ -294,7 +294,7 @@ fn dropping_a_busy_engine_leaves_nothing_behind() {
 }
 
 #[test]
-fn sockets_beyond_the_process_share_live_in_the_ring() {
+fn sockets_beyond_the_process_limit_live_in_the_ring() {
     let (mut engine, address) = listening(Descriptors { process: 2, direct: 2 });
     for _ in 0..3 {
         let mut peers: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -313,7 +313,7 @@ fn sockets_beyond_the_process_share_live_in_the_ring() {
     }
 }
 
-/// A file of `len` bytes that all differ from their neighbours, in a folder of its own.
+/// A file of `len` bytes, each different from its neighbours, in a folder of its own.
 fn file_of(name: &str, len: usize) -> (std::path::PathBuf, Vec<u8>) {
     let dir = std::env::temp_dir().join(format!("uringcast-ring-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -348,7 +348,7 @@ fn files_are_sent_hot_and_cold() {
         });
         for cold in [false, true] {
             if cold {
-                // The pages may go only when they are on the disk; if they stay, the way is the same.
+                // Pages can be dropped only after they are on the disk; if they stay, the result is the same.
                 let written = std::fs::File::open(dir.join("file")).unwrap();
                 written.sync_all().unwrap();
                 rustix::fs::fadvise(&written, 0, None, rustix::fs::Advice::DontNeed).unwrap();

@@ -1,4 +1,4 @@
-//! Chunk streams as senders really write them, and as nobody should.
+//! Chunk streams as real senders write them, and malformed ones.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn read(pieces: &[&[u8]]) -> Result<Vec<Message>, ChunkError> {
     Ok(messages)
 }
 
-/// Capacity follows the bytes that came; the count of unfinished bytes is right.
+/// Checks that capacity follows the bytes that came, and that the count of unfinished bytes is right.
 fn check_memory(reader: &ChunkReader) {
     let held: usize = reader.streams.iter().map(|stream| stream.payload.len()).sum();
     assert_eq!(held, reader.unfinished);
@@ -81,14 +81,14 @@ fn basic_headers_of_all_lengths() {
         assert!(out.starts_with(want), "{csid}");
         assert_eq!(read_split_everywhere(&out), Ok(vec![whole]));
     }
-    // The 3-byte form of a number that would fit in fewer.
+    // The 3-byte form of a number that would fit into fewer bytes.
     let mut long = full(1, 5, 1, 8);
     long.splice(1..1, [6, 0]);
     long.push(9);
     assert_eq!(read(&[&long]), Ok(vec![message(70, 8, 5, &[9])]));
 }
 
-/// Chunk streams beyond 63 carry on as the others do: types 1, 2 and 3, and continuations.
+/// Chunk streams above 63 behave like the others: types 1, 2 and 3, and continuations.
 #[test]
 fn short_headers_on_long_chunk_streams() {
     for csid in [64_u32, 319, 320, 65_599] {
@@ -112,7 +112,7 @@ fn short_headers_on_long_chunk_streams() {
 }
 
 #[test]
-fn short_headers_count_from_the_message_before() {
+fn short_headers_are_relative_to_the_previous_message() {
     let mut bytes = full(4, 1000, 2, 8);
     bytes.extend(b"ab");
     bytes.extend([0xc4, b'c', b'd']); // type 3: the delta is the time of the type 0 before it
@@ -133,7 +133,7 @@ fn short_headers_count_from_the_message_before() {
 fn a_chunk_stream_may_open_with_type_1_but_not_without_a_length() {
     // librtmp's ping response.
     let ping = [0x42, 0, 0, 0, 0, 0, 6, 4, 0, 7, 0, 0, 0, 9];
-    let messages = read(&[&ping]).expect("borne");
+    let messages = read(&[&ping]).expect("accepted");
     assert_eq!((messages[0].stream_id, &messages[0].payload[..]), (0, &[0, 7, 0, 0, 0, 9][..]));
     assert_eq!(read(&[&[0xc5]]), Err(ChunkError::NoPrecedingHeader { csid: 5, format: 3 }));
     assert_eq!(read(&[&[0x85, 0, 0, 1]]), Err(ChunkError::NoPrecedingHeader { csid: 5, format: 2 }));
@@ -167,8 +167,8 @@ fn extended_deltas() {
     assert_eq!(read_split_everywhere(&bytes), Ok(want));
 }
 
-/// Old librtmp writes no extended timestamp between the chunks of a message. The payload is chosen to
-/// look like the timestamp's beginning, so that a reader fed byte by byte is led astray as far as it goes.
+/// Old librtmp writes no extended timestamp between the chunks of a message. The payload is chosen to look like
+/// the beginning of the timestamp, so that a reader fed byte by byte is misled as far as possible.
 #[test]
 fn continuations_without_the_extended_timestamp() {
     let stamp = 0x0102_0304u32;
@@ -190,10 +190,10 @@ fn continuations_without_the_extended_timestamp() {
                 }
                 bytes.extend(chunk);
             }
-            // A header behind it, so that the end of the message is not where the bytes end.
+            // Another header follows, so that the message does not end at the end of the bytes.
             bytes.extend(full(5, 1, 1, 8));
             bytes.push(b'z');
-            let messages = read_split_everywhere(&bytes).expect("borne");
+            let messages = read_split_everywhere(&bytes).expect("accepted");
             assert_eq!(messages.len(), 3, "{chunk_size} {likeness}");
             assert_eq!(messages[1], message(4, 9, stamp, &payload), "{chunk_size} {likeness}");
             assert_eq!(messages[2], message(5, 8, 1, b"z"), "{chunk_size} {likeness}");
@@ -210,7 +210,7 @@ fn chunk_size_changes_in_the_middle_of_another_message() {
     bytes.extend([2; 50]);
     bytes.push(0xc4);
     bytes.extend([3; 22]);
-    let messages = read_split_everywhere(&bytes).expect("borne");
+    let messages = read_split_everywhere(&bytes).expect("accepted");
     assert_eq!(messages[1].payload, [&[1; 128][..], &[2; 50], &[3; 22]].concat());
 }
 
@@ -223,18 +223,18 @@ fn abort_and_new_headers_give_up_a_message() {
     bytes.extend([2; 128]);
     bytes.extend(full(4, 8, 1, 9)); // without an abort
     bytes.push(b'x');
-    let messages = read_split_everywhere(&bytes).expect("borne");
+    let messages = read_split_everywhere(&bytes).expect("accepted");
     assert_eq!(messages[1..], [message(4, 9, 8, b"x")]);
 }
 
 #[test]
-fn chunk_sizes_nobody_should_send() {
+fn invalid_and_extreme_chunk_sizes() {
     let set = |size: u32| [&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &size.to_be_bytes()].concat();
     assert_eq!(read(&[&set(0)]), Err(ChunkError::ChunkSize { size: 0 }));
     assert_eq!(read(&[&set(0x8000_0000)]), Err(ChunkError::ChunkSize { size: 0x8000_0000 }));
     let short = [2, 0, 0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 1];
     assert_eq!(read(&[&short]), Err(ChunkError::ControlTooShort { kind: 1, len: 3 }));
-    // The largest is taken and buys no memory.
+    // The largest is accepted and takes no memory.
     let mut bytes = set(CHUNK_SIZE_MAX);
     bytes.extend([4, 0, 0, 0, 0xff, 0, 0, 9, 0, 0, 0, 0, 1]);
     assert_eq!(read(&[&bytes]).map(|messages| messages.len()), Ok(1));
@@ -243,7 +243,7 @@ fn chunk_sizes_nobody_should_send() {
     bytes.extend(full(4, 0, 200, 9));
     bytes.push(0);
     (1..200).for_each(|at| bytes.extend([0xc4, at]));
-    let messages = read(&[&bytes]).expect("borne");
+    let messages = read(&[&bytes]).expect("accepted");
     assert_eq!(messages[1].payload, (0..200).collect::<Vec<u8>>());
 }
 
@@ -269,8 +269,8 @@ fn an_empty_message_is_a_message() {
     assert_eq!(read_split_everywhere(&full(4, 3, 0, 9)), Ok(vec![message(4, 9, 3, b"")]));
 }
 
-/// A message cut into chunks by a sender that saves what it can, and the chunks of several such senders
-/// shuffled together.
+/// A message split into chunks by a sender that uses the shortest headers, and the chunks of several such
+/// senders interleaved.
 #[derive(Debug, Clone)]
 struct Sender {
     csid: u8,
@@ -281,7 +281,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// The chunks and what they mean.
+    /// The chunks and the messages in them.
     fn chunks(&self) -> (Vec<Vec<u8>>, Vec<Message>) {
         let (mut chunks, mut meant) = (Vec::new(), Vec::new());
         let (mut timestamp, mut before): (u32, Option<(usize, u8, u32)>) = (0, None);

@@ -1,10 +1,10 @@
-//! The other way: messages into chunks.
+//! Splits messages into chunks.
 
 use super::super::message::Message;
 use super::{CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, EXTENDED, HEADER_MAX};
 
-/// Cuts messages into chunks. Every message begins with a type 0 header: what a receiver makes of it
-/// never depends on what came before.
+/// Splits messages into chunks. Every message begins with a type 0 header, so that reading it never depends on
+/// earlier messages.
 #[derive(Clone, Debug)]
 pub struct ChunkWriter {
     chunk_size: u32,
@@ -17,7 +17,7 @@ impl Default for ChunkWriter {
 }
 
 impl ChunkWriter {
-    /// Cuts into chunks of `bytes` from now on. The peer must have been told by a Set Chunk Size before.
+    /// Writes chunks of `bytes` from now on. The peer must have been sent a Set Chunk Size before.
     pub fn set_chunk_size(&mut self, bytes: u32) {
         assert!((1..=CHUNK_SIZE_MAX).contains(&bytes), "a chunk size of {bytes}");
         self.chunk_size = bytes;
@@ -67,7 +67,7 @@ fn put_basic_header(format: u8, csid: u32, out: &mut Vec<u8>) {
 /// Clause 5.3.1.2.1, without the extended timestamp.
 fn put_message_header(message: &Message, out: &mut Vec<u8>) {
     let Ok(len @ 0..=0xff_ffff) = u32::try_from(message.payload.len()) else {
-        panic!("a message of {} bytes: payloads of our own are bounded", message.payload.len());
+        panic!("a message of {} bytes: our own payloads are bounded", message.payload.len());
     };
     out.extend_from_slice(&message.timestamp.min(EXTENDED).to_be_bytes()[1..]);
     out.extend_from_slice(&len.to_be_bytes()[1..]);

@@ -1,4 +1,4 @@
-//! A player: what a pull from an RTMP server is.
+//! A player: used to pull from an RTMP server.
 
 use std::collections::VecDeque;
 
@@ -11,19 +11,19 @@ use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::command::Command;
 use crate::protocol::rtmp::message::{Control, UserControl, kind, tags_of};
 
-/// What a player tells a server to keep ahead, in milliseconds; live streams are sent as they come.
+/// The buffer length announced to a server, in milliseconds; live streams are sent as they come.
 const BUFFER: u32 = 3_000;
-/// Data that is for Flash's eyes.
+/// Data that only Flash uses.
 const SAMPLE_ACCESS: &[u8] = b"\x02\x00\x11|RtmpSampleAccess";
 
 /// What a server did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlayEvent {
-    /// It lets us watch.
+    /// It accepted the play.
     Begin,
     /// A tag, never empty.
     Tag(Tag),
-    /// The stream is over, or its publisher has gone.
+    /// The stream has ended, or its publisher has left.
     End,
 }
 
@@ -45,7 +45,7 @@ pub struct PlaySession {
 }
 
 impl PlaySession {
-    /// A session that plays `name` (a query string may stand behind it) of `app` at `tc_url`
+    /// A session that plays `name` (which may include a query string) of `app` at `tc_url`
     /// (`rtmp://host:port/app`). Its first output is ready at once.
     pub fn new(app: &str, tc_url: &str, name: &str) -> Self {
         let message_max = u32::try_from(TAG_BODY_MAX).expect("24 bits");
@@ -56,8 +56,8 @@ impl PlaySession {
     /// Takes bytes from the server. Poll the events and take the output after each call.
     ///
     /// # Errors
-    /// [`RtmpError::Refused`] if the server turns a step down; others if it does not speak RTMP. The session
-    /// is over then.
+    /// [`RtmpError::Refused`] if the server refuses a step; others if it does not speak RTMP. The session is
+    /// over then.
     pub fn input(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
         if self.state == State::Over {
             return Err(RtmpError::Over);
@@ -74,7 +74,7 @@ impl PlaySession {
         self.events.pop_front()
     }
 
-    /// Whether the server's bytes so far end behind a whole message.
+    /// Whether the server's bytes so far end with a whole message.
     pub fn is_at_boundary(&self) -> bool {
         self.caller.link.is_at_boundary()
     }
@@ -146,7 +146,7 @@ mod tests {
     use crate::media::tag::TagKind;
     use crate::protocol::rtmp::server::{Event, Limits, Refusal, ServerSession};
 
-    /// Lets the two talk until neither has anything to say.
+    /// Exchanges bytes until neither side has more to send.
     fn exchange(client: &mut PlaySession, server: &mut ServerSession, piece: usize) -> Result<(), RtmpError> {
         loop {
             let (up, down) = (client.take_output(), server.take_output());
@@ -160,9 +160,9 @@ mod tests {
         }
     }
 
-    /// What a log of RTMP chunks holds is what a player reads, wherever it is cut.
+    /// A player reads exactly what a log of RTMP chunks contains, wherever it is split.
     #[test]
-    fn a_player_reads_the_log_behind_the_sessions_words() {
+    fn a_player_reads_the_log_after_the_sessions_answers() {
         for piece in [1, 100, 1 << 20] {
             let mut client = PlaySession::new("live", "rtmp://h/live", "x?a=1");
             let mut server = ServerSession::new(Limits::default());

@@ -1,4 +1,4 @@
-//! What goes between a server's session and its caller besides bytes.
+//! What passes between a server's session and its caller, apart from bytes.
 
 #[cfg(doc)]
 use super::ServerSession;
@@ -7,7 +7,7 @@ use crate::protocol::rtmp::chunk::ChunkLimits;
 use crate::protocol::rtmp::command::PublishKind;
 use crate::protocol::rtmp::target::Target;
 
-/// What one peer may make a session hold or do.
+/// Limits of what one peer may make a session hold or do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one message, once the peer asked to publish; before that it is 64 KiB.
@@ -22,7 +22,7 @@ pub struct Limits {
     pub streams_max: u32,
     /// Bytes of media that are ignored without a publish, or held until it is accepted.
     pub media_unasked_max: usize,
-    /// Bytes of answers the caller has not taken; above what one input of 64 KiB can ask for.
+    /// Bytes of answers that the caller has not taken; more than one input of 64 KiB can cause.
     pub output_max: usize,
 }
 
@@ -44,51 +44,51 @@ impl Default for Limits {
 /// What a peer did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It wants to publish: call [`ServerSession::accept_publish`] or [`ServerSession::refuse_publish`].
+    /// It requests to publish: call [`ServerSession::accept_publish`] or [`ServerSession::refuse_publish`].
     Publish {
         /// The stream; not validated.
         target: Target,
-        /// The URL it says it connected to, with query and host.
+        /// The URL that it says it connected to, with query and host.
         tc_url: String,
-        /// What it says it is, such as `FMLE/3.0`; may be empty.
+        /// The peer's name and version, such as `FMLE/3.0`; may be empty.
         agent: String,
-        /// How it wants the stream kept.
+        /// How it asks the stream to be kept.
         kind: PublishKind,
     },
-    /// It wants to watch: call [`ServerSession::accept_play`] or [`ServerSession::refuse_play`].
+    /// It requests to play: call [`ServerSession::accept_play`] or [`ServerSession::refuse_play`].
     Play {
         /// The stream; not validated.
         target: Target,
-        /// What it says it is; may be empty.
+        /// The peer's name and version; may be empty.
         agent: String,
     },
-    /// It does not want to watch any more, accepted or not.
+    /// It ended the play, accepted or not.
     StopPlay,
-    /// While it watches: it wants to pause, or to go on.
+    /// While playing: it pauses, or continues.
     Pause(bool),
-    /// While it watches: whether it wants sound, or pictures.
+    /// While playing: it switches sound or pictures on or off.
     Receive {
         /// Sound, otherwise pictures.
         audio: bool,
-        /// Whether it wants them.
+        /// `true`: on.
         wanted: bool,
     },
-    /// A tag of the accepted publish, never empty. `@setDataFrame` is taken off script tags.
+    /// A tag of the accepted publish, never empty. `@setDataFrame` is removed from script tags.
     Media(Tag),
     /// It ended the publish, accepted or not. The end of the connection is not reported here.
     Unpublish,
 }
 
-/// Why a publish or play is turned down.
+/// Why a publish or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The name is not allowed, or somebody publishes it already.
+    /// The name is not allowed, or it has a publisher already.
     BadName,
-    /// The peer is not allowed to.
+    /// The peer has no permission.
     Denied,
     /// There is no such stream; for viewers.
     NotFound,
-    /// Our fault.
+    /// A fault of the server.
     Failed,
 }
 

@@ -7,8 +7,8 @@ use crate::protocol::rtmp::command::{self, STATUS_CSID};
 use crate::protocol::rtmp::message::{Control, Message, UserControl, kind};
 
 impl ServerSession {
-    /// Lets the peer watch: its tags follow this output. Without a play, because it was ended while the caller
-    /// thought about it, nothing happens; called again, the same is said again.
+    /// Accepts the play: the viewer's tags follow this output. No effect if there is no play, because the peer
+    /// ended it before the decision; a second call sends the same answer again.
     pub fn accept_play(&mut self) {
         let (Play::Asked(stream_id) | Play::Live(stream_id)) = self.play else { return };
         self.link.send_chunk_size(u32::try_from(RTMP_CHUNK).expect("a chunk size"));
@@ -16,7 +16,7 @@ impl ServerSession {
         // No NetStream.Data.Start: ffmpeg takes it for a data stream that never comes.
         self.status(stream_id, "NetStream.Play.Reset", "Playing and resetting.");
         self.status(stream_id, "NetStream.Play.Start", "Started playing.");
-        // Flash's players do not show what they may not sample.
+        // Flash players show nothing without the permission to sample it.
         let values = ["|RtmpSampleAccess".into(), Value::Boolean(true), Value::Boolean(true)];
         let payload = amf0::encode(&values).into();
         self.link.send(&Message {
@@ -30,14 +30,14 @@ impl ServerSession {
         self.check_invariants();
     }
 
-    /// Turns a play down, with a text for the player's log. The peer may ask again.
+    /// Refuses a play, with a text for the player's log. The peer may ask again.
     pub fn refuse_play(&mut self, why: Refusal, description: &str) {
         let (Play::Asked(stream_id) | Play::Live(stream_id)) = self.play else { return };
         self.link.send(&command::on_status(stream_id, "error", why.play_code(), description));
         self.play = Play::Idle;
     }
 
-    /// The stream is over: the peer has all of it, or all that it will get.
+    /// Ends the play: the stream has ended, or the peer gets no more of it.
     pub fn end_play(&mut self, description: &str) {
         let (Play::Asked(stream_id) | Play::Live(stream_id)) = self.play else { return };
         self.link.send(&Control::User(UserControl::StreamEof { stream_id }).message());
@@ -68,7 +68,7 @@ impl ServerSession {
     pub(super) fn pause(&mut self, pause: bool) {
         let Play::Live(stream_id) = self.play else { return };
         let code = if pause { "NetStream.Pause.Notify" } else { "NetStream.Unpause.Notify" };
-        self.status(stream_id, code, if pause { "Paused." } else { "Going on." });
+        self.status(stream_id, code, if pause { "Paused." } else { "Continuing." });
         self.events.push_back(Event::Pause(pause));
     }
 

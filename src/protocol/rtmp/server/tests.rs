@@ -1,4 +1,4 @@
-//! Encoders' scripts and hostile peers.
+//! The command sequences of encoders, and hostile peers.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::protocol::rtmp::chunk::{ChunkReader, ChunkWriter};
 use crate::protocol::rtmp::command::object;
 use crate::protocol::rtmp::handshake::BLOCK;
 
-/// A scripted peer: what it wants to send, message by message.
+/// A scripted peer: what it sends, message by message.
 #[derive(Default)]
 struct Script {
     writer: ChunkWriter,
@@ -59,7 +59,7 @@ impl Script {
     }
 }
 
-/// A session that answers by itself and what came of it.
+/// A session that answers by itself, and the result.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     events: Vec<Event>,
@@ -189,9 +189,9 @@ fn the_order_of_ffmpeg_and_librtmp() {
         .call_on(1, "closeStream", 0.0, None)
         .call("deleteStream", 6.0, Some(1.0.into()));
     published(&run(&librtmp), "live", "x", 1, true);
-    // The bare minimum, and an end without a word.
+    // The bare minimum, ended without a command.
     published(&run(&Script::connected("a/b", "rtmp://h/a/b").publish("x").video(1)), "a/b", "x", 1, false);
-    // The key typed into the server field.
+    // The key entered in the server field.
     published(
         &run(&Script::connected("live/key", "rtmp://h/live/key").publish("").video(1)),
         "live",
@@ -215,7 +215,7 @@ fn amf3_commands_and_data() {
 }
 
 #[test]
-fn an_aggregate_comes_out_as_tags() {
+fn an_aggregate_is_returned_as_tags() {
     let mut payload = Vec::new();
     for (kind, timestamp, body) in [
         (TagKind::Video, 100, &b"\x17\x01a"[..]),
@@ -233,7 +233,7 @@ fn an_aggregate_comes_out_as_tags() {
 }
 
 #[test]
-fn data_that_is_no_script_tag_is_dropped() {
+fn data_that_is_not_a_script_tag_is_dropped() {
     let mut script = Script::connected("live", "").publish("x");
     for payload in [
         &b"\x00\x01\x02\x03"[..],
@@ -248,7 +248,7 @@ fn data_that_is_no_script_tag_is_dropped() {
 }
 
 #[test]
-fn split_everywhere_it_does_the_same() {
+fn input_split_at_any_point_has_the_same_result() {
     let script = obs();
     let whole = run(&script);
     let bytes = script.pieces.concat();
@@ -291,9 +291,10 @@ fn a_publish_that_ends_before_the_answer() {
     assert_eq!(session.poll_event(), Some(Event::Unpublish));
 }
 
-/// A caller that answers an old question would answer the new one with it: who is refused as "x" is not refused as "y".
+/// The caller's answer to an old request would apply to the new one: a peer refused as "x" is not refused as
+/// "y".
 #[test]
-fn what_ends_before_it_is_polled_is_not_asked() {
+fn requests_that_end_before_they_are_polled_are_removed() {
     for name in ["publish", "play"] {
         let script = Script::connected("live", "rtmp://h/live")
             .call("createStream", 2.0, None)
@@ -323,26 +324,26 @@ fn a_refused_publisher_may_try_again_but_not_flood() {
     }
     let flood = run_pieces(script.pieces.iter().map(|piece| &piece[..]), false);
     assert!(matches!(flood.result, Err(RtmpError::MediaUnasked { .. })), "{:?}", flood.result);
-    // Held media has the same bound.
+    // Held media has the same limit.
     let mut session = ServerSession::new(Limits::default());
     let result = script.pieces.iter().try_for_each(|piece| session.input(piece));
     assert!(matches!(result, Err(RtmpError::MediaUnasked { .. })), "{result:?}");
 }
 
 #[test]
-fn one_publish_a_connection_at_a_time() {
+fn one_publish_at_a_time_per_connection() {
     let twice = Script::connected("live", "").publish("x").publish("y").video(1);
     let outcome = run(&twice);
     published(&outcome, "live", "x", 1, false);
     assert!(outcome.summary().contains(&"onStatus NetStream.Publish.BadName".to_owned()));
-    // One after the other is fine.
+    // One after the other is allowed.
     let again = obs().call("createStream", 9.0, None).call_on(2, "publish", 10.0, Some("y".into())).video(3);
     let outcome = run(&again);
     assert_eq!((outcome.result, outcome.events.len()), (Ok(()), 7));
 }
 
 #[test]
-fn a_viewer_is_turned_away() {
+fn a_viewer_is_refused() {
     let script = Script::connected("live", "rtmp://h/live?a=1")
         .call("createStream", 2.0, None)
         .call("getStreamLength", 3.0, Some("x".into()))
@@ -354,7 +355,7 @@ fn a_viewer_is_turned_away() {
 }
 
 #[test]
-fn a_viewer_is_let_in_pauses_and_leaves_tracks_out() {
+fn a_viewer_is_accepted_pauses_and_switches_tracks_off() {
     let watch = Script::connected("live", "rtmp://h/live")
         .call("createStream", 2.0, None)
         .call("FCSubscribe", 3.0, Some("x".into()))
@@ -440,7 +441,7 @@ fn large_messages_wait_for_a_publish() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_cut() {
+fn a_peer_that_does_not_read_is_disconnected() {
     let ping = Control::User(UserControl::PingRequest { time: 1 }).message();
     let mut script = Script::connected("live", "");
     for _ in 0..20_000 {
@@ -448,12 +449,12 @@ fn a_peer_that_does_not_read_is_cut() {
     }
     let mut session = ServerSession::new(Limits::default());
     let result = session.input(&script.pieces.concat());
-    // Control is answered without limit inside one input, so the check comes with its end.
+    // Control is answered without a limit inside one input, so the check comes at its end.
     assert!(matches!(result, Err(RtmpError::OutputStalled { limit: 262_144, .. })), "{result:?}");
 }
 
 #[test]
-fn nesting_and_numbers_from_hell() {
+fn extreme_nesting_and_numbers() {
     let deep = [amf0::encode(&["connect".into(), 1.0.into()]), b"\x03\x00\x01a".repeat(15_000)].concat();
     let outcome = run(&Script::shaken().message(kind::COMMAND_AMF0, 0, 0, &deep));
     assert_eq!(outcome.result, Err(RtmpError::Command(amf0::AmfError::TooDeep { limit: 8 })));
@@ -470,8 +471,8 @@ proptest! {
         piece in 1..100usize,
     ) {
         run_pieces(bytes.chunks(piece), true);
-        let behind = Script::shaken().pieces.concat();
-        run_pieces(std::iter::once(&behind[..]).chain(bytes.chunks(piece)), true);
+        let handshake = Script::shaken().pieces.concat();
+        run_pieces(std::iter::once(&handshake[..]).chain(bytes.chunks(piece)), true);
     }
 
     #[test]

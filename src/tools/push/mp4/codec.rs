@@ -1,9 +1,9 @@
-//! How the samples of a codec stand in FLV tags.
+//! How the samples of a codec are written in FLV tags.
 
 use shiguredo_mp4::Encode;
 use shiguredo_mp4::boxes::{DopsBox, SampleEntry};
 
-/// Bytes of a box's header in front of a configuration record.
+/// Bytes of a box's header before a configuration record.
 const BOX_HEADER: usize = 8;
 /// MPEG-1 and MPEG-2 audio layer 3 in `esds` (ISO/IEC 14496-1, table 5).
 const OBJECT_TYPES_MP3: [u8; 2] = [0x69, 0x6b];
@@ -11,19 +11,19 @@ const OBJECT_TYPES_MP3: [u8; 2] = [0x69, 0x6b];
 /// How a track's samples are written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Codec {
-    /// In front of a sample: key and other frames; the first byte of sound is the same for both.
+    /// The bytes before a sample: for key frames and for others; for sound both are the same.
     pub(super) front: [Vec<u8>; 2],
     /// Whether a composition time follows.
     pub(super) composition: bool,
-    /// The sequence header's body, where there is one.
+    /// The sequence header's body, if there is one.
     pub(super) header: Option<Vec<u8>>,
-    /// What `onMetaData` calls it.
+    /// The codec's number in `onMetaData`.
     pub(super) id: f64,
     pub(super) size: Option<(u16, u16)>,
 }
 
 impl Codec {
-    /// What FLV calls it; `None`: it has no name for it.
+    /// The codec in FLV; `None`: FLV has no name for it.
     pub(super) fn of(entry: &SampleEntry) -> Option<Self> {
         let boxed = |record: &dyn EncodeBox| record.contents();
         match entry {
@@ -65,11 +65,11 @@ impl Codec {
                 Some(Self { front, composition: false, header: Some(header), id: 10.0, size: None })
             }
             SampleEntry::Opus(opus) => Some(Self::audio(b"Opus", &opus_head(&opus.dops_box))),
-            // Behind the box's version and flags stand the metadata blocks; FLAC's own marker goes in front.
+            // After the box's version and flags come the metadata blocks; FLAC's own marker is put before them.
             SampleEntry::Flac(flac) => {
                 Some(Self::audio(b"fLaC", &[&b"fLaC"[..], boxed(&flac.dfla_box)?.get(4..)?].concat()))
             }
-            // Subtitles, and what nobody knows.
+            // Subtitles and unknown formats.
             _ => None,
         }
     }
@@ -101,7 +101,7 @@ impl<T: Encode> EncodeBox for T {
     }
 }
 
-/// The identification header of RFC 7845, 5.1, which Enhanced RTMP wants: little-endian, where MP4 is not.
+/// The identification header of RFC 7845, 5.1, as Enhanced RTMP requires it: little-endian, while MP4 is not.
 fn opus_head(config: &DopsBox) -> Vec<u8> {
     let mut head = b"OpusHead\x01".to_vec();
     head.push(config.output_channel_count);

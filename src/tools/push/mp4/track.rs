@@ -1,4 +1,4 @@
-//! A track, its times, and what its tables may claim.
+//! A track, its times, and checks of what its tables claim.
 
 use shiguredo_mp4::boxes::{MoovBox, StblBox};
 
@@ -11,21 +11,22 @@ pub(super) struct Track {
     pub(super) id: u32,
     pub(super) kind: TagKind,
     pub(super) timescale: i64,
-    /// What its edit list adds to its times, in its own units.
+    /// Added to its times by its edit list, in its own units.
     pub(super) shift: i64,
     pub(super) length: u64,
     pub(super) codec: Option<Codec>,
 }
 
 impl Track {
-    /// A time in its own units as milliseconds. A file may claim any time; sums of these do not overflow.
+    /// A time in the track's own units as milliseconds. A file may claim any time; sums of the results do not
+    /// overflow.
     pub(super) fn millis(&self, units: i64) -> i64 {
         let millis = (i128::from(units) * 1000).div_euclid(i128::from(self.timescale));
         i64::try_from(millis).unwrap_or(i64::MAX * units.signum()).clamp(i64::MIN / 4, i64::MAX / 4)
     }
 }
 
-/// Whether the sums of a table's counts are numbers that the demuxer can add up.
+/// Whether the demuxer can add up a table's counts without overflow.
 pub(super) fn are_countable(table: &StblBox) -> bool {
     let times = table.stts_box.entries.iter();
     let length = times.clone().try_fold(0u64, |sum, entry| {
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_time_that_a_file_claims_is_a_number_of_milliseconds() {
+    fn any_claimed_time_becomes_milliseconds() {
         let track = |timescale| Track {
             id: 1,
             kind: TagKind::Video,
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_claim_more_than_there_can_be_are_refused() {
+    fn tables_with_impossible_counts_are_refused() {
         use shiguredo_mp4::boxes::{StcoBox, StscBox, StsdBox, StszBox, SttsBox, SttsEntry};
         let table = |entries: &[(u32, u32)]| {
             let entry = |&(sample_count, sample_delta)| SttsEntry { sample_count, sample_delta };

@@ -1,24 +1,24 @@
-//! One HTTP answer of a known length after the other, on a connection that is kept.
+//! HTTP responses of a known length, one after the other, on a persistent connection.
 
 use super::{Appetite, Fault, Input};
 
 const HEAD_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 32;
 
-/// How far an answer has come.
+/// How much of a response has come.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     head: Vec<u8>,
-    /// Bytes of the body that are still to come; none while the head is.
+    /// Bytes of the body that are still to come; none before the end of the head.
     left: Option<u64>,
     /// The length of the body.
     pub(super) length: u64,
-    /// The server closes the connection behind it.
+    /// The server closes the connection after it.
     pub(super) closes: bool,
 }
 
 impl Answer {
-    /// `looked_at`: the body is.
+    /// `looked_at`: whether the body is examined.
     pub(super) fn appetite(&self, looked_at: bool) -> Appetite {
         match self.left {
             Some(left) if !looked_at => Appetite::Count(usize::try_from(left).unwrap_or(usize::MAX)),
@@ -26,8 +26,8 @@ impl Answer {
         }
     }
 
-    /// Takes what came and hands the body's bytes to `body` where they are there. Gives how many they were, and
-    /// whether that was all.
+    /// Takes what came and passes the body's bytes to `body`, if they are there. Returns their number, and
+    /// whether the response is complete.
     pub(super) fn take(
         &mut self,
         input: Input<'_>,
@@ -52,7 +52,7 @@ impl Answer {
         Ok((input.len() as u64, left == 0))
     }
 
-    /// Reads the head; gives where it ends once it is whole.
+    /// Reads the head; returns where it ends once it is complete.
     fn parse(&mut self) -> Result<Option<usize>, Fault> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut fields);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_in_any_portions() {
+    fn an_answer_is_read_in_any_pieces() {
         let wire = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nConnection: close\r\n\r\nhello";
         for step in 1..=wire.len() {
             let (mut answer, mut body, mut whole) = (Answer::default(), Vec::new(), false);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_counted_only() {
+    fn a_body_can_be_counted_without_its_bytes() {
         let mut answer = Answer::default();
         let head = b"HTTP/1.1 206 Partial\r\nContent-Length: 500\r\n\r\nxy";
         assert_eq!(answer.take(Input::Bytes(head), |_| {}), Ok((2, false)));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told() {
+    fn unusable_answers_are_reported() {
         let take = |text: &str| Answer::default().take(Input::Bytes(text.as_bytes()), |_| {});
         assert_eq!(take("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), Err(Fault::Status(404)));
         assert_eq!(take("HTTP/1.1 200 OK\r\n\r\n"), Err(Fault::NoLength));

@@ -1,4 +1,4 @@
-//! What goes between a session and the one who has its socket: what came, what was learnt, what is wrong.
+//! What passes between a session and the owner of its socket: input, progress and faults.
 
 use rustix::io::Errno;
 
@@ -29,21 +29,21 @@ pub(in crate::tools::stress) enum Fault {
     Rtmp(RtmpError),
     #[error("an answer without a length")]
     NoLength,
-    #[error("a file of {got} bytes, before it was one of {before}")]
+    #[error("a file of {got} bytes that had {before} bytes before")]
     OtherLength { before: u64, got: u64 },
-    #[error("a file's bytes differ from those before")]
+    #[error("a file whose bytes have changed")]
     OtherBytes,
     #[error("a playlist that cannot be followed: {0}")]
     Playlist(&'static str),
-    #[error("a segment that is no transport stream and no fragment")]
+    #[error("a segment that is neither a transport stream nor a fragment")]
     Segment,
 }
 
-/// What came.
+/// Input of a session.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::tools::stress) enum Input<'a> {
     Bytes(&'a [u8]),
-    /// So many bytes, which nobody has looked at.
+    /// This many bytes, which were not examined.
     Counted(usize),
 }
 
@@ -56,30 +56,30 @@ impl Input<'_> {
     }
 }
 
-/// What a session wants to know of the bytes that come next.
+/// What a session needs of the next bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools::stress) enum Appetite {
     /// All of them.
     Bytes,
-    /// How many they are, at most so many at a time.
+    /// The number of bytes, at most this many at a time.
     Count(usize),
 }
 
-/// What a session learnt, and what it wants. Times are in microseconds since the run began.
+/// The result of a step of a session. Times are in microseconds since the run began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::tools::stress) struct Progress {
     /// Bytes of media, or of files and playlists.
     pub(in crate::tools::stress) bytes: u64,
-    /// The first keyframe, segment or file is there.
+    /// The first keyframe, segment or file is complete.
     pub(in crate::tools::stress) has_picture: bool,
-    /// To send now.
+    /// Bytes to send now.
     pub(in crate::tools::stress) output: Vec<u8>,
-    /// To be asked again then.
+    /// When the session asks to be called again.
     pub(in crate::tools::stress) wake: Option<u64>,
-    /// How long the answer to a request took that is whole now.
+    /// How long the response took that is complete now.
     pub(in crate::tools::stress) answered: Option<u64>,
     /// A player would have had nothing to play.
     pub(in crate::tools::stress) ran_dry: bool,
-    /// The server closes this connection; the next request needs another.
+    /// The server closes this connection; the next request needs another one.
     pub(in crate::tools::stress) closes: bool,
 }

@@ -1,4 +1,4 @@
-//! A file, asked for again and again on a connection that is kept.
+//! A file, requested again and again on a persistent connection.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::tools::stress::args::Target;
 #[derive(Debug)]
 pub(in crate::tools::stress) struct FileSession {
     sampled: bool,
-    /// Microseconds from a request to the next.
+    /// Microseconds from one request to the next.
     every: u64,
     asked: u64,
     /// None between two requests.
     answer: Option<Answer>,
     length: Option<u64>,
-    /// Of the present answer, and of those before it.
+    /// Digests of the current response, and of the earlier ones.
     digest: DefaultHasher,
     known: Option<u64>,
 }
@@ -69,7 +69,7 @@ impl FileSession {
         Ok(Progress { bytes, has_picture: true, answered, closes, ..progress })
     }
 
-    /// The file must stay the same.
+    /// Checks that the file has not changed.
     fn compare(&mut self, length: u64) -> Result<(), Fault> {
         let before = *self.length.get_or_insert(length);
         if before != length {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_request_has_its_time() {
+    fn the_next_request_waits_for_its_time() {
         let mut session = FileSession::new(true, Duration::from_micros(100));
         let progress = ask(&mut session, "abc", 1000).unwrap();
         assert_eq!((progress.bytes, progress.answered, progress.wake), (3, Some(30), Some(1100)));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_another_is_found() {
+    fn a_changed_file_is_found() {
         let mut session = FileSession::new(true, Duration::from_secs(1));
         assert!(ask(&mut session, "abc", 0).is_ok());
         assert!(ask(&mut session, "abc", 0).is_ok());

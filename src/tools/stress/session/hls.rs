@@ -1,7 +1,7 @@
-//! HLS as a player fetches it: the playlist (RFC 8216, 6.3), from it each segment, and a clock that says when a
-//! player would have had nothing to play.
+//! HLS as a player fetches it: the playlist (RFC 8216, 6.3), then each of its segments, and a clock that tells
+//! when a player would have had nothing to play.
 //!
-//! It is a judge of the server, hence shares no code with the server's own playlists.
+//! It checks the server and therefore shares no code with the server's own playlists.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::tools::stress::args::Target;
 
 const PLAYLIST_MAX: usize = 1 << 20;
 /// How far from a live playlist's end a player starts, in segments.
-const BEHIND: u64 = 3;
+const START_DISTANCE: u64 = 3;
 /// Length of a transport stream's packet, and its first byte.
 const TS_PACKET: usize = 188;
 const TS_SYNC: u8 = 0x47;
@@ -19,27 +19,27 @@ const TS_SYNC: u8 = 0x47;
 #[derive(Debug)]
 pub(in crate::tools::stress) struct HlsSession {
     sampled: bool,
-    /// The playlist's path: the master's, until that has named another.
+    /// The playlist's path; at first that of the master, until it has named another.
     playlist: String,
     state: State,
     answer: Answer,
-    /// The playlist, while it comes.
+    /// The playlist, while it is received.
     text: Vec<u8>,
     check: Check,
     asked: u64,
     /// Parts to fetch, in order.
     queue: VecDeque<Part>,
-    /// Number of the segment behind those that were queued.
+    /// Number of the segment after the queued ones.
     next: Option<u64>,
     map: Option<String>,
-    /// When the playlist is due again; none: it has ended.
+    /// When the playlist must be loaded again; none: it has ended.
     reload: Option<u64>,
-    /// When the first segment began to play, stops left out, and what has been fetched since, in microseconds.
+    /// When the first segment began to play, without stalls, and what has been fetched since, in microseconds.
     began: Option<u64>,
     fetched: u64,
 }
 
-/// Something to fetch; an init segment lasts no time.
+/// Something to fetch; an init segment has no duration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     path: String,
@@ -87,7 +87,7 @@ impl HlsSession {
         self.reload.is_some() && self.began.is_some_and(|began| now > began + self.fetched)
     }
 
-    /// Asks for what comes next, or says when to come back.
+    /// Requests the next part, or returns when to call again.
     pub(super) fn speak(&mut self, target: &Target, now: u64) -> Progress {
         if let Some(part) = self.queue.pop_front() {
             let output = target.request(&part.path).into_bytes();
@@ -147,7 +147,8 @@ impl HlsSession {
         Ok(Progress { bytes, has_picture, answered, ran_dry, closes, ..next })
     }
 
-    /// A segment of so many microseconds is there: moves the clock on, and says whether it came too late.
+    /// A segment of `micros` microseconds is complete: advances the clock, and returns whether the segment came
+    /// too late.
     fn play(&mut self, micros: u64, now: u64) -> bool {
         if micros == 0 {
             return false;
@@ -167,16 +168,16 @@ impl HlsSession {
         }
         if text.contains("#EXT-X-STREAM-INF") {
             let first = text.lines().find(|line| !line.is_empty() && !line.starts_with('#'));
-            let first = first.ok_or(Fault::Playlist("it is a master and names none"))?;
-            self.playlist = beside(&self.playlist, first)?;
+            let first = first.ok_or(Fault::Playlist("it is a master playlist that names no other"))?;
+            self.playlist = resolve(&self.playlist, first)?;
             return Ok(());
         }
         let playlist = Playlist::parse(&text);
         let end = playlist.sequence + playlist.segments.len() as u64;
-        let start = if playlist.ended { playlist.sequence } else { end.saturating_sub(BEHIND) };
+        let start = if playlist.ended { playlist.sequence } else { end.saturating_sub(START_DISTANCE) };
         let next = self.next.unwrap_or(start.max(playlist.sequence));
         if playlist.sequence > next {
-            return Err(Fault::Playlist("segments went before they could be fetched"));
+            return Err(Fault::Playlist("segments were removed before they could be fetched"));
         }
         if end < next {
             return Err(Fault::Playlist("the sequence went back"));
@@ -184,21 +185,21 @@ impl HlsSession {
         let new = usize::try_from(next - playlist.sequence).unwrap_or(usize::MAX);
         for (micros, uri, map) in playlist.segments.into_iter().skip(new) {
             if map.is_some() && map != self.map {
-                let init = beside(&self.playlist, map.as_deref().unwrap_or_default())?;
+                let init = resolve(&self.playlist, map.as_deref().unwrap_or_default())?;
                 self.queue.push_back(Part { path: init, micros: 0 });
                 self.map = map;
             }
-            self.queue.push_back(Part { path: beside(&self.playlist, uri)?, micros });
+            self.queue.push_back(Part { path: resolve(&self.playlist, uri)?, micros });
         }
         self.next = Some(end);
-        // Half of it when nothing had changed (6.3.4).
+        // Half of it if nothing had changed (6.3.4).
         let pause = playlist.target * 1_000_000 / if self.queue.is_empty() { 2 } else { 1 };
         self.reload = (!playlist.ended).then_some(now + pause);
         Ok(())
     }
 }
 
-/// What a media playlist says.
+/// The content of a media playlist.
 #[derive(Debug, Default)]
 struct Playlist<'a> {
     target: u64,
@@ -237,8 +238,8 @@ impl<'a> Playlist<'a> {
     }
 }
 
-/// The path of `uri`, which stands in the playlist at `path`.
-fn beside(path: &str, uri: &str) -> Result<String, Fault> {
+/// The path of `uri`, as used in the playlist at `path`.
+fn resolve(path: &str, uri: &str) -> Result<String, Fault> {
     if uri.contains("://") {
         return Err(Fault::Playlist("it names another host"));
     }
@@ -246,7 +247,7 @@ fn beside(path: &str, uri: &str) -> Result<String, Fault> {
     Ok(if uri.starts_with('/') { uri.to_owned() } else { format!("{folder}/{uri}") })
 }
 
-/// Looks at a part's bytes: packets of a transport stream, or boxes of a fragment.
+/// Checks a part's bytes: packets of a transport stream, or boxes of a fragment.
 #[derive(Debug, Default)]
 struct Check {
     at: usize,
@@ -256,8 +257,8 @@ struct Check {
 
 impl Check {
     fn take(&mut self, bytes: &[u8]) {
-        let room = 8 - self.head.len();
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let space = 8 - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(space)]);
         if self.head.first() == Some(&TS_SYNC) {
             let first = (TS_PACKET - self.at % TS_PACKET) % TS_PACKET;
             self.is_broken |= bytes.iter().skip(first).step_by(TS_PACKET).any(|byte| *byte != TS_SYNC);
@@ -364,12 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn playlists_that_nobody_can_follow_are_told() {
+    fn invalid_playlists_are_reported() {
         let mut server = Server::new();
         server.answer(&live(7, 1)).unwrap();
         server.answer(&segment()).unwrap();
         for (sequence, what) in
-            [(9, "segments went before they could be fetched"), (5, "the sequence went back")]
+            [(9, "segments were removed before they could be fetched"), (5, "the sequence went back")]
         {
             server.wake(100 * SECOND);
             assert_eq!(server.answer(&live(sequence, 1)), Err(Fault::Playlist(what)));
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_is_cut_or_shifted_is_found() {
+    fn a_truncated_or_shifted_segment_is_found() {
         for wrong in [&segment()[1..], &segment()[..200], &[0; 376][..], &[]] {
             let mut server = Server::new();
             server.answer(&live(7, 1)).unwrap();

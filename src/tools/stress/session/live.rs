@@ -1,4 +1,4 @@
-//! HTTP-FLV and WS-FLV: one answer that does not end.
+//! HTTP-FLV and WS-FLV: one response that does not end.
 
 use super::{Appetite, Fault, Input, Progress};
 use crate::tools::stress::chain::Chain;
@@ -6,14 +6,14 @@ use crate::tools::stress::framing::{Chunked, Framing, Ws};
 
 const HEAD_MAX: usize = 16 << 10;
 
-/// Follows the tags up to the first keyframe, those of a sampled viewer for ever.
+/// Follows the tags up to the first keyframe, those of a sampled viewer to the end.
 #[derive(Debug)]
 pub(in crate::tools::stress) struct LiveSession {
     look: Option<Box<Look>>,
     sampled: bool,
 }
 
-/// What is needed only while the bytes are looked at.
+/// Needed only while the bytes are examined.
 #[derive(Debug)]
 struct Look {
     head: Vec<u8>,
@@ -57,7 +57,7 @@ impl LiveSession {
 }
 
 impl Look {
-    /// Collects the answer's head; gives what stands behind it once it is whole.
+    /// Collects the response's head; returns the bytes after it once it is complete.
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         self.head.extend_from_slice(bytes);
         let Some(end) = self.head.windows(4).position(|part| part == b"\r\n\r\n") else {

@@ -1,6 +1,6 @@
-//! RTMP play. What the messages hold is checked as the FLV tags that they are.
+//! RTMP play. The contents of the messages are checked as FLV tags.
 //!
-//! It deliberately does not acknowledge once bytes are only counted: servers do not wait for that.
+//! It deliberately does not acknowledge while bytes are only counted: servers do not wait for that.
 
 use super::{Appetite, Fault, Input, Progress};
 use crate::media::flv::FileHeader;
@@ -9,14 +9,14 @@ use crate::tools::stress::args::Target;
 use crate::tools::stress::chain::Chain;
 use crate::tools::stress::framing::FramingError;
 
-/// Follows the tags up to the first keyframe, those of a sampled viewer for ever.
+/// Follows the tags up to the first keyframe, those of a sampled viewer to the end.
 #[derive(Debug)]
 pub(in crate::tools::stress) struct RtmpSession {
     look: Option<Box<Look>>,
     sampled: bool,
 }
 
-/// What is needed only while the bytes are looked at.
+/// Needed only while the bytes are examined.
 #[derive(Debug)]
 struct Look {
     session: PlaySession,
