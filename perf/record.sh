@@ -81,7 +81,7 @@ row() {
 }
 
 heading
-echo "| streams x kbit/s | CPU-s per GB of stream | beside the loops | % of a core more | memory more, a stream | written per byte of stream |"
+echo "| streams x kbit/s | CPU-s per GB of stream | on other threads | % of a core more | memory more, a stream | written per byte of stream |"
 echo "|---|---|---|---|---|---|"
 for case in $cases; do
   row "$case" ""

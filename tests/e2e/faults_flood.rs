@@ -1,4 +1,4 @@
-//! Many clients that mean no good: slow ones, silent ones, and those that ask for what is not there.
+//! Many hostile clients: slow ones, silent ones, and those that ask for what is not there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

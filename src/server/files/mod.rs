@@ -1,6 +1,6 @@
 //! Files over HTTP: one implementation behind the file gateway and the origin's web listener.
 //!
-//! | file | what lives there |
+//! | file | what it holds |
 //! |---|---|
 //! | `site` | what a role serves: its folder, and what of it |
 //! | `library` | the recordings in that folder, for the pages |
