@@ -492,7 +492,7 @@ impl Peer {
                 core.counters[head.role].farewell(Farewell::Kicked);
                 return Next::close(Farewell::Kicked.to_string());
             }
-            if !streams.viewers.fanout.is_waiting(id) {
+            if !streams.viewers.fanout.is_waiting(id, core.now()) {
                 head.is_established();
                 return Next::Stay;
             }

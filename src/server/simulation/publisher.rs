@@ -106,7 +106,9 @@ impl Publisher {
         let speed = Speed { delay: (0, 5), piece: 4_000 };
         let end = world.dial(self.peer, self.port, speed, 64 << 10);
         world.ends[end].speed = if library.crawls {
-            Speed { delay: (0, 100), piece: 2_000 }
+            // The largest frame takes longer than a publisher may be silent, but less than four times as long,
+            // which is what a server bears without media.
+            Speed { delay: (0, 40), piece: 2_000 }
         } else {
             Speed { delay: (0, world.rng.pick(&[1, 5, 10])), piece: world.rng.pick(&[32 << 10, 64 << 10]) }
         };

@@ -68,7 +68,7 @@ impl Viewers {
     ) {
         let wish = Wish {
             selection: play.options.selection,
-            start: play.start(),
+            start: play.start(core.now(), stream.uptime(core.now())),
             framing: play.framing(),
             answer,
             head_only: play.head_only,

@@ -352,9 +352,13 @@ impl Fanout {
         }
     }
 
-    /// Whether a viewer has received nothing yet and has nothing under way, not even a goodbye.
-    pub(in crate::server) fn is_waiting(&self, id: ViewerId) -> bool {
-        self.viewer(id).is_some_and(|viewer| viewer.cursor.is_fresh() && viewer.state == State::Idle)
+    /// Whether a viewer waits for its stream: it has received nothing yet and has nothing under way, not even a
+    /// goodbye, and no media comes. If media comes, it waits only for a keyframe.
+    pub(in crate::server) fn is_waiting(&self, id: ViewerId, now: Millis) -> bool {
+        self.viewer(id).is_some_and(|viewer| {
+            let nothing_yet = viewer.cursor.is_fresh() && viewer.state == State::Idle;
+            nothing_yet && !self.views[viewer.view as usize].as_ref().is_some_and(|view| view.is_live(now))
+        })
     }
 
     /// Whether a viewer has received no byte of its stream.

@@ -46,11 +46,13 @@ impl Play {
         }
     }
 
-    /// Where it starts.
-    pub(in crate::server) fn start(&self) -> StartAt {
+    /// Where it starts in a stream that has been there for `uptime`. "No burst" leaves out what was pushed
+    /// before the request: nothing, if the stream came later.
+    pub(in crate::server) fn start(&self, now: Millis, uptime: Millis) -> StartAt {
+        let came_later = uptime < now.saturating_sub(self.since);
         match self.after {
             Some(time) => StartAt::After(time),
-            None if self.options.gop => StartAt::Newest,
+            None if self.options.gop || came_later => StartAt::Newest,
             None => StartAt::NotBefore(0),
         }
     }
@@ -104,6 +106,23 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_burst_a_viewer_starts_after_its_request() {
+        let options = Options { gop: false, ..Options::default() };
+        let key = StreamKey::parse("live/a").expect("a name");
+        let play = Play {
+            key,
+            options,
+            via: Via::Http,
+            after: None,
+            since: 1_000,
+            patience: 3_000,
+            head_only: false,
+        };
+        assert_eq!(play.start(1_000, 5_000), StartAt::NotBefore(0), "the stream was there");
+        assert_eq!(play.start(2_000, 10), StartAt::Newest, "it came later");
+    }
 
     #[test]
     fn options_are_on_with_any_value_but_0_and_false() {

@@ -99,7 +99,7 @@ impl Player {
                 core.counters[head.role].farewell(Farewell::Kicked);
                 Next::close(Farewell::Kicked.to_string())
             }
-            (Seat::Watching, Some(id)) if !viewers.fanout.is_waiting(id) => {
+            (Seat::Watching, Some(id)) if !viewers.fanout.is_waiting(id, core.now()) => {
                 head.is_established();
                 Next::Stay
             }

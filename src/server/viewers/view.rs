@@ -17,6 +17,8 @@ use crate::server::counters::RoleCounters;
 use crate::server::transport::Transports;
 use crate::uring::{Engine, Millis, Payload, Region};
 
+/// A stream without media for this long is not live.
+const QUIET: Millis = 3_000;
 /// The longest send: one viewer must neither occupy the loop nor pin much memory.
 const RUN_MAX: u64 = 1 << 20;
 
@@ -71,6 +73,11 @@ impl View {
             walk: None,
             walked: 0,
         }
+    }
+
+    /// Whether media of a publisher comes in.
+    pub(in crate::server) fn is_live(&self, now: Millis) -> bool {
+        self.stream.newest_media().is_some() && !self.stream.is_silent(now, QUIET)
     }
 
     /// Whether it knows no place where a viewer could start.
@@ -226,7 +233,6 @@ pub(in crate::server) fn pump<E: Engine>(
     viewer: &mut Viewer,
     counters: &RoleCounters,
 ) -> Result<(), Farewell> {
-    viewer.passed_over = false;
     // A step either sends, ends, or begins; after a beginning comes a send or an end.
     for _ in 0..4 {
         let started = !viewer.cursor.is_fresh();
@@ -241,6 +247,7 @@ pub(in crate::server) fn pump<E: Engine>(
         }
         let place = if started { view.stand(net, viewer) } else { None };
         let held = place.map(|place| &view.held[place].span);
+        viewer.passed_over = false;
         let step = viewer.cursor.step(&view.index, view.head, view.head_time, held, &view.policy.lag);
         match step {
             Step::Idle => {
