@@ -303,8 +303,8 @@ fn a_full_disk_stops_recording_and_no_viewer_notices() {
     watch.assert_well();
     std::fs::remove_file(&ballast).unwrap();
     for kind in ["flv", "hls", "fmp4"] {
-        let again = |line: &String| line.contains("goes on stream") && line.contains(kind);
-        until(&format!("{kind} to go on"), || origin.guard.log().iter().any(again).then_some(()));
+        let again = |line: &String| line.contains("continues stream") && line.contains(kind);
+        until(&format!("{kind} to continue"), || origin.guard.log().iter().any(again).then_some(()));
     }
     let mark = watch.count();
     until("more of the stream", || (watch.count() > mark + 200).then_some(()));
