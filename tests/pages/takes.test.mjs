@@ -81,9 +81,11 @@ test("a long stream is split into takes, and live viewers notice nothing", async
     await parted(4);
     for (const [index, page] of pages.entries()) {
       await t.test(names[index], async () => {
+        // The clock was read at some time of a take, late on a busy machine: a take and a second later it is in
+        // the next one.
+        await until(page, "it plays more than a take", (end) => document.querySelector("video").currentTime > end,
+          before[index] + 7);
         await plays(page, { seconds: 3, frames: 60 });
-        const played = (await timeOf(page)) - before[index];
-        assert.ok(played > 7, `${played} s, more than a take`);
         assert.equal(await page.textContent("#kind"), "live");
         assert.equal(await page.isVisible("#notice"), false);
         assert.deepEqual(page.errors, [], "nothing on the console");
