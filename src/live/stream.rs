@@ -198,8 +198,6 @@ pub struct StreamWriter {
     timeline: Timeline,
     lanes: [Option<Lane>; Choice::COUNT],
     session: Session,
-    /// The newest tag.
-    newest: Option<(TagKind, StreamTime)>,
     /// Undecodable frames that were dropped.
     pub dropped: u64,
 }
@@ -211,9 +209,6 @@ struct Session {
     first_video: Option<StreamTime>,
     /// Per kind: tags that the same timeline already delivered are dropped until a newer one comes.
     overlap: [bool; 2],
-    /// The last tag before a resumed session: what precedes it there is dropped, even if it is not known here,
-    /// since viewers have seen later tags.
-    anchor: Option<(TagKind, StreamTime)>,
 }
 
 impl StreamWriter {
@@ -241,7 +236,6 @@ impl StreamWriter {
             timeline: Timeline::default(),
             lanes: Default::default(),
             session: Session::default(),
-            newest: None,
             dropped: 0,
         };
         writer.add_lane(Choice::default());
@@ -277,7 +271,7 @@ impl StreamWriter {
     /// their time and dropped, so that the interruption leaves no trace.
     pub fn resume_session(&mut self) {
         let key_seen = self.session.key_seen;
-        self.session = Session { overlap: [true; 2], key_seen, anchor: self.newest, ..Session::default() };
+        self.session = Session { overlap: [true; 2], key_seen, ..Session::default() };
     }
 
     /// Takes a tag as the publisher sent it.
@@ -299,7 +293,6 @@ impl StreamWriter {
             return Ok(());
         }
         let time = self.timeline.map(tag.kind, tag.timestamp);
-        self.newest = Some((tag.kind, time));
         if !self.is_decodable(class, time) {
             self.dropped += 1;
             return Ok(());
@@ -374,15 +367,10 @@ impl StreamWriter {
         if !*overlap {
             return false;
         }
-        let Some(time) = self.timeline.peek(tag.kind, tag.timestamp) else {
-            *overlap = false;
-            return false;
+        let seen = match (self.timeline.peek(tag.kind, tag.timestamp), self.timeline.newest(tag.kind)) {
+            (Some(time), Some(newest)) => time <= newest,
+            _ => false,
         };
-        let anchor = &mut self.session.anchor;
-        if anchor.is_some_and(|(kind, at)| time > at || (kind, at) == (tag.kind, time)) {
-            *anchor = None;
-        }
-        let seen = anchor.is_some() || self.timeline.newest(tag.kind).is_some_and(|newest| time <= newest);
         *overlap = seen;
         seen
     }

@@ -166,17 +166,6 @@ fn a_resumed_session_leaves_no_trace() {
 }
 
 #[test]
-fn a_resumed_session_does_not_fill_an_earlier_gap() {
-    let mut writer = writer();
-    // The publisher has skipped from 1010 to the next keyframe.
-    push(&mut writer, &[avc(), key(1000), sound(1010), key(2000)]);
-    writer.resume_session();
-    push(&mut writer, &[avc(), key(1000), sound(1010), sound(1900), key(2000), sound(1990), inter(2040)]);
-    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
-    assert_eq!(times, [0, 1000, 1010, 2000, 1990, 2040]);
-}
-
-#[test]
 fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
     let mut writer = writer();
     let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
