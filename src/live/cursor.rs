@@ -25,7 +25,7 @@ pub struct LagLimits {
 pub enum StartAt {
     /// At the newest start that is kept: a picture at once.
     Newest,
-    /// At the first start at or after this offset: no burst.
+    /// At the newest start at or after this offset: no burst.
     NotBefore(u64),
     /// At the newest start after this time: the viewer has already seen everything before it.
     After(StreamTime),
@@ -160,7 +160,7 @@ impl Cursor {
                 // A keyframe is worth waiting for if the stream has any.
                 let clean = index.starts.iter().any(|start| start.clean);
                 let good = |start: &&Start| start.at >= at && start.at < head && (start.clean || !clean);
-                index.starts.iter().find(good)
+                index.starts.iter().rev().find(good)
             }
             StartAt::After(time) => {
                 let newest = |clean| index.newest_start(head, clean).filter(|start| start.time > time);

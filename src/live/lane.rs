@@ -310,6 +310,8 @@ impl Lane {
             (None, Some(leading)) => (leading.at, leading.time, &leading.headers),
             (None, None) => (all.writer.head(), 0, &all.headers),
         };
+        // Whether sound is all there is has been found out already.
+        (self.since, self.sound_since) = (all.since, all.sound_since);
         for (kind, body) in headers.bodies() {
             self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, time)?;
         }

@@ -198,6 +198,8 @@ pub struct StreamWriter {
     timeline: Timeline,
     lanes: [Option<Lane>; Choice::COUNT],
     session: Session,
+    /// The newest tag.
+    newest: Option<(TagKind, StreamTime)>,
     /// Undecodable frames that were dropped.
     pub dropped: u64,
 }
@@ -209,6 +211,9 @@ struct Session {
     first_video: Option<StreamTime>,
     /// Per kind: tags that the same timeline already delivered are dropped until a newer one comes.
     overlap: [bool; 2],
+    /// The last tag before a resumed session. What precedes it there is dropped even if it is not known here,
+    /// because a skip has left it out: viewers have seen later tags.
+    anchor: Option<(TagKind, StreamTime)>,
 }
 
 impl StreamWriter {
@@ -236,6 +241,7 @@ impl StreamWriter {
             timeline: Timeline::default(),
             lanes: Default::default(),
             session: Session::default(),
+            newest: None,
             dropped: 0,
         };
         writer.add_lane(Choice::default());
@@ -271,7 +277,7 @@ impl StreamWriter {
     /// their time and dropped, so that the interruption leaves no trace.
     pub fn resume_session(&mut self) {
         let key_seen = self.session.key_seen;
-        self.session = Session { overlap: [true; 2], key_seen, ..Session::default() };
+        self.session = Session { overlap: [true; 2], key_seen, anchor: self.newest, ..Session::default() };
     }
 
     /// Takes a tag as the publisher sent it.
@@ -289,10 +295,11 @@ impl StreamWriter {
             Class::KeyFrame | Class::InterFrame | Class::Sound => self.stream.life.came_media(),
             Class::Other => {}
         }
-        if self.is_overlap(tag) {
+        if self.is_overlap(class, tag) {
             return Ok(());
         }
         let time = self.timeline.map(tag.kind, tag.timestamp);
+        self.newest = Some((tag.kind, time));
         if !self.is_decodable(class, time) {
             self.dropped += 1;
             return Ok(());
@@ -356,8 +363,8 @@ impl StreamWriter {
         kinds.into_iter().any(|(kind, overlap)| overlap && self.timeline.newest(kind).is_some())
     }
 
-    /// Whether this tag of a resumed session was seen before.
-    fn is_overlap(&mut self, tag: &Tag) -> bool {
+    /// Whether this tag of a resumed session was seen before, or precedes what was.
+    fn is_overlap(&mut self, class: Class, tag: &Tag) -> bool {
         let overlap = match tag.kind {
             TagKind::Audio => &mut self.session.overlap[0],
             TagKind::Video => &mut self.session.overlap[1],
@@ -367,12 +374,18 @@ impl StreamWriter {
         if !*overlap {
             return false;
         }
-        let seen = match (self.timeline.peek(tag.kind, tag.timestamp), self.timeline.newest(tag.kind)) {
-            (Some(time), Some(newest)) => time <= newest,
-            _ => false,
+        let Some(time) = self.timeline.peek(tag.kind, tag.timestamp) else {
+            *overlap = false;
+            return false;
         };
-        *overlap = seen;
-        seen
+        let seen = self.timeline.newest(tag.kind).is_some_and(|newest| time <= newest);
+        // The anchor itself, or what can only follow it. Viewers can start at a new keyframe in any case.
+        let follows = |(kind, at)| (kind, at) == (tag.kind, time) || time > at;
+        if self.session.anchor.is_some_and(follows) || (class == Class::KeyFrame && !seen) {
+            self.session.anchor = None;
+        }
+        *overlap = seen || self.session.anchor.is_some();
+        *overlap
     }
 
     fn is_decodable(&mut self, class: Class, time: StreamTime) -> bool {

@@ -166,6 +166,40 @@ fn a_resumed_session_leaves_no_trace() {
 }
 
 #[test]
+fn a_resumed_session_does_not_fill_an_earlier_gap() {
+    let mut writer = writer();
+    // The publisher has skipped from 1010 to the next keyframe.
+    push(&mut writer, &[avc(), key(1000), sound(1010), key(2000)]);
+    writer.resume_session();
+    push(&mut writer, &[avc(), key(1000), sound(1010), sound(1900), key(2000), sound(1990), inter(2040)]);
+    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+    assert_eq!(times, [0, 1000, 1010, 2000, 1990, 2040]);
+}
+
+#[test]
+fn a_resumed_session_whose_history_begins_later_starts_at_its_keyframe() {
+    let mut writer = writer();
+    // The sound runs ahead of the pictures.
+    push(&mut writer, &[avc(), key(1000), sound(2100)]);
+    writer.resume_session();
+    push(&mut writer, &[avc(), key(2000), inter(2040), sound(2120)]);
+    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+    assert_eq!(times, [0, 1000, 2100, 2000, 2040, 2120]);
+}
+
+#[test]
+fn a_lane_that_comes_late_knows_that_sound_is_all_there_is() {
+    let mut writer = writer();
+    (0..=110).for_each(|n| push(&mut writer, &[sound(n * 10)]));
+    writer.publish();
+    let choice = Choice { selection: Selection::All, encoding: crate::media::encoding::Encoding::Rtmp };
+    assert!(writer.stream().log(choice).is_none());
+    writer.publish();
+    let log = writer.stream().log(choice).unwrap();
+    assert!(log.index().newest_start(log.head(), true).is_some());
+}
+
+#[test]
 fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
     let mut writer = writer();
     let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);

@@ -142,6 +142,14 @@ impl<E: Engine> Core<E> {
         self.say(head, bytes)
     }
 
+    /// As [`say_last`](Self::say_last), to a viewer whose stream is over: it may be slow, and has as long as a
+    /// viewer may stall.
+    pub(super) fn say_goodbye(&mut self, head: &mut ConnHead, bytes: Bytes) -> Next {
+        let next = self.say_last(head, bytes);
+        self.deadline(head.sock, self.role(head.role).policy.stall);
+        next
+    }
+
     /// Sends what waits in the outbox, unless a send is under way.
     pub(super) fn send_next(&mut self, head: &mut ConnHead) {
         if let Some(bytes) = head.out.next() {

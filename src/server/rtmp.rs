@@ -381,7 +381,7 @@ impl Peer {
         self.rest(core, streams, head);
         if self.play.is_some() && !self.fresh && stream.has_ended() {
             let goodbye = self.goodbye(STREAM_ENDED);
-            return core.say_last(head, goodbye);
+            return core.say_goodbye(head, goodbye);
         }
         // It resumes after what it may have seen: timestamps must not step back.
         if let Some(play) = self.play.as_mut().filter(|_| !self.fresh) {
@@ -444,7 +444,7 @@ impl Peer {
                 let why = if farewell == Farewell::Kicked { KICKED } else { STREAM_ENDED };
                 streams.viewers.leave(core, head);
                 let goodbye = self.goodbye(why);
-                core.say_last(head, goodbye)
+                core.say_goodbye(head, goodbye)
             }
             Farewell::TooSlow | Farewell::Stalled | Farewell::Broken(_) => {
                 cut(core, head, &seated.play.key, farewell)

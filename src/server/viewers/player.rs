@@ -169,7 +169,7 @@ impl Player {
                 };
                 viewers.leave(core, head);
                 self.seat = Seat::Gone;
-                core.say_last(head, bytes)
+                core.say_goodbye(head, bytes)
             }
             Farewell::TooSlow | Farewell::Stalled | Farewell::Broken(_) => {
                 cut(core, head, &self.play.key, farewell)
