@@ -26,6 +26,8 @@ const HELD_MAX: usize = 256 << 10;
 /// and some of them again if they change meanwhile.
 const LOOKS_MAX: u8 = 12;
 
+/// The text for clients whose listing was not made in time.
+const NO_LISTING: &str = "The list of streams is not ready. Try again soon.";
 /// The text for clients that are turned away because the server is full.
 pub(in crate::server) const SERVER_FULL: &str =
     "This server is full; ask another one, or this one again soon.";
@@ -241,7 +243,10 @@ impl Connection {
             },
             Ok(Resource::Streams) => match core.shared.listing.fresh(now) {
                 Some(list) => Answer::of_json(list, head_only, keep),
-                None => return self.wait_for_listing(core, web, head, request, looks),
+                None if looks < LOOKS_MAX => {
+                    return self.wait_for_listing(core, web, head, request, looks);
+                }
+                None => Answer::of_error(503, NO_LISTING, &[], head_only, keep),
             },
             Ok(Resource::Recordings) => match &core.role(head.role).files {
                 Some(site) if site.recordings().fresh(now).is_none() && looks < LOOKS_MAX => {

@@ -9,8 +9,11 @@ use crate::uring::Millis;
 
 /// The folder that the simulated file gateway serves: this package's own.
 pub(super) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// A file that is kept in memory, two that are sent in slices, and one that does not exist.
-const PATHS: [&str; 4] = ["src/lib.rs", "web/demo/clip.flv", "web/vendor/mpegts.js", "none.ts"];
+/// A file that is kept in memory, two that are sent in slices, one that does not exist, and a listing that is
+/// never made, since the simulation has no control thread.
+const PATHS: [&str; 5] =
+    ["src/lib.rs", "web/demo/clip.flv", "web/vendor/mpegts.js", "none.ts", "api/v1/streams"];
+const LISTING: usize = PATHS.len() - 1;
 
 /// The contents of [`PATHS`].
 fn contents(path: usize) -> Option<&'static [u8]> {
@@ -32,7 +35,7 @@ impl Asked {
     fn any(rng: &mut Rng) -> Self {
         let first = rng.size(0, 1_000);
         let range = rng.chance(300).then(|| (first, first + rng.size(0, 300_000)));
-        Self { path: rng.size(0, PATHS.len() - 1), head_only: rng.chance(150), range }
+        Self { path: rng.size(0, LISTING - 1), head_only: rng.chance(150), range }
     }
 
     fn text(&self, last: bool) -> String {
@@ -54,7 +57,8 @@ impl Asked {
         let length: usize = length.parse().expect("a number");
         let body = if self.head_only { 0 } else { length };
         let Some(file) = contents(self.path) else {
-            assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+            let status = if self.path == LISTING { "HTTP/1.1 503 " } else { "HTTP/1.1 404 " };
+            assert!(head.starts_with(status), "{head}");
             return (bytes.len() >= end + body).then_some(end + body);
         };
         let (first, last) =
@@ -85,7 +89,10 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(peer: usize, port: u16, rng: &mut Rng) -> Self {
-        let asked = (0..rng.size(1, 6)).map(|_| Asked::any(rng)).collect();
+        let mut asked: Vec<_> = (0..rng.size(1, 6)).map(|_| Asked::any(rng)).collect();
+        if peer.is_multiple_of(4) {
+            asked[0].path = LISTING;
+        }
         let reads = rng.pick(&[(usize::MAX, 0), (usize::MAX, 0), (20_000, 5), (5_000, 20)]);
         let leaves = rng.chance(150);
         Self { peer, port, asked, reads, leaves, end: None, came: Vec::new(), answered: 0, done: false }

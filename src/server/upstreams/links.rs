@@ -51,18 +51,20 @@ impl Upstreams {
         link: LinkId,
         result: Result<(), rustix::io::Errno>,
     ) -> Next {
-        match link {
-            LinkId::Pull(id) => self.pulls.connected(core, head, id, result),
-            LinkId::Relay(id) => self.relays.connected(core, head, id, result),
-            LinkId::Probe(..) => match (result, self.probe(head.sock)) {
-                (Ok(()), Some(probe)) => {
-                    let hello = probe.connected(core.now());
-                    core.say(head, hello)
-                }
-                (Err(error), _) => Next::close(error.to_string()),
-                (Ok(()), None) => Next::close("the probe is over"),
-            },
+        if let Err(error) = result {
+            if let LinkId::Pull(id) = link {
+                self.pulls.failed(core, id, &error.into());
+            }
+            return Next::close(error.to_string());
         }
+        let link = match link {
+            LinkId::Pull(id) => self.pulls.link(id),
+            LinkId::Relay(id) => self.relays.link(id),
+            LinkId::Probe(..) => self.probe(head.sock),
+        };
+        let Some(link) = link else { return Next::close("what it was opened for is over") };
+        let hello = link.connected(core.now());
+        core.say(head, hello)
     }
 
     /// Bytes from the other server.

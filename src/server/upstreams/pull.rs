@@ -181,26 +181,9 @@ impl Pulls {
         }
     }
 
-    /// The result of a connection attempt.
-    pub(super) fn connected<E: Engine>(
-        &mut self,
-        core: &mut Core<E>,
-        head: &mut ConnHead,
-        id: u32,
-        result: Result<(), rustix::io::Errno>,
-    ) -> Next {
-        let now = core.now();
-        if let Err(error) = result {
-            self.failed(core, id, &error.into());
-            return Next::close(error.to_string());
-        }
-        match self.get(id).and_then(|pull| pull.link.as_mut()) {
-            Some(link) => {
-                let hello = link.connected(now);
-                core.say(head, hello)
-            }
-            None => Next::close("the pull is over"),
-        }
+    /// The link of a pull that is connecting or connected.
+    pub(super) fn link(&mut self, id: u32) -> Option<&mut Link> {
+        self.get(id)?.link.as_mut()
     }
 
     /// Bytes from the upstream.

@@ -156,25 +156,9 @@ impl Relays {
         }
     }
 
-    /// The result of a connection attempt.
-    pub(super) fn connected<E: Engine>(
-        &mut self,
-        core: &mut Core<E>,
-        head: &mut ConnHead,
-        id: u32,
-        result: Result<(), rustix::io::Errno>,
-    ) -> Next {
-        if let Err(error) = result {
-            return Next::close(error.to_string());
-        }
-        let now = core.now();
-        match self.get(id).and_then(|relay| relay.link.as_mut()) {
-            Some(link) => {
-                let hello = link.connected(now);
-                core.say(head, hello)
-            }
-            None => Next::close("the relay is over"),
-        }
+    /// The link of a relay that is connecting or connected.
+    pub(super) fn link(&mut self, id: u32) -> Option<&mut Link> {
+        self.get(id)?.link.as_mut()
     }
 
     /// Bytes from the other server.
