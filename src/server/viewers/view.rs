@@ -2,7 +2,6 @@
 //!
 //! A view holds the head up to which it sends, the index, and the segments that its viewers are reading.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::greeting::Greetings;
@@ -26,6 +25,8 @@ const RUN_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 struct Held {
     span: Span,
+    /// The offset in the log after its last byte; the newest one has no end yet.
+    end: u64,
     /// Registered when the first send needs it.
     region: Option<Region>,
     /// The number of viewers whose cursor is in it.
@@ -43,7 +44,8 @@ pub(in crate::server) struct View {
     index: Arc<Index>,
     head: u64,
     head_time: StreamTime,
-    held: VecDeque<Held>,
+    /// Ascending.
+    held: Vec<Held>,
     greetings: Greetings,
     pub(in crate::server) members: Vec<ViewerId>,
     /// The stream is over; the status is for viewers that have received nothing of it.
@@ -66,7 +68,7 @@ impl View {
             index: Arc::default(),
             head: 0,
             head_time: 0,
-            held: VecDeque::new(),
+            held: Vec::new(),
             greetings: Greetings::default(),
             members: Vec::new(),
             ended: None,
@@ -133,9 +135,12 @@ impl View {
         if self.index.version == version && !self.held.is_empty() {
             return;
         }
-        let known = self.held.back().map_or(0, |held| held.span.serial + 1);
+        let known = self.held.last().map_or(0, |held| held.span.serial + 1);
         for span in self.index.spans.iter().filter(|span| span.serial >= known) {
-            self.held.push_back(Held { span: span.clone(), region: None, holders: 0 });
+            if let Some(previous) = self.held.last_mut() {
+                previous.end_before(span);
+            }
+            self.held.push(Held { span: span.clone(), end: u64::MAX, region: None, holders: 0 });
         }
         let oldest = self.index.spans.front().map_or(0, |span| span.serial);
         self.held.retain(|held| {
@@ -164,44 +169,36 @@ impl View {
     /// Finds the segment with the byte at the viewer's cursor; the viewer holds it from here on.
     fn stand<E: Engine>(&mut self, net: &mut Transports<E>, viewer: &mut Viewer) -> Option<usize> {
         let at = viewer.cursor.at();
-        if let Some(place) = self.place_of(viewer.span) {
-            if self.contains(place, at) {
+        // Newest first: nearly all viewers are there.
+        if let Some(place) = self.held.iter().rposition(|held| held.span.serial == viewer.span) {
+            if self.held[place].contains(at) {
                 return Some(place);
             }
             self.let_go(net, viewer.span);
         }
-        // Newest first: nearly all viewers are there.
-        let place = (0..self.held.len()).rev().find(|place| self.contains(*place, at));
+        let place = self.held.iter().rposition(|held| held.contains(at));
         viewer.span = place.map_or(NO_SPAN, |place| self.held[place].span.serial);
         if let Some(place) = place {
             self.held[place].holders += 1;
         }
         place
     }
+}
 
-    fn place_of(&self, serial: u64) -> Option<usize> {
-        self.held.iter().rposition(|held| held.span.serial == serial)
+impl Held {
+    fn contains(&self, at: u64) -> bool {
+        at >= self.span.start && at < self.end
     }
 
-    fn contains(&self, place: usize, at: u64) -> bool {
-        let span = &self.held[place].span;
-        at >= span.start && at < self.span_end(place)
+    /// It ends where `next` starts, or with its own bytes if there were others between them.
+    fn end_before(&mut self, next: &Span) {
+        let consecutive = next.serial == self.span.serial + 1;
+        let own_end = self.span.start + self.span.segment.bytes().len() as u64;
+        self.end = if consecutive { next.start } else { own_end };
     }
 
-    /// The end of a segment in the log: the start of the next one; the newest one has none yet.
-    fn span_end(&self, place: usize) -> u64 {
-        let span = &self.held[place].span;
-        let next = self.held.get(place + 1).map(|next| &next.span);
-        match next.filter(|next| next.serial == span.serial + 1) {
-            Some(next) => next.start,
-            None if place + 1 == self.held.len() => u64::MAX,
-            None => span.start + span.segment.bytes().len() as u64,
-        }
-    }
-
-    fn region<E: Engine>(&mut self, net: &mut Transports<E>, place: usize) -> Region {
-        let held = &mut self.held[place];
-        *held.region.get_or_insert_with(|| net.hold(&held.span.segment))
+    fn region<E: Engine>(&mut self, net: &mut Transports<E>) -> Region {
+        *self.region.get_or_insert_with(|| net.hold(&self.span.segment))
     }
 }
 
@@ -261,7 +258,7 @@ pub(in crate::server) fn pump<E: Engine>(
             Step::Begin(beginning) => begin(view, viewer, started, &beginning, counters),
             Step::Run { to, .. } => {
                 let place = place.expect("a cursor gets runs only within the kept log");
-                run(net, view, viewer, place, to);
+                run(net, &mut view.held[place], viewer, to);
                 return Ok(());
             }
         }
@@ -296,14 +293,13 @@ fn begin(
     }
 }
 
-/// Sends from the cursor to `to`, within the segment at `place`.
-fn run<E: Engine>(net: &mut Transports<E>, view: &mut View, viewer: &mut Viewer, place: usize, to: u64) {
+/// Sends from the cursor to `to`, within the segment that the cursor is in.
+fn run<E: Engine>(net: &mut Transports<E>, held: &mut Held, viewer: &mut Viewer, to: u64) {
     let at = viewer.cursor.at();
-    let to = viewer.frame_run(to.min(view.span_end(place)), RUN_MAX);
-    let region = view.region(net, place);
-    let start = view.held[place].span.start;
+    let to = viewer.frame_run(to.min(held.end), RUN_MAX);
+    let region = held.region(net);
     let narrow = |bytes: u64| u32::try_from(bytes).expect("a segment is far below 4 GiB");
     viewer.state = State::SendingLog;
-    let (from, len) = (narrow(at - start), narrow(to - at));
+    let (from, len) = (narrow(at - held.span.start), narrow(to - at));
     net.send(viewer.sock, Payload::Region { head: viewer.frame, region, from, len });
 }
