@@ -190,9 +190,10 @@ impl Cursor {
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);
         let dropped = self.at < index.tail();
-        let lags = head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
-        let newer = || index.newest_start(head, true).is_some_and(|start| start.at > self.at);
-        if dropped || (lags && newer()) {
+        // The start first: it is cheap, and most viewers have passed the newest one.
+        let newer = index.newest_start(head, true).is_some_and(|start| start.at > self.at);
+        let lags = || head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
+        if dropped || (newer && lags()) {
             let to = self.tag_end(held);
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };
