@@ -50,6 +50,11 @@ impl FrameHead {
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// Whether there is no header.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 /// What to send.

@@ -299,7 +299,7 @@ pub(in crate::server) const NO_SPAN: u64 = u64::MAX;
 impl Viewer {
     /// Whether its own bytes may be inserted now, or the connection may end: not inside a message or a tag.
     pub(in crate::server) fn at_message_boundary(&self) -> bool {
-        self.frame.as_slice().is_empty() && self.cursor.at() >= self.message_end
+        self.frame.is_empty() && self.cursor.at() >= self.message_end
     }
 
     /// Whether it has sent everything that it was given and waits for the next walk.
@@ -309,10 +309,14 @@ impl Viewer {
 
     /// The peer's socket took `bytes` of the message's header and the log.
     pub(in crate::server) fn log_sent(&mut self, bytes: u32) {
-        let head = self.frame.as_slice();
-        let of_head = head.len().min(bytes as usize);
-        self.frame = FrameHead::new(&head[of_head..]);
-        self.cursor.sent(u64::from(bytes) - of_head as u64);
+        let mut of_log = u64::from(bytes);
+        if !self.frame.is_empty() {
+            let head = self.frame.as_slice();
+            let of_head = head.len().min(bytes as usize);
+            self.frame = FrameHead::new(&head[of_head..]);
+            of_log -= of_head as u64;
+        }
+        self.cursor.sent(of_log);
     }
 
     /// Frames the run from the cursor to `to`, which is the end of a whole tag; returns where it ends, at most

@@ -45,7 +45,7 @@ impl Engine for Uring {
             Payload::File { head, file, from, len } => {
                 self.send_file(sock, FileSend { head, file, from, len, read: 0 });
             }
-            Payload::Region { head, region, from, len } if head.as_slice().is_empty() => {
+            Payload::Region { head, region, from, len } if head.is_empty() => {
                 self.send_region(sock, region, from, len);
             }
             Payload::Region { head, region, from, len } => self.send_message(sock, head, region, from, len),
