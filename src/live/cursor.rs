@@ -191,7 +191,7 @@ impl Cursor {
         self.boundary = self.boundary.max(held.start);
         let dropped = self.at < index.tail();
         // The start first: it is cheap, and most viewers have passed the newest one.
-        let newer = index.newest_start(head, true).is_some_and(|start| start.at > self.at);
+        let newer = index.newest_start_after(self.at, head, true).is_some();
         let lags = || head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
         if dropped || (newer && lags()) {
             let to = self.tag_end(held);
@@ -231,7 +231,7 @@ impl Cursor {
     }
 
     fn skip(&mut self, index: &Index, head: u64) -> Step {
-        let newer = |clean| index.newest_start(head, clean).filter(|start| start.at > self.at);
+        let newer = |clean| index.newest_start_after(self.at, head, clean);
         let Some(start) = newer(true).or_else(|| newer(false)) else {
             if self.at < index.tail() {
                 return Step::Idle; // the index is newer than the head: the target is not published yet

@@ -64,6 +64,13 @@ impl Index {
         self.starts.iter().rev().find(|start| start.at < head && (start.clean || !clean))
     }
 
+    /// As [`newest_start`](Self::newest_start), if it is after `at`.
+    pub fn newest_start_after(&self, at: u64, head: u64, clean: bool) -> Option<&Start> {
+        // No search for the many viewers that have passed all starts.
+        self.starts.back().filter(|last| last.at > at)?;
+        self.newest_start(head, clean).filter(|start| start.at > at)
+    }
+
     /// Offset of the oldest byte that is kept.
     pub fn tail(&self) -> u64 {
         self.spans.front().map_or(0, |span| span.start)
