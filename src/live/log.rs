@@ -1,7 +1,6 @@
 //! The log of a stream: encoded tags, one after the other, in append-only memory.
 //!
 //! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
-//! Positions are byte offsets from the stream's first tag and never restart. A tag never straddles two
 //! segments. The [`Index`] names the places where a viewer may start and the segments that are kept; it changes
 //! a few times a second and is replaced as a whole. The head is one atomic number that moves with each batch of
 //! tags. Readers on other threads therefore take no lock and copy nothing.
