@@ -214,6 +214,8 @@ pub(in crate::server) struct Viewer {
     pub(in crate::server) since: Millis,
 }
 
+const _: () = assert!(size_of::<Viewer>() <= 192, "a viewer, three cache lines");
+
 /// The header by which a puller recognises a timeline that it has seen before; its value lists the timeline's
 /// names in hexadecimal.
 pub(in crate::server) const EPOCH_HEADER: &str = "X-Uringcast-Epoch";
@@ -321,19 +323,24 @@ impl Viewer {
 
     /// Frames the run from the cursor to `to`, which is the end of a whole tag; returns where it ends, at most
     /// `most` bytes from here.
-    ///
-    /// A message that was announced is completed first.
     pub(in crate::server) fn frame_run(&mut self, to: u64, most: u64) -> u64 {
         let cut = to.min(self.cursor.at() + most);
         match self.framing {
             Framing::Plain | Framing::Rtmp => {
                 self.message_end = to;
-                return cut;
+                cut
             }
-            _ if self.cursor.at() < self.message_end => return self.message_end,
-            _ => {}
+            Framing::WebSocket | Framing::Chunked => self.announce_run(cut),
         }
-        let to = cut;
+    }
+
+    /// Begins a message from the cursor to `to`, unless one that was announced has to be completed first; returns
+    /// the message's end.
+    #[inline(never)] // most viewers have no messages, and should not pay for this one's registers
+    fn announce_run(&mut self, to: u64) -> u64 {
+        if self.cursor.at() < self.message_end {
+            return self.message_end;
+        }
         self.frame = self.framing.frame_head(run_len(self.cursor.at(), to));
         self.message_end = to;
         self.cursor.commit(to);
