@@ -13,6 +13,9 @@ pub(super) struct Conn {
     pub(super) kind: Kind,
 }
 
+/// Every viewer takes one, and its send looks it up: what only some connections need is boxed.
+const _: () = assert!(size_of::<Conn>() <= 144);
+
 /// What a connection is used for at present.
 #[derive(Debug)]
 pub(super) enum Kind {

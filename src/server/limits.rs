@@ -137,15 +137,19 @@ pub(super) struct AddressLimits {
     shards: [Mutex<HashMap<IpAddr, Counts>>; SHARDS],
 }
 
-/// One counted connection, publisher or wait; uncounted when dropped.
+/// One counted connection, publisher or wait; uncounted when dropped. Boxed, since most connections, established
+/// viewers, have none.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Pass(#[expect(dead_code, reason = "only dropped")] Box<Counted>);
+
+#[derive(Debug)]
+struct Counted {
     limits: Arc<AddressLimits>,
     address: IpAddr,
     kind: Kind,
 }
 
-impl Drop for Pass {
+impl Drop for Counted {
     fn drop(&mut self) {
         let mut shard = self.limits.shard(self.address);
         let Some(counts) = shard.get_mut(&self.address) else { return };
@@ -213,7 +217,7 @@ impl AddressLimits {
         }
         *count += 1;
         drop(shard);
-        Ok(Some(Pass { limits: Arc::clone(self), address, kind }))
+        Ok(Some(Pass(Box::new(Counted { limits: Arc::clone(self), address, kind }))))
     }
 
     /// Counts a request of an address.
