@@ -88,3 +88,36 @@ impl Index {
         Some(self.starts.get(after.checked_sub(1)?)?.time)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_start_after_a_place_is_the_newest_start_if_it_is_after_it() {
+        let start = |at, clean| Start {
+            at,
+            time: 0,
+            clean,
+            frames: 0,
+            header_bytes: 0,
+            headers: Arc::default(),
+            tracks: Tracks::default(),
+        };
+        let starts = [start(10, true), start(20, true), start(30, false), start(40, true)];
+        let index = Index { starts: starts.into(), ..Index::default() };
+        for (at, head, clean) in cases(0..50) {
+            let expected =
+                index.newest_start(head, clean).filter(|start| start.at > at).map(|start| start.at);
+            let found = index.newest_start_after(at, head, clean).map(|start| start.at);
+            assert_eq!(found, expected, "after {at}, before {head}, clean: {clean}");
+        }
+        assert!(Index::default().newest_start_after(0, 50, false).is_none());
+    }
+
+    /// Every pair of offsets, with and without the condition.
+    fn cases(range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, u64, bool)> {
+        let pairs = range.clone().flat_map(move |at| range.clone().map(move |head| (at, head)));
+        pairs.flat_map(|(at, head)| [(at, head, true), (at, head, false)])
+    }
+}

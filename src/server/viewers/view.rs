@@ -303,3 +303,29 @@ fn run<E: Engine>(net: &mut Transports<E>, held: &mut Held, viewer: &mut Viewer,
     let (from, len) = (narrow(at - held.span.start), narrow(to - at));
     net.send(viewer.sock, Payload::Region { head: viewer.frame, region, from, len });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Arena;
+
+    fn span(arena: &Arc<Arena>, serial: u64, start: u64) -> Span {
+        let mut writer = arena.segment(4096).unwrap();
+        writer.append(&[7; 100]);
+        writer.publish();
+        Span { serial, start, segment: Arc::clone(writer.segment()) }
+    }
+
+    #[test]
+    fn a_segment_ends_at_the_next_one_or_with_its_own_bytes() {
+        let arena = Arena::new().unwrap();
+        let newest = || Held { span: span(&arena, 3, 1000), end: u64::MAX, region: None, holders: 0 };
+        assert_eq!([999, 1000, 1 << 40].map(|at| newest().contains(at)), [false, true, true]);
+        for next in [span(&arena, 4, 1100), span(&arena, 6, 5000)] {
+            let mut held = newest();
+            held.end_before(&next);
+            let inside = [999, 1000, 1099, 1100, next.start].map(|at| held.contains(at));
+            assert_eq!(inside, [false, true, true, false, false], "next: {}", next.serial);
+        }
+    }
+}
