@@ -15,7 +15,7 @@ pub use super::lane::{Choice, Selection};
 use super::life::Life;
 use super::log::{Log, Retention};
 use super::rate::Rate;
-use super::timeline::{StreamTime, Timeline};
+use super::timeline::{StreamTime, Timeline, Unit};
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
 
@@ -298,7 +298,7 @@ impl StreamWriter {
         if self.is_overlap(class, tag) {
             return Ok(());
         }
-        let time = self.timeline.map(tag.kind, tag.timestamp);
+        let time = self.timeline.map(Unit::new(tag.kind), tag.timestamp);
         self.newest = Some((tag.kind, time));
         if !self.is_decodable(class, time) {
             self.dropped += 1;
