@@ -42,6 +42,8 @@ pub struct Unit {
     pub track: u8,
     /// It belongs to the same picture as the tag before it in the track, and shares its time.
     pub continues: bool,
+    /// It is no frame: its time only has to be no earlier than that of the frame before it.
+    pub passive: bool,
     /// How long the frame lasts in microseconds, if that is known.
     pub duration: Option<u32>,
 }
@@ -49,7 +51,7 @@ pub struct Unit {
 impl Unit {
     /// A frame of the first track.
     pub const fn new(kind: TagKind) -> Self {
-        Self { kind, track: 0, continues: false, duration: None }
+        Self { kind, track: 0, continues: false, passive: false, duration: None }
     }
 }
 
@@ -78,7 +80,7 @@ struct Track {
     steps: [Option<i64>; 2],
     /// Frames since the timestamp last changed, and the duration of one in microseconds.
     still: (i64, i64),
-    /// Its time is that of the other tracks, since its own clock stands still.
+    /// Its time is kept near that of the other tracks, since its own clock stands still.
     tied: bool,
 }
 
@@ -146,6 +148,9 @@ impl Timeline {
             return self.now();
         }
         let at = self.tracks.iter().position(|track| track.kind == unit.kind && track.number == unit.track);
+        if unit.passive {
+            return self.pass(at, timestamp);
+        }
         let time = match at {
             Some(at) if self.tracks[at].line.is_some() => self.go_on(at, unit, timestamp),
             _ => return self.begin(at, unit, timestamp),
@@ -155,6 +160,16 @@ impl Timeline {
         debug_assert!(time > track.out || (unit.continues && time == track.out), "time only rises");
         (track.out, track.others) = (time, others);
         time
+    }
+
+    /// The time of a tag that is no frame.
+    fn pass(&mut self, at: Option<usize>, timestamp: u32) -> StreamTime {
+        let Some(track) = at.map(|at| &mut self.tracks[at]) else { return self.now() };
+        let due = track.line.map_or(track.out, |line| line.unwrap(timestamp) + line.offset);
+        if track.is_next(due) {
+            track.out = track.out.max(due);
+        }
+        track.out
     }
 
     /// The newest time of the tracks other than `at` that have frames in this session.
@@ -221,10 +236,11 @@ impl Timeline {
         }
         // Of two lines that it could continue, it is on the one on which it is due.
         let is_nearer = |line: &Line| (line.unwrap(timestamp) + line.offset - track.out).abs() < step.abs();
-        if line.single && track.previous.is_some_and(|previous| is_nearer(&previous)) {
-            if let Some(time) = track.to_previous(timestamp) {
-                return time;
-            }
+        if line.single
+            && track.previous.is_some_and(|previous| is_nearer(&previous))
+            && let Some(time) = track.return_to_previous(timestamp)
+        {
+            return time;
         }
         if track.is_stray(raw, others) {
             return self.stray(at, unit, timestamp);
@@ -235,7 +251,7 @@ impl Timeline {
         (raw + line.offset).max(track.out + 1)
     }
 
-    /// The timestamp has not changed: frames follow each other at their duration, or at the time of the other
+    /// The timestamp has not changed: frames follow each other at their duration, and near the time of the other
     /// tracks if it does not change for long.
     fn stand_still(&mut self, at: usize, unit: Unit) -> StreamTime {
         let moving = |(n, track): &(usize, &Track)| *n != at && track.line.is_some() && !track.tied;
@@ -247,14 +263,24 @@ impl Timeline {
         }
         track.still.0 += 1;
         let ahead = track.still.0 * track.still.1 / 1000;
-        track.tied = unit.duration.is_none() && ahead > BACK && others.is_some();
-        let time = if track.tied { others.unwrap_or(0) } else { line.raw + line.offset + ahead };
+        let mut time = line.raw + line.offset + ahead;
+        // Sound knows how long its frames last; the rate of pictures may be wrong.
+        let exact = unit.kind == TagKind::Audio && unit.duration.is_some();
+        track.tied = !exact && ahead > BACK && others.is_some();
+        if let Some(apart) = others.filter(|_| track.tied).map(|others| others - time)
+            && apart.abs() > BACK / 2
+        {
+            // Little by little: frames that come in order are shown in order.
+            let offset = line.offset + apart / 4;
+            track.line = Some(Line { offset, ..line });
+            time += apart / 4;
+        }
         time.max(track.out + 1)
     }
 
     /// A timestamp that does not continue the track's line.
     fn stray(&mut self, at: usize, unit: Unit, timestamp: u32) -> StreamTime {
-        if let Some(time) = self.tracks[at].to_previous(timestamp) {
+        if let Some(time) = self.tracks[at].return_to_previous(timestamp) {
             return time;
         }
         if let Some(time) = self.wait_is_over(at, timestamp).or_else(|| self.follow(at, unit, timestamp)) {
@@ -356,10 +382,12 @@ impl Track {
         }
     }
 
-    /// The duration of a frame in microseconds: as told, or the shorter of the last two distances.
+    /// The duration of a frame in microseconds: of sound as told, of pictures the shorter of the last two distances.
     fn duration(&self, unit: Unit) -> i64 {
-        let learned = self.steps.iter().flatten().min().map_or(USUAL, |step| *step) * 1000;
-        unit.duration.map_or(learned, i64::from)
+        let learned = self.steps.iter().flatten().min().map(|step| *step * 1000);
+        let told = unit.duration.map(i64::from);
+        let either = if unit.kind == TagKind::Audio { told.or(learned) } else { learned.or(told) };
+        either.unwrap_or(USUAL * 1000)
     }
 
     /// Remembers the distance of a frame from the one before.
@@ -371,7 +399,7 @@ impl Track {
     }
 
     /// The timestamp before was alone, if this one continues the previous line: then that line goes on.
-    fn to_previous(&mut self, timestamp: u32) -> Option<StreamTime> {
+    fn return_to_previous(&mut self, timestamp: u32) -> Option<StreamTime> {
         let line = self.previous?;
         let raw = line.unwrap(timestamp);
         let time = raw + line.offset;

@@ -182,7 +182,10 @@ fn one_clock_alone_starts_anew() {
         for (of, step) in [(Video, 40), (Audio, 20)] {
             let times = times_of(of, &all);
             assert!((times[0] - 32_000).abs() <= 2, "{kind:?} {at}: {of:?} begins at {}", times[0]);
-            assert!(steps(&times).iter().all(|is| (step - 2..=step + 2).contains(is)), "{kind:?} {at}: {of:?}");
+            assert!(
+                steps(&times).iter().all(|is| (step - 2..=step + 2).contains(is)),
+                "{kind:?} {at}: {of:?}"
+            );
         }
     }
 }
@@ -214,7 +217,7 @@ fn timestamps_that_stand_still_advance_by_the_duration() {
         }
     }
     let apart = line.newest(Video).unwrap() - line.newest(Audio).unwrap();
-    assert!(apart.abs() < 60, "pictures follow the sound: {apart}");
+    assert!(apart.abs() < 200, "pictures follow the sound: {apart}");
     // The clock begins to move: time goes on from where it stood.
     let from = line.now();
     for n in 1..100u32 {
