@@ -16,7 +16,7 @@ fn body(len: usize, seed: u8) -> Bytes {
 
 fn headers(len: usize) -> Headers {
     let (metadata, video, audio) = (body(len, 2), body(len, 0x17), body(len, 0xaf));
-    Headers { version: 1, metadata: Some(metadata), video: Some(video), audio: Some(audio) }
+    Headers::new(1, [(TagKind::Script, metadata), (TagKind::Video, video), (TagKind::Audio, audio)])
 }
 
 fn reader() -> ChunkReader {
@@ -44,14 +44,14 @@ fn headers_of_any_size_and_time_are_read_back_from_rtmp_chunks() {
                 }
                 assert!(reader.is_at_boundary());
                 let time = u32::try_from(at & 0xffff_ffff).unwrap();
-                let kinds = [TagKind::Script, TagKind::Video, TagKind::Audio];
-                let want: Vec<_> = kinds
-                    .into_iter()
-                    .map(|kind| {
+                let want: Vec<_> = headers
+                    .bodies()
+                    .map(|(kind, body)| {
                         let time = if kind == TagKind::Script { 0 } else { time };
-                        (kind as u8, time, headers.of(kind).unwrap().clone())
+                        (kind as u8, time, body.clone())
                     })
                     .collect();
+                assert_eq!(want.len(), 3);
                 assert!(found == want, "{len} bytes at {at}, read in steps of {step}");
             }
         }

@@ -79,6 +79,9 @@ pub struct Cursor {
     /// Where the viewer started or was placed by the last skip.
     landed: u64,
     state: State,
+    /// How far the head was when the viewer began, in bytes and milliseconds, less what it has caught up since: what
+    /// it was given at once is not lag.
+    burst: (u64, StreamTime),
     /// Version of the headers that it was sent.
     sent_headers: Option<u32>,
     strikes: u8,
@@ -103,6 +106,7 @@ impl Cursor {
             goal: 0,
             landed: 0,
             state: State::Fresh(start),
+            burst: (0, 0),
             sent_headers: None,
             strikes: 0,
         }
@@ -146,29 +150,28 @@ impl Cursor {
         lag: &LagLimits,
     ) -> Step {
         match self.state {
-            State::Fresh(start) => self.begin(index, head, start),
+            State::Fresh(start) => self.begin(index, head, head_time, start),
             State::Running => self.go_on(index, head, head_time, held, lag),
             State::Finishing(to) if self.at < to => self.run(to),
             State::Finishing(_) => self.skip(index, head),
         }
     }
 
-    fn begin(&mut self, index: &Index, head: u64, start: StartAt) -> Step {
+    fn begin(&mut self, index: &Index, head: u64, head_time: StreamTime, start: StartAt) -> Step {
         let found = match start {
-            StartAt::Newest => index.newest_start(head, true).or_else(|| index.newest_start(head, false)),
+            StartAt::Newest => index.newest_for_viewers(head, |_| true),
             StartAt::NotBefore(at) => {
                 // A keyframe is worth waiting for if the stream has any.
                 let clean = index.starts.iter().any(|start| start.clean);
-                let good = |start: &&Start| start.at >= at && start.at < head && (start.clean || !clean);
-                index.starts.iter().rev().find(good)
+                index.newest_for_viewers(head, |start| start.at >= at && (start.clean || !clean))
             }
-            StartAt::After(time) => {
-                let newest = |clean| index.newest_start(head, clean).filter(|start| start.time > time);
-                newest(true).or_else(|| newest(false))
-            }
+            StartAt::After(time) => index.newest_for_viewers(head, |start| start.time > time),
         };
         match found {
-            Some(start) => self.land(start, 0),
+            Some(start) => {
+                self.burst = (head - start.at, (head_time - start.time).max(0));
+                self.land(start, 0)
+            }
             None => Step::Idle,
         }
     }
@@ -192,13 +195,24 @@ impl Cursor {
         let dropped = self.at < index.tail();
         // The start first: it is cheap, and most viewers have passed the newest one.
         let newer = index.newest_start_after(self.at, head, true).is_some();
-        let lags = || head - self.at > lag.bytes || self.lag(held, head_time) > lag.time;
-        if dropped || (newer && lags()) {
+        if dropped || (newer && self.lags(held, head, head_time, lag)) {
             let to = self.tag_end(held);
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };
         }
         self.run(head)
+    }
+
+    /// Whether the viewer lags beyond the limits.
+    fn lags(&mut self, held: &Span, head: u64, head_time: StreamTime, limits: &LagLimits) -> bool {
+        let bytes = head - self.at;
+        self.burst.0 = self.burst.0.min(bytes);
+        if bytes > limits.bytes.saturating_add(self.burst.0) {
+            return true;
+        }
+        let time = self.lag(held, head_time);
+        self.burst.1 = self.burst.1.min(time.max(0));
+        time > limits.time + self.burst.1
     }
 
     /// How much older than `head_time` the tag at the boundary is, in milliseconds.
@@ -231,10 +245,9 @@ impl Cursor {
     }
 
     fn skip(&mut self, index: &Index, head: u64) -> Step {
-        let newer = |clean| index.newest_start_after(self.at, head, clean);
-        let Some(start) = newer(true).or_else(|| newer(false)) else {
+        let Some(start) = index.newest_for_viewers(head, |start| start.at > self.at) else {
             if self.at < index.tail() {
-                return Step::Idle; // the index is newer than the head: the target is not published yet
+                return Step::Idle; // the next keyframe has not come, or is not published yet
             }
             // No better place: everything after the finished tag is still kept.
             self.state = State::Running;
@@ -248,6 +261,7 @@ impl Cursor {
         if self.strikes >= STRIKES {
             return Step::Cut;
         }
+        self.burst = (0, 0);
         self.land(start, start.at - self.at)
     }
 
@@ -270,183 +284,5 @@ impl Cursor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::log::LogWriter;
-    use super::super::log::tests::{RETENTION, tag, writer};
-    use super::*;
-
-    const LAG: LagLimits = LagLimits { bytes: 50_000, time: 3_000 };
-
-    /// A log with a keyframe each second, 25 tags of 1,015 bytes a second.
-    fn grow(writer: &mut LogWriter, frames: std::ops::Range<i64>, headers: &Arc<Headers>) {
-        for n in frames {
-            if n % 25 == 0 {
-                let at = writer.head();
-                writer.mark_start(at, n * 40, true, Arc::clone(headers), Tracks::default());
-            }
-            writer.append(&tag(0, 1000), n * 40).unwrap();
-        }
-        writer.publish();
-    }
-
-    fn step(cursor: &mut Cursor, writer: &LogWriter) -> Step {
-        let log = writer.log();
-        let (head, time, index) = (log.head(), log.head_time(), log.index());
-        let held = index.span_at(cursor.at()).cloned();
-        cursor.step(&index, head, time, held.as_ref(), &LAG)
-    }
-
-    #[test]
-    fn a_new_viewer_starts_at_the_newest_keyframe() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::new(Headers { version: 3, ..Headers::default() });
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
-        grow(&mut writer, 0..60, &headers);
-        let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no start") };
-        assert_eq!((begin.time, begin.skipped), (2000, 0));
-        assert_eq!(begin.headers.unwrap().version, 3);
-        let Step::Run { from, to } = step(&mut cursor, &writer) else { panic!("no run") };
-        assert_eq!((from, to), (50 * 1015, 60 * 1015));
-        cursor.sent(to - from);
-        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
-    }
-
-    #[test]
-    fn without_the_gop_a_viewer_waits_for_the_next_keyframe() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::default();
-        grow(&mut writer, 0..30, &headers);
-        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()), Encoding::Flv);
-        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
-        grow(&mut writer, 30..49, &headers);
-        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
-        grow(&mut writer, 49..51, &headers);
-        assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
-        assert_eq!(cursor.at(), 50 * 1015);
-    }
-
-    #[test]
-    fn without_the_gop_a_viewer_ignores_a_start_without_a_keyframe() {
-        let mut writer = writer(RETENTION);
-        grow(&mut writer, 0..10, &Arc::default());
-        let mut cursor = Cursor::new(StartAt::NotBefore(writer.head()), Encoding::Flv);
-        let at = writer.head();
-        writer.mark_start(at, 400, false, Arc::default(), Tracks::default());
-        grow(&mut writer, 10..20, &Arc::default());
-        assert!(matches!(step(&mut cursor, &writer), Step::Idle));
-        grow(&mut writer, 20..30, &Arc::default());
-        assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
-        assert_eq!(cursor.at(), 25 * 1015);
-    }
-
-    #[test]
-    fn a_viewer_that_lags_finishes_its_tag_and_skips_to_the_newest_keyframe() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::default();
-        grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        step(&mut cursor, &writer);
-        let Step::Run { .. } = step(&mut cursor, &writer) else { panic!("no run") };
-        cursor.sent(2 * 1015 + 7); // cut inside the third tag
-        grow(&mut writer, 10..90, &headers);
-        let Step::Run { from, to } = step(&mut cursor, &writer) else { panic!("no finish") };
-        assert_eq!((from, to), (2 * 1015 + 7, 3 * 1015));
-        cursor.sent(to - from);
-        let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no skip") };
-        assert_eq!(begin.skipped, (75 - 3) * 1015);
-        assert!(begin.headers.is_none(), "the same headers are not sent twice");
-        assert_eq!(cursor.at(), 75 * 1015);
-    }
-
-    #[test]
-    fn an_announced_message_is_finished_before_a_skip() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::default();
-        grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        step(&mut cursor, &writer);
-        step(&mut cursor, &writer);
-        cursor.commit(5000);
-        cursor.sent(10);
-        grow(&mut writer, 10..90, &headers);
-        let Step::Run { to, .. } = step(&mut cursor, &writer) else { panic!("no finish") };
-        assert_eq!(to, 5 * 1015);
-    }
-
-    #[test]
-    fn a_skip_waits_for_a_head_that_is_older_than_the_index() {
-        let mut writer = writer(super::super::log::Retention { bytes: 60_000, ..RETENTION });
-        let headers = Arc::default();
-        grow(&mut writer, 0..10, &headers);
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        step(&mut cursor, &writer);
-        step(&mut cursor, &writer);
-        cursor.sent(1015);
-        let (head, time) = (writer.log().head(), writer.log().head_time());
-        grow(&mut writer, 10..200, &headers);
-        let index = writer.log().index();
-        assert!(index.tail() > head);
-        assert!(matches!(cursor.step(&index, head, time, None, &LAG), Step::Idle));
-        assert!(matches!(step(&mut cursor, &writer), Step::Begin(_)));
-    }
-
-    #[test]
-    fn changed_headers_are_sent_at_a_skip() {
-        let mut writer = writer(RETENTION);
-        grow(&mut writer, 0..10, &Arc::default());
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        step(&mut cursor, &writer);
-        grow(&mut writer, 10..100, &Arc::new(Headers { version: 1, ..Headers::default() }));
-        let Step::Begin(begin) = step(&mut cursor, &writer) else { panic!("no skip") };
-        assert_eq!(begin.headers.unwrap().version, 1);
-    }
-
-    #[test]
-    fn a_viewer_that_takes_almost_nothing_is_disconnected() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::default();
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        let mut skips = 0;
-        for second in 0..60 {
-            grow(&mut writer, second * 25..(second + 1) * 25, &headers);
-            match step(&mut cursor, &writer) {
-                Step::Begin(begin) => skips += u32::from(begin.skipped > 0),
-                Step::Run { from, to } => cursor.sent((to - from).min(100)),
-                Step::Cut => {
-                    assert!(skips >= 2);
-                    return;
-                }
-                Step::Idle => {}
-            }
-        }
-        panic!("never disconnected");
-    }
-
-    #[test]
-    fn a_viewer_at_half_speed_is_kept() {
-        let mut writer = writer(RETENTION);
-        let headers = Arc::default();
-        let mut cursor = Cursor::new(StartAt::Newest, Encoding::Flv);
-        let (mut skips, mut taken) = (0, 0);
-        for second in 0..300 {
-            grow(&mut writer, second * 25..(second + 1) * 25, &headers);
-            let mut budget = 12_000;
-            while budget > 0 {
-                match step(&mut cursor, &writer) {
-                    Step::Begin(begin) => skips += u32::from(begin.skipped > 0),
-                    Step::Run { from, to } => {
-                        let take = (to - from).min(budget);
-                        cursor.sent(take);
-                        budget -= take;
-                        taken += take;
-                    }
-                    Step::Cut => panic!("disconnected although it takes half"),
-                    Step::Idle => break,
-                }
-            }
-        }
-        assert!(skips > 10);
-        assert!(taken > 300 * 11_000);
-    }
-}
+#[path = "cursor_tests.rs"]
+mod tests;

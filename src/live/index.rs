@@ -54,6 +54,8 @@ pub struct Index {
     pub spans: VecDeque<Span>,
     /// Starts, ascending.
     pub starts: VecDeque<Start>,
+    /// The publisher has sent a keyframe: viewers start at keyframes only.
+    pub keyed: bool,
     /// Counts replacements.
     pub version: u64,
 }
@@ -69,6 +71,15 @@ impl Index {
         // No search for the many viewers that have passed all starts.
         self.starts.back().filter(|last| last.at > at)?;
         self.newest_start(head, clean).filter(|start| start.at > at)
+    }
+
+    /// The newest start before `head` for which `good` is true: a clean one, or any if the stream has no keyframes.
+    pub fn newest_for_viewers(&self, head: u64, good: impl Fn(&Start) -> bool) -> Option<&Start> {
+        let newest = |clean: bool| {
+            let fits = |start: &&Start| start.at < head && (start.clean || !clean) && good(start);
+            self.starts.iter().rev().find(fits)
+        };
+        newest(true).or_else(|| if self.keyed { None } else { newest(false) })
     }
 
     /// Offset of the oldest byte that is kept.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::log::{Headers, Log, LogWriter, Retention, Start, Tracks, header_time};
+use super::content::Content;
+use super::log::{Headers, Log, LogWriter, Retention, Start, Topic, Tracks, header_time};
 use super::timeline::StreamTime;
 use crate::media::codec;
 use crate::media::encoding::Encoding;
@@ -76,7 +77,9 @@ impl From<Selection> for Choice {
 /// How long sound waits for a picture that nothing has announced, and the distance between starts without a
 /// picture.
 const AUDIO_PATIENCE: StreamTime = 1_000;
-/// The same if a video sequence header, or metadata that promises pictures, came but no frame did.
+/// Sound is all there is once no picture has come for so long; some cameras send one in 20 seconds.
+const PICTURE_PATIENCE: StreamTime = 30_000;
+/// How long sound waits if a video sequence header, or metadata that promises pictures, came but no frame did.
 const ANNOUNCED_PATIENCE: StreamTime = 3_000;
 
 /// The log of one choice, and the rules for where a viewer may start in it.
@@ -85,8 +88,8 @@ pub(super) struct Lane {
     selection: Selection,
     writer: LogWriter,
     headers: Arc<Headers>,
-    /// Kinds of headers that the current publisher has sent.
-    sent: Vec<TagKind>,
+    /// Headers that the current publisher has sent.
+    sent: Vec<Topic>,
     /// Tracks that it has sent frames of.
     tracks: Tracks,
     /// Its first clean start was marked, so its tracks are known. Until then the tracks of earlier publishers
@@ -97,17 +100,20 @@ pub(super) struct Lane {
     promised: Tracks,
     /// When its first frame came.
     since: Option<StreamTime>,
-    /// When its sound began.
+    /// When its sound began, or the last picture came before sound became all there is.
     sound_since: Option<StreamTime>,
-    /// The first frame, until a start is marked.
+    /// When its newest picture came.
+    picture: Option<StreamTime>,
+    /// The first tag, until a start is marked.
     leading: Option<Leading>,
 }
 
-/// Sound that came before anything that a stream can start with.
+/// Sound, or data such as captions, that came before anything that a stream can start with.
 #[derive(Clone, Debug)]
 struct Leading {
     at: u64,
-    time: StreamTime,
+    /// Of the first frame; data has no time of its own.
+    time: Option<StreamTime>,
     /// As they were when it came, with those that first came after it.
     headers: Arc<Headers>,
 }
@@ -125,6 +131,7 @@ impl Lane {
             promised: Tracks::default(),
             since: None,
             sound_since: None,
+            picture: None,
             leading: None,
         }
     }
@@ -151,12 +158,13 @@ impl Lane {
         self.tracks = Tracks::default();
         self.settled = false;
         self.promised = Tracks::default();
-        (self.since, self.sound_since) = (None, None);
+        (self.since, self.sound_since, self.picture) = (None, None, None);
+        self.writer.set_keyed(false);
     }
 
     /// The headers that the present publisher has sent.
     fn own_headers(&mut self) -> Arc<Headers> {
-        if let Some(left) = self.headers.retain(|kind| self.sent.contains(&kind)) {
+        if let Some(left) = self.headers.retain(|topic| self.sent.contains(topic)) {
             self.headers = Arc::new(left);
         }
         Arc::clone(&self.headers)
@@ -167,8 +175,9 @@ impl Lane {
         if !self.selection.takes(tag.kind) {
             return Ok(());
         }
-        if !self.sent.contains(&tag.kind) {
-            self.sent.push(tag.kind);
+        let topic = Topic::of(tag.kind, &tag.body);
+        if !self.sent.contains(&topic) {
+            self.sent.push(topic);
         }
         if tag.kind == TagKind::Script {
             let codec::Facts { video, audio, .. } = codec::facts(&tag.body);
@@ -176,7 +185,7 @@ impl Lane {
             self.promised =
                 Tracks { video: video && takes(TagKind::Video), audio: audio && takes(TagKind::Audio) };
         }
-        let known = self.headers.of(tag.kind);
+        let known = self.headers.of(&topic);
         if known == Some(&tag.body) {
             return Ok(());
         }
@@ -187,7 +196,7 @@ impl Lane {
         }
         self.writer.append_header(tag, header_time(tag.kind, time))?;
         // After the header, which viewers that start here are sent anyway.
-        self.before_data(time);
+        self.before_data(Class::SequenceHeader, time);
         Ok(())
     }
 
@@ -202,13 +211,17 @@ impl Lane {
             Class::KeyFrame => self.before_keyframe(time),
             Class::InterFrame => self.before_inter_frame(time),
             Class::Sound => self.before_sound(time),
-            _ => self.before_data(time),
+            _ => self.before_data(class, time),
         }
         self.writer.append(tag, time)
     }
 
     /// Neither picture nor sound: it needs no start, but must not let the log grow without one.
-    fn before_data(&mut self, time: StreamTime) {
+    fn before_data(&mut self, class: Class, time: StreamTime) {
+        if class == Class::Other && self.writer.last_start().is_none() && self.leading.is_none() {
+            let (at, headers) = (self.writer.head(), self.own_headers());
+            self.leading = Some(Leading { at, time: None, headers });
+        }
         if self.writer.wants_start(time) {
             self.mark(self.writer.head(), time, false);
         }
@@ -216,6 +229,8 @@ impl Lane {
 
     fn before_keyframe(&mut self, time: StreamTime) {
         self.tracks.video = true;
+        self.picture = Some(time);
+        self.writer.set_keyed(true);
         // Viewers that start at the first picture get the sound before it as well.
         match self.leading.take().filter(|_| self.writer.last_start().is_none()) {
             Some(leading) => {
@@ -230,6 +245,7 @@ impl Lane {
 
     fn before_inter_frame(&mut self, time: StreamTime) {
         self.tracks.video = true;
+        self.picture = Some(time);
         if self.writer.last_start().is_none() || self.writer.wants_start(time) {
             self.mark(self.writer.head(), time, false);
         }
@@ -238,8 +254,10 @@ impl Lane {
     fn before_sound(&mut self, time: StreamTime) {
         self.tracks.audio = true;
         if self.tracks.video {
-            if self.writer.wants_start(time) {
-                self.mark(self.writer.head(), time, false);
+            let ended = self.picture.is_some_and(|picture| time - picture > PICTURE_PATIENCE);
+            let last = self.writer.last_start().map_or(StreamTime::MIN / 2, |start| start.time);
+            if self.writer.wants_start(time) || (ended && time - last >= AUDIO_PATIENCE) {
+                self.mark(self.writer.head(), time, ended);
             }
             return;
         }
@@ -248,7 +266,8 @@ impl Lane {
         let wanted = self.writer.wants_start(time);
         let Some(last) = self.writer.last_start() else {
             let (at, headers) = (self.writer.head(), self.own_headers());
-            let leading = self.leading.take().unwrap_or(Leading { at, time, headers });
+            let mut leading = self.leading.take().unwrap_or(Leading { at, time: None, headers });
+            leading.time.get_or_insert(time);
             if alone || wanted {
                 self.mark_leading(leading, time);
             } else {
@@ -263,11 +282,16 @@ impl Lane {
 
     /// How long sound alone waits before it counts as the only track.
     fn patience(&self) -> StreamTime {
-        match (self.selection, self.promised.video || self.sent.contains(&TagKind::Video)) {
+        match (self.selection, self.promised.video || self.has_config(TagKind::Video)) {
             (Selection::Audio, _) => 0,
             (_, false) => AUDIO_PATIENCE,
             (_, true) => ANNOUNCED_PATIENCE,
         }
+    }
+
+    /// Whether the publisher has sent a sequence header of a kind.
+    fn has_config(&self, kind: TagKind) -> bool {
+        self.sent.iter().any(|topic| topic.kind == kind && topic.is_config())
     }
 
     fn mark(&mut self, at: u64, time: StreamTime, clean: bool) {
@@ -284,7 +308,8 @@ impl Lane {
     fn mark_leading(&mut self, leading: Leading, time: StreamTime) {
         self.settled = true;
         let announced = self.announced(time);
-        self.writer.mark_start(leading.at, leading.time, true, leading.headers, announced);
+        let since = leading.time.unwrap_or(time);
+        self.writer.mark_start(leading.at, since, true, leading.headers, announced);
     }
 
     /// The tracks to announce to a viewer that starts at `time`. If too few are announced, players miss a
@@ -293,7 +318,7 @@ impl Lane {
     fn announced(&self, time: StreamTime) -> Tracks {
         let before = if self.settled { Tracks::default() } else { self.before };
         let fresh = self.since.is_none_or(|since| time.saturating_sub(since) < ANNOUNCED_PATIENCE);
-        let promised = |promise, kind| fresh && (promise || self.sent.contains(&kind));
+        let promised = |promise, kind| fresh && (promise || self.has_config(kind));
         Tracks {
             video: self.tracks.video || before.video || promised(self.promised.video, TagKind::Video),
             audio: self.tracks.audio || before.audio || promised(self.promised.audio, TagKind::Audio),
@@ -307,13 +332,16 @@ impl Lane {
         let start = index.newest_start(u64::MAX, true).or(all.writer.last_start());
         let (from, mut time, headers) = match (start, &all.leading) {
             (Some(start), _) => (start.at, start.time, &start.headers),
-            (None, Some(leading)) => (leading.at, leading.time, &leading.headers),
+            (None, Some(leading)) => (leading.at, leading.time.unwrap_or(0), &leading.headers),
             (None, None) => (all.writer.head(), 0, &all.headers),
         };
         // Whether sound is all there is has been found out already.
         (self.since, self.sound_since) = (all.since, all.sound_since);
+        let mut content = Content::default();
         for (kind, body) in headers.bodies() {
-            self.push_header(&Tag { kind, timestamp: 0, body: body.clone() }, time)?;
+            let tag = Tag { kind, timestamp: 0, body: body.clone() };
+            content.header(tag.class(), &tag);
+            self.push_header(&tag, time)?;
         }
         for span in index.spans.iter().filter(|span| span_end(span) > from) {
             let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
@@ -324,10 +352,14 @@ impl Lane {
                     time += StreamTime::from(step);
                 }
                 match tag.class() {
-                    Class::Metadata | Class::SequenceHeader => {
+                    class @ (Class::Metadata | Class::SequenceHeader | Class::TrackInfo) => {
+                        content.header(class, &tag);
                         self.push_header(&tag, time)?;
                     }
-                    class => self.push(class, &tag, time)?,
+                    class => {
+                        let frame = content.frame(class, &tag, time);
+                        self.push(frame.map_or(Class::Other, |frame| frame.class), &tag, time)?;
+                    }
                 }
             }
         }

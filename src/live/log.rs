@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-pub use super::headers::{Headers, header_time};
+pub use super::headers::{Headers, Topic, header_time};
 pub use super::index::{Index, Span, Start, Tracks};
 use super::timeline::StreamTime;
 pub use super::timeline::wire_time;
@@ -27,7 +27,7 @@ pub struct Retention {
     pub bytes: u64,
     /// Tags between the oldest start and the head.
     pub frames: u64,
-    /// A group of pictures longer than this is cut by a start without a keyframe.
+    /// A group of pictures longer than this is no longer kept whole.
     pub gop_time: StreamTime,
     /// Starts older than this are dropped while a newer one is old enough as well.
     pub history: StreamTime,
@@ -189,6 +189,12 @@ impl LogWriter {
         self.has_untold_starts = true;
     }
 
+    /// The stream has keyframes: viewers wait for one.
+    pub fn set_keyed(&mut self, keyed: bool) {
+        self.index_changed |= self.index.keyed != keyed;
+        self.index.keyed = keyed;
+    }
+
     /// Appends a tag. Readers see it after [`publish`](Self::publish).
     ///
     /// # Errors
@@ -295,10 +301,13 @@ impl LogWriter {
     /// Drops starts beyond the bounds, then the segments before the oldest remaining start.
     fn trim(&mut self, now: StreamTime) {
         let bytes_max = self.bytes_max();
-        let starts = &mut self.index.starts;
+        let (starts, keyed) = (&mut self.index.starts, self.index.keyed);
         while starts.len() > 1 {
-            let spare = now - starts[1].time >= self.retention.history;
+            // A newer start that viewers can use is old enough; others only tell what may be dropped.
+            let old = |start: &Start| now - start.time >= self.retention.history && (start.clean || !keyed);
+            let spare = starts.iter().skip(1).any(old);
             let outgrown = self.head - starts[0].at > bytes_max
+                || now - starts[0].time > self.retention.gop_time.max(self.retention.history)
                 || self.frames - starts[0].frames > self.retention.frames
                 || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
             if !spare && !outgrown {

@@ -14,6 +14,7 @@
 //!
 //! No sockets and no clock: time is always an argument.
 
+mod content;
 pub mod cursor;
 pub mod directory;
 pub mod events;

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
+use super::content::{Content, Frame};
+use super::headers::{Headers, Topic};
 use super::key::StreamKey;
 use super::lane::Lane;
 pub use super::lane::{Choice, Selection};
@@ -16,6 +18,7 @@ use super::life::Life;
 use super::log::{Log, Retention};
 use super::rate::Rate;
 use super::timeline::{StreamTime, Timeline};
+use crate::media::metadata;
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
 
@@ -46,10 +49,12 @@ pub struct Stream {
 pub struct Facts {
     /// Body of `onMetaData`, as sent.
     pub metadata: Option<Bytes>,
-    /// The first bytes of the video sequence header.
+    /// The video sequence header, of the first track.
     pub video: Option<Bytes>,
-    /// The first bytes of the audio sequence header.
+    /// The audio sequence header, of the first track.
     pub audio: Option<Bytes>,
+    /// All sequence headers.
+    pub headers: Vec<(TagKind, Bytes)>,
 }
 
 impl fmt::Debug for Stream {
@@ -152,6 +157,8 @@ impl Stream {
 
 /// The largest metadata or sequence header that a stream keeps, in bytes: each new viewer is sent it.
 pub const HEADER_MAX: usize = 1 << 20;
+/// The most bytes of all of them together, and their number: each track may have some.
+const HEADERS_MAX: (usize, usize) = (3 * HEADER_MAX, 64);
 
 /// Why a tag was not taken. The stream is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +172,14 @@ pub enum PushError {
         len: usize,
         /// The limit in bytes.
         limit: usize,
+    },
+    /// More headers than a stream keeps.
+    #[error("{count} headers of {bytes} bytes in all, limits {} and {}", HEADERS_MAX.1, HEADERS_MAX.0)]
+    TooManyHeaders {
+        /// Their number.
+        count: usize,
+        /// Bytes of their bodies.
+        bytes: usize,
     },
     /// No memory can be mapped for it.
     #[error("no memory for the stream's log: {0}")]
@@ -198,6 +213,9 @@ pub struct StreamWriter {
     timeline: Timeline,
     lanes: [Option<Lane>; Choice::COUNT],
     session: Session,
+    content: Content,
+    /// The headers of this session.
+    headers: Headers,
     /// The newest tag.
     newest: Option<(TagKind, StreamTime)>,
     /// Undecodable frames that were dropped.
@@ -241,6 +259,8 @@ impl StreamWriter {
             timeline: Timeline::default(),
             lanes: Default::default(),
             session: Session::default(),
+            content: Content::default(),
+            headers: Headers::default(),
             newest: None,
             dropped: 0,
         };
@@ -261,6 +281,7 @@ impl StreamWriter {
         }
         self.timeline.end_session();
         self.session = Session::default();
+        (self.content, self.headers) = (Content::default(), Headers::default());
         self.lanes.iter_mut().flatten().for_each(Lane::begin_session);
         *self.stream.facts.lock().expect("no thread panics while it holds this lock") = Facts::default();
     }
@@ -290,7 +311,9 @@ impl StreamWriter {
         self.stream.bytes_in.store(bytes + tag.encoded_len() as u64, Ordering::Relaxed);
         let class = tag.class();
         match class {
-            Class::Metadata | Class::SequenceHeader => return self.push_header(tag),
+            Class::Metadata | Class::SequenceHeader | Class::TrackInfo => {
+                return self.push_header(class, tag);
+            }
             Class::Other if tag.body.is_empty() => return Ok(()),
             Class::KeyFrame | Class::InterFrame | Class::Sound => self.stream.life.came_media(),
             Class::Other => {}
@@ -298,7 +321,10 @@ impl StreamWriter {
         if self.is_overlap(class, tag) {
             return Ok(());
         }
-        let time = self.timeline.map(tag.kind, tag.timestamp);
+        let Some(Frame { unit, class }) = self.content.frame(class, tag, self.timeline.now()) else {
+            return Ok(());
+        };
+        let time = self.timeline.map(unit, tag.timestamp);
         self.newest = Some((tag.kind, time));
         if !self.is_decodable(class, time) {
             self.dropped += 1;
@@ -333,7 +359,7 @@ impl StreamWriter {
         news
     }
 
-    fn push_header(&mut self, tag: &Tag) -> Result<(), PushError> {
+    fn push_header(&mut self, class: Class, tag: &Tag) -> Result<(), PushError> {
         let (kind, len) = (tag.kind, tag.body.len());
         if len == 0 {
             return Ok(());
@@ -341,19 +367,29 @@ impl StreamWriter {
         if len > HEADER_MAX {
             return Err(PushError::HeaderTooLarge { kind, len, limit: HEADER_MAX });
         }
+        if !self.content.header(class, tag) {
+            return Ok(());
+        }
         // Kept for long: in memory of its own, not in the buffer that it came in.
-        let tag = &Tag { body: Bytes::copy_from_slice(&tag.body), ..*tag };
+        let live = if class == Class::Metadata { metadata::for_live(&tag.body) } else { None };
+        let body = live.map_or_else(|| Bytes::copy_from_slice(&tag.body), Bytes::from);
+        let tag = &Tag { body, ..*tag };
+        let headers = self.headers.with(tag);
+        let (count, bytes) = headers.size();
+        if bytes > HEADERS_MAX.0 || count > HEADERS_MAX.1 {
+            return Err(PushError::TooManyHeaders { count, bytes });
+        }
+        self.headers = headers;
         let time = self.timeline.now();
         for lane in self.lanes.iter_mut().flatten() {
             lane.push_header(tag, time)?;
         }
         let mut facts = self.stream.facts.lock().expect("no thread panics while it holds this lock");
-        let fact = match tag.kind {
-            TagKind::Script => &mut facts.metadata,
-            TagKind::Video => &mut facts.video,
-            TagKind::Audio => &mut facts.audio,
-        };
-        *fact = Some(tag.body.clone());
+        let first = |kind| self.headers.first(kind).cloned();
+        let (video, audio) = (first(TagKind::Video), first(TagKind::Audio));
+        let is_config = |(kind, body): &(TagKind, &Bytes)| Topic::of(*kind, body).is_config();
+        let configs = self.headers.bodies().filter(is_config).map(|(kind, body)| (kind, body.clone()));
+        *facts = Facts { metadata: first(TagKind::Script), video, audio, headers: configs.collect() };
         Ok(())
     }
 

@@ -60,7 +60,7 @@ fn a_stream_starts_with_the_sound_before_its_first_picture() {
     let headers = meta().encoded_len() + avc().encoded_len() + aac().encoded_len();
     assert_eq!(start.at, headers as u64);
     assert_eq!(start.tracks, Tracks { video: true, audio: true });
-    assert_eq!(start.headers.audio, Some(aac().body));
+    assert_eq!(start.headers.first(TagKind::Audio), Some(&aac().body));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
         [(SequenceHeader, 0), (Sound, 5), (SequenceHeader, 5), (Sound, 25)]
     );
     let index = writer.stream().log(Selection::Audio).unwrap().index();
-    assert_eq!(index.starts[0].headers.audio, Some(aac().body));
+    assert_eq!(index.starts[0].headers.first(TagKind::Audio), Some(&aac().body));
 }
 
 #[test]
@@ -229,8 +229,12 @@ fn the_sound_before_the_first_picture_has_its_own_header() {
     let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);
     push(&mut writer, &[aac(), sound(0), changed, sound(20), avc(), key(33)]);
     let headers = &writer.stream().log(Selection::All).unwrap().index().starts[0].headers;
-    assert_eq!(headers.audio, Some(aac().body));
-    assert_eq!(headers.video, Some(avc().body), "a header that first comes after it is sent at once");
+    assert_eq!(headers.first(TagKind::Audio), Some(&aac().body));
+    assert_eq!(
+        headers.first(TagKind::Video),
+        Some(&avc().body),
+        "a header that first comes after it is sent at once"
+    );
 }
 
 #[test]
@@ -260,8 +264,8 @@ fn a_selection_requested_before_the_first_picture_has_its_headers() {
     push(&mut writer, &[meta(), avc(), aac(), sound(0)]);
     push(&mut writer, &[key(20)]);
     let index = writer.stream().log(Selection::Video).unwrap().index();
-    assert_eq!(index.starts[0].headers.video, Some(avc().body));
-    assert!(index.starts[0].headers.audio.is_none());
+    assert_eq!(index.starts[0].headers.first(TagKind::Video), Some(&avc().body));
+    assert!(index.starts[0].headers.first(TagKind::Audio).is_none());
 }
 
 #[test]
@@ -347,7 +351,8 @@ fn enhanced_streams_start_at_their_keyframes() {
     let index = writer.stream().log(Selection::All).unwrap().index();
     assert_eq!(index.starts.iter().map(|start| start.time).collect::<Vec<_>>(), [40, 120, 160]);
     let headers = &index.starts[0].headers;
-    assert_eq!((headers.video.as_ref(), headers.audio.as_ref()), (Some(&head.body), Some(&opus.body)));
+    let first = |kind| headers.first(kind);
+    assert_eq!((first(TagKind::Video), first(TagKind::Audio)), (Some(&head.body), Some(&opus.body)));
     assert_eq!(writer.dropped, 1);
     assert_eq!(content(&writer, Selection::All).len(), 7, "both headers and five frames");
 }
@@ -441,4 +446,183 @@ fn only_media_counts_as_activity_and_its_times_are_known() {
         (None, None),
         "those were the previous publisher's"
     );
+}
+
+/// Two video tracks as OBS sends them: the first without a number, the other as single tracks.
+#[test]
+fn each_track_has_its_header_and_viewers_start_at_keyframes_of_the_first() {
+    let second = tag(TagKind::Video, 0, b"\x96\x00avc1\x01record");
+    let colour = tag(TagKind::Video, 0, b"\x94avc1colour");
+    let key_of_second = |timestamp| tag(TagKind::Video, timestamp, b"\x96\x01avc1\x01\0\0\0abc");
+    let inter_of_second = |timestamp| tag(TagKind::Video, timestamp, b"\xa6\x01avc1\x01\0\0\0abc");
+    let mut writer = writer();
+    push(&mut writer, &[colour.clone(), avc(), second.clone()]);
+    for n in 0..10u32 {
+        let (first, other) = if n % 5 == 0 {
+            (key(n * 40), key_of_second(n * 40))
+        } else {
+            (inter(n * 40), inter_of_second(n * 40))
+        };
+        push(&mut writer, &[first, other]);
+    }
+    let all = content(&writer, Selection::All);
+    assert_eq!(all.len(), 3 + 20);
+    assert!(all[3..].chunks(2).all(|pair| pair[0].1 == pair[1].1), "tracks keep their times: {all:?}");
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!(index.starts.iter().map(|start| start.time).collect::<Vec<_>>(), [0, 200]);
+    let bodies = |index: &super::super::index::Index| {
+        let bodies = index.starts[1].headers.bodies();
+        bodies.map(|(_, body)| body.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(bodies(&index), [colour.body, avc().body, second.body.clone()]);
+    // A lane that is made later starts at the same place.
+    assert!(content(&writer, Selection::Video).is_empty());
+    writer.publish();
+    let late = writer.stream().log(Selection::Video).unwrap().index();
+    assert_eq!(late.starts.iter().map(|start| start.time).collect::<Vec<_>>(), [200]);
+    assert_eq!(writer.stream().facts().headers.len(), 2);
+    // The first track ends: the other one is what viewers start with.
+    for n in 10..1000u32 {
+        push(&mut writer, &[if n % 5 == 0 { key_of_second(n * 40) } else { inter_of_second(n * 40) }]);
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert!(index.newest_start(u64::MAX, true).unwrap().time > 39_000);
+}
+
+#[test]
+fn what_comes_in_front_of_the_first_picture_reaches_viewers() {
+    let text = tag(TagKind::Script, 0, b"\x02\x00\x0aonTextData\x05");
+    let mut writer = writer();
+    push(&mut writer, &[text, meta(), avc(), key(1_000_000), inter(1_000_040)]);
+    let log = writer.stream().log(Selection::All).unwrap();
+    let start = &log.index().starts[0];
+    assert_eq!((start.at, start.time, start.clean), (0, 1_000_000, true));
+    let bodies = start.headers.bodies().count();
+    assert_eq!(bodies, 2, "headers that first come after it are sent at once");
+}
+
+#[test]
+fn metadata_of_a_file_does_not_describe_a_live_stream() {
+    let property = |name: &str, value: f64| (name.to_owned(), amf0::Value::Number(value));
+    let body =
+        |properties| Bytes::from(amf0::encode(&["onMetaData".into(), amf0::Value::EcmaArray(properties)]));
+    let of_file = body(vec![property("duration", 10.0), property("width", 640.0), property("filesize", 5.0)]);
+    let mut writer = writer();
+    push(&mut writer, &[Tag { kind: TagKind::Script, timestamp: 0, body: of_file }, avc(), key(0)]);
+    let metadata = writer.stream().facts().metadata;
+    assert_eq!(metadata, Some(body(vec![property("width", 640.0)])));
+    assert_eq!(writer.stream().log(Selection::All).unwrap().index().starts[0].headers.bodies().count(), 2);
+}
+
+#[test]
+fn a_header_that_cannot_be_read_does_not_replace_a_good_one() {
+    let good = tag(TagKind::Audio, 0, &[0xaf, 0, 0x12, 0x10]);
+    let mut writer = writer();
+    push(&mut writer, &[tag(TagKind::Audio, 0, &[0xaf, 0]), good.clone(), sound(0)]);
+    push(&mut writer, &[tag(TagKind::Audio, 0, &[0xaf, 0]), sound(20)]);
+    push(&mut writer, &[tag(TagKind::Audio, 0, &[0xaf, 0, 0xff, 0xff]), sound(40)]);
+    assert_eq!(content(&writer, Selection::All), [(SequenceHeader, 0), (Sound, 0), (Sound, 20), (Sound, 40)]);
+    assert_eq!(writer.stream().facts().audio, Some(good.body));
+    let other = tag(TagKind::Audio, 0, &[0xaf, 0, 0x11, 0x90]);
+    push(&mut writer, std::slice::from_ref(&other));
+    assert_eq!(writer.stream().facts().audio, Some(other.body), "another good one does");
+}
+
+#[test]
+fn a_configuration_sent_as_a_frame_is_no_frame() {
+    let mut writer = writer();
+    push(&mut writer, &[tag(TagKind::Audio, 0, &[0xaf, 0, 0x12, 0x10]), sound(0)]);
+    push(&mut writer, &[tag(TagKind::Audio, 0, &[0xaf, 1, 0x12, 0x10]), sound(20)]);
+    assert_eq!(content(&writer, Selection::All), [(SequenceHeader, 0), (Sound, 0), (Sound, 20)]);
+}
+
+/// Slices and parameter sets in tags of their own: viewers start where a picture begins, and its tags share a time.
+#[test]
+fn a_picture_in_several_tags_has_one_start_and_one_time() {
+    let header = Tag {
+        kind: TagKind::Video,
+        timestamp: 0,
+        body: [&[0x17, 0, 0, 0, 0][..], crate::media::h264::tests::AVCC].concat().into(),
+    };
+    let of = |first: u8, timestamp, unit: &[u8]| Tag {
+        kind: TagKind::Video,
+        timestamp,
+        body: [&[first, 1, 0, 0, 0, 0, 0, 0, u8::try_from(unit.len()).unwrap()][..], unit].concat().into(),
+    };
+    let mut writer = writer();
+    push(&mut writer, &[header]);
+    let mut heads = Vec::new();
+    for n in 0..20u32 {
+        heads.push(writer.stream().log(Selection::All).unwrap().head());
+        // All timestamps are the same: pictures are told apart by their slices.
+        let first = if n % 10 == 0 { 0x17 } else { 0x27 };
+        if n % 10 == 0 {
+            push(&mut writer, &[of(first, 7, &[0x67, 77, 1]), of(first, 7, &[0x68, 1])]);
+        }
+        push(
+            &mut writer,
+            &[of(first, 7, &[0x65, 0x88]), of(first, 7, &[0x65, 0x40]), of(first, 7, &[0x65, 0x40])],
+        );
+    }
+    let index = writer.stream().log(Selection::All).unwrap().index();
+    assert_eq!(index.starts.iter().map(|start| start.at).collect::<Vec<_>>(), [heads[0], heads[10]]);
+    let mut times: Vec<_> = content(&writer, Selection::All)[1..].iter().map(|(_, time)| *time).collect();
+    times.dedup();
+    assert_eq!(times, (0..20).map(|n| 7 + n * 40).collect::<Vec<_>>());
+}
+
+/// A group that is larger than what is kept: there is nothing to start with until the next keyframe.
+#[test]
+fn viewers_never_start_within_a_group() {
+    let body = Bytes::from([&[0x27, 1, 0, 0, 0][..], &[9; 4000]].concat());
+    let large = |timestamp| Tag { kind: TagKind::Video, timestamp, body: body.clone() };
+    let mut writer = writer();
+    push(&mut writer, &[avc(), key(0)]);
+    for n in 1..600 {
+        push(&mut writer, &[large(n * 40)]);
+    }
+    let log = writer.stream().log(Selection::All).unwrap();
+    let index = log.index();
+    assert!(index.tail() > 0 && index.newest_start(log.head(), true).is_none(), "more than is kept");
+    assert!(index.newest_for_viewers(log.head(), |_| true).is_none());
+    push(&mut writer, &[key(24_000), inter(24_040)]);
+    let index = log.index();
+    assert_eq!(index.newest_for_viewers(log.head(), |_| true).map(|start| start.time), Some(24_000));
+    // A group that fits in memory is kept whole, though starts in it are older than the history.
+    let mut writer = self::writer();
+    push(&mut writer, &[avc(), key(0)]);
+    for n in 1..240 {
+        push(&mut writer, &[inter(n * 40)]);
+    }
+    let log = writer.stream().log(Selection::All).unwrap();
+    assert_eq!(log.index().newest_for_viewers(log.head(), |_| true).map(|start| start.time), Some(0));
+    // Pictures that have ended: sound alone is what is left.
+    for n in 0..4000 {
+        push(&mut writer, &[sound(9_600 + n * 20)]);
+    }
+    let start = log.index().newest_for_viewers(log.head(), |_| true).map(|start| start.time);
+    assert!(start.is_some_and(|time| time > 88_000), "{start:?}");
+    // Another publisher, without any keyframe.
+    writer.begin_session();
+    for n in 0..400 {
+        push(&mut writer, &[inter(n * 40)]);
+    }
+    let start =
+        log.index().newest_for_viewers(log.head(), |start| start.time > 90_000).map(|start| start.clean);
+    assert_eq!(start, Some(false));
+}
+
+/// Headers of many tracks are bounded together.
+#[test]
+fn the_number_of_headers_is_bounded() {
+    let mut writer = writer();
+    let header = |track: u8| {
+        let body = [&b"\x96\x00avc1"[..], &[track, 1]].concat();
+        Tag { kind: TagKind::Video, timestamp: 0, body: body.into() }
+    };
+    for track in 0..64 {
+        writer.push(&header(track)).unwrap();
+    }
+    assert_eq!(writer.push(&header(64)), Err(PushError::TooManyHeaders { count: 65, bytes: 65 * 8 }));
+    writer.push(&header(3)).unwrap();
 }

@@ -1,17 +1,31 @@
 //! Maps publishers' timestamps to a clock that never goes back.
 //!
-//! A publisher counts milliseconds in 32 bits from any value, starts again when it reconnects, and jumps.
-//! Viewers must see time that only rises. Internally time is 64 bits; on the wire it is the low 32.
+//! A publisher counts milliseconds in 32 bits from any value, starts again when it reconnects, and jumps; its
+//! tracks may jump at different times, and single timestamps are wrong. Viewers must see time that only rises, with
+//! pictures and sound as far apart as the publisher has them. Internally time is 64 bits; on the wire it is the low
+//! 32. The policy, and why it is this one: `docs/decisions/2026-11-29-timelines.md`.
+//!
+//! Each track counts on a *line*: stream time minus publisher's time. Tracks share a line until one of them leaves
+//! it. A timestamp that does not continue its track's line is *stray*: it gets the next time of its track, and
+//! the next timestamp decides whether it was alone or begins another line.
 
 use crate::media::tag::TagKind;
 
 /// Milliseconds on a stream's own clock, which starts at its first publisher's timestamp and never wraps.
 pub type StreamTime = i64;
 
-/// A step of a publisher's clock larger than this is a jump, not a pause.
+/// A frame that would be more than this before the time at which it is due is on another line.
+const BACK: i64 = 250;
+/// A frame is due after the duration of the one before, but after no more than this: the rate may rise.
+const DUE: i64 = 100;
+/// A step ahead of one track that is larger than those of all others by this is a jump of its clock.
+const AHEAD_ALONE: i64 = 2_000;
+/// A step ahead larger than this is a jump, not a pause, even if all tracks take it.
 const JUMP: i64 = 30_000;
-/// The step at a join of two sessions or after a jump: one frame at 25 per second.
-const JOIN_STEP: i64 = 40;
+/// The clocks of two tracks show the same if they are no further apart.
+const ALIKE: i64 = 1_000;
+/// The duration of a frame that nothing tells: 25 pictures a second. Also the step at a join of two sessions.
+const USUAL: i64 = 40;
 
 /// The low 32 bits, as FLV and RTMP carry time.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 32 bits are meant")]
@@ -19,84 +33,405 @@ pub const fn wire_time(time: StreamTime) -> u32 {
     time as u32
 }
 
+/// What is known of a tag before it gets its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its kind.
+    pub kind: TagKind,
+    /// The track's number; 0 unless the publisher sends several of a kind.
+    pub track: u8,
+    /// It belongs to the same picture as the tag before it in the track, and shares its time.
+    pub continues: bool,
+    /// It is no frame: its time only has to be no earlier than that of the frame before it.
+    pub passive: bool,
+    /// How long the frame lasts in microseconds, if that is known.
+    pub duration: Option<u32>,
+}
+
+impl Unit {
+    /// A frame of the first track.
+    pub const fn new(kind: TagKind) -> Self {
+        Self { kind, track: 0, continues: false, passive: false, duration: None }
+    }
+}
+
 /// Maps one publisher after another onto one rising clock.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    session: Option<Session>,
-    /// The newest time given out for audio and for video: each kind rises independently.
-    last: [Option<StreamTime>; 2],
+    tracks: Vec<Track>,
+    /// Numbers the lines.
+    serial: u64,
 }
 
+/// One track's clock.
 #[derive(Debug)]
-struct Session {
-    /// The publisher's newest timestamp of each kind, unwrapped: its two clocks may be far apart.
-    newest: [Option<i64>; 2],
+struct Track {
+    kind: TagKind,
+    number: u8,
+    /// The newest time given out.
+    out: StreamTime,
+    /// `None`: no frame of this session yet.
+    line: Option<Line>,
+    /// The line before: the present one may be a single stray timestamp.
+    previous: Option<Line>,
+    /// The newest time of the other tracks when this one's newest frame came.
+    others: Option<StreamTime>,
+    /// The last two distances of frames in milliseconds.
+    steps: [Option<i64>; 2],
+    /// Frames since the timestamp last changed, and the duration of one in microseconds.
+    still: (i64, i64),
+    /// Its time is kept near that of the other tracks, since its own clock stands still.
+    tied: bool,
+}
+
+/// Where a track counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    serial: u64,
+    /// The publisher's newest timestamp, unwrapped.
+    raw: i64,
     /// Stream time minus publisher's time.
     offset: i64,
+    /// Only one timestamp was on it.
+    single: bool,
+}
+
+impl Line {
+    /// The 64-bit value of a timestamp close to the newest one.
+    fn unwrap(&self, timestamp: u32) -> i64 {
+        unwrap(self.raw, timestamp)
+    }
+
+    /// With another timestamp.
+    fn at(self, raw: i64) -> Self {
+        Self { raw, single: false, ..self }
+    }
 }
 
 impl Timeline {
     /// The publisher left: the next timestamp is on another clock.
     pub fn end_session(&mut self) {
-        self.session = None;
+        for track in &mut self.tracks {
+            (track.line, track.previous, track.others) = (None, None, None);
+            (track.still, track.tied) = ((0, 0), false);
+        }
     }
 
     /// The newest time given out for any kind; 0 before the first.
     pub fn now(&self) -> StreamTime {
-        self.last.iter().flatten().copied().max().unwrap_or(0)
+        self.tracks.iter().map(|track| track.out).max().unwrap_or(0)
     }
 
     /// Whether no time has been given out yet.
     pub fn is_untouched(&self) -> bool {
-        self.last == [None; 2]
+        self.tracks.is_empty()
     }
 
     /// The newest time given out for `kind`.
     pub fn newest(&self, kind: TagKind) -> Option<StreamTime> {
-        self.last[slot(kind)?]
+        self.tracks.iter().filter(|track| track.kind == kind).map(|track| track.out).max()
     }
 
     /// The time that a timestamp of the current session would get; changes nothing.
     pub fn peek(&self, kind: TagKind, timestamp: u32) -> Option<StreamTime> {
-        let session = self.session.as_ref()?;
-        Some(unwrap(session.near(slot(kind)?)?, timestamp) + session.offset)
+        let own = self.tracks.iter().filter(|track| track.kind == kind).find_map(|track| track.line);
+        let line = own.or_else(|| self.tracks.iter().find_map(|track| track.line))?;
+        Some(line.unwrap(timestamp) + line.offset)
     }
 
-    /// Maps the timestamp of a tag to its time, which is never before an earlier one of its kind.
+    /// Maps the timestamp of a tag to its time, which is after that of every earlier frame of its track, unless it
+    /// continues the newest one.
     ///
     /// Script data gets the newest time: its own timestamps are commonly zero.
-    pub fn map(&mut self, kind: TagKind, timestamp: u32) -> StreamTime {
-        let Some(slot) = slot(kind) else { return self.now() };
-        let newest_out = self.last.iter().flatten().copied().max();
-        let session = self.session.get_or_insert_with(|| {
-            let offset = newest_out.map_or(0, |out| out + JOIN_STEP - i64::from(timestamp));
-            Session { newest: [None; 2], offset }
-        });
-        let raw = unwrap(session.near(slot).unwrap_or_else(|| i64::from(timestamp)), timestamp);
-        if session.newest[slot].is_some_and(|newest| (raw - newest).abs() > JUMP) {
-            session.offset = newest_out.unwrap_or(raw) + JOIN_STEP - raw;
-            // The other kind moves along, so that it does not count as a second jump.
-            session.newest = session.newest.map(|newest| newest.map(|_| raw));
+    pub fn map(&mut self, unit: Unit, timestamp: u32) -> StreamTime {
+        if unit.kind == TagKind::Script {
+            return self.now();
         }
-        session.newest[slot] = session.newest[slot].max(Some(raw));
-        let time = (raw + session.offset).max(self.last[slot].unwrap_or(i64::MIN));
-        self.last[slot] = Some(time);
+        let at = self.tracks.iter().position(|track| track.kind == unit.kind && track.number == unit.track);
+        if unit.passive {
+            return self.pass(at, timestamp);
+        }
+        let time = match at {
+            Some(at) if self.tracks[at].line.is_some() => self.go_on(at, unit, timestamp),
+            _ => return self.begin(at, unit, timestamp),
+        };
+        let others = self.others(at.expect("a line has a track"));
+        let track = &mut self.tracks[at.expect("a line has a track")];
+        debug_assert!(time > track.out || (unit.continues && time == track.out), "time only rises");
+        (track.out, track.others) = (time, others);
         time
     }
-}
 
-impl Session {
-    /// A timestamp close to the next one of a kind.
-    fn near(&self, slot: usize) -> Option<i64> {
-        self.newest[slot].or(self.newest[1 - slot])
+    /// The time of a tag that is no frame.
+    fn pass(&mut self, at: Option<usize>, timestamp: u32) -> StreamTime {
+        let Some(track) = at.map(|at| &mut self.tracks[at]) else { return self.now() };
+        let due = track.line.map_or(track.out, |line| line.unwrap(timestamp) + line.offset);
+        if track.is_next(due) {
+            track.out = track.out.max(due);
+        }
+        track.out
+    }
+
+    /// The newest time of the tracks other than `at` that have frames in this session.
+    fn others(&self, at: usize) -> Option<StreamTime> {
+        let rest = self.tracks.iter().enumerate().filter(|(n, track)| *n != at && track.line.is_some());
+        rest.map(|(_, track)| track.out).max()
+    }
+
+    /// The first frame of a track in a session: it counts on the line of the track whose clock shows most nearly
+    /// the same.
+    fn begin(&mut self, at: Option<usize>, unit: Unit, timestamp: u32) -> StreamTime {
+        let lines = self.tracks.iter().filter_map(|track| track.line);
+        let nearest = lines.min_by_key(|line| (line.unwrap(timestamp) - line.raw).abs());
+        let line = nearest.map_or_else(
+            || {
+                self.serial += 1;
+                let raw = i64::from(timestamp);
+                let offset = if self.is_untouched() { 0 } else { self.now() + USUAL - raw };
+                Line { serial: self.serial, raw, offset, single: true }
+            },
+            |line| line.at(line.unwrap(timestamp)),
+        );
+        let mut time = line.raw + line.offset;
+        let at = at.unwrap_or_else(|| {
+            self.tracks.push(Track::new(unit, time - 1));
+            self.tracks.len() - 1
+        });
+        self.tracks[at].line = Some(line);
+        // Its frames of the session before reach further than those of the others: all wait for it.
+        let late = self.tracks[at].out + 1 - time;
+        if late > JUMP {
+            self.serial += 1;
+            time += late;
+            let own = Line { serial: self.serial, offset: line.offset + late, ..line };
+            self.tracks[at].line = Some(own);
+        } else if late > 0 {
+            self.shift(line.serial, late);
+            time += late;
+        }
+        let others = self.others(at);
+        let track = &mut self.tracks[at];
+        (track.out, track.others) = (time, others);
+        time
+    }
+
+    /// Moves a line, and so all tracks on it, ahead.
+    fn shift(&mut self, serial: u64, by: i64) {
+        let lines = self.tracks.iter_mut().filter_map(|track| track.line.as_mut());
+        lines.filter(|line| line.serial == serial).for_each(|line| line.offset += by);
+    }
+
+    /// A further frame of a track.
+    fn go_on(&mut self, at: usize, unit: Unit, timestamp: u32) -> StreamTime {
+        let others = self.others(at);
+        let track = &mut self.tracks[at];
+        let line = track.line.expect("begun");
+        let raw = line.unwrap(timestamp);
+        let step = raw - line.raw;
+        if unit.continues && step.abs() <= BACK {
+            return track.out;
+        }
+        if step == 0 {
+            return self.stand_still(at, unit);
+        }
+        // Of two lines that it could continue, it is on the one on which it is due.
+        let is_nearer = |line: &Line| (line.unwrap(timestamp) + line.offset - track.out).abs() < step.abs();
+        if line.single
+            && track.previous.is_some_and(|previous| is_nearer(&previous))
+            && let Some(time) = track.return_to_previous(timestamp)
+        {
+            return time;
+        }
+        if track.is_stray(raw, others) {
+            return self.stray(at, unit, timestamp);
+        }
+        track.line = Some(line.at(raw));
+        track.learn(step);
+        (track.still, track.tied) = ((0, 0), false);
+        (raw + line.offset).max(track.out + 1)
+    }
+
+    /// The timestamp has not changed: frames follow each other at their duration, and near the time of the other
+    /// tracks if it does not change for long.
+    fn stand_still(&mut self, at: usize, unit: Unit) -> StreamTime {
+        let moving = |(n, track): &(usize, &Track)| *n != at && track.line.is_some() && !track.tied;
+        let others = self.tracks.iter().enumerate().filter(moving).map(|(_, track)| track.out).max();
+        let track = &mut self.tracks[at];
+        let line = track.line.expect("begun");
+        if track.still.0 == 0 {
+            track.still.1 = track.duration(unit);
+        }
+        track.still.0 += 1;
+        let ahead = track.still.0 * track.still.1 / 1000;
+        let mut time = line.raw + line.offset + ahead;
+        // Sound knows how long its frames last; the rate of pictures may be wrong.
+        let exact = unit.kind == TagKind::Audio && unit.duration.is_some();
+        track.tied = !exact && ahead > BACK && others.is_some();
+        if let Some(apart) = others.filter(|_| track.tied).map(|others| others - time)
+            && apart.abs() > BACK / 2
+        {
+            // Little by little: frames that come in order are shown in order.
+            let offset = line.offset + apart / 4;
+            track.line = Some(Line { offset, ..line });
+            time += apart / 4;
+        }
+        time.max(track.out + 1)
+    }
+
+    /// A timestamp that does not continue the track's line.
+    fn stray(&mut self, at: usize, unit: Unit, timestamp: u32) -> StreamTime {
+        if let Some(time) = self.tracks[at].return_to_previous(timestamp) {
+            return time;
+        }
+        if let Some(time) = self.wait_is_over(at, timestamp).or_else(|| self.follow(at, unit, timestamp)) {
+            return time;
+        }
+        let others = self.others(at);
+        self.serial += 1;
+        let track = &mut self.tracks[at];
+        let line = track.line.expect("begun");
+        let raw = line.unwrap(timestamp);
+        let duration = (track.duration(unit) / 1000).max(1);
+        // One stray after the other: they add no time of their own.
+        let again = line.single && track.previous.is_some();
+        if !again {
+            track.previous = Some(line);
+        }
+        let offset = track.out + duration - raw;
+        track.line = Some(Line { serial: self.serial, raw, offset, single: true });
+        (track.still, track.tied) = ((0, 0), false);
+        if again {
+            others.unwrap_or(0).min(track.out + duration).max(track.out + 1)
+        } else {
+            // A little less than the duration: if this one was alone, the next keeps its own time.
+            track.out + (duration - 1).max(1)
+        }
+    }
+
+    /// Another track has left this one's line for a jump ahead that this one takes as well: it is a pause of all,
+    /// and both stay on the line.
+    fn wait_is_over(&mut self, at: usize, timestamp: u32) -> Option<StreamTime> {
+        let line = self.tracks[at].line?;
+        let raw = line.unwrap(timestamp);
+        if !(1..=JUMP).contains(&(raw - line.raw)) {
+            return None;
+        }
+        let jumped = |track: &Track| {
+            let (now, before) = (track.line?, track.previous?);
+            let alike = (now.unwrap(timestamp) - now.raw).abs() <= AHEAD_ALONE && now.raw > before.raw;
+            (before.serial == line.serial && alike).then_some(before)
+        };
+        let mut found = false;
+        for (n, track) in self.tracks.iter_mut().enumerate() {
+            let Some(before) = jumped(track).filter(|_| n != at) else { continue };
+            let raw = track.line.map_or(before.raw, |line| line.raw);
+            (track.line, track.previous) = (Some(before.at(raw)), None);
+            found = true;
+        }
+        let track = &mut self.tracks[at];
+        if !found {
+            return None;
+        }
+        track.line = Some(line.at(raw));
+        Some((raw + line.offset).max(track.out + 1))
+    }
+
+    /// Another track is on a newer line, which this timestamp continues: both clocks have started anew together.
+    fn follow(&mut self, at: usize, unit: Unit, timestamp: u32) -> Option<StreamTime> {
+        let track = &self.tracks[at];
+        let own = track.line?;
+        let newer = self.tracks.iter().filter_map(|other| other.line).filter(|line| line.serial > own.serial);
+        let fits = |line: &Line| {
+            let raw = line.unwrap(timestamp);
+            let time = raw + line.offset;
+            let alike = (raw - line.raw).abs() <= ALIKE && time + JUMP > track.out;
+            track.is_next(time) || alike
+        };
+        let line = newer.filter(fits).max_by_key(|line| line.serial)?;
+        let raw = line.unwrap(timestamp);
+        let mut time = raw + line.offset;
+        let late = track.out + (track.duration(unit) / 1000).max(1) - time;
+        let track = &mut self.tracks[at];
+        let again = own.single && track.previous.is_some();
+        if !again {
+            track.previous = Some(own);
+        }
+        track.line = Some(line.at(raw));
+        (track.still, track.tied) = ((0, 0), false);
+        if late > BACK {
+            // This track's time is further on: the others wait for it, so that the distance stays as it is.
+            self.shift(line.serial, late);
+            time += late;
+        }
+        Some(time.max(self.tracks[at].out + 1))
     }
 }
 
-fn slot(kind: TagKind) -> Option<usize> {
-    match kind {
-        TagKind::Audio => Some(0),
-        TagKind::Video => Some(1),
-        TagKind::Script => None,
+impl Track {
+    fn new(unit: Unit, out: StreamTime) -> Self {
+        Self {
+            kind: unit.kind,
+            number: unit.track,
+            out,
+            line: None,
+            previous: None,
+            others: None,
+            steps: [None; 2],
+            still: (0, 0),
+            tied: false,
+        }
+    }
+
+    /// The duration of a frame in microseconds: of sound as told, of pictures the shorter of the last two distances.
+    fn duration(&self, unit: Unit) -> i64 {
+        let learned = self.steps.iter().flatten().min().map(|step| *step * 1000);
+        let told = unit.duration.map(i64::from);
+        let either = if unit.kind == TagKind::Audio { told.or(learned) } else { learned.or(told) };
+        either.unwrap_or(USUAL * 1000)
+    }
+
+    /// Remembers the distance of a frame from the one before.
+    fn learn(&mut self, step: i64) {
+        let step = step / (self.still.0 + 1);
+        if (1..=JUMP).contains(&step) {
+            self.steps = [Some(step), self.steps[0]];
+        }
+    }
+
+    /// The timestamp before was alone, if this one continues the previous line: then that line goes on.
+    fn return_to_previous(&mut self, timestamp: u32) -> Option<StreamTime> {
+        let line = self.previous?;
+        let raw = line.unwrap(timestamp);
+        let time = raw + line.offset;
+        self.is_next(time).then(|| {
+            (self.line, self.previous) = (Some(line.at(raw)), None);
+            time.max(self.out + 1)
+        })
+    }
+
+    /// Whether a frame at `time` may follow the newest one.
+    fn is_next(&self, time: StreamTime) -> bool {
+        let step = self.steps[0].unwrap_or(USUAL);
+        (self.out - BACK..=self.out + AHEAD_ALONE + step).contains(&time)
+    }
+
+    /// Whether a timestamp does not continue the line; `others`: the newest time of the other tracks.
+    fn is_stray(&self, raw: i64, others: Option<StreamTime>) -> bool {
+        let Some(line) = self.line else { return false };
+        let step = raw - line.raw;
+        let due = self.steps.iter().flatten().min().map_or(USUAL, |step| *step).min(DUE);
+        if raw + line.offset < self.out + due - BACK {
+            // A clock with large steps catches up with the frames that were counted meanwhile.
+            let counted = self.still.0 * self.still.1 / 1000;
+            return step < 0 || step * 4 < counted || counted == 0;
+        }
+        let step_of_others = match (others, self.others) {
+            // Others that are far back have ended, or are on clocks of their own.
+            (Some(now), Some(then)) if now >= self.out - AHEAD_ALONE => now - then,
+            _ => step,
+        };
+        let usual = self.steps[0].unwrap_or(USUAL);
+        step > JUMP || step - step_of_others.max(usual) > AHEAD_ALONE
     }
 }
 
@@ -108,114 +443,5 @@ fn unwrap(near: i64, timestamp: u32) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use TagKind::{Audio, Script, Video};
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_first_publisher_keeps_its_timestamps() {
-        let mut line = Timeline::default();
-        assert_eq!(line.map(Video, 1000), 1000);
-        assert_eq!(line.map(Audio, 990), 990);
-        assert_eq!(line.map(Script, 0), 1000);
-        assert_eq!(line.map(Video, 1040), 1040);
-    }
-
-    #[test]
-    fn the_next_publisher_goes_on_where_the_last_one_stopped() {
-        let mut line = Timeline::default();
-        line.map(Video, 5000);
-        line.map(Audio, 5010);
-        line.end_session();
-        assert_eq!(line.map(Video, 0), 5050);
-        assert_eq!(line.map(Audio, 7), 5057);
-    }
-
-    #[test]
-    fn time_goes_on_over_the_wrap_at_2_32() {
-        let mut line = Timeline::default();
-        let start = u32::MAX - 10;
-        assert_eq!(line.map(Video, start), i64::from(start));
-        assert_eq!(line.map(Video, 29), i64::from(start) + 40);
-        assert_eq!(line.map(Audio, u32::MAX), i64::from(u32::MAX));
-    }
-
-    #[test]
-    fn a_jump_becomes_a_small_step() {
-        let mut line = Timeline::default();
-        line.map(Video, 1000);
-        assert_eq!(line.map(Video, 9_000_000), 1040);
-        assert_eq!(line.map(Video, 9_000_040), 1080);
-        assert_eq!(line.map(Video, 0), 1120);
-    }
-
-    #[test]
-    fn both_kinds_jump_together_and_clocks_that_are_far_apart_do_not_jump() {
-        let mut line = Timeline::default();
-        line.map(Video, 1000);
-        line.map(Audio, 1010);
-        assert_eq!(line.map(Video, 500_000), 1050);
-        assert_eq!(line.map(Audio, 500_010), 1060);
-        let mut line = Timeline::default();
-        for n in 0..100 {
-            assert_eq!(line.map(Video, n * 40), i64::from(n) * 40);
-            assert_eq!(line.map(Audio, 90_000 + n * 40), 90_000 + i64::from(n) * 40);
-        }
-    }
-
-    #[test]
-    fn a_pause_stays_a_pause() {
-        let mut line = Timeline::default();
-        line.map(Video, 1000);
-        assert_eq!(line.map(Video, 21_000), 21_000);
-    }
-
-    /// Both clocks over sixty days: 32-bit wraps, each followed by a jump.
-    #[test]
-    fn sixty_days_of_sound_and_pictures() {
-        const DAY: u32 = 24 * 3600 * 1000;
-        let mut line = Timeline::default();
-        let (mut raw, mut last) = (u32::MAX - DAY, None::<(StreamTime, StreamTime)>);
-        for n in 0..60 * 24 * 360 {
-            let jumps = n % 100_000 == 99_999;
-            raw = raw.wrapping_add(if jumps { 2 * DAY } else { 10_000 });
-            let (video, audio) = (line.map(Video, raw), line.map(Audio, raw.wrapping_sub(7)));
-            if let Some((last_video, last_audio)) = last {
-                let step = if jumps { JOIN_STEP } else { 10_000 };
-                assert_eq!(video - last_video, step, "at {raw}");
-                assert!(audio > last_audio && (video - audio).abs() <= 7 + JOIN_STEP);
-            }
-            last = Some((video, audio));
-        }
-        assert!(line.now() > 59 * StreamTime::from(DAY));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
-        #[test]
-        fn each_kind_only_rises(tags in prop::collection::vec((any::<bool>(), any::<u32>(), prop::bool::weighted(0.1)), 0..200)) {
-            let mut line = Timeline::default();
-            let mut last = [i64::MIN; 2];
-            for (video, timestamp, ends) in tags {
-                if ends { line.end_session(); }
-                let time = line.map(if video { Video } else { Audio }, timestamp);
-                prop_assert!(time >= last[usize::from(video)]);
-                last[usize::from(video)] = time;
-            }
-        }
-
-        #[test]
-        fn sixty_days_of_frames_keep_their_distance(start in any::<u32>()) {
-            let mut line = Timeline::default();
-            let first = line.map(Video, start);
-            let step = 25_000u32;
-            for n in 1..=(60 * 24 * 3600 * 1000 / i64::from(step)) {
-                #[allow(clippy::cast_possible_truncation)]
-                let time = line.map(Video, start.wrapping_add((n as u32).wrapping_mul(step)));
-                prop_assert_eq!(time, first + n * i64::from(step));
-            }
-        }
-    }
-}
+#[path = "timeline_tests.rs"]
+mod tests;

@@ -28,6 +28,11 @@ impl<'a> BitReader<'a> {
         (0..count).try_fold(0, |value, _| Some(value << 1 | u32::from(self.flag()?)))
     }
 
+    /// How many bits have been taken.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     /// Skips `count` bits.
     pub fn skip(&mut self, count: usize) -> Option<()> {
         self.at = self.at.checked_add(count)?;

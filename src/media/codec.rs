@@ -1,6 +1,7 @@
 //! What a stream's headers say of its codecs, for listings.
 
 use super::amf0::{self, Value};
+use super::packet;
 use super::tag::TagKind;
 
 /// The codec of a sequence header (or any frame) of `kind`; `None` if it is not known here.
@@ -8,7 +9,7 @@ pub fn name(kind: TagKind, body: &[u8]) -> Option<&'static str> {
     let first = *body.first()?;
     match kind {
         TagKind::Script => None,
-        TagKind::Video if first & 0x80 != 0 => four_cc(body.get(1..5)?),
+        TagKind::Video if first & 0x80 != 0 => first_four_cc(kind, body),
         TagKind::Video => match first & 0x0f {
             2 => Some("h263"),
             3 => Some("screen"),
@@ -17,7 +18,7 @@ pub fn name(kind: TagKind, body: &[u8]) -> Option<&'static str> {
             12 => Some("h265"),
             _ => None,
         },
-        TagKind::Audio if first >> 4 == 9 => four_cc(body.get(1..5)?),
+        TagKind::Audio if first >> 4 == 9 => first_four_cc(kind, body),
         TagKind::Audio => match first >> 4 {
             0 | 3 => Some("pcm"),
             1 => Some("adpcm"),
@@ -32,8 +33,13 @@ pub fn name(kind: TagKind, body: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn four_cc(code: &[u8]) -> Option<&'static str> {
-    Some(match code {
+fn first_four_cc(kind: TagKind, body: &[u8]) -> Option<&'static str> {
+    four_cc(packet::parts(kind, body)?.next()?.code)
+}
+
+/// The codec with a FourCC of Enhanced RTMP.
+pub(super) fn four_cc(code: [u8; 4]) -> Option<&'static str> {
+    Some(match &code {
         b"avc1" => "h264",
         b"hvc1" => "h265",
         b"av01" => "av1",
@@ -58,6 +64,8 @@ pub struct Facts {
     pub video: bool,
     /// Sound is promised.
     pub audio: bool,
+    /// Pictures in a thousand seconds.
+    pub frame_rate: Option<u32>,
 }
 
 /// Reads the body of `onMetaData`; values that are missing or of the wrong type are left out.
@@ -69,6 +77,8 @@ pub fn facts(metadata: &[u8]) -> Facts {
         let value = object.get(name).and_then(Value::as_number)?;
         (1.0..=65_536.0).contains(&value).then_some(value as u32)
     };
+    let rate =
+        object.get("framerate").and_then(Value::as_number).filter(|rate| (0.01..=1_000.0).contains(rate));
     let promised = |has, codec| match (object.get(has), object.get(codec)) {
         (Some(Value::Boolean(has)), _) => *has,
         // A number, or a FourCC as text; codec 0 is a real one.
@@ -80,6 +90,8 @@ pub fn facts(metadata: &[u8]) -> Facts {
         size: number("width").zip(number("height")),
         video: promised("hasVideo", "videocodecid"),
         audio: promised("hasAudio", "audiocodecid"),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small")]
+        frame_rate: rate.map(|rate| (rate * 1000.0) as u32),
     }
 }
 
@@ -93,6 +105,7 @@ mod tests {
         assert_eq!(name(TagKind::Video, b"\x90hvc1"), Some("h265"));
         assert_eq!(name(TagKind::Audio, &[0xaf, 0]), Some("aac"));
         assert_eq!(name(TagKind::Audio, b"\x90Opus"), Some("opus"));
+        assert_eq!(name(TagKind::Video, b"\x96\0av01\x01"), Some("av1"), "one of several tracks");
         assert_eq!(name(TagKind::Video, b"\x90hv"), None);
         assert_eq!(name(TagKind::Video, b""), None);
     }

@@ -16,6 +16,10 @@ const OWN_MAX: usize = 4 << 10;
 /// Keyframes in an index: each takes two numbers of nine bytes.
 const KEYFRAMES_MAX: usize = (RESERVED - OWN_MAX - 1024) / 18;
 
+/// A frame lasts no longer than this, in milliseconds; pictures that are [`RARE`] apart are rare.
+const FRAME_MAX: u64 = 30_000;
+const RARE: u64 = 1_000;
+
 /// What the tags of a file say about it.
 #[derive(Clone, Debug)]
 pub struct FlvIndex {
@@ -27,6 +31,8 @@ pub struct FlvIndex {
     /// Every `stride`th keyframe is kept; `seen` came.
     stride: u64,
     seen: u64,
+    /// The time of the newest keyframe.
+    newest_key: Option<u64>,
     /// Time of the last frame of sound and of pictures, and its distance from the one before.
     last: [Option<(u64, u64)>; 2],
 }
@@ -39,6 +45,7 @@ impl Default for FlvIndex {
             keyframes: Vec::new(),
             stride: 1,
             seen: 0,
+            newest_key: None,
             last: [None; 2],
         }
     }
@@ -77,12 +84,14 @@ impl FlvIndex {
         self.tracks.video |= kind == TagKind::Video;
         self.tracks.audio |= kind == TagKind::Audio;
         let distance = match self.last[slot] {
-            Some((last, distance)) if time <= last || time - last > 1000 => distance,
+            Some((last, distance)) if time <= last || time - last > FRAME_MAX => distance,
             Some((last, _)) => time - last,
             None => 0,
         };
         self.last[slot] = Some((time, distance));
-        if class == Class::KeyFrame {
+        // Slices and the other tracks' keyframes of the same time are in the same place for a player.
+        if class == Class::KeyFrame && self.newest_key.is_none_or(|newest| newest != time) {
+            self.newest_key = Some(time);
             if self.seen.is_multiple_of(self.stride) {
                 self.keyframes.push((time, at));
             }
@@ -102,7 +111,12 @@ impl FlvIndex {
 
     /// Time of the end of the last frame, in milliseconds.
     pub fn duration(&self) -> u64 {
-        self.last.iter().flatten().map(|(time, distance)| time + distance).max().unwrap_or(0)
+        let end = |slot: usize| self.last[slot].map(|(time, distance)| time + distance);
+        match (end(0), self.last[1]) {
+            // A rare picture ends with the sound.
+            (Some(sound), Some((time, distance))) if distance >= RARE => sound.max(time),
+            (sound, _) => sound.max(end(1)).unwrap_or(0),
+        }
     }
 
     /// The first [`FRONT`] bytes of the file. `len`: its length when it is finished; until then the front has
@@ -177,6 +191,20 @@ fn filler(mut space: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_in_several_tags_and_rare_ones() {
+        let mut index = FlvIndex::default();
+        for n in 0..40 {
+            // Four slices each.
+            index.tag(TagKind::Video, Class::KeyFrame, n / 4 * 5_000, FRONT + n * 1000);
+        }
+        assert_eq!((index.keyframes.len(), index.duration()), (10, 50_000));
+        assert!(index.keyframes.iter().all(|(_, at)| (at - FRONT).is_multiple_of(4000)));
+        index.tag(TagKind::Audio, Class::Sound, 46_000, FRONT);
+        index.tag(TagKind::Audio, Class::Sound, 46_020, FRONT);
+        assert_eq!(index.duration(), 46_040, "with sound the last picture does not last on");
+    }
     use crate::media::flv::{FlvItem, FlvReader};
 
     fn read(front: &[u8]) -> (FileHeader, Value) {

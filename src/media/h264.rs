@@ -143,7 +143,7 @@ fn skip_picture_order(bits: &mut BitReader<'_>) -> Option<()> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// x264, main profile, 640x360 (the height is cropped by 8).

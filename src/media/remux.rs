@@ -1,14 +1,16 @@
 //! Turns tags into samples: unwraps what FLV carries for other containers.
 //!
-//! Classic bodies (FLV 10.1, E.4.2 and E.4.3), the dialect that numbers HEVC 12, and Enhanced RTMP v2 with its
-//! FourCCs. A track with an unknown codec is skipped; the others are not affected.
+//! Of several tracks of a kind, the one with the lowest number is taken. A track with an unknown codec is skipped;
+//! the others are not affected.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::packet::{self, Part};
+use super::picture::{Pictures, Place};
 use super::tag::{Class, TagKind, TagRef};
-use super::track::{AudioCodec, Tracks, VideoCodec};
+use super::track::{Audio, AudioCodec, Tracks, Video, VideoCodec};
 use super::{aac, av1, h264, h265, mpeg_audio, opus};
 
 /// One frame of one track.
@@ -22,6 +24,8 @@ pub struct Sample<'a> {
     pub cts: i32,
     /// It can be decoded by itself.
     pub key: bool,
+    /// Whether it is a whole frame, or belongs to the picture before or after it.
+    pub place: Place,
     /// In the form of MP4: NAL units after their lengths, OBUs, a raw AAC frame, …
     pub data: &'a [u8],
 }
@@ -62,6 +66,9 @@ const AUDIO: &str = "audio";
 #[derive(Debug, Default)]
 pub struct Remuxer {
     tracks: Tracks,
+    /// The numbers of the audio and the video track that are taken.
+    taken: [Option<u8>; 2],
+    pictures: Pictures,
 }
 
 impl Remuxer {
@@ -72,7 +79,7 @@ impl Remuxer {
 
     /// Forgets what was announced.
     pub fn reset(&mut self) {
-        self.tracks = Tracks::default();
+        *self = Self::default();
     }
 
     /// Takes the next tag; `time` is its time in milliseconds, unwrapped. `Ok(None)`: it contains no frame.
@@ -81,44 +88,40 @@ impl Remuxer {
     /// [`RemuxError`]; skip the tag, the next one may be valid.
     pub fn push<'a>(&mut self, tag: &TagRef<'a>, time: i64) -> Result<Option<Sample<'a>>, RemuxError> {
         let class = tag.class();
-        let truncated = RemuxError::Truncated { len: tag.body.len() };
+        if !matches!(class, Class::SequenceHeader | Class::KeyFrame | Class::InterFrame | Class::Sound) {
+            return Ok(None);
+        }
+        let Some(body) = self.part(tag, class)? else { return Ok(None) };
         match tag.kind {
             TagKind::Script => Ok(None),
-            TagKind::Video => match class {
-                Class::SequenceHeader | Class::KeyFrame | Class::InterFrame => {
-                    self.video(video_body(tag.body).ok_or(truncated)?, class, time)
-                }
-                _ => Ok(None),
-            },
-            TagKind::Audio => match class {
-                Class::SequenceHeader | Class::Sound => {
-                    self.audio(audio_body(tag.body).ok_or(truncated)?, class, time)
-                }
-                _ => Ok(None),
-            },
+            TagKind::Video => self.video(body, class, time),
+            TagKind::Audio => self.audio(body, class, time),
         }
+    }
+
+    /// The part of a tag that belongs to the track that is taken.
+    fn part<'a>(&mut self, tag: &TagRef<'a>, class: Class) -> Result<Option<Part<'a>>, RemuxError> {
+        let truncated = RemuxError::Truncated { len: tag.body.len() };
+        let parts = packet::parts(tag.kind, tag.body).ok_or(truncated)?;
+        let lowest = parts.clone().map(|part| part.track).min().ok_or(truncated)?;
+        let taken = &mut self.taken[usize::from(tag.kind == TagKind::Video)];
+        if class == Class::SequenceHeader || taken.is_none() {
+            *taken = Some(taken.map_or(lowest, |track| track.min(lowest)));
+        }
+        let mut parts = parts;
+        Ok(parts.find(|part| Some(part.track) == *taken))
     }
 
     fn video<'a>(
         &mut self,
-        body: Body<'a>,
+        body: Part<'a>,
         class: Class,
         time: i64,
     ) -> Result<Option<Sample<'a>>, RemuxError> {
-        let codec = match &body.code {
-            b"avc1" => VideoCodec::H264,
-            b"hvc1" => VideoCodec::H265,
-            b"av01" => VideoCodec::Av1,
-            _ => return Err(RemuxError::Codec { track: VIDEO }),
-        };
+        let codec = video_codec(body.code).ok_or(RemuxError::Codec { track: VIDEO })?;
         if class == Class::SequenceHeader {
-            let record = Bytes::copy_from_slice(body.payload);
-            let parsed = match codec {
-                VideoCodec::H264 => h264::parse_config(&record),
-                VideoCodec::H265 => h265::parse_config(&record),
-                VideoCodec::Av1 => av1::parse_config(&record),
-            };
-            let video = parsed.ok_or(RemuxError::Header { track: VIDEO })?;
+            let video = video_config(codec, body.payload).ok_or(RemuxError::Header { track: VIDEO })?;
+            self.pictures.configure(body.code, body.payload);
             if self.tracks.video.as_deref() != Some(&video) {
                 self.tracks.video = Some(Arc::new(video));
             }
@@ -128,27 +131,24 @@ impl Remuxer {
             return Err(RemuxError::NoHeader { track: VIDEO });
         }
         let data = if codec == VideoCodec::Av1 { av1::without_delimiter(body.payload) } else { body.payload };
-        let key = class == Class::KeyFrame;
-        Ok((!data.is_empty()).then_some(Sample { video: true, dts: time, cts: body.cts, key, data }))
+        if data.is_empty() {
+            return Ok(None);
+        }
+        let (key, place) = (class == Class::KeyFrame, self.pictures.place(data));
+        Ok(Some(Sample { video: true, dts: time, cts: body.cts, key, place, data }))
     }
 
     fn audio<'a>(
         &mut self,
-        body: Body<'a>,
+        body: Part<'a>,
         class: Class,
         time: i64,
     ) -> Result<Option<Sample<'a>>, RemuxError> {
-        let codec = match &body.code {
-            b"mp4a" => AudioCodec::Aac,
-            b".mp3" => AudioCodec::Mpeg,
-            b"Opus" => AudioCodec::Opus,
-            _ => return Err(RemuxError::Codec { track: AUDIO }),
-        };
+        let codec = audio_codec(body.code).ok_or(RemuxError::Codec { track: AUDIO })?;
         let header = class == Class::SequenceHeader;
         let announced = match codec {
-            AudioCodec::Aac if header => aac::parse_config(&Bytes::copy_from_slice(body.payload)),
-            AudioCodec::Opus if header => opus::parse_config(&Bytes::copy_from_slice(body.payload)),
             AudioCodec::Mpeg if header => return Ok(None),
+            AudioCodec::Aac | AudioCodec::Opus if header => audio_config(codec, body.payload),
             // Each frame is its own header.
             AudioCodec::Mpeg => mpeg_audio::parse_frame(body.payload),
             AudioCodec::Aac | AudioCodec::Opus => {
@@ -164,92 +164,66 @@ impl Remuxer {
         if self.tracks.audio.as_deref() != Some(&audio) {
             self.tracks.audio = Some(Arc::new(audio));
         }
-        let sample = Sample { video: false, dts: time, cts: 0, key: true, data: body.payload };
-        Ok((!header && !sample.data.is_empty()).then_some(sample))
+        let data = body.payload;
+        // Some encoders repeat the configuration as a frame.
+        let is_config =
+            codec == AudioCodec::Aac && self.tracks.audio.as_ref().is_some_and(|a| a.record == data);
+        let sample = Sample { video: false, dts: time, cts: 0, key: true, place: Place::Begins, data };
+        Ok((!header && !data.is_empty() && !is_config).then_some(sample))
     }
 }
 
-/// The contents of a tag's body, however it was wrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Body<'a> {
-    /// The codec's FourCC in Enhanced RTMP.
-    code: [u8; 4],
-    /// Milliseconds.
-    cts: i32,
-    payload: &'a [u8],
+fn video_codec(code: [u8; 4]) -> Option<VideoCodec> {
+    Some(match &code {
+        b"avc1" => VideoCodec::H264,
+        b"hvc1" => VideoCodec::H265,
+        b"av01" => VideoCodec::Av1,
+        _ => return None,
+    })
 }
 
-/// No FourCC: an unnamed codec.
-const UNKNOWN: [u8; 4] = [0; 4];
-
-/// A signed 24-bit number.
-fn signed_24(bytes: [u8; 3]) -> i32 {
-    i32::from_be_bytes([bytes[0], bytes[1], bytes[2], 0]) >> 8
+fn audio_codec(code: [u8; 4]) -> Option<AudioCodec> {
+    Some(match &code {
+        b"mp4a" => AudioCodec::Aac,
+        b".mp3" => AudioCodec::Mpeg,
+        b"Opus" => AudioCodec::Opus,
+        _ => return None,
+    })
 }
 
-fn video_body(body: &[u8]) -> Option<Body<'_>> {
-    let (&first, rest) = body.split_first()?;
-    if first & 0x80 == 0 {
-        let code = match first & 0x0f {
-            7 => *b"avc1",
-            12 => *b"hvc1",
-            _ => UNKNOWN,
-        };
-        let &[_, c2, c1, c0, ref payload @ ..] = rest else { return (code == UNKNOWN).then_some(unknown()) };
-        return Some(Body { code, cts: signed_24([c2, c1, c0]), payload });
-    }
-    let (packet, code, rest) = unwrap(first & 0x0f, 6, rest)?;
-    // CodedFrames of codecs that reorder carry a composition time, CodedFramesX do not.
-    if packet == 1 && matches!(&code, b"avc1" | b"hvc1") {
-        let (cts, payload) = rest.split_first_chunk()?;
-        return Some(Body { code, cts: signed_24(*cts), payload });
-    }
-    Some(Body { code, cts: 0, payload: rest })
-}
-
-fn audio_body(body: &[u8]) -> Option<Body<'_>> {
-    let (&first, rest) = body.split_first()?;
-    match first >> 4 {
-        9 => unwrap(first & 0x0f, 5, rest).map(|(_, code, payload)| Body { code, cts: 0, payload }),
-        10 => Some(Body { code: *b"mp4a", cts: 0, payload: rest.get(1..)? }),
-        2 | 14 => Some(Body { code: *b".mp3", cts: 0, payload: rest }),
-        _ => Some(unknown()),
+fn video_config(codec: VideoCodec, record: &[u8]) -> Option<Video> {
+    let record = Bytes::copy_from_slice(record);
+    match codec {
+        VideoCodec::H264 => h264::parse_config(&record),
+        VideoCodec::H265 => h265::parse_config(&record),
+        VideoCodec::Av1 => av1::parse_config(&record),
     }
 }
 
-fn unknown<'a>() -> Body<'a> {
-    Body { code: UNKNOWN, cts: 0, payload: &[] }
+fn audio_config(codec: AudioCodec, record: &[u8]) -> Option<Audio> {
+    match codec {
+        AudioCodec::Aac => aac::parse_config(&Bytes::copy_from_slice(record)),
+        AudioCodec::Opus => opus::parse_config(&Bytes::copy_from_slice(record)),
+        AudioCodec::Mpeg => None,
+    }
 }
 
-/// Removes `ModEx` (7) and multitrack (6 in video, 5 in audio) from an enhanced body: returns the packet type,
-/// the FourCC and the bytes after them. Of several tracks, the first is returned.
-fn unwrap(mut packet: u8, multitrack: u8, mut rest: &[u8]) -> Option<(u8, [u8; 4], &[u8])> {
-    for _ in 0..4 {
-        if packet != 7 {
-            break;
-        }
-        let (&size, tail) = rest.split_first()?;
-        let (size, tail) = match size {
-            255 => (usize::from(u16::from_be_bytes(*tail.first_chunk()?)) + 1, &tail[2..]),
-            size => (usize::from(size) + 1, tail),
-        };
-        let (&next, tail) = tail.get(size..)?.split_first()?;
-        packet = next & 0x0f;
-        rest = tail;
+/// Width and height in pixels by a video sequence header.
+pub fn size(kind: TagKind, part: &Part<'_>) -> Option<(u32, u32)> {
+    let codec = video_codec(part.code).filter(|_| kind == TagKind::Video)?;
+    video_config(codec, part.payload).map(|video| (video.width.into(), video.height.into()))
+}
+
+/// Whether a sequence header of `kind` can be read; `None`: its codec is not known here.
+pub fn is_readable(kind: TagKind, part: &Part<'_>) -> Option<bool> {
+    match kind {
+        TagKind::Video => video_codec(part.code).map(|codec| video_config(codec, part.payload).is_some()),
+        TagKind::Audio => match audio_codec(part.code)? {
+            AudioCodec::Mpeg => None,
+            codec => Some(audio_config(codec, part.payload).is_some()),
+        },
+        TagKind::Script => None,
     }
-    if packet != multitrack {
-        let (code, rest) = rest.split_first_chunk()?;
-        return Some((packet, *code, rest));
-    }
-    let (&kinds, rest) = rest.split_first()?;
-    let (code, rest) = rest.split_first_chunk()?;
-    let (_track, rest) = rest.split_first()?;
-    if kinds >> 4 == 0 {
-        return Some((kinds & 0x0f, *code, rest));
-    }
-    let (size, rest) = rest.split_first_chunk::<3>()?;
-    let size = u32::from_be_bytes([0, size[0], size[1], size[2]]) as usize;
-    Some((kinds & 0x0f, *code, rest.get(..size)?))
 }
 
 #[cfg(test)]
@@ -274,7 +248,8 @@ mod tests {
             let frame = b"\x27\x01\xff\xff\xfe\0\0\0\x01\x41";
             assert_eq!(push(&mut remuxer, TagKind::Video, frame), Err(RemuxError::NoHeader { track: VIDEO }));
             assert_eq!(push(&mut remuxer, TagKind::Video, &header), Ok(None));
-            let want = Sample { video: true, dts: 7, cts: -2, key: false, data: &frame[5..] };
+            let place = Place::Begins;
+            let want = Sample { video: true, dts: 7, cts: -2, key: false, place, data: &frame[5..] };
             assert_eq!(push(&mut remuxer, TagKind::Video, frame), Ok(Some(want)));
             let frame = b"\xa1avc1\xff\xff\xfe\0\0\0\x01\x41";
             assert_eq!(push(&mut remuxer, TagKind::Video, frame), Ok(Some(want)));

@@ -4,9 +4,13 @@
 //! the segmenter determines the stream's tracks: headers announce them, frames prove them. When a track changes
 //! or appears, or a part of the stream is missing, the next segment is marked as fresh: players start anew
 //! there.
+//!
+//! Pictures that come in several tags stay whole: parameter sets wait for the slices that they belong to, and no
+//! segment ends within a picture.
 
 use std::sync::Arc;
 
+use super::picture::Place;
 use super::remux::Sample;
 use super::track::Tracks;
 
@@ -26,7 +30,8 @@ pub struct Opening {
 pub trait Muxer {
     /// A segment begins.
     fn open(&mut self, opening: &Opening);
-    /// A sample of one of the segment's tracks, in decoding order of its track.
+    /// A sample of one of the segment's tracks, in decoding order of its track. One that continues a picture
+    /// ([`Place::Continues`]) comes after a sample of that picture in the same segment.
     fn sample(&mut self, sample: &Sample<'_>);
     /// The segment ends; the next one begins at `end`, in milliseconds.
     fn close(&mut self, end: i64);
@@ -51,6 +56,12 @@ const PATIENCE: i64 = 500;
 const CHANGE_PATIENCE: i64 = 10_000;
 /// The most bytes that are held while the tracks are determined.
 const HELD_MAX: usize = 8 << 20;
+/// The most bytes of parameter sets that wait for a picture.
+const LEAD_MAX: usize = 64 << 10;
+/// Pictures that are this far apart are rare.
+const RARE: i64 = 1_000;
+/// A frame lasts no longer than this, in milliseconds: after a longer time there is a pause.
+const FRAME_MAX: i64 = 30_000;
 
 /// Cuts a stream into segments.
 #[derive(Debug)]
@@ -62,6 +73,10 @@ pub struct Segmenter {
     state: State,
     /// Time of the last frame of sound and of pictures, and its distance from the one before.
     last: [Option<(i64, i64)>; 2],
+    /// Parameter sets that wait for the picture they belong to.
+    lead: Option<Held>,
+    /// The newest picture was passed on, or is held, so that slices may continue it.
+    whole: bool,
     /// Frames that were dropped at a change of tracks.
     pub dropped: u64,
 }
@@ -90,13 +105,13 @@ struct Held {
 
 impl Held {
     fn new(sample: &Sample<'_>) -> Self {
-        let Sample { video, dts, cts, key, data } = *sample;
+        let Sample { video, dts, cts, key, place: _, data } = *sample;
         Self { video, dts, cts, key, data: data.to_vec() }
     }
 
     fn sample(&self) -> Sample<'_> {
         let Self { video, dts, cts, key, ref data } = *self;
-        Sample { video, dts, cts, key, data }
+        Sample { video, dts, cts, key, place: Place::Begins, data }
     }
 }
 
@@ -110,6 +125,8 @@ impl Segmenter {
             wanted: Tracks::default(),
             state: State::FRESH,
             last: [None; 2],
+            lead: None,
+            whole: false,
             dropped: 0,
         }
     }
@@ -123,6 +140,47 @@ impl Segmenter {
         if !there {
             return;
         }
+        match sample.place {
+            Place::Begins => {}
+            Place::Leads => return self.hold_lead(sample),
+            Place::Continues => return self.go_on(sample, muxer),
+        }
+        let lead = if sample.video { self.lead.take() } else { None };
+        let Some(mut lead) = lead else { return self.whole_sample(sample, muxer) };
+        lead.data.extend_from_slice(sample.data);
+        let data = &lead.data;
+        self.whole_sample(&Sample { key: sample.key || lead.key, data, ..*sample }, muxer);
+    }
+
+    /// Parameter sets without a picture.
+    fn hold_lead(&mut self, sample: &Sample<'_>) {
+        self.whole = false;
+        match &mut self.lead {
+            Some(lead) if lead.data.len() + sample.data.len() <= LEAD_MAX => {
+                lead.key |= sample.key;
+                lead.data.extend_from_slice(sample.data);
+            }
+            _ if sample.data.len() <= LEAD_MAX => self.lead = Some(Held::new(sample)),
+            _ => self.dropped += 1,
+        }
+    }
+
+    /// More of the newest picture.
+    fn go_on(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
+        match &mut self.state {
+            _ if !self.whole => self.dropped += 1,
+            State::Open { .. } => muxer.sample(sample),
+            State::Probing { held, bytes } => match held.iter_mut().rev().find(|held| held.video) {
+                Some(picture) => {
+                    picture.data.extend_from_slice(sample.data);
+                    *bytes += sample.data.len();
+                }
+                None => self.dropped += 1,
+            },
+        }
+    }
+
+    fn whole_sample(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
         match self.before(sample) {
             Some(Cut::Plain) => {
                 muxer.close(sample.dts);
@@ -162,20 +220,28 @@ impl Segmenter {
         if let State::Open { tracks, .. } = &self.state {
             muxer.close(self.estimated_end(tracks.video.is_some()));
         }
-        self.state = State::FRESH;
-        self.last = [None; 2];
+        self.forget();
     }
 
     /// Forgets what is under way, because it could not be kept.
     pub fn reset(&mut self) {
-        self.state = State::FRESH;
-        self.last = [None; 2];
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        (self.state, self.last) = (State::FRESH, [None; 2]);
+        (self.lead, self.whole) = (None, false);
     }
 
     /// The expected end of the last frame.
     fn estimated_end(&self, video: bool) -> i64 {
-        let ends = self.last.map(|last| last.map(|(dts, distance)| dts + distance));
-        ends[usize::from(video)].or(ends[1]).or(ends[0]).unwrap_or(0)
+        let [sound, picture] = self.last.map(|last| last.map(|(dts, distance)| dts + distance));
+        match (sound, self.last[1]) {
+            // A rare picture ends with the sound.
+            (Some(sound), Some((dts, distance))) if video && distance >= RARE => sound.max(dts + 1),
+            _ if video => picture.or(sound).unwrap_or(0),
+            _ => sound.or(picture).unwrap_or(0),
+        }
     }
 
     /// Whether a segment ends before this sample.
@@ -198,13 +264,18 @@ impl Segmenter {
     fn take(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
         match &mut self.state {
             State::Open { tracks, .. } => {
-                if has_track_of(tracks, &self.wanted, sample.video) {
+                let is_own = has_track_of(tracks, &self.wanted, sample.video);
+                if sample.video {
+                    self.whole = is_own;
+                }
+                if is_own {
                     self.pass_on(sample, muxer);
                 } else {
                     self.dropped += 1;
                 }
             }
             State::Probing { held, bytes } => {
+                self.whole |= sample.video;
                 held.push(Held::new(sample));
                 *bytes += sample.data.len();
                 if self.is_settled() {
@@ -219,7 +290,7 @@ impl Segmenter {
         let usual = if sample.video { 40 } else { 20 };
         let distance = last.map_or(usual, |(dts, before)| {
             let distance = sample.dts - dts;
-            if (1..1000).contains(&distance) { distance } else { before }
+            if (1..FRAME_MAX).contains(&distance) { distance } else { before }
         });
         *last = Some((sample.dts, distance));
         muxer.sample(sample);
@@ -283,147 +354,5 @@ fn is_same_track<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::media::track::{Audio, AudioCodec, Video, VideoCodec};
-
-    const LENGTHS: Lengths = Lengths { target: 4_000, longest: 20_000 };
-
-    /// What a muxer was given: segments with their frames.
-    #[derive(Debug, Default, PartialEq, Eq)]
-    struct Calls(Vec<String>);
-
-    impl Muxer for Calls {
-        fn open(&mut self, opening: &Opening) {
-            let tracks = [opening.tracks.video.is_some(), opening.tracks.audio.is_some()];
-            let kind = if opening.fresh { "fresh" } else { "plain" };
-            let tracks = ["-", "a", "v", "va"][usize::from(tracks[0]) * 2 + usize::from(tracks[1])];
-            self.0.push(format!("{kind} {tracks} {}", opening.start));
-        }
-
-        fn sample(&mut self, _: &Sample<'_>) {}
-
-        fn close(&mut self, end: i64) {
-            self.0.push(format!("end {end}"));
-        }
-    }
-
-    fn video() -> Arc<Video> {
-        Arc::new(Video {
-            codec: VideoCodec::H264,
-            record: bytes::Bytes::new(),
-            width: 1,
-            height: 1,
-            codecs: String::new(),
-            length_size: 4,
-            parameter_sets: Vec::new(),
-        })
-    }
-
-    fn audio() -> Arc<Audio> {
-        Arc::new(Audio {
-            codec: AudioCodec::Aac,
-            record: bytes::Bytes::new(),
-            sample_rate: 48_000,
-            channels: 2,
-            frame: 1024,
-            codecs: String::new(),
-        })
-    }
-
-    fn picture(dts: i64, key: bool) -> Sample<'static> {
-        Sample { video: true, dts, cts: 0, key, data: b"v" }
-    }
-
-    fn sound(dts: i64) -> Sample<'static> {
-        Sample { video: false, dts, cts: 0, key: true, data: b"a" }
-    }
-
-    fn segmenter() -> Segmenter {
-        Segmenter::new(LENGTHS, Tracks::clone)
-    }
-
-    #[test]
-    fn cuts_are_at_the_first_keyframe_at_or_after_the_target() {
-        let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
-        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
-        for n in 0..400 {
-            segmenter.push(&tracks, &picture(n * 40, n % 75 == 0), &mut calls);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        let want = ["fresh va 0", "end 6000", "plain va 6000", "end 12000", "plain va 12000", "end 16000"];
-        assert_eq!(calls.0, want);
-    }
-
-    #[test]
-    fn sound_alone_is_cut_by_time_after_waiting_for_an_announced_picture() {
-        let tracks = Tracks { video: Some(video()), audio: Some(audio()) };
-        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
-        for n in 0..500 {
-            segmenter.push(&tracks, &sound(n * 20), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        let want = ["fresh a 0", "end 3990", "plain a 3990", "end 7980", "plain a 7980", "end 10000"];
-        let rounded: Vec<_> =
-            calls.0.iter().map(|line| line.replace("4000", "3990").replace("8000", "7980")).collect();
-        assert_eq!(rounded, want);
-    }
-
-    #[test]
-    fn pictures_without_a_keyframe_are_cut_at_the_longest() {
-        let tracks = Tracks { video: Some(video()), audio: None };
-        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
-        for n in 0..1000 {
-            segmenter.push(&tracks, &picture(n * 40, false), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        assert_eq!(calls.0, ["fresh v 0", "end 20000", "plain v 20000", "end 40000"]);
-    }
-
-    #[test]
-    fn another_header_begins_a_fresh_segment_at_the_next_keyframe() {
-        let (sound_track, pictures) = (audio(), [video(), video()]);
-        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
-        for n in 0..100 {
-            let tracks = Tracks {
-                video: Some(pictures[usize::from(n >= 50)].clone()),
-                audio: Some(sound_track.clone()),
-            };
-            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut calls);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        assert_eq!(calls.0, ["fresh va 0", "end 2000", "fresh va 2000", "end 4000"]);
-        // Sound with a new header: its frames wait for a picture to start with.
-        let (mut segmenter, mut calls) = (self::segmenter(), Calls::default());
-        let sounds = [audio(), audio()];
-        for n in 0..100 {
-            let tracks = Tracks {
-                video: Some(pictures[0].clone()),
-                audio: Some(sounds[usize::from(n >= 40)].clone()),
-            };
-            segmenter.push(&tracks, &picture(n * 40, n % 50 == 0), &mut calls);
-            segmenter.push(&tracks, &sound(n * 40 + 5), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        assert_eq!((calls.0.len(), segmenter.dropped), (4, 10));
-        assert_eq!(calls.0[1..3], ["end 2000", "fresh va 2000"]);
-    }
-
-    #[test]
-    fn a_gap_begins_a_fresh_segment_with_a_keyframe() {
-        let tracks = Tracks { video: Some(video()), audio: None };
-        let (mut segmenter, mut calls) = (segmenter(), Calls::default());
-        for n in 0..50 {
-            segmenter.push(&tracks, &picture(n * 40, n == 0), &mut calls);
-        }
-        segmenter.gap(&mut calls);
-        segmenter.push(&tracks, &picture(9000, false), &mut calls);
-        for n in 0..50 {
-            segmenter.push(&tracks, &picture(9040 + n * 40, n == 0), &mut calls);
-        }
-        segmenter.end(&mut calls);
-        assert_eq!(calls.0, ["fresh v 0", "end 2000", "fresh v 9040", "end 11040"]);
-    }
-}
+#[path = "segmenter_tests.rs"]
+mod tests;

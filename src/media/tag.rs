@@ -43,6 +43,9 @@ pub enum Class {
     Metadata,
     /// Codec configuration of the audio or video track: kept for later viewers.
     SequenceHeader,
+    /// What else is told of a track once, such as colour metadata or the layout of its channels: kept for later
+    /// viewers.
+    TrackInfo,
     /// A video frame that can be decoded by itself.
     KeyFrame,
     /// A video frame that needs earlier ones.
@@ -166,16 +169,21 @@ fn classify_video(body: &[u8]) -> Class {
     let Some(&first) = body.first() else { return Class::Other };
     let frame = match (first >> 4) & 7 {
         1 | 4 => Class::KeyFrame,
-        5 => return Class::Other, // command frame: no picture
+        5 => Class::Other, // command frame: no picture
         _ => Class::InterFrame,
     };
     if first & 0x80 != 0 {
-        return match first & 0x0f {
-            0 => Class::SequenceHeader,
-            1 | 3 => frame, // CodedFrames, CodedFramesX
-            6 | 7 => classify_wrapped_video(first, body, frame),
-            _ => Class::Other, // SequenceEnd, colour metadata, MPEG-2 TS configuration
+        return match wrapped_packet_type(first & 0x0f, 6, body) {
+            Some(4) => Class::TrackInfo, // colour metadata, of any frame type
+            _ if frame == Class::Other => Class::Other,
+            Some(0) => Class::SequenceHeader,
+            Some(1 | 3) => frame,        // CodedFrames, CodedFramesX
+            Some(5) => Class::TrackInfo, // MPEG-2 TS configuration
+            _ => Class::Other,           // SequenceEnd
         };
+    }
+    if frame == Class::Other {
+        return frame;
     }
     match (first & 0x0f, body.get(1)) {
         (7 | 12, Some(0)) => Class::SequenceHeader,
@@ -185,28 +193,15 @@ fn classify_video(body: &[u8]) -> Class {
     }
 }
 
-/// Multitrack (6) and `ModEx` (7) bodies have the real packet type further in; read just far enough.
-fn classify_wrapped_video(first: u8, body: &[u8], frame: Class) -> Class {
-    match wrapped_packet_type(first & 0x0f, 6, body) {
-        Some(0) => Class::SequenceHeader,
-        Some(1 | 3) => frame,
-        _ => Class::Other,
-    }
-}
-
 fn classify_audio(body: &[u8]) -> Class {
     let Some(&first) = body.first() else { return Class::Other };
     match first >> 4 {
-        9 => match first & 0x0f {
-            0 => Class::SequenceHeader,
-            1 => Class::Sound,
-            // AudioPacketType: 5 multitrack, 7 ModEx (their video counterparts are 6 and 7).
-            wrapper @ (5 | 7) => match wrapped_packet_type(wrapper, 5, body) {
-                Some(0) => Class::SequenceHeader,
-                Some(1) => Class::Sound,
-                _ => Class::Other,
-            },
-            _ => Class::Other, // SequenceEnd, channel configuration
+        // AudioPacketType: 5 multitrack, 7 ModEx (their video counterparts are 6 and 7).
+        9 => match wrapped_packet_type(first & 0x0f, 5, body) {
+            Some(0) => Class::SequenceHeader,
+            Some(1) => Class::Sound,
+            Some(4) => Class::TrackInfo, // channel configuration
+            _ => Class::Other,           // SequenceEnd
         },
         10 => match body.get(1) {
             Some(0) => Class::SequenceHeader,
@@ -270,6 +265,12 @@ mod tests {
             (Video, b"\x91hvc1", Class::KeyFrame),
             (Video, b"\xa3hvc1", Class::InterFrame),
             (Video, b"\x92hvc1", Class::Other),
+            (Video, b"\x94hvc1", Class::TrackInfo),
+            (Video, b"\xd4hvc1", Class::TrackInfo),
+            (Video, b"\x95av01", Class::TrackInfo),
+            (Video, b"\x96\x04hvc1\x01", Class::TrackInfo),
+            (Video, b"\xd1hvc1", Class::Other),
+            (Audio, b"\x94Opus\x01", Class::TrackInfo),
             (Video, b"\x96\x00hvc1", Class::SequenceHeader),
             (Video, b"\x97\x02\x00\x00\x00\x01hvc1", Class::KeyFrame),
             (Video, b"\x57\x00", Class::Other),

@@ -1,6 +1,6 @@
 //! Sample entries: what a decoder needs (ISO/IEC 14496-12, 8.5.2; 14496-14; 14496-15; AV1 and Opus in ISOBMFF).
 
-use super::boxes::{put_box, put_full, put_u16, put_u32};
+use super::boxes::{count, put_box, put_full, put_u16, put_u32};
 use crate::media::track::{Audio, AudioCodec, Video, VideoCodec};
 
 /// A `VisualSampleEntry` (8.5.2, 12.1.3).
@@ -51,18 +51,26 @@ pub(super) fn audio(audio: &Audio) -> Vec<u8> {
 
 /// `esds` (14496-14, 5.6) with its descriptors (14496-1, 7.2.6).
 fn elementary_stream(object_type: u8, config: &[u8], out: &mut Vec<u8>) {
-    // An AudioSpecificConfig is a few bytes; one that is too long for a length byte is left out.
-    let config = if config.len() < 64 { config } else { &[] };
-    let info = if config.is_empty() { 0 } else { config.len() + 2 };
-    let length = |len: usize| u8::try_from(len).expect("counted above");
-    put_full(out, *b"esds", 0, 0, |out| {
-        out.extend_from_slice(&[3, length(3 + 2 + 13 + info + 3), 0, 0, 0]);
-        out.extend_from_slice(&[4, length(13 + info), object_type, 0x15]); // an audio stream
-        out.extend_from_slice(&[0; 11]); // buffer size, bit rates: unknown
-        if info > 0 {
-            out.extend_from_slice(&[5, length(config.len())]);
-            out.extend_from_slice(config);
-        }
-        out.extend_from_slice(&[6, 1, 2]);
-    });
+    let mut info = Vec::new();
+    if !config.is_empty() {
+        put_descriptor(&mut info, 5, config);
+    }
+    let mut decoder = vec![object_type, 0x15]; // an audio stream
+    decoder.extend_from_slice(&[0; 11]); // buffer size, bit rates: unknown
+    decoder.extend_from_slice(&info);
+    let mut stream = vec![0; 3]; // ES_ID, flags
+    put_descriptor(&mut stream, 4, &decoder);
+    put_descriptor(&mut stream, 6, &[2]);
+    put_full(out, *b"esds", 0, 0, |out| put_descriptor(out, 3, &stream));
+}
+
+/// A descriptor: its tag, its length in groups of seven bits (14496-1, 8.3.3), its body.
+fn put_descriptor(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+    out.push(tag);
+    let len = count(body.len());
+    for shift in [21, 14, 7].into_iter().filter(|shift| len >> shift > 0) {
+        out.push(0x80 | u8::try_from(len >> shift & 0x7f).expect("seven bits"));
+    }
+    out.push(u8::try_from(len & 0x7f).expect("seven bits"));
+    out.extend_from_slice(body);
 }

@@ -6,6 +6,7 @@
 use super::boxes::{count, put_box, put_full, put_u32, put_u64};
 use super::{AUDIO_ID, VIDEO_ID, VIDEO_TIMESCALE};
 use crate::media::opus;
+use crate::media::picture::Place;
 use crate::media::remux::Sample;
 use crate::media::sample_clock::SampleClock;
 use crate::media::segmenter::{Muxer, Opening};
@@ -112,6 +113,11 @@ impl Lane {
     }
 
     fn push(&mut self, sample: &Sample<'_>) {
+        self.data.extend_from_slice(sample.data);
+        if let Some(last) = self.frames.last_mut().filter(|_| sample.place == Place::Continues) {
+            last.size += count(sample.data.len());
+            return;
+        }
         let dts = match &mut self.clock {
             None => self.units(sample.dts),
             Some((clock, frame)) => {
@@ -121,7 +127,6 @@ impl Lane {
         };
         let cts = i32::try_from(self.units(i64::from(sample.cts))).unwrap_or(0);
         self.frames.push(Frame { dts, cts, size: count(sample.data.len()), key: sample.key });
-        self.data.extend_from_slice(sample.data);
     }
 
     /// Takes out what can be written: all frames, the last one ending at `end`, or all but the last.

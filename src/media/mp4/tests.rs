@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::fragment::{Fragmenter, Output, Piece};
 use super::merge::Merger;
 use super::*;
+use crate::media::picture::Place;
 use crate::media::remux::Sample;
 use crate::media::segmenter::{Muxer, Opening};
 use crate::media::{aac, h264};
@@ -27,10 +28,24 @@ fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
             let dts = start + n * 40;
             let cts = if n % 3 == 0 { 80 } else { -40 };
             let data = vec![7; size + usize::try_from(n).unwrap()];
-            fragmenter.sample(&Sample { video: true, dts, cts, key: n == 0, data: &data });
+            fragmenter.sample(&Sample {
+                video: true,
+                dts,
+                cts,
+                key: n == 0,
+                place: Place::Begins,
+                data: &data,
+            });
             while sound * 1024 * 1000 / 44_100 < (dts - 5_000) {
                 let dts = 5_000 + sound * 1024 * 1000 / 44_100;
-                fragmenter.sample(&Sample { video: false, dts, cts: 0, key: true, data: &[9; 100] });
+                fragmenter.sample(&Sample {
+                    video: false,
+                    dts,
+                    cts: 0,
+                    key: true,
+                    place: Place::Begins,
+                    data: &[9; 100],
+                });
                 sound += 1;
             }
         }
@@ -147,8 +162,15 @@ fn a_track_that_comes_later_waits_for_its_time() {
     merger.init(&init(&tracks())).unwrap();
     let mut fragmenter = Fragmenter::default();
     fragmenter.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
-    fragmenter.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[1] });
-    fragmenter.sample(&Sample { video: false, dts: 500, cts: 0, key: true, data: &[2] });
+    fragmenter.sample(&Sample { video: true, dts: 0, cts: 0, key: true, place: Place::Begins, data: &[1] });
+    fragmenter.sample(&Sample {
+        video: false,
+        dts: 500,
+        cts: 0,
+        key: true,
+        place: Place::Begins,
+        data: &[2],
+    });
     fragmenter.close(1000);
     let Some(Piece::Bytes([file, ..])) =
         fragmenter.pieces.iter().find(|piece| matches!(piece, Piece::Bytes(_)))

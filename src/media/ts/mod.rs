@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::aac::{self, Adts};
 use super::nal::{NalError, Units};
+use super::picture::Place;
 use super::remux::Sample;
 use super::sample_clock::SampleClock;
 use super::segmenter::{Muxer, Opening};
@@ -39,6 +40,8 @@ const AUDIO_TICKS: i64 = 20_000;
 /// longer.
 const CLOCK_TICKS: i64 = 9_000;
 const PAUSE: i64 = 900_000;
+/// A picture is whole once sound is this much further, in ticks.
+const SLICES_TICKS: i64 = 3_600;
 
 /// The tracks of a stream that a transport stream can carry.
 pub fn supported(tracks: &Tracks) -> Tracks {
@@ -69,9 +72,19 @@ pub struct TsMuxer {
     /// How far sound was ahead of the last picture, in ticks: the clock taken from sound is set back by this.
     lead: i64,
     sound: Option<Sound>,
-    scratch: Vec<u8>,
+    picture: Picture,
     /// Frames that could not be written.
     pub broken: u64,
+}
+
+/// The newest picture, which waits for the rest of its slices. Times in milliseconds.
+#[derive(Debug, Default)]
+struct Picture {
+    dts: i64,
+    cts: i32,
+    key: bool,
+    /// As a byte stream; empty: none waits.
+    data: Vec<u8>,
 }
 
 /// Frames of sound that wait for their PES packet.
@@ -107,19 +120,28 @@ impl TsMuxer {
     }
 
     fn video(&mut self, video: &Video, sample: &Sample<'_>) -> Result<(), NalError> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let result = annex_b(video, sample, &mut scratch);
-        if result.is_ok() {
-            let dts = self.ticks(sample.dts);
-            let pts = dts + i64::from(sample.cts) * TICKS;
-            self.lead = self.sound.as_ref().map_or(0, |sound| (sound.last - dts).max(0));
-            let clock = self.tell_clock(PID_VIDEO, dts - DELAY);
-            let stamp = Stamp { pts, dts: Some(dts), clock, random_access: sample.key };
-            self.packets.pes(PID_VIDEO, ID_VIDEO, stamp, &scratch, &mut self.out);
+        if sample.place == Place::Continues && !self.picture.data.is_empty() {
+            return put_units(video, sample.data, &mut self.picture.data);
         }
-        self.scratch = scratch;
-        result
+        self.flush_picture();
+        let picture = &mut self.picture;
+        (picture.dts, picture.cts, picture.key) = (sample.dts, sample.cts, sample.key);
+        annex_b(video, sample, &mut picture.data).inspect_err(|_| picture.data.clear())
+    }
+
+    fn flush_picture(&mut self) {
+        if self.picture.data.is_empty() {
+            return;
+        }
+        let mut picture = std::mem::take(&mut self.picture);
+        let dts = self.ticks(picture.dts);
+        let pts = dts + i64::from(picture.cts) * TICKS;
+        self.lead = self.sound.as_ref().map_or(0, |sound| (sound.last - dts).max(0));
+        let clock = self.tell_clock(PID_VIDEO, dts - DELAY);
+        let stamp = Stamp { pts, dts: Some(dts), clock, random_access: picture.key };
+        self.packets.pes(PID_VIDEO, ID_VIDEO, stamp, &picture.data, &mut self.out);
+        picture.data.clear();
+        self.picture = picture;
     }
 
     /// The clock value `now`, for a packet that is about to be written; `None`: a later one was sent already.
@@ -141,12 +163,19 @@ impl TsMuxer {
     fn sound(&mut self, sample: &Sample<'_>) {
         let base = self.ticks(0);
         let Some(sound) = &mut self.sound else { return };
-        if sound.adts.is_some() && sample.data.len() > aac::ADTS_FRAME_MAX {
+        let program = sound.adts.as_ref().map_or(0, |adts| adts.program().len());
+        if sound.adts.is_some() && program + sample.data.len() > aac::ADTS_FRAME_MAX {
             self.broken += 1;
             return;
         }
         let frame = if sound.frame == 0 { opus::duration(sample.data) } else { sound.frame };
         let time = base + sound.clock.stamp(sample.dts, frame) * 90_000 / sound.rate;
+        // No slice comes that late, and the picture must not.
+        let waits = time - (self.picture.dts * TICKS + base) > SLICES_TICKS;
+        if waits && !self.picture.data.is_empty() {
+            self.flush_picture();
+        }
+        let Some(sound) = &mut self.sound else { return };
         let length = i64::from(frame) * 90_000 / sound.rate;
         let clock_due = self.clock.is_none_or(|clock| clock < sound.first - DELAY);
         let longest = if clock_due { CLOCK_TICKS } else { AUDIO_TICKS };
@@ -158,12 +187,16 @@ impl TsMuxer {
             self.flush_sound();
         }
         let Some(sound) = &mut self.sound else { return };
-        if sound.data.is_empty() {
+        let is_first = sound.data.is_empty();
+        if is_first {
             sound.first = time;
         }
         sound.last = time;
-        if let Some(adts) = sound.adts {
-            sound.data.extend_from_slice(&adts.header(sample.data.len()));
+        if let Some(adts) = &sound.adts {
+            // Players start at any packet.
+            let program = if is_first { adts.program() } else { &[] };
+            sound.data.extend_from_slice(&adts.header(program.len() + sample.data.len()));
+            sound.data.extend_from_slice(program);
         }
         sound.data.extend_from_slice(sample.data);
     }
@@ -212,6 +245,7 @@ impl Muxer for TsMuxer {
     }
 
     fn close(&mut self, _end: i64) {
+        self.flush_picture();
         self.flush_sound();
     }
 }
@@ -237,6 +271,13 @@ fn annex_b(video: &Video, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<(), 
             put_unit(unit, out);
         }
     }
+    Ok(())
+}
+
+/// More units of a picture; nothing of them if one is broken.
+fn put_units(video: &Video, data: &[u8], out: &mut Vec<u8>) -> Result<(), NalError> {
+    Units::new(data, video.length_size).try_for_each(|unit| unit.map(drop))?;
+    Units::new(data, video.length_size).flatten().for_each(|unit| put_unit(unit, out));
     Ok(())
 }
 

@@ -52,7 +52,14 @@ fn frames_of_every_length_come_out_whole() {
         frame.extend(len.to_be_bytes());
         frame.extend(&unit);
         let cts = if len % 2 == 0 { 80 } else { 0 };
-        muxer.sample(&Sample { video: true, dts: i64::from(len) * 40, cts, key: false, data: &frame });
+        muxer.sample(&Sample {
+            video: true,
+            dts: i64::from(len) * 40,
+            cts,
+            key: false,
+            place: Place::Begins,
+            data: &frame,
+        });
         want.push([&[0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1][..], &unit].concat());
     }
     muxer.close(0);
@@ -71,11 +78,18 @@ fn sound_comes_out_whole_and_keyframes_bring_parameter_sets() {
     for n in 0..500usize {
         let frame = vec![7; n + 1];
         let dts = i64::try_from(n * 1024 * 1000 / 44_100).unwrap();
-        muxer.sample(&Sample { video: false, dts, cts: 0, key: true, data: &frame });
+        muxer.sample(&Sample { video: false, dts, cts: 0, key: true, place: Place::Begins, data: &frame });
         want.extend(Adts::new(&[0x12, 0x10]).unwrap().header(frame.len()));
         want.extend(frame);
     }
-    muxer.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[0, 0, 0, 2, 0x65, 1] });
+    muxer.sample(&Sample {
+        video: true,
+        dts: 0,
+        cts: 0,
+        key: true,
+        place: Place::Begins,
+        data: &[0, 0, 0, 2, 0x65, 1],
+    });
     muxer.close(0);
     assert_eq!(pes(&muxer.out, PID_AUDIO).concat(), want);
     let picture = pes(&muxer.out, PID_VIDEO).concat();
@@ -106,11 +120,25 @@ fn the_clock_is_sent_every_tenth_of_a_second_even_if_frames_are_rare() {
         for n in 0..300 {
             let dts = n * 1024 * 1000 / 44_100;
             if sound {
-                muxer.sample(&Sample { video: false, dts, cts: 0, key: true, data: &[7; 200] });
+                muxer.sample(&Sample {
+                    video: false,
+                    dts,
+                    cts: 0,
+                    key: true,
+                    place: Place::Begins,
+                    data: &[7; 200],
+                });
                 frames += 1;
             }
             if picture && n % 22 == 0 {
-                muxer.sample(&Sample { video: true, dts, cts: 0, key: n == 0, data: &[0, 0, 0, 2, 0x65, 1] });
+                muxer.sample(&Sample {
+                    video: true,
+                    dts,
+                    cts: 0,
+                    key: n == 0,
+                    place: Place::Begins,
+                    data: &[0, 0, 0, 2, 0x65, 1],
+                });
             }
         }
         muxer.close(7_000);
@@ -126,8 +154,16 @@ fn a_pause_of_the_stream_is_not_filled() {
     let mut muxer = TsMuxer::default();
     muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
     for dts in [0, 3_600_000] {
-        muxer.sample(&Sample { video: true, dts, cts: 0, key: true, data: &[0, 0, 0, 2, 0x65, 1] });
+        muxer.sample(&Sample {
+            video: true,
+            dts,
+            cts: 0,
+            key: true,
+            place: Place::Begins,
+            data: &[0, 0, 0, 2, 0x65, 1],
+        });
     }
+    muxer.close(3_600_040);
     assert_eq!(clocks(&muxer.out, PID_VIDEO).len(), 2);
 }
 
@@ -136,8 +172,54 @@ fn a_truncated_frame_is_left_out_and_counted() {
     let mut muxer = TsMuxer::default();
     muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
     let before = muxer.out.len();
-    muxer.sample(&Sample { video: true, dts: 0, cts: 0, key: true, data: &[0, 0, 0, 9, 0x65, 1] });
+    muxer.sample(&Sample {
+        video: true,
+        dts: 0,
+        cts: 0,
+        key: true,
+        place: Place::Begins,
+        data: &[0, 0, 0, 9, 0x65, 1],
+    });
     assert_eq!((muxer.out.len(), muxer.broken), (before, 1));
+}
+
+#[test]
+fn a_picture_in_several_tags_is_one_access_unit() {
+    let mut muxer = TsMuxer::default();
+    muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
+    let sample = |dts, place, data| Sample { video: true, dts, cts: 0, key: dts == 0, place, data };
+    let sound = Sample { video: false, dts: 30, cts: 0, key: true, place: Place::Begins, data: &[7; 200] };
+    muxer.sample(&sample(0, Place::Begins, &[0, 0, 0, 2, 0x65, 0x80]));
+    muxer.sample(&sound);
+    muxer.sample(&sample(0, Place::Continues, &[0, 0, 0, 2, 0x65, 0x40]));
+    muxer.sample(&sample(40, Place::Begins, &[0, 0, 0, 2, 0x41, 0x80]));
+    muxer.sample(&sample(40, Place::Continues, &[0, 0, 0, 9, 0x41, 0x40]));
+    muxer.close(80);
+    let units: Vec<Vec<u8>> = pes(&muxer.out, PID_VIDEO)
+        .iter()
+        .map(|data| data.windows(5).filter(|w| w[..4] == [0, 0, 0, 1]).map(|w| w[4]).collect())
+        .collect();
+    assert_eq!(units, [vec![9, 0x67, 0x68, 0x65, 0x65], vec![9, 0x41]]);
+    assert_eq!(muxer.broken, 1, "the slice that is truncated");
+}
+
+/// Channels that ADTS has no number for stand in front of the first frame of each packet.
+#[test]
+fn a_program_config_element_comes_with_the_sound() {
+    let record = Bytes::from_static(aac::tests::SIDE);
+    let audio = aac::parse_config(&record).map(Arc::new);
+    let mut muxer = TsMuxer::default();
+    muxer.open(&Opening { tracks: Tracks { video: None, audio }, fresh: true, start: 0 });
+    for n in 0..40 {
+        let dts = n * 1024 / 48;
+        muxer.sample(&Sample { video: false, dts, cts: 0, key: true, place: Place::Begins, data: &[7; 500] });
+    }
+    muxer.close(1_000);
+    let adts = Adts::new(&record).unwrap();
+    let want = [&adts.header(adts.program().len() + 500)[..], adts.program()].concat();
+    let got = pes(&muxer.out, PID_AUDIO);
+    assert!(got.len() > 5 && got.iter().all(|packet| packet.starts_with(&want)));
+    assert_eq!(want[2] & 1 | want[3] & 0xc0, 0, "configuration 0");
 }
 
 #[test]
@@ -161,15 +243,32 @@ fn early_sound_does_not_take_over_the_clock() {
         let mut muxer = TsMuxer::default();
         muxer.open(&Opening { tracks: tracks(), fresh: true, start: 0 });
         for n in 0..500i64 {
-            let sound = Sample { video: false, dts: lead + n * 20, cts: 0, key: true, data: &[7; 200] };
+            let sound = Sample {
+                video: false,
+                dts: lead + n * 20,
+                cts: 0,
+                key: true,
+                place: Place::Begins,
+                data: &[7; 200],
+            };
             muxer.sample(&sound);
             if n % 2 == 0 {
-                let before = muxer.out.len();
                 let (dts, key) = (n * 20, n % 100 == 0);
-                muxer.sample(&Sample { video: true, dts, cts: 0, key, data: &[0, 0, 0, 2, 0x65, 1] });
-                let clocks = clocks(&muxer.out[before..], PID_VIDEO);
-                assert_eq!(clocks.last(), Some(&(n * 20 * TICKS + BASE - DELAY)), "lead {lead}, {dts} ms");
+                muxer.sample(&Sample {
+                    video: true,
+                    dts,
+                    cts: 0,
+                    key,
+                    place: Place::Begins,
+                    data: &[0, 0, 0, 2, 0x65, 1],
+                });
             }
+        }
+        muxer.close(10_000);
+        // Each picture has its clock: none was told before.
+        let clocks = clocks(&muxer.out, PID_VIDEO);
+        for n in 0..250 {
+            assert!(clocks.contains(&(n * 40 * TICKS + BASE - DELAY)), "lead {lead}, {} ms", n * 40);
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::live::stream::Stream;
 use crate::media::codec;
 use crate::media::tag::TagKind;
+use crate::media::track_facts::{self, TrackFacts};
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
@@ -64,6 +65,35 @@ struct Entry {
     height: Option<u32>,
     bitrate: u64,
     uptime_ms: u64,
+    tracks: Vec<TrackEntry>,
+}
+
+/// One track of a stream.
+#[derive(Serialize)]
+struct TrackEntry {
+    kind: &'static str,
+    /// The publisher's number.
+    id: u8,
+    codec: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+}
+
+impl TrackEntry {
+    fn new(track: TrackFacts) -> Self {
+        Self {
+            kind: if track.kind == TagKind::Video { "video" } else { "audio" },
+            id: track.number,
+            codec: track.codec,
+            width: track.size.map(|(width, _)| width),
+            height: track.size.map(|(_, height)| height),
+            language: track.language,
+        }
+    }
 }
 
 /// The body of `GET /api/v1/streams`: all streams of an origin, or those that a gateway pulls if it runs alone.
@@ -123,7 +153,11 @@ fn upstreams(role: &RoleState) -> Vec<UpstreamEntry> {
 
 fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {
     let facts = stream.facts();
-    let size = facts.metadata.as_deref().and_then(|body| codec::facts(body).size);
+    let headers = facts.headers.iter().map(|(kind, body)| (*kind, &body[..]));
+    let tracks = track_facts::tracks(headers, facts.metadata.as_deref());
+    // What the metadata tells, or else the first picture's sequence header.
+    let first = tracks.first().and_then(|track| track.size);
+    let size = facts.metadata.as_deref().and_then(|body| codec::facts(body).size).or(first);
     Entry {
         key: stream.key.to_string(),
         role,
@@ -135,5 +169,6 @@ fn entry(stream: &Stream, live: bool, role: &'static str, now: u64) -> Entry {
         height: size.map(|(_, height)| height),
         bitrate: stream.bitrate(now),
         uptime_ms: stream.uptime(now),
+        tracks: tracks.into_iter().map(TrackEntry::new).collect(),
     }
 }

@@ -141,11 +141,13 @@ fn message_head(opening: &Opening, len: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::tag::TagKind;
     use crate::protocol::http::ChunkedReader;
 
     fn headers(version: u32, len: usize) -> Headers {
-        let body = |first| Some(Bytes::from(vec![first; len]));
-        Headers { version, metadata: body(2), video: body(0x17), audio: body(0xaf) }
+        let body = |kind, first| (kind, Bytes::from(vec![first; len]));
+        let (metadata, video) = (body(TagKind::Script, 2), body(TagKind::Video, 0x17));
+        Headers::new(version, [metadata, video, body(TagKind::Audio, 0xaf)])
     }
 
     const FILE: Option<FileHeader> = Some(FileHeader { audio: true, video: true });

@@ -32,13 +32,16 @@ impl Brief {
         let [first, second] = [body.first().copied().unwrap_or(0), body.get(1).copied().unwrap_or(0xff)];
         // By FourCC (Enhanced RTMP) the packet type stands in the first byte: 0 begins a sequence.
         let by_four_cc = if kind == VIDEO { first & 0x80 != 0 } else { first >> 4 == 9 };
+        // Of several tracks, it stands in the second byte.
+        let is_multitrack = kind == VIDEO && first & 0x0f == 6;
+        let packet = if is_multitrack { second & 0x0f } else { first & 0x0f };
         let header = match kind {
-            VIDEO | AUDIO if by_four_cc => first & 0x0f == 0,
+            VIDEO | AUDIO if by_four_cc => packet == 0,
             VIDEO => first & 0x0f == 7 && second == 0,
             AUDIO => first >> 4 == 10 && second == 0,
             _ => false,
         };
-        let coded = if by_four_cc { [1, 3].contains(&(first & 0x0f)) } else { second == 1 };
+        let coded = if by_four_cc { [1, 3].contains(&packet) } else { second == 1 };
         let key = kind == VIDEO && !header && (first >> 4) & 7 == 1 && coded;
         let headless = kind == AUDIO && first >> 4 == 2; // MP3
         Self { kind, time, len: body.len(), hash: hasher.finish(), header, key, headless }
