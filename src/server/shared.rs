@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use super::budget::Budget;
@@ -181,6 +181,8 @@ pub struct Shared {
     pub log_suppressed: Arc<AtomicU64>,
     /// The memory budget of the process.
     pub budget: Budget,
+    /// For new connections; `None`: they are plain.
+    pub certificates: ArcSwapOption<rustls::ServerConfig>,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
@@ -212,6 +214,7 @@ impl Shared {
             listing: Listing::new(LISTING_REST, LISTING_LIFE),
             log_suppressed: Arc::default(),
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
+            certificates: ArcSwapOption::empty(),
             address_limits: AddressLimits::new(&config.limits),
             config,
             arena,

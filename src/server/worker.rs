@@ -54,10 +54,13 @@ impl<E: Engine> Worker<E> {
         mail: Mailbox<Message>,
         capacity: Capacity,
     ) -> Self {
-        let web = Web { responder: Responder::new(&shared), files: Files::new(capacity.files) };
+        let mut core = Core::new(engine, index, shared);
+        core.take_certificates();
+        let shared = &core.shared;
+        let web = Web { responder: Responder::new(shared), files: Files::new(capacity.files) };
         Self {
             pace: Pace::new(millis(shared.config.live.flush_max)),
-            peers: Dispatch::new(Core::new(engine, index, shared), web),
+            peers: Dispatch::new(core, web),
             reception: Reception::new(listeners, capacity),
             clips: Clips::default(),
             mail,
@@ -236,6 +239,7 @@ impl<E: Engine> Worker<E> {
         let peers = &mut self.peers;
         let now = peers.core.now();
         self.next_sweep = now + SWEEP;
+        peers.core.take_certificates();
         peers.core.shared.beats[peers.core.index].store(now, Ordering::Relaxed);
         self.reception.resume(&mut peers.core);
         if self.mail.missed() > 0 {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod handshake;
 mod keys;
 pub mod record;
+pub mod trust;
 
 #[cfg(test)]
 mod tests;

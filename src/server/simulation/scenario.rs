@@ -197,12 +197,12 @@ impl Simulation {
         }
         let mut listeners = Vec::new();
         if level == 0 {
-            listeners.push((Listener { role: 0, speaks: Speaks::Rtmp }, RTMP));
-            listeners.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
+            listeners.push((Listener::new(0, Speaks::Rtmp), RTMP));
+            listeners.push((Listener::new(0, Speaks::Http(&STREAM_PORT)), FLV));
         }
         if level > 0 || with_gateway {
             listeners.push((
-                Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) },
+                Listener::new(roles.len() - 1, Speaks::Http(&FLV_GATEWAY)),
                 GATEWAY + gateway - 1,
             ));
         }
@@ -219,12 +219,12 @@ impl Simulation {
                 world.slow_from = world.loops.len();
             }
         }
-        let rtmp = (Listener { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
+        let rtmp = (Listener::new(0, Speaks::Rtmp), FAR_RTMP);
         self.start(
             config,
             arena,
             roles,
-            &[rtmp, (Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FAR_FLV)],
+            &[rtmp, (Listener::new(0, Speaks::Http(&STREAM_PORT)), FAR_FLV)],
         );
     }
 
@@ -241,7 +241,7 @@ impl Simulation {
             config,
             arena,
             roles,
-            &[(Listener { role: 0, speaks: Speaks::Http(&FILE_GATEWAY) }, FILES)],
+            &[(Listener::new(0, Speaks::Http(&FILE_GATEWAY)), FILES)],
         );
         let world = Rc::clone(&self.world);
         let mut world = world.borrow_mut();

@@ -43,6 +43,9 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A certificate cannot be used.
+    #[error("tls: {0}")]
+    Certificate(#[from] crate::server::certificates::CertificateError),
     /// The file gateway's folder cannot be opened.
     #[error("--root: cannot serve the folder {}: {error}", root.display())]
     Root {
