@@ -163,6 +163,7 @@ fn write(tls: &Tls, dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::Certificate;
+    use crate::protocol::tls::trust::{self, Trust};
 
     /// Files of a certificate for these names.
     fn files(dir: &Path, place: usize, names: &[&str]) -> Certificate {
@@ -182,15 +183,9 @@ mod tests {
 
     /// The certificate that a client gets who asks for this name.
     fn chosen(config: &Arc<ServerConfig>, name: &str) -> CertificateDer<'static> {
-        use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
-        let mut client = ClientConfig::builder_with_provider(Arc::new(provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        client.dangerous().set_certificate_verifier(Arc::new(crate::protocol::tls::trust::Anyone::new(provider())));
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        use rustls::{ClientConnection, ServerConnection};
+        let client = trust::client(&Trust::Anyone).unwrap();
+        let mut client = ClientConnection::new(client, trust::server_name(name).unwrap()).unwrap();
         let mut server = ServerConnection::new(Arc::clone(config)).unwrap();
         for _ in 0..4 {
             let mut wire = Vec::new();
