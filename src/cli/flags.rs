@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::load::Setting;
 use crate::config::Config;
+use crate::config::load::Setting;
 use crate::config::units;
 use crate::config::{LogFormat, Place, Record, Role, Upstream};
 

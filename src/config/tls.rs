@@ -20,6 +20,10 @@ pub struct Tls {
     pub key: PathBuf,
     /// Further certificates, for the names that stand in them.
     pub certificates: Vec<Certificate>,
+    /// Other servers are trusted whose certificates one of this file (PEM) has signed; empty: the system's roots.
+    pub ca: PathBuf,
+    /// Any other server is trusted: connections to it are encrypted, but to whom is unknown.
+    pub insecure: bool,
     /// The listeners that take no plain connections.
     pub required: Vec<String>,
 }
@@ -76,7 +80,7 @@ mod tests {
     fn a_certificate_needs_its_key_and_a_requirement_needs_a_certificate() {
         let check = |cert: &str, key: &str, required: &[&str]| {
             let required = required.iter().map(|name| (*name).to_owned()).collect();
-            Tls { cert: cert.into(), key: key.into(), certificates: Vec::new(), required }.check().map_err(|e| e.0)
+            Tls { cert: cert.into(), key: key.into(), required, ..Tls::default() }.check().map_err(|e| e.0)
         };
         assert_eq!(check("", "", &[]), Ok(()));
         assert_eq!(check("a.pem", "a.key", &["rtmp", "web"]), Ok(()));

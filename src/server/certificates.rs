@@ -14,9 +14,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ServerConfig};
 
-use crate::config::Tls;
+use crate::config::{Config, Tls};
+use crate::protocol::tls::trust::{self, Trust, TrustError};
 
 /// Why no certificate can be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,25 @@ fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<Certif
     made.map(Arc::new).map_err(|error| CertificateError::Unusable { cert: cert.to_owned(), error })
 }
 
+/// Which other servers are trusted; `None`: there is none that is connected to in TLS.
+///
+/// # Errors
+/// [`TrustError`].
+pub fn trust(config: &Config) -> Result<Option<Arc<ClientConfig>>, TrustError> {
+    let remotes = config.forward.iter().map(|one| &one.to).chain(config.pull.iter().map(|one| &one.from));
+    let upstreams = config.flv_gateway.upstream.iter().chain(&config.file_gateway.upstream);
+    let secure = remotes.map(|remote| remote.secure).chain(upstreams.map(|upstream| upstream.secure));
+    if !secure.into_iter().any(|secure| secure) {
+        return Ok(None);
+    }
+    trust::client(&match &config.tls {
+        tls if tls.insecure => Trust::Anyone,
+        tls if tls.ca.as_os_str().is_empty() => Trust::System,
+        tls => Trust::File(tls.ca.clone()),
+    })
+    .map(Some)
+}
+
 /// When the files were changed last, to see whether they were since.
 pub fn changed(tls: &Tls) -> Vec<Option<SystemTime>> {
     let of = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
@@ -163,7 +183,6 @@ fn write(tls: &Tls, dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::config::Certificate;
-    use crate::protocol::tls::trust::{self, Trust};
 
     /// Files of a certificate for these names.
     fn files(dir: &Path, place: usize, names: &[&str]) -> Certificate {
@@ -205,12 +224,13 @@ mod tests {
     #[test]
     fn a_client_gets_the_certificate_for_its_name() {
         let dir = folder("certificates");
-        let [first, other] = [files(&dir, 1, &["one.example"]), files(&dir, 2, &["two.example", "*.three.example"])];
+        let [first, other] =
+            [files(&dir, 1, &["one.example"]), files(&dir, 2, &["two.example", "*.three.example"])];
         let tls = Tls {
             cert: first.cert.clone(),
             key: first.key.clone(),
             certificates: vec![other.clone()],
-            required: Vec::new(),
+            ..Tls::default()
         };
         let config = load(&tls).unwrap().unwrap();
         let der = |of: &Certificate| CertificateDer::from_pem_file(&of.cert).unwrap();

@@ -83,11 +83,12 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         certificates::make(&config.tls)?;
     }
     let certificates = certificates::load(&config.tls)?;
+    let trust = certificates::trust(&config)?;
     let arena = Arena::new().map_err(StartError::Memory)?;
     let mut roles = roles(&config, role, &arena);
     open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
-    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
+    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, (started, trust)));
     shared.certificates.store(certificates);
     if let Some(path) = &shared.config.access_log.path {
         let queue =

@@ -35,4 +35,5 @@ mod relay;
 mod restart;
 mod service;
 mod stress;
+mod tls;
 mod upstream;

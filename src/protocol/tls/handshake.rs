@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, KeyLog, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, KeyLog, ProtocolVersion, ServerConfig, ServerConnection,
+};
 
 use super::error::TlsError;
 use super::keys::{Keys, Secret, Version};
@@ -152,7 +154,8 @@ impl Handshake {
     /// [`TlsError`] if its suite is not one of those that the record layer knows.
     pub fn finish(self) -> Result<Established, TlsError> {
         assert!(self.is_done(), "the handshake is complete");
-        let unknown = || TlsError::Handshake(rustls::Error::General("a suite without a record layer".to_owned()));
+        let unknown =
+            || TlsError::Handshake(rustls::Error::General("a suite without a record layer".to_owned()));
         let is_server = matches!(*self.rustls, Connection::Server(_));
         let version = match self.rustls.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => Version::Tls13,

@@ -156,14 +156,18 @@ impl Keys {
 
     /// Encrypts `text` in place; the end of the record, its inner type included in TLS 1.3, is appended to
     /// `tail`, which has exactly that length. Returns the explicit part of the nonce.
-    pub(super) fn seal(&mut self, header: &[u8], kind: u8, text: &mut [u8], tail: &mut [u8]) -> [u8; EXPLICIT_LEN] {
+    pub(super) fn seal(
+        &mut self,
+        header: &[u8],
+        kind: u8,
+        text: &mut [u8],
+        tail: &mut [u8],
+    ) -> [u8; EXPLICIT_LEN] {
         let (nonce, sequence) = self.nonce();
         let explicit = nonce[NONCE_LEN - EXPLICIT_LEN..].try_into().expect("the end of a nonce");
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = match self.version {
-            Version::Tls13 => {
-                self.key.seal_in_place_scatter(nonce, Aad::from(header), text, &[kind], tail)
-            }
+            Version::Tls13 => self.key.seal_in_place_scatter(nonce, Aad::from(header), text, &[kind], tail),
             Version::Tls12 => {
                 let additional = Self::additional(sequence, kind, text.len());
                 self.key.seal_in_place_scatter(nonce, Aad::from(additional), text, &[], tail)

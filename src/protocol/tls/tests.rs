@@ -25,7 +25,9 @@ const SUITES: [(CipherSuite, &SupportedProtocolVersion); 6] = [
     (CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, &rustls::version::TLS12),
 ];
 
-fn configs((suite, version): (CipherSuite, &'static SupportedProtocolVersion)) -> (ServerConfig, ClientConfig) {
+fn configs(
+    (suite, version): (CipherSuite, &'static SupportedProtocolVersion),
+) -> (ServerConfig, ClientConfig) {
     let mut provider = default_provider();
     provider.cipher_suites.retain(|known| known.suite() == suite);
     let provider = Arc::new(provider);
@@ -75,7 +77,10 @@ fn shake(mut ours: Handshake, theirs: &mut Connection, piece: usize) -> Establis
 }
 
 /// Both roles: we are the server, and we are the client.
-fn pairs(suite: (CipherSuite, &'static SupportedProtocolVersion), piece: usize) -> [(Established, Connection); 2] {
+fn pairs(
+    suite: (CipherSuite, &'static SupportedProtocolVersion),
+    piece: usize,
+) -> [(Established, Connection); 2] {
     let (server, client) = configs(suite);
     let name = ServerName::try_from("localhost").unwrap();
     let mut theirs = ClientConnection::new(Arc::new(client.clone()), name.clone()).unwrap().into();
@@ -199,7 +204,10 @@ fn a_forged_record_ends_the_connection() {
         *wire.last_mut().unwrap() ^= 1;
         let mut read = Vec::new();
         let error = ours.opener.push(&wire, &mut read).unwrap_err();
-        assert_eq!((error.clone(), error.alert(), read), (TlsError::Decrypt, Some(alert::BAD_RECORD_MAC), vec![]));
+        assert_eq!(
+            (error.clone(), error.alert(), read),
+            (TlsError::Decrypt, Some(alert::BAD_RECORD_MAC), vec![])
+        );
     }
 }
 

@@ -46,6 +46,9 @@ pub enum StartError {
     /// A certificate cannot be used.
     #[error("tls: {0}")]
     Certificate(#[from] crate::server::certificates::CertificateError),
+    /// No other server can be trusted.
+    #[error("tls.ca: {0}")]
+    Trust(#[from] crate::protocol::tls::trust::TrustError),
     /// The file gateway's folder cannot be opened.
     #[error("--root: cannot serve the folder {}: {error}", root.display())]
     Root {

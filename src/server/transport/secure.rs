@@ -37,7 +37,12 @@ enum Stage {
     /// The first byte tells whether it is TLS.
     Unknown,
     /// `pending` bytes of the peer wait for a turn.
-    Shaking { handshake: Handshake, pending: Vec<u8>, is_queued: bool, is_client: bool },
+    Shaking {
+        handshake: Handshake,
+        pending: Vec<u8>,
+        is_queued: bool,
+        is_client: bool,
+    },
     Open(Box<Established>),
     /// It has failed; what waits is still sent.
     Failed,
@@ -261,7 +266,9 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
 
     /// An event of the engine, which becomes none, one or several for the session.
     pub(super) fn take<E: Engine<Buf = B>>(&mut self, engine: &mut E, sock: Sock, event: Event<B>) {
-        if let (Event::Received { data, .. }, Some(Stage::Unknown)) = (&event, self.at(sock).map(|s| &s.stage)) {
+        if let (Event::Received { data, .. }, Some(Stage::Unknown)) =
+            (&event, self.at(sock).map(|s| &s.stage))
+        {
             if data.first() != Some(&HANDSHAKE) {
                 self.places[sock.index as usize] = None;
                 return self.ready.push_back(event.map(Received::Plain));
@@ -356,7 +363,9 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             Ok(_) => return self.drive(engine, secure),
             Err(error) => return self.fail(engine, secure, &error),
         };
-        let Stage::Shaking { handshake, .. } = std::mem::replace(&mut secure.stage, Stage::Failed) else { return };
+        let Stage::Shaking { handshake, .. } = std::mem::replace(&mut secure.stage, Stage::Failed) else {
+            return;
+        };
         match handshake.finish() {
             Ok(established) => secure.stage = Stage::Open(Box::new(established)),
             Err(error) => return self.fail(engine, secure, &error),
@@ -394,8 +403,12 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     /// The connection ends because of its peer.
     fn fail<E: Engine<Buf = B>>(&mut self, engine: &mut E, secure: &mut Secure, error: &TlsError) {
         self.failures += 1;
-        tracing::debug!(%error, "a TLS connection has failed");
         let was = std::mem::replace(&mut secure.stage, Stage::Failed);
+        if matches!(was, Stage::Shaking { is_client: true, .. }) {
+            tracing::warn!(peer = ?engine.peer(secure.sock), %error, "no TLS connection to another server");
+        } else {
+            tracing::debug!(peer = ?engine.peer(secure.sock), %error, "a TLS connection has failed");
+        }
         if let (Stage::Open(mut open), Some(code)) = (was, error.alert()) {
             open.sealer.alert(code, &mut secure.control);
         }
@@ -409,7 +422,12 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     }
 
     /// The engine has sent ciphertext.
-    fn sent<E: Engine<Buf = B>>(&mut self, engine: &mut E, secure: &mut Secure, result: Result<u32, SendError>) {
+    fn sent<E: Engine<Buf = B>>(
+        &mut self,
+        engine: &mut E,
+        secure: &mut Secure,
+        result: Result<u32, SendError>,
+    ) {
         secure.sending = false;
         let (sock, covers) = (secure.sock, std::mem::take(&mut secure.covers));
         match result {
@@ -455,7 +473,9 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
                 return;
             }
             match secure.queued.take() {
-                Some(payload) if matches!(secure.stage, Stage::Open(_)) => self.begin(engine, secure, payload),
+                Some(payload) if matches!(secure.stage, Stage::Open(_)) => {
+                    self.begin(engine, secure, payload)
+                }
                 Some(payload) => {
                     secure.queued = Some(payload); // after the handshake
                     return;
@@ -479,8 +499,10 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
         match payload {
             Payload::Bytes(bytes) => self.seal(secure, [&bytes[..bytes.len().min(most)], &[]]),
             Payload::Region { head, region, from, len } => {
-                let segment = Arc::clone(self.segments.get(&region).expect("regions are held while sent from"));
-                let (from, len) = (from as usize, (len as usize).min(most - FrameHead::as_slice(&head).len()));
+                let segment =
+                    Arc::clone(self.segments.get(&region).expect("regions are held while sent from"));
+                let (from, len) =
+                    (from as usize, (len as usize).min(most - FrameHead::as_slice(&head).len()));
                 self.seal(secure, [head.as_slice(), &segment.bytes()[from..from + len]]);
             }
             Payload::File { head, file, from, len } => {
@@ -498,9 +520,10 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     fn seal(&mut self, secure: &mut Secure, parts: [&[u8]; 2]) {
         let Stage::Open(open) = &mut secure.stage else { return };
         let len = parts[0].len() + parts[1].len();
-        let mut out = self.scratch.pop().unwrap_or_else(|| {
-            Vec::with_capacity(SEAL_MAX + (SEAL_MAX / TEXT_MAX + 1) * OVERHEAD_MAX)
-        });
+        let mut out = self
+            .scratch
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(SEAL_MAX + (SEAL_MAX / TEXT_MAX + 1) * OVERHEAD_MAX));
         open.sealer.seal(parts, &mut out);
         secure.rest = out.into();
         secure.covers = u32::try_from(len).expect("a few records");

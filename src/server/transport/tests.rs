@@ -186,7 +186,10 @@ impl Pair {
         for _ in 0..20_000 {
             self.deliver(piece);
             self.turn(space);
-            if !self.client.is_handshaking() && !self.client.wants_write() && self.net.engine.events.is_empty() {
+            if !self.client.is_handshaking()
+                && !self.client.wants_write()
+                && self.net.engine.events.is_empty()
+            {
                 return self.turn(space);
             }
         }
@@ -206,7 +209,8 @@ impl Pair {
                     self.net.poll_writable(SOCK);
                     for _ in 0..10_000 {
                         self.turn(spaces.next().unwrap());
-                        if let Some(at) = self.events.iter().position(|e| matches!(e, Event::Writable { .. })) {
+                        if let Some(at) = self.events.iter().position(|e| matches!(e, Event::Writable { .. }))
+                        {
                             self.events.remove(at);
                             break;
                         }
@@ -230,10 +234,14 @@ fn what_a_peer_says_after_its_handshake_reaches_the_session() {
         let mut pair = Pair::new();
         pair.client.writer().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         pair.shake(piece, 1 << 20);
-        let told: Vec<u8> = pair.events.iter().flat_map(|event| match event {
-            Event::Received { data, .. } => data.to_vec(),
-            other => panic!("{other:?}"),
-        }).collect();
+        let told: Vec<u8> = pair
+            .events
+            .iter()
+            .flat_map(|event| match event {
+                Event::Received { data, .. } => data.to_vec(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(told, b"GET / HTTP/1.1\r\n\r\n");
         assert!(pair.net.is_secure(SOCK) && pair.net.held(SOCK) < 2048, "{}", pair.net.held(SOCK));
     }
@@ -244,7 +252,9 @@ fn another_first_byte_is_a_plain_connection() {
     let mut pair = Pair::new();
     pair.net.engine.events.push_back(Event::Received { sock: SOCK, data: b"GET".to_vec() });
     pair.turn(0);
-    assert!(matches!(&pair.events[..], [Event::Received { data: Received::Plain(data), .. }] if data == b"GET"));
+    assert!(
+        matches!(&pair.events[..], [Event::Received { data: Received::Plain(data), .. }] if data == b"GET")
+    );
     assert!(!pair.net.is_secure(SOCK));
 }
 
@@ -291,7 +301,10 @@ fn a_peer_that_asks_for_new_keys_gets_them() {
         pair.client.writer().write_all(b"more").unwrap();
         pair.deliver(usize::MAX);
         pair.turn(1 << 20);
-        assert_eq!(pair.send(&Payload::Bytes(Bytes::from_static(b"yes.")), &mut std::iter::repeat(1 << 20)), 4);
+        assert_eq!(
+            pair.send(&Payload::Bytes(Bytes::from_static(b"yes.")), &mut std::iter::repeat(1 << 20)),
+            4
+        );
         pair.turn(1 << 20);
         assert_eq!(pair.read.len(), 4 * (round + 1));
     }
@@ -355,7 +368,11 @@ proptest! {
 
 /// A file with the bytes of [`data`].
 fn tempfile() -> Rc<OpenFile> {
-    let dir = std::env::temp_dir().join(format!("uringcast-transport-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let dir = std::env::temp_dir().join(format!(
+        "uringcast-transport-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("data"), data(1 << 18)).unwrap();
     let file = Folder::open(&dir).unwrap().open_file("data").unwrap();

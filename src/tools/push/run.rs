@@ -90,11 +90,7 @@ struct Pusher {
 }
 
 impl Pusher {
-    fn new(
-        args: &PushArgs,
-        (target, tls): (Target, Option<Arc<ClientConfig>>),
-        source: Source,
-    ) -> Self {
+    fn new(args: &PushArgs, (target, tls): (Target, Option<Arc<ClientConfig>>), source: Source) -> Self {
         let bar = bar(source.duration().filter(|_| !args.forever));
         Self {
             target,

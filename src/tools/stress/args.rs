@@ -101,11 +101,11 @@ pub struct Target {
     /// How it is played.
     pub protocol: Protocol,
     /// In TLS, as this client.
-    pub tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// A client of TLS: its configuration, and the name that the server's certificate must be for.
-pub type Tls = (Arc<ClientConfig>, ServerName<'static>);
+pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
 /// How something is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -272,7 +272,10 @@ mod tests {
             assert_eq!((target.addr.port(), target.path.as_str(), target.protocol), (port, path, protocol));
         }
         for wrong in ["ftp://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
-            assert!(matches!(Target::resolve(wrong, &TrustArgs::default()), Err(StressError::Url { .. })), "{wrong}");
+            assert!(
+                matches!(Target::resolve(wrong, &TrustArgs::default()), Err(StressError::Url { .. })),
+                "{wrong}"
+            );
         }
     }
 }

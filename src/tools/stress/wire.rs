@@ -52,7 +52,12 @@ impl Wire {
 
     /// Takes bytes of the server: those for the session go to `plain`, those to send to `out`. `true`: the
     /// session can begin now.
-    pub(super) fn take(&mut self, bytes: &[u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, Fault> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
         let mut begins = false;
         let mut consumed = 0;
         if let Self::Shaking(handshake) = self {
