@@ -155,6 +155,9 @@ enum Sub {
         /// Run no FLV gateway with the origin.
         #[arg(long)]
         no_gateway: bool,
+        /// Take TLS as well, with a certificate made for this run, which browsers warn of.
+        #[arg(long)]
+        tls: bool,
     },
     /// Hold many viewers of one stream, check what they receive, and report the cost.
     Stress(StressArgs),
@@ -268,6 +271,10 @@ fn sources(cli: &Cli, role: Role) -> Sources {
     let mut given = Given::default();
     given.common(&cli.common);
     let mut file = cli.common.config.clone();
+    match &cli.command {
+        Some(Sub::Demo { tls: true, .. }) => given.demo_certificate(),
+        _ => {}
+    }
     match &cli.command {
         None => given.origin(&cli.origin, role),
         Some(Sub::Origin(flags) | Sub::Demo { origin: flags, .. }) => given.origin(flags, role),

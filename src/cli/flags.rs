@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config::Config;
 use crate::config::load::Setting;
 use crate::config::units;
 use crate::config::{LogFormat, Place, Record, Role, Upstream};
@@ -25,6 +26,12 @@ pub(super) struct CommonFlags {
     /// Log format: text or json [default: text].
     #[arg(long, global = true, value_name = "FORMAT", value_parser = checked(str::parse::<LogFormat>))]
     log_format: Option<String>,
+    /// Take TLS on all listeners with this certificate and its chain (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The private key of --tls-cert (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Let viewers finish for this long after SIGTERM [default: 10s].
     #[arg(long, global = true, value_name = "TIME", value_parser = checked(units::parse_duration))]
     drain: Option<String>,
@@ -124,6 +131,16 @@ impl Given {
         self.add("--log", &["log"], flags.log.as_ref());
         self.add("--log-format", &["log_format"], flags.log_format.as_ref());
         self.add("--drain", &["drain"], flags.drain.as_ref());
+        self.add("--tls-cert", &["tls.cert"], flags.tls_cert.as_ref());
+        self.add("--tls-key", &["tls.key"], flags.tls_key.as_ref());
+    }
+
+    /// The demo makes a certificate for itself in its temporary folder.
+    pub(super) fn demo_certificate(&mut self) {
+        let dir = Config::for_role(Role::Demo { gateway: false }).origin.data;
+        let file = |name: &str| dir.with_file_name(name).to_string_lossy().into_owned();
+        self.add("--tls", &["tls.cert"], Some(&file("cert.pem")));
+        self.add("--tls", &["tls.key"], Some(&file("key.pem")));
     }
 
     /// The origin's flags; those about viewers also apply to a gateway in the same process.

@@ -31,6 +31,7 @@ impl Config {
             .map_err(|_| ("log", Rule::LogFilter { filter: self.log.clone() }))?;
         self.check_times()?;
         self.check_sizes()?;
+        self.tls.check()?;
         named("origin.data", &self.origin.data)?;
         named("file_gateway.root", &self.file_gateway.root)?;
         named("file_gateway.cache", &self.file_gateway.cache)?;

@@ -61,6 +61,18 @@ pub enum Rule {
         /// The key of the other listener.
         other: &'static str,
     },
+    /// A certificate without its key, or the other way round.
+    #[error("a certificate needs both files: give --tls-cert FILE and --tls-key FILE")]
+    HalfCertificate,
+    /// A listener that requires TLS without a certificate.
+    #[error("no listener can require TLS without a certificate: give --tls-cert FILE and --tls-key FILE")]
+    NoCertificate,
+    /// No such listener.
+    #[error("{name:?} is not a listener: write some of {}", super::tls::LISTENERS.join(", "))]
+    UnknownListener {
+        /// What was written.
+        name: String,
+    },
     /// A gateway without an upstream.
     #[error("a gateway needs at least one upstream: give --upstream http://ORIGIN:8501")]
     NoUpstream,

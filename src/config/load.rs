@@ -138,7 +138,7 @@ fn beside(flv: SocketAddr) -> Upstream {
         IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
         ip => ip.to_string(),
     };
-    Upstream { host, port: flv.port(), prefix: String::new() }
+    Upstream { secure: false, host, port: flv.port(), prefix: String::new() }
 }
 
 /// One layer: a dict whose values are traced to their place by the layer's name.

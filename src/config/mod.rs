@@ -11,6 +11,7 @@ mod listener;
 pub mod load;
 mod quantities;
 mod roles;
+mod tls;
 pub mod units;
 mod warning;
 
@@ -25,6 +26,7 @@ pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
+pub use tls::{Certificate, Tls};
 pub use units::{
     AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
     is_private, masked,
@@ -111,6 +113,8 @@ pub struct Config {
     pub live: Live,
     /// Limits of memory, connections and client addresses, in every role.
     pub limits: Limits,
+    /// Certificates, in every role.
+    pub tls: Tls,
     /// Streams of the origin that are also published to other servers.
     pub forward: Vec<Forward>,
     /// Streams that the origin fetches from other servers.
@@ -239,6 +243,7 @@ impl Default for Config {
             recording: Recording::default(),
             live: Live::default(),
             limits: Limits::default(),
+            tls: Tls::default(),
             forward: Vec::new(),
             pull: Vec::new(),
         }

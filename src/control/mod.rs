@@ -25,8 +25,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::load::Sources;
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Tls};
+use crate::server::certificates;
 use crate::server::files;
+use crate::server::shared::Shared;
 use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
 use metrics::Metrics;
@@ -38,6 +40,8 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 const RESOLVE: Duration = Duration::from_secs(30);
 /// How often it is checked whether a served folder has appeared or was replaced.
 const FOLDERS: Duration = Duration::from_secs(1);
+/// How often it is checked whether the files of the certificates have changed.
+const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// What the side thread works with.
 #[derive(Debug)]
@@ -104,6 +108,7 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         listings::start(shared);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control), hangup));
+        tokio_uring::spawn(watch_certificates(Arc::clone(shared)));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
         let recorder = recorder::Recorder::start(Arc::clone(shared), control.role);
         let _ = writeln!(std::io::stderr(), "{}", control.announcement);
@@ -225,9 +230,46 @@ async fn reload(control: Rc<Control>, mut hangup: Signal) {
                 if let Err(error) = control.log_level.set(&config.log) {
                     warn!(%error, "cannot change the log's filter");
                 }
-                info!(log = config.log, "reloaded the log's filter; other keys take effect at a restart");
+                load_certificates(&control.server.shared, &config.tls).await;
+                info!(
+                    log = config.log,
+                    "reloaded the log's filter and the certificates; other keys take effect at a restart"
+                );
             }
             Err(error) => error!(%error, "the configuration is wrong and was not reloaded"),
         }
+    }
+}
+
+/// Reads the certificates again when their files have changed.
+async fn watch_certificates(shared: Arc<Shared>) {
+    let tls = shared.config.tls.clone();
+    if !tls.is_on() {
+        return;
+    }
+    let mut known = certificates::changed(&tls);
+    loop {
+        tokio::time::sleep(CERTIFICATES).await;
+        let changed = certificates::changed(&tls);
+        if changed != known {
+            known = changed;
+            load_certificates(&shared, &tls).await;
+        }
+    }
+}
+
+/// Reads the certificates; if that fails, the present ones stay.
+async fn load_certificates(shared: &Arc<Shared>, tls: &Tls) {
+    if !tls.is_on() || !shared.config.tls.is_on() {
+        return; // listeners begin or cease to take TLS at a restart
+    }
+    let tls = tls.clone();
+    match tokio::task::spawn_blocking(move || certificates::load(&tls)).await {
+        Ok(Ok(loaded)) => {
+            shared.certificates.store(loaded);
+            info!("read the certificates; new connections get them");
+        }
+        Err(_) => {}
+        Ok(Err(error)) => error!(%error, "the certificates were not read; the present ones stay"),
     }
 }

@@ -3,4 +3,5 @@
 pub mod http;
 pub mod push;
 pub mod rtmp;
+pub mod tls;
 pub mod ws;

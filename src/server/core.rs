@@ -76,6 +76,12 @@ impl<E: Engine> Core<E> {
         self.shared.phase() == Phase::Draining
     }
 
+    /// New connections get the certificates that were read last. Peers that broke TLS are counted.
+    pub(super) fn take_certificates(&mut self) {
+        self.net.accept_tls(self.shared.certificates.load_full());
+        self.counters[0].bad_peers.add(self.net.take_tls_failures());
+    }
+
     /// The peer's address, for the log.
     pub(super) fn peer(&self, sock: Sock) -> String {
         self.net.peer(sock).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())

@@ -71,7 +71,7 @@ impl Engine for Taker {
     }
     fn release(&mut self, _: Region) {}
     fn open_file(&mut self, _: &Arc<Folder>, _: &str, _: u64) {}
-    fn load_file(&mut self, _: &Rc<OpenFile>, _: u32, _: u64) {}
+    fn load_file(&mut self, _: &Rc<OpenFile>, _: u64, _: u32, _: u64) {}
     fn queued(&self, _: Sock) -> Option<u32> {
         None
     }

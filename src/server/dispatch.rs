@@ -83,7 +83,7 @@ impl<E: Engine> Dispatch<E> {
 
     /// What follows from the connection's state after its handler has returned.
     fn settle(&mut self, conn: &mut Conn) -> Next {
-        let held = conn.held();
+        let held = conn.held() + self.core.net.held(conn.head.sock);
         if !self.core.account(&mut conn.head, held) {
             self.core.count_refusal(conn.head.role, Refused::Memory);
             return Next::close(Refused::Memory.to_string());
@@ -249,6 +249,12 @@ impl<E: Engine> Dispatch<E> {
             return Next::Stay; // after the final answer, whatever follows is ignored
         }
         let (core, head) = (&mut self.core, &mut conn.head);
+        if head.requires_tls && !core.net.is_secure(head.sock) {
+            match &mut conn.kind {
+                Kind::Http(http) => http.require_tls(),
+                _ => return Next::refuse("it speaks plain RTMP where TLS is required"),
+            }
+        }
         match &mut conn.kind {
             Kind::Http(http) => http.received(core, &mut self.web, head, data),
             Kind::Push(push) => push.received(core, &mut self.streams.publishers, head, data),

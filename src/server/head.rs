@@ -24,6 +24,8 @@ pub(super) struct ConnHead {
     pub(super) viewer: Option<ViewerId>,
     /// It was accepted when only the reserve was left: it may only publish.
     pub(super) reserved: bool,
+    /// Its listener takes no plain connections.
+    pub(super) requires_tls: bool,
     /// The peer sends no more.
     pub(super) finished: bool,
     /// Bytes of memory counted for it in the budget.
@@ -45,6 +47,7 @@ impl ConnHead {
             out: Outbox::default(),
             viewer: None,
             reserved: false,
+            requires_tls: false,
             finished: false,
             held: 0,
             address: None,

@@ -28,6 +28,7 @@
 pub mod announce;
 mod askers;
 pub mod budget;
+pub mod certificates;
 mod conn;
 mod conns;
 mod core;

@@ -23,6 +23,20 @@ pub(super) struct Listener {
     pub(super) role: usize,
     /// The protocol of its clients.
     pub(super) speaks: Speaks,
+    /// It takes no plain connections.
+    pub(super) requires_tls: bool,
+}
+
+impl Listener {
+    /// Takes plain connections, and TLS if there is a certificate.
+    pub(super) fn new(role: usize, speaks: Speaks) -> Self {
+        Self { role, speaks, requires_tls: false }
+    }
+
+    /// Takes no plain connections if `required`.
+    pub(super) fn requiring_tls(self, required: bool) -> Self {
+        Self { requires_tls: required, ..self }
+    }
 }
 
 /// The protocol of a listener's clients.
@@ -66,14 +80,16 @@ impl Reception {
         conns: &Conns,
         (listener, sock): (u32, Sock),
     ) -> (Conn, Result<(), Refused>) {
-        let Listener { role, speaks } = self.listeners[listener as usize];
+        let Listener { role, speaks, requires_tls } = self.listeners[listener as usize];
         core.counters[role].accepted.add(1);
         let limits = RequestLimits::new(core.shared.config.limits.request_head);
         let kind = match speaks {
             Speaks::Rtmp => Kind::Rtmp(Box::new(Peer::new(&core.shared.config))),
             Speaks::Http(routes) => Kind::Http(Box::new(Connection::new(routes, limits))),
         };
+        core.net.accepted(sock);
         let mut head = ConnHead::new(sock, role);
+        head.requires_tls = requires_tls;
         head.address = core.net.peer(sock).map(|peer| peer.ip().to_canonical());
         head.reserved = conns.open() + self.capacity.reserve >= self.capacity.connections;
         core.deadline(sock, core.request_time());

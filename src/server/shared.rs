@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use super::budget::Budget;
@@ -181,6 +181,10 @@ pub struct Shared {
     pub log_suppressed: Arc<AtomicU64>,
     /// The memory budget of the process.
     pub budget: Budget,
+    /// For connections to other servers in TLS; `None`: there is no such server.
+    pub trust: Option<Arc<rustls::ClientConfig>>,
+    /// For new connections; `None`: they are plain.
+    pub certificates: ArcSwapOption<rustls::ServerConfig>,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
@@ -193,7 +197,7 @@ impl Shared {
         roles: Vec<RoleState>,
         posts: Vec<Postbox<Message>>,
         addresses: Addresses,
-        started: Instant,
+        (started, trust): (Instant, Option<Arc<rustls::ClientConfig>>),
     ) -> Self {
         let counters = posts.iter().map(|_| roles.iter().map(|role| counters_of(role.name)).collect());
         let origin = roles.first().is_some_and(|role| matches!(role.source, Source::Publishers));
@@ -207,11 +211,13 @@ impl Shared {
             floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             addresses,
             started,
+            trust,
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
             listing: Listing::new(LISTING_REST, LISTING_LIFE),
             log_suppressed: Arc::default(),
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
+            certificates: ArcSwapOption::empty(),
             address_limits: AddressLimits::new(&config.limits),
             config,
             arena,

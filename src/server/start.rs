@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::certificates;
 use super::files::cache::FILES_MAX;
 use super::files::proxy::Proxy;
 use super::http::access_writer::LogQueue;
@@ -55,29 +56,40 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let (for_streams, for_web) = (config.stream_listener(), config.web_listener());
     if role.has_origin() {
         let own = &config.origin;
-        let listener = |speaks| Listener { role: next_role, speaks };
-        addresses.rtmp = Some(plan.bind("--rtmp", own.rtmp, listener(Speaks::Rtmp), &for_streams)?);
-        let flv = listener(Speaks::Http(&STREAM_PORT));
+        let listener =
+            |name, speaks| Listener::new(next_role, speaks).requiring_tls(config.tls.requires(name));
+        let rtmp = listener("rtmp", Speaks::Rtmp);
+        addresses.rtmp = Some(plan.bind("--rtmp", own.rtmp, rtmp, &for_streams)?);
+        let flv = listener("flv", Speaks::Http(&STREAM_PORT));
         addresses.flv = Some(plan.bind("--flv", own.flv, flv, &for_streams)?);
-        addresses.web = Some(plan.bind("--web", own.web, listener(Speaks::Http(&WEB_PORT)), &for_web)?);
+        let web = listener("web", Speaks::Http(&WEB_PORT));
+        addresses.web = Some(plan.bind("--web", own.web, web, &for_web)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
-        let listener = Listener { role: next_role, speaks: Speaks::Http(&FLV_GATEWAY) };
+        let listener = Listener::new(next_role, Speaks::Http(&FLV_GATEWAY))
+            .requiring_tls(config.tls.requires("flv-gateway"));
         addresses.gateway = Some(plan.bind("--listen", config.flv_gateway.listen, listener, &for_streams)?);
         follow_own_origin(&mut config, addresses.flv);
         next_role += 1;
     }
     if role.has_file_gateway() {
-        let listener = Listener { role: next_role, speaks: Speaks::Http(&FILE_GATEWAY) };
+        let listener = Listener::new(next_role, Speaks::Http(&FILE_GATEWAY))
+            .requiring_tls(config.tls.requires("file-gateway"));
         let options = config.file_listener();
         addresses.files = Some(plan.bind("--listen", config.file_gateway.listen, listener, &options)?);
     }
+    if matches!(role, Role::Demo { .. }) && config.tls.is_on() {
+        certificates::make(&config.tls)?;
+    }
+    let certificates = certificates::load(&config.tls)?;
+    let trust = certificates::trust(&config)?;
     let arena = Arena::new().map_err(StartError::Memory)?;
     let mut roles = roles(&config, role, &arena);
     open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
-    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
+    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, (started, trust)));
+    shared.certificates.store(certificates);
     if let Some(path) = &shared.config.access_log.path {
         let queue =
             LogQueue::open(path).map_err(|error| StartError::AccessLog { path: path.clone(), error })?;

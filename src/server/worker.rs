@@ -17,6 +17,7 @@ use super::limits::Refused;
 use super::publishers::clip::Clips;
 use super::reception::{Capacity, Listener, Reception};
 use super::shared::{Message, Shared, millis};
+use super::transport::Received;
 use super::viewers::listing::Kick;
 use super::viewers::pace::Pace;
 use crate::live::key::StreamKey;
@@ -53,10 +54,13 @@ impl<E: Engine> Worker<E> {
         mail: Mailbox<Message>,
         capacity: Capacity,
     ) -> Self {
-        let web = Web { responder: Responder::new(&shared), files: Files::new(capacity.files) };
+        let mut core = Core::new(engine, index, shared);
+        core.take_certificates();
+        let shared = &core.shared;
+        let web = Web { responder: Responder::new(shared), files: Files::new(capacity.files) };
         Self {
             pace: Pace::new(millis(shared.config.live.flush_max)),
-            peers: Dispatch::new(Core::new(engine, index, shared), web),
+            peers: Dispatch::new(core, web),
             reception: Reception::new(listeners, capacity),
             clips: Clips::default(),
             mail,
@@ -148,7 +152,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn on_event(&mut self, event: Event<E::Buf>) {
+    fn on_event(&mut self, event: Event<Received<E::Buf>>) {
         let peers = &mut self.peers;
         match event {
             Event::Accepted { listener, sock } => self.on_accepted(listener, sock),
@@ -158,16 +162,9 @@ impl<E: Engine> Worker<E> {
             Event::Connected { sock, result } => {
                 peers.with(sock, |peers, conn| peers.connected(conn, result))
             }
-            Event::Received { sock, data } => {
-                let data = peers.core.net.received(sock, &data);
-                peers.with(sock, |peers, conn| peers.received(conn, &data));
-            }
+            Event::Received { sock, data } => peers.with(sock, |peers, conn| peers.received(conn, &data)),
             Event::Finished { sock, error } => peers.with(sock, |peers, conn| peers.finished(conn, error)),
-            Event::Sent { sock, result } => {
-                if let Some(result) = peers.core.net.sent(sock, result) {
-                    peers.sent(sock, result);
-                }
-            }
+            Event::Sent { sock, result } => peers.sent(sock, result),
             Event::Writable { sock } => peers.writable(sock),
             Event::Opened { ticket, result } => peers.web.files.opened(&mut peers.core, ticket, result),
             Event::Loaded { ticket, result } => peers.web.files.loaded(&mut peers.core, ticket, result),
@@ -242,6 +239,7 @@ impl<E: Engine> Worker<E> {
         let peers = &mut self.peers;
         let now = peers.core.now();
         self.next_sweep = now + SWEEP;
+        peers.core.take_certificates();
         peers.core.shared.beats[peers.core.index].store(now, Ordering::Relaxed);
         self.reception.resume(&mut peers.core);
         if self.mail.missed() > 0 {

@@ -2,3 +2,4 @@
 
 pub mod push;
 pub mod stress;
+pub mod trust;

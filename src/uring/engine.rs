@@ -1,5 +1,6 @@
 //! The interface of an engine: what a loop may ask of its sockets, and the events that it gets.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -159,7 +160,7 @@ pub enum Event<B> {
         /// The file, or the error; anything but a regular file counts as missing.
         result: Result<Rc<OpenFile>, Errno>,
     },
-    /// The beginning of a file was read.
+    /// A part of a file was read.
     Loaded {
         /// The ticket of the request.
         ticket: u64,
@@ -168,6 +169,25 @@ pub enum Event<B> {
     },
     /// Another thread woke this loop.
     Woken,
+}
+
+impl<B> Event<B> {
+    /// The same event, with the received bytes as another type.
+    pub fn map<C>(self, data: impl FnOnce(B) -> C) -> Event<C> {
+        match self {
+            Self::Received { sock, data: bytes } => Event::Received { sock, data: data(bytes) },
+            Self::Accepted { listener, sock } => Event::Accepted { listener, sock },
+            Self::AcceptFailed { listener, error } => Event::AcceptFailed { listener, error },
+            Self::Connected { sock, result } => Event::Connected { sock, result },
+            Self::Finished { sock, error } => Event::Finished { sock, error },
+            Self::Sent { sock, result } => Event::Sent { sock, result },
+            Self::Writable { sock } => Event::Writable { sock },
+            Self::Closed { sock } => Event::Closed { sock },
+            Self::Opened { ticket, result } => Event::Opened { ticket, result },
+            Self::Loaded { ticket, result } => Event::Loaded { ticket, result },
+            Self::Woken => Event::Woken,
+        }
+    }
 }
 
 /// The buffers that a loop receives into.
@@ -189,7 +209,7 @@ pub struct ReceiveBuffers {
 /// - after [`Self::close`] a socket gives no event but [`Event::Closed`], which frees its name.
 pub trait Engine {
     /// A received buffer.
-    type Buf: Deref<Target = [u8]>;
+    type Buf: Deref<Target = [u8]> + fmt::Debug;
 
     /// The engine's clock.
     fn now(&self) -> Millis;
@@ -217,8 +237,8 @@ pub trait Engine {
     /// Opens a regular file below a folder; [`Event::Opened`] gives the result. `path` is relative and contains
     /// no zero byte; a path that leads out of the folder is refused.
     fn open_file(&mut self, folder: &Arc<Folder>, path: &str, ticket: u64);
-    /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
-    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64);
+    /// Reads `len` bytes of a file from `from` on; [`Event::Loaded`] brings them.
+    fn load_file(&mut self, file: &Rc<OpenFile>, from: u64, len: u32, ticket: u64);
     /// Bytes that the kernel holds for the peer, unacknowledged or not sent yet; `None`: unknown.
     fn queued(&self, sock: Sock) -> Option<u32>;
     /// Limits what the kernel buffers for the peer (`SO_SNDBUF`: the kernel doubles `bytes` for its own

@@ -7,6 +7,7 @@ pub(crate) mod nginx;
 pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod secure;
 pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};

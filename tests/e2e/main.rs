@@ -36,4 +36,5 @@ mod restart;
 mod service;
 mod stress;
 mod tracks;
+mod tls;
 mod upstream;

@@ -14,9 +14,11 @@ use super::upstream::split_authority;
 pub struct Remote {
     /// RTMP, otherwise HTTP-FLV.
     pub rtmp: bool,
+    /// In TLS.
+    pub secure: bool,
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The TCP port, 1935 or 80 if the URL has none.
+    /// The TCP port; 1935, 80, or 443 in TLS if the URL has none.
     pub port: u16,
     /// Host and port as written in the URL.
     pub authority: String,
@@ -30,15 +32,23 @@ impl Remote {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let (app, name) = path.trim_matches('/').rsplit_once('/').unwrap_or_default();
         let name = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
-        (app.to_owned(), format!("rtmp://{}/{app}", self.authority), name)
+        (app.to_owned(), format!("{}://{}/{app}", self.scheme(), self.authority), name)
+    }
+
+    fn scheme(&self) -> &'static str {
+        match (self.rtmp, self.secure) {
+            (true, false) => "rtmp",
+            (true, true) => "rtmps",
+            (false, false) => "http",
+            (false, true) => "https",
+        }
     }
 }
 
 impl fmt::Display for Remote {
     /// For logs: without the stream key and the values of the query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.rtmp { "rtmp" } else { "http" };
-        f.write_str(&masked(&format!("{scheme}://{}{}", self.authority, self.path)))
+        f.write_str(&masked(&format!("{}://{}{}", self.scheme(), self.authority, self.path)))
     }
 }
 
@@ -53,10 +63,13 @@ impl FromStr for Remote {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = |why| UnitError::Remote { text: masked(text), why };
-        let (rtmp, rest) = match (text.strip_prefix("rtmp://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Err(wrong("only rtmp:// and http:// are spoken")),
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let (rtmp, secure) = match scheme {
+            "rtmp" => (true, false),
+            "rtmps" => (true, true),
+            "http" => (false, false),
+            "https" => (false, true),
+            _ => return Err(wrong("only rtmp://, rtmps://, http:// and https:// are spoken")),
         };
         let (authority, path) = rest.split_at(rest.find('/').ok_or_else(|| wrong("it names no stream"))?);
         if authority.contains('@') {
@@ -64,6 +77,7 @@ impl FromStr for Remote {
         }
         let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
         let port = match port {
+            None if secure => 443,
             None if rtmp => 1935,
             None => 80,
             Some(digits) => digits.parse().map_err(|_| wrong("the port is not 1-65535"))?,
@@ -76,14 +90,13 @@ impl FromStr for Remote {
             return Err(wrong("it contains a character that is not allowed"));
         }
         let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
-        Ok(Self { rtmp, host, port, authority, path })
+        Ok(Self { rtmp, secure, host, port, authority, path })
     }
 }
 
 impl Serialize for Remote {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let scheme = if self.rtmp { "rtmp" } else { "http" };
-        s.collect_str(&format_args!("{scheme}://{}{}", self.authority, self.path))
+        s.collect_str(&format_args!("{}://{}{}", self.scheme(), self.authority, self.path))
     }
 }
 
@@ -102,6 +115,9 @@ mod tests {
         assert_eq!(parts, ("a/b".into(), "rtmp://h/a/b".into(), "c?token=x".into()));
         let remote: Remote = "http://[::1]:8501/live/x.flv".parse().unwrap();
         assert_eq!((remote.host.as_str(), remote.port, remote.path.as_str()), ("::1", 8501, "/live/x.flv"));
+        let remote: Remote = "rtmps://h/live/x".parse().unwrap();
+        assert_eq!((remote.secure, remote.port), (true, 443));
+        assert_eq!(remote.rtmp_parts("/live/x").1, "rtmps://h/live");
         for text in
             ["rtmp://h", "rtmp://h/live", "ws://h/a/b", "rtmp://u:p@h/a/b", "rtmp:///a/b", "http://h:x/a/b"]
         {

@@ -6,28 +6,34 @@ use std::str::FromStr;
 use super::UnitError;
 use super::mask::masked;
 
-/// The source of a gateway's streams: the origin or another gateway, over plain HTTP.
+/// The source of a gateway's streams: the origin or another gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
+    /// In TLS.
+    pub secure: bool,
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
-    /// The TCP port, 80 if the URL has none.
+    /// The TCP port, 80 or 443 if the URL has none.
     pub port: u16,
     /// The prefix before `/{app}/{name}.flv`: empty, or for example `/edge`, without a trailing slash.
     pub prefix: String,
 }
 
 impl Upstream {
-    /// The value of the `Host` header, without a port if it is 80.
+    /// The value of the `Host` header, without the port that the scheme stands for.
     pub fn authority(&self) -> String {
         let open = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { open } else { format!("{open}:{}", self.port) }
+        if self.port == self.default_port() { open } else { format!("{open}:{}", self.port) }
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.secure { 443 } else { 80 }
     }
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.prefix)
+        write!(f, "http{}://{}{}", if self.secure { "s" } else { "" }, self.authority(), self.prefix)
     }
 }
 
@@ -36,14 +42,24 @@ impl FromStr for Upstream {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = |why| UnitError::Upstream { text: masked(text), why };
-        let rest = text.strip_prefix("http://").ok_or_else(|| wrong("only http:// is spoken"))?;
+        let (secure, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(wrong("only http:// and https:// are spoken")),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.contains('@') {
             return Err(wrong("user names and passwords are not sent"));
         }
         let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
         let port = match port {
-            None => 80,
+            None => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(digits) => match digits.parse() {
                 Ok(port) if port != 0 => port,
                 _ => return Err(wrong("the port is not 1-65535")),
@@ -52,7 +68,7 @@ impl FromStr for Upstream {
         if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
             return Err(wrong("the prefix contains a character that is not allowed"));
         }
-        Ok(Self { host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
+        Ok(Self { secure, host: host.to_owned(), port, prefix: path.trim_end_matches('/').to_owned() })
     }
 }
 
@@ -94,6 +110,8 @@ mod tests {
             ("http://10.0.0.1:8501", "10.0.0.1", 8501, ""),
             ("http://a-b.example:9/edge/one", "a-b.example", 9, "/edge/one"),
             ("http://[::1]:8501", "::1", 8501, ""),
+            ("https://edge.example", "edge.example", 443, ""),
+            ("https://edge.example:80/x", "edge.example", 80, "/x"),
         ] {
             let upstream: Upstream = text.parse().unwrap();
             assert_eq!(
@@ -105,7 +123,7 @@ mod tests {
         assert_eq!("http://o/edge/".parse::<Upstream>().unwrap().prefix, "/edge");
         for text in [
             "origin:8501",
-            "https://o",
+            "ftp://o",
             "http://",
             "http://:80",
             "http://o:0",

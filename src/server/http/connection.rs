@@ -42,6 +42,8 @@ pub(in crate::server) struct Connection {
     transfer: Transfer,
     /// Part of a head has been received; its time limit runs.
     begun: bool,
+    /// It travels plain where TLS is required.
+    insecure: bool,
 }
 
 impl Connection {
@@ -52,7 +54,13 @@ impl Connection {
             asked: None,
             transfer: Transfer::default(),
             begun: false,
+            insecure: false,
         }
+    }
+
+    /// It travels plain where TLS is required: its requests are redirected.
+    pub(in crate::server) fn require_tls(&mut self) {
+        self.insecure = true;
     }
 
     /// Whether an answer is being sent; other bytes go through the outbox.
@@ -213,6 +221,10 @@ impl Connection {
         if let Err(why) = core.shared.address_limits.request(head.address, core.now()) {
             core.count_refusal(head.role, why);
             let answer = Answer::of_error(why.status(), &why.to_string(), &[], false, false);
+            return self.answer(core, web, head, answer);
+        }
+        if self.insecure {
+            let answer = to_tls(&request);
             return self.answer(core, web, head, answer);
         }
         self.respond(core, web, head, Box::new(request), 0)
@@ -417,5 +429,18 @@ fn health<E: Engine>(core: &Core<E>, head_only: bool, keep: bool) -> Answer {
     match core.shared.ailment() {
         None => Answer::of_text(200, "ok\n", head_only, keep),
         Some(ailment) => Answer::of_text(503, &format!("{ailment}\n"), head_only, keep),
+    }
+}
+
+/// Where a plain request finds what it asks for. What it wanted to send is not repeated unasked.
+fn to_tls(request: &Request) -> Answer {
+    const MESSAGE: &str = "This listener takes TLS only: use https:// or wss://.";
+    let head_only = request.method == Method::Head;
+    match request.header("host").filter(|_| matches!(request.method, Method::Get | Method::Head)) {
+        Some(host) => {
+            let location = format!("https://{host}{}", request.target);
+            Answer::of_error(308, MESSAGE, &[("Location", &location)], head_only, false)
+        }
+        None => Answer::of_error(403, MESSAGE, &[], head_only, false),
     }
 }

@@ -80,9 +80,9 @@ impl Engine for SimEngine {
         self.world.borrow_mut().later(self.at, Event::Opened { ticket, result });
     }
 
-    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+    fn load_file(&mut self, file: &Rc<OpenFile>, from: u64, len: u32, ticket: u64) {
         let mut bytes = vec![0; len as usize];
-        let result = file.read_at(0, &mut bytes).map(|len| {
+        let result = file.read_at(from, &mut bytes).map(|len| {
             bytes.truncate(len);
             bytes.into()
         });

@@ -149,7 +149,7 @@ fn config(rng: &mut Rng, wide: bool) -> Config {
 fn relays(rng: &mut Rng) -> (Vec<Forward>, Vec<Pull>) {
     let remote = |rtmp: bool, port: u16, path: &str| {
         let (host, path) = ("127.0.0.1".to_owned(), path.to_owned());
-        Remote { rtmp, authority: format!("{host}:{port}"), host, port, path }
+        Remote { rtmp, secure: false, authority: format!("{host}:{port}"), host, port, path }
     };
     let (mut forwards, mut pulls) = (Vec::new(), Vec::new());
     for _ in 0..rng.pick(&[1, 1, 2]) {
@@ -179,7 +179,8 @@ impl Simulation {
         let mut config = config.clone();
         let gateway = if level == 0 { 1 } else { level };
         let from = if gateway == 1 { FLV } else { GATEWAY + gateway - 2 };
-        let upstream = |port| Upstream { host: "127.0.0.1".to_owned(), port, prefix: String::new() };
+        let upstream =
+            |port| Upstream { secure: false, host: "127.0.0.1".to_owned(), port, prefix: String::new() };
         config.flv_gateway.upstream = vec![upstream(from)];
         if self.world.borrow_mut().rng.chance(200) {
             config.flv_gateway.upstream.insert(0, upstream(NOWHERE));
@@ -197,14 +198,12 @@ impl Simulation {
         }
         let mut listeners = Vec::new();
         if level == 0 {
-            listeners.push((Listener { role: 0, speaks: Speaks::Rtmp }, RTMP));
-            listeners.push((Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FLV));
+            listeners.push((Listener::new(0, Speaks::Rtmp), RTMP));
+            listeners.push((Listener::new(0, Speaks::Http(&STREAM_PORT)), FLV));
         }
         if level > 0 || with_gateway {
-            listeners.push((
-                Listener { role: roles.len() - 1, speaks: Speaks::Http(&FLV_GATEWAY) },
-                GATEWAY + gateway - 1,
-            ));
+            listeners
+                .push((Listener::new(roles.len() - 1, Speaks::Http(&FLV_GATEWAY)), GATEWAY + gateway - 1));
         }
         self.start(config, arena, roles, &listeners);
     }
@@ -219,13 +218,8 @@ impl Simulation {
                 world.slow_from = world.loops.len();
             }
         }
-        let rtmp = (Listener { role: 0, speaks: Speaks::Rtmp }, FAR_RTMP);
-        self.start(
-            config,
-            arena,
-            roles,
-            &[rtmp, (Listener { role: 0, speaks: Speaks::Http(&STREAM_PORT) }, FAR_FLV)],
-        );
+        let rtmp = (Listener::new(0, Speaks::Rtmp), FAR_RTMP);
+        self.start(config, arena, roles, &[rtmp, (Listener::new(0, Speaks::Http(&STREAM_PORT)), FAR_FLV)]);
     }
 
     /// A process that serves files, and its clients.
@@ -237,12 +231,7 @@ impl Simulation {
         for site in roles.iter().filter_map(|role| role.files.as_ref()) {
             site.open().expect("this package has a folder");
         }
-        self.start(
-            config,
-            arena,
-            roles,
-            &[(Listener { role: 0, speaks: Speaks::Http(&FILE_GATEWAY) }, FILES)],
-        );
+        self.start(config, arena, roles, &[(Listener::new(0, Speaks::Http(&FILE_GATEWAY)), FILES)]);
         let world = Rc::clone(&self.world);
         let mut world = world.borrow_mut();
         for _ in 0..world.rng.size(1, 8) {
@@ -271,7 +260,7 @@ impl Simulation {
             posts.push(post);
             mails.push((at, mail));
         }
-        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), Instant::now());
+        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), (Instant::now(), None));
         let shared = Arc::new(shared);
         let forwards = shared.forwards.iter().zip(shared.config.forward.iter().map(|forward| &forward.to));
         let pulls = shared.pulls.iter().zip(shared.config.pull.iter().map(|pull| &pull.from));

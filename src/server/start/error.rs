@@ -43,6 +43,12 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A certificate cannot be used.
+    #[error("tls: {0}")]
+    Certificate(#[from] crate::server::certificates::CertificateError),
+    /// No other server can be trusted.
+    #[error("tls.ca: {0}")]
+    Trust(#[from] crate::protocol::tls::trust::TrustError),
     /// The file gateway's folder cannot be opened.
     #[error("--root: cannot serve the folder {}: {error}", root.display())]
     Root {

@@ -7,16 +7,18 @@
 //! What a user of a transport may rely on, and what it has to guarantee:
 //! - one send at a time per socket; it ends with [`Event::Sent`], perhaps short;
 //! - a transport may take fewer bytes than it was offered, never more, and counts in bytes of the payload;
-//! - the offered bytes stay unchanged and reachable until the send has ended, so that a transport that encrypts
-//!   can encode them again after a short send: bytes are shared, log segments are held by the view whose viewer
-//!   is reading them, files by their descriptor.
+//! - the offered bytes stay unchanged and reachable until the send has ended: bytes are shared, log segments are
+//!   held by the view whose viewer is reading them, files by their descriptor.
 //!
-//! Today all bytes travel plain, so the payload goes to the engine unchanged.
+//! Bytes travel plain, and the payload goes to the engine unchanged; or in TLS ([`secure`]).
 
 mod outbox;
+mod secure;
+#[cfg(test)]
+mod tests;
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,21 +27,44 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use crate::memory::Segment;
+use crate::protocol::tls::handshake::Handshake;
 use crate::uring::files::{Folder, OpenFile};
-use crate::uring::{Engine, Event, Millis, Payload, Region, SendError, Sock};
+use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 pub(super) use outbox::Outbox;
+use secure::Secures;
+
+/// Bytes from a peer, as it meant them.
+#[derive(Debug)]
+pub(super) enum Received<B> {
+    /// As they came.
+    Plain(B),
+    /// From records of TLS.
+    Opened(Vec<u8>),
+}
+
+impl<B: Deref<Target = [u8]>> Deref for Received<B> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Opened(bytes) => bytes,
+        }
+    }
+}
 
 /// The connections of a loop as their sessions see them. Nothing else uses the engine directly.
 #[derive(Debug)]
-pub(super) struct Transports<E> {
+pub(super) struct Transports<E: Engine> {
     engine: E,
+    secures: Secures<E::Buf>,
 }
 
 impl<E: Engine> Transports<E> {
     /// Wraps all sockets of `engine`.
     pub(super) fn new(engine: E) -> Self {
-        Self { engine }
+        Self { engine, secures: Secures::new() }
     }
 
     /// The engine itself, for tests that take the kernel's part.
@@ -48,9 +73,38 @@ impl<E: Engine> Transports<E> {
         &mut self.engine
     }
 
+    /// New connections may speak TLS with these certificates; `None`: they are plain.
+    pub(super) fn accept_tls(&mut self, config: Option<Arc<rustls::ServerConfig>>) {
+        self.secures.accept_with(config);
+    }
+
+    /// A socket was accepted whose first byte tells whether it speaks TLS.
+    pub(super) fn accepted(&mut self, sock: Sock) {
+        self.secures.accepted(sock);
+    }
+
+    /// Whether a connection travels in TLS.
+    pub(super) fn is_secure(&self, sock: Sock) -> bool {
+        self.secures.is_secure(sock)
+    }
+
+    /// Bytes that the transport itself holds for a connection.
+    pub(super) fn held(&self, sock: Sock) -> usize {
+        self.secures.held(sock)
+    }
+
+    /// How many TLS connections have failed since the last call.
+    pub(super) fn take_tls_failures(&mut self) -> u64 {
+        self.secures.take_failures()
+    }
+
     /// Sends; no other send may be under way on this socket.
     pub(super) fn send(&mut self, sock: Sock, payload: Payload) {
-        self.engine.send(sock, payload);
+        if self.secures.is_plain(sock) {
+            self.engine.send(sock, payload);
+        } else {
+            self.secures.send(&mut self.engine, sock, payload);
+        }
     }
 
     /// As [`send`](Self::send), for a session's own bytes.
@@ -58,29 +112,22 @@ impl<E: Engine> Transports<E> {
         self.send(sock, Payload::Bytes(bytes));
     }
 
-    /// A send of the engine has ended: the result for its session, in bytes of the payload. `None`: the
-    /// transport has not yet sent everything that it began, and continues by itself.
-    pub(super) fn sent(
-        &mut self,
-        _sock: Sock,
-        result: Result<u32, SendError>,
-    ) -> Option<Result<u32, SendError>> {
-        Some(result)
-    }
-
-    /// The bytes of the session within the bytes from the peer.
-    pub(super) fn received<'a>(&mut self, _sock: Sock, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        Cow::Borrowed(bytes)
-    }
-
     /// Asks for [`Event::Writable`] once a full socket has capacity again.
     pub(super) fn poll_writable(&mut self, sock: Sock) {
-        self.engine.poll_writable(sock);
+        if self.secures.has(sock) {
+            self.secures.poll_writable(&mut self.engine, sock);
+        } else {
+            self.engine.poll_writable(sock);
+        }
     }
 
     /// Tells the peer that no more will come; it may still send.
     pub(super) fn shutdown_write(&mut self, sock: Sock) {
-        self.engine.shutdown_write(sock);
+        if self.secures.is_plain(sock) {
+            self.engine.shutdown_write(sock);
+        } else {
+            self.secures.finish(&mut self.engine, sock);
+        }
     }
 
     /// Opens a connection; [`Event::Connected`] brings the result.
@@ -91,8 +138,19 @@ impl<E: Engine> Transports<E> {
         self.engine.connect(to)
     }
 
+    /// As [`connect`](Self::connect); the connection speaks TLS, and is there after its handshake.
+    ///
+    /// # Errors
+    /// When no socket can be made.
+    pub(super) fn connect_tls(&mut self, to: SocketAddr, handshake: Handshake) -> Result<Sock, Errno> {
+        let sock = self.engine.connect(to)?;
+        self.secures.connecting(sock, handshake);
+        Ok(sock)
+    }
+
     /// Closes the socket.
     pub(super) fn close(&mut self, sock: Sock) {
+        self.secures.forget(sock);
         self.engine.close(sock);
     }
 
@@ -113,11 +171,14 @@ impl<E: Engine> Transports<E> {
 
     /// Registers a segment's memory, so that it can be sent from.
     pub(super) fn hold(&mut self, segment: &Arc<Segment>) -> Region {
-        self.engine.hold(segment)
+        let region = self.engine.hold(segment);
+        self.secures.hold(region, segment);
+        region
     }
 
     /// No new sends will use the region; it is released when the last send from it has ended.
     pub(super) fn release(&mut self, region: Region) {
+        self.secures.release(region);
         self.engine.release(region);
     }
 
@@ -128,7 +189,7 @@ impl<E: Engine> Transports<E> {
 
     /// Reads the first `len` bytes of a file; [`Event::Loaded`] brings them.
     pub(super) fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
-        self.engine.load_file(file, len, ticket);
+        self.engine.load_file(file, 0, len, ticket);
     }
 
     /// The number of ranges of files that had to be read from a disk before they could be sent.
@@ -158,11 +219,36 @@ impl<E: Engine> Transports<E> {
 
     /// Submits all queued operations and waits for an event, or until `until`.
     pub(super) fn wait(&mut self, until: Option<Millis>) {
+        self.secures.turn(&mut self.engine);
+        let until = if self.secures.is_ready() { Some(self.engine.now()) } else { until };
         self.engine.wait(until);
     }
 
     /// The next event, if there is one.
-    pub(super) fn next_event(&mut self) -> Option<Event<E::Buf>> {
-        self.engine.next_event()
+    pub(super) fn next_event(&mut self) -> Option<Event<Received<E::Buf>>> {
+        loop {
+            if let Some(event) = self.secures.next() {
+                return Some(event);
+            }
+            let event = self.engine.next_event()?;
+            let sock = match &event {
+                Event::Received { sock, .. }
+                | Event::Sent { sock, .. }
+                | Event::Writable { sock }
+                | Event::Connected { sock, .. }
+                | Event::Finished { sock, .. } => *sock,
+                Event::Loaded { ticket, result } => {
+                    if self.secures.loaded(&mut self.engine, *ticket, result) {
+                        continue;
+                    }
+                    return Some(event.map(Received::Plain));
+                }
+                _ => return Some(event.map(Received::Plain)),
+            };
+            if !self.secures.has(sock) {
+                return Some(event.map(Received::Plain));
+            }
+            self.secures.take(&mut self.engine, sock, event);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! One connection to another server: the protocol on it, and its timeouts. The same for a gateway's pulls, for
 //! relays and for probes.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::config::Remote;
@@ -14,7 +16,11 @@ use crate::protocol::http::client::{
 };
 use crate::protocol::rtmp::RtmpError;
 use crate::protocol::rtmp::client::{PlayEvent, PlaySession, PublishSession};
-use crate::uring::{Millis, Sock};
+use crate::protocol::tls::error::TlsError;
+use crate::protocol::tls::handshake::Handshake;
+use crate::protocol::tls::trust::server_name;
+use crate::server::core::Core;
+use crate::uring::{Engine, Millis, Sock};
 
 /// The largest head of an answer, in bytes.
 const ANSWER_HEAD_MAX: usize = 16 << 10;
@@ -29,6 +35,12 @@ pub(in crate::server) enum LinkError {
     /// There is no address to connect to.
     #[error("its name has no address yet")]
     NoAddress,
+    /// A name that no certificate can be for.
+    #[error("{0} is no name that a certificate can be for")]
+    Name(String),
+    /// TLS failed.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The connection could not be made, or broke.
     #[error(transparent)]
     Socket(#[from] rustix::io::Errno),
@@ -84,6 +96,24 @@ impl LinkError {
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Status(status) if *status < 500)
     }
+}
+
+/// Opens a connection to a host of that name, in TLS if `secure`.
+///
+/// # Errors
+/// [`LinkError`] when no socket can be made.
+pub(super) fn connect<E: Engine>(
+    core: &mut Core<E>,
+    (to, secure): (SocketAddr, bool),
+    host: &str,
+) -> Result<Sock, LinkError> {
+    if !secure {
+        return Ok(core.net.connect(to)?);
+    }
+    let config = core.shared.trust.as_ref().expect("made at the start if any server is secure");
+    let name = server_name(host).ok_or_else(|| LinkError::Name(host.to_owned()))?;
+    let handshake = Handshake::connect(config, name)?;
+    Ok(core.net.connect_tls(to, handshake)?)
 }
 
 /// The protocol and direction of a link.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::link::{ANSWER, Link, LinkError, LinkEvent, Speech, Timeouts};
+use super::link::{ANSWER, Link, LinkError, LinkEvent, Speech, Timeouts, connect};
 use super::pull::{Pulls, upstreams};
 use super::relay::Relays;
 use crate::live::key::StreamKey;
@@ -163,7 +163,8 @@ impl Upstreams {
                     continue;
                 }
                 let round = usize::try_from(now).unwrap_or(0) / 1000;
-                let sock = match upstream.address(round).map(|address| core.net.connect(address)) {
+                let to = upstream.address(round).map(|address| (address, upstream.url.secure));
+                let sock = match to.map(|to| connect(core, to, &upstream.url.host)) {
                     Some(Ok(sock)) => sock,
                     Some(Err(_)) | None => {
                         upstream.health.failed(now);

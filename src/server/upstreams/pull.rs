@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use tracing::{debug, info, warn};
 
-use super::link::{ANSWER, Link, LinkError, LinkEvent, Speech, Stage, Timeouts};
+use super::link::{ANSWER, Link, LinkError, LinkEvent, Speech, Stage, Timeouts, connect};
 use crate::live::directory::Claim;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Stream, StreamWriter};
@@ -166,7 +166,7 @@ impl Pulls {
         let Some(address) = upstream.address(round) else {
             return self.failed(core, id, &LinkError::NoAddress);
         };
-        match core.net.connect(address) {
+        match connect(core, (address, upstream.url.secure), &upstream.url.host) {
             Ok(sock) => {
                 let pull = self.get(id).expect("as above");
                 let target = format!("{}/{}.flv", upstream.url.prefix, pull.writer.stream().key);
@@ -177,7 +177,7 @@ impl Pulls {
                 *self.asking(place) += 1;
                 core.tasks.push(Task::Opened(ConnHead::new(sock, role), LinkId::Pull(id)));
             }
-            Err(error) => self.failed(core, id, &error.into()),
+            Err(error) => self.failed(core, id, &error),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::link::{HANDSHAKE, Link, LinkError, LinkEvent, Speech, Stage, Timeouts};
+use super::link::{HANDSHAKE, Link, LinkError, LinkEvent, Speech, Stage, Timeouts, connect};
 use crate::config::Remote;
 use crate::live::cursor::StartAt;
 use crate::live::directory::Claim;
@@ -147,7 +147,8 @@ impl Relays {
         let Some(address) = addresses.get(relay.failures as usize % addresses.len().max(1)) else {
             return self.lost(core, id, &LinkError::NoAddress.to_string());
         };
-        match core.net.connect(*address) {
+        let (to, host) = ((*address, relay.remote.secure), relay.remote.host.clone());
+        match connect(core, to, &host) {
             Ok(sock) => {
                 relay.link = Some(Link::new(sock, relay.speech(), now));
                 core.tasks.push(Task::Opened(ConnHead::new(sock, relay.role), LinkId::Relay(id)));

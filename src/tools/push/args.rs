@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use super::error::PushError;
+use crate::tools::trust::TrustArgs;
 
 /// Arguments of `uringcast push`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PushArgs {
     /// An .flv or .mp4 file; "-": FLV from standard input
     pub file: PathBuf,
-    /// The destination: `rtmp://HOST/app/name`, `http://HOST:8501/app/name` or `ws://HOST:8501/app/name`
+    /// The destination: `rtmp://HOST/app/name`, `http://HOST:8501/app/name` or `ws://HOST:8501/app/name`, or the
+    /// same with `rtmps`, `https` or `wss`
     pub url: String,
     /// Speed factor: 2 is twice real time, 0 as fast as the server takes it
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = factor)]
@@ -20,6 +22,9 @@ pub struct PushArgs {
     /// Exit when the connection is lost or cannot be made
     #[arg(long)]
     pub no_reconnect: bool,
+    /// Whom to trust
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// How a stream is pushed.
@@ -38,6 +43,8 @@ pub enum Scheme {
 pub struct Target {
     /// The protocol.
     pub scheme: Scheme,
+    /// In TLS.
+    pub secure: bool,
     /// Host and port, for the resolver.
     pub address: String,
     /// Host and port as in the URL, for `Host` and `tcUrl`.
@@ -54,12 +61,15 @@ impl Target {
     pub fn parse(url: &str) -> Result<Self, PushError> {
         let wrong = |reason| PushError::Url { url: url.to_owned(), reason };
         let (scheme, rest) =
-            url.split_once("://").ok_or(wrong("does not begin with rtmp://, http:// or ws://"))?;
-        let (scheme, port) = match scheme {
-            "rtmp" => (Scheme::Rtmp, 1935),
-            "http" => (Scheme::Http, 80),
-            "ws" => (Scheme::Ws, 80),
-            _ => return Err(wrong("does not begin with rtmp://, http:// or ws://")),
+            url.split_once("://").ok_or(wrong("does not begin with rtmp(s)://, http(s):// or ws(s)://"))?;
+        let (scheme, secure, port) = match scheme {
+            "rtmp" => (Scheme::Rtmp, false, 1935),
+            "http" => (Scheme::Http, false, 80),
+            "ws" => (Scheme::Ws, false, 80),
+            "rtmps" => (Scheme::Rtmp, true, 443),
+            "https" => (Scheme::Http, true, 443),
+            "wss" => (Scheme::Ws, true, 443),
+            _ => return Err(wrong("does not begin with rtmp(s)://, http(s):// or ws(s)://")),
         };
         let (authority, path) = rest.split_at(rest.find('/').ok_or(wrong("names no stream: /app/name"))?);
         if authority.is_empty() || authority.contains('@') {
@@ -70,7 +80,7 @@ impl Target {
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let address = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
-        Ok(Self { scheme, address, authority: authority.to_owned(), path: path.to_owned() })
+        Ok(Self { scheme, secure, address, authority: authority.to_owned(), path: path.to_owned() })
     }
 
     /// App, `tcUrl` and name in the form of RTMP: the last part of the path is the name.
@@ -78,7 +88,8 @@ impl Target {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let (app, name) = path.trim_matches('/').rsplit_once('/').unwrap_or_default();
         let name = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
-        (app.to_owned(), format!("rtmp://{}/{app}", self.authority), name)
+        let scheme = if self.secure { "rtmps" } else { "rtmp" };
+        (app.to_owned(), format!("{scheme}://{}/{app}", self.authority), name)
     }
 }
 
@@ -107,7 +118,7 @@ mod tests {
         assert_eq!((target.scheme, target.address.as_str()), (Scheme::Ws, "[::1]:8501"));
         assert_eq!(target.path, "/live/x");
         for wrong in
-            ["h/live/x", "https://h/live/x", "rtmp://h", "http://h/live", "http:///live/x", "ws://a:b@h/l/x"]
+            ["h/live/x", "ftp://h/live/x", "rtmp://h", "http://h/live", "http:///live/x", "ws://a:b@h/l/x"]
         {
             assert_eq!(Target::parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::media::flv::FlvError;
+use crate::protocol::tls::trust::TrustError;
 
 /// What is wrong with the file.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,17 @@ pub enum PushError {
     /// The server could not be reached, or the connection was lost.
     #[error("{0}")]
     Lost(String),
+    /// No server can be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The server's certificate is not trusted.
+    #[error("the certificate of {host} is not trusted ({why}): give its authority with --ca FILE")]
+    Untrusted {
+        /// The host in the URL.
+        host: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The server refused the stream.
     #[error("the server refused: {0}")]
     Refused(String),
@@ -54,14 +66,14 @@ pub enum PushError {
 
 impl PushError {
     /// The codes of `sysexits.h`, for scripts: 2 usage, 65 not FLV or MP4, 66 no such file, 75 no connection,
-    /// 77 refused.
+    /// 77 refused or not trusted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Url { .. } | Self::LoopedInput => 2,
+            Self::Url { .. } | Self::LoopedInput | Self::Trust(_) => 2,
             Self::Source(SourceError::Open { .. }) => 66,
             Self::Source(_) => 65,
             Self::Lost(_) => 75,
-            Self::Refused(_) => 77,
+            Self::Refused(_) | Self::Untrusted { .. } => 77,
         }
     }
 }

@@ -9,6 +9,7 @@ mod link;
 mod mp4;
 mod pace;
 mod run;
+mod socket;
 mod source;
 
 pub use args::{PushArgs, Scheme, Target};

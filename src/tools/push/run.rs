@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::ToSocketAddrs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::args::{PushArgs, Target};
 use super::error::PushError;
 use super::link::Link;
 use super::pace::{Pacer, Rounds, low};
+use super::socket::{Socket, connect};
 use super::source::Source;
 use crate::media::tag::{Class, Tag, TagKind};
 
@@ -57,7 +58,8 @@ pub(super) fn run(args: &PushArgs) -> Result<Pushed, PushError> {
     if args.forever && args.file.as_os_str() == "-" {
         return Err(PushError::LoopedInput);
     }
-    let mut pusher = Pusher::new(args, target, Source::open(&args.file)?);
+    let tls = target.secure.then(|| args.trust.client()).transpose()?;
+    let mut pusher = Pusher::new(args, (target, tls), Source::open(&args.file)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| PushError::Lost(error.to_string()))?;
     let result = runtime.block_on(pusher.push());
@@ -67,6 +69,7 @@ pub(super) fn run(args: &PushArgs) -> Result<Pushed, PushError> {
 
 struct Pusher {
     target: Target,
+    tls: Option<Arc<ClientConfig>>,
     source: Source,
     forever: bool,
     reconnect: bool,
@@ -87,10 +90,11 @@ struct Pusher {
 }
 
 impl Pusher {
-    fn new(args: &PushArgs, target: Target, source: Source) -> Self {
+    fn new(args: &PushArgs, (target, tls): (Target, Option<Arc<ClientConfig>>), source: Source) -> Self {
         let bar = bar(source.duration().filter(|_| !args.forever));
         Self {
             target,
+            tls,
             source,
             forever: args.forever,
             reconnect: !args.no_reconnect,
@@ -148,7 +152,7 @@ impl Pusher {
 
     /// One connection.
     async fn session(&mut self) -> Result<(), PushError> {
-        let mut socket = connect(&self.target.address).await?;
+        let mut socket = connect(&self.target, self.tls.as_ref(), PATIENCE).await?;
         let mut link = Link::new(&self.target, self.source.header());
         let let_in = timeout(PATIENCE, self.wait_ready(&mut socket, &mut link)).await;
         let_in.map_err(|_| link.refusal().unwrap_or_else(|| lost("the server does not answer")))??;
@@ -200,7 +204,7 @@ impl Pusher {
         }
     }
 
-    async fn wait_ready(&self, socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> {
+    async fn wait_ready(&self, socket: &mut Socket, link: &mut Link) -> Result<(), PushError> {
         let mut piece = vec![0; 16 << 10];
         send(socket, link).await?;
         while !link.is_ready() {
@@ -293,23 +297,7 @@ fn is_end(tag: &Tag) -> bool {
     tag.kind == TagKind::Video && matches!(tag.body.as_ref(), [0x17 | 0x27, 2, ..] | [0x92 | 0xa2, ..])
 }
 
-async fn connect(address: &str) -> Result<TcpStream, PushError> {
-    let found = address.to_socket_addrs().map_err(|error| lost(format!("{address}: {error}")))?;
-    let mut last = lost(format!("{address} has no address"));
-    for address in found {
-        match timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => {
-                let _ = socket.set_nodelay(true);
-                return Ok(socket);
-            }
-            Ok(Err(error)) => last = lost(format!("{address}: {error}")),
-            Err(_) => last = lost(format!("{address} does not answer")),
-        }
-    }
-    Err(last)
-}
-
-async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> {
+async fn send(socket: &mut Socket, link: &mut Link) -> Result<(), PushError> {
     let bytes = link.take_output();
     if bytes.is_empty() {
         return Ok(());
@@ -319,7 +307,7 @@ async fn send(socket: &mut TcpStream, link: &mut Link) -> Result<(), PushError> 
         // The server may have sent the reason before it closed the connection.
         Ok(Err(error)) => {
             let mut piece = [0; 4096];
-            while let Ok(len @ 1..) = socket.try_read(&mut piece) {
+            while let Ok(Ok(len @ 1..)) = timeout(Duration::ZERO, socket.read(&mut piece)).await {
                 link.input(&piece[..len])?;
             }
             Err(link.refusal().unwrap_or_else(|| lost(error.to_string())))

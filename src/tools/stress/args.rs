@@ -2,15 +2,21 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use super::error::StressError;
+use crate::protocol::tls::trust::server_name;
+use crate::tools::trust::TrustArgs;
 
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StressArgs {
     /// What to play: `http://HOST:PORT/app/name.flv`, `ws://…`, `rtmp://…`, an HLS playlist (`….m3u8`) or any
-    /// other file; several URLs share the viewers. `{}` in a URL is replaced by each number from 0 up to
+    /// other file, or the same with `https`, `wss` or `rtmps`; several URLs share the viewers. `{}` in a URL is replaced by each number from 0 up to
     /// --streams
     #[arg(required = true)]
     pub urls: Vec<String>,
@@ -51,6 +57,9 @@ pub struct StressArgs {
     /// Also write the report with its plots to a file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Whom to trust
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// No progress bar
     #[arg(long)]
     pub quiet: bool,
@@ -81,7 +90,7 @@ pub struct Options {
 }
 
 /// What is played: where to connect and what to request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// Where the server listens.
     pub addr: SocketAddr,
@@ -91,7 +100,12 @@ pub struct Target {
     pub path: String,
     /// How it is played.
     pub protocol: Protocol,
+    /// In TLS, as this client.
+    pub(super) tls: Option<Tls>,
 }
+
+/// A client of TLS: its configuration, and the name that the server's certificate must be for.
+pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
 /// How something is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -153,7 +167,7 @@ impl StressArgs {
         let mut targets = Vec::new();
         for url in &self.urls {
             let count = if url.contains("{}") { self.streams.min(STREAMS_MAX) } else { 1 };
-            let mut first = Target::resolve(&url.replace("{}", "0"))?;
+            let mut first = Target::resolve(&url.replace("{}", "0"), &self.trust)?;
             first.protocol = self.protocol.unwrap_or(first.protocol);
             targets.extend((0..count).map(|number| {
                 let path = first.path_of(url).replace("{}", &number.to_string());
@@ -169,21 +183,30 @@ impl Target {
     ///
     /// # Errors
     /// [`StressError::Url`].
-    pub fn resolve(url: &str) -> Result<Self, StressError> {
+    pub fn resolve(url: &str, trust: &TrustArgs) -> Result<Self, StressError> {
         let wrong = |reason| StressError::Url { url: url.to_owned(), reason };
         let (scheme, rest) = url.split_once("://").ok_or(wrong("has no scheme"))?;
         let (host, path) = rest.split_at(rest.find('/').ok_or(wrong("has no path"))?);
-        let (protocol, port) = match scheme {
-            "http" => (Protocol::of_path(path), 80),
-            "ws" => (Protocol::WsFlv, 80),
-            "rtmp" => (Protocol::Rtmp, 1935),
-            _ => return Err(wrong("does not begin with http://, ws:// or rtmp://")),
+        let (protocol, secure, port) = match scheme {
+            "http" => (Protocol::of_path(path), false, 80),
+            "ws" => (Protocol::WsFlv, false, 80),
+            "rtmp" => (Protocol::Rtmp, false, 1935),
+            "https" => (Protocol::of_path(path), true, 443),
+            "wss" => (Protocol::WsFlv, true, 443),
+            "rtmps" => (Protocol::Rtmp, true, 443),
+            _ => return Err(wrong("does not begin with http(s)://, ws(s):// or rtmp(s)://")),
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let mut found = with_port.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
         let addr = found.next().ok_or(wrong("the host has no address"))?;
-        Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), protocol })
+        let name = with_port.rsplit_once(':').map_or(host, |(name, _)| name);
+        let tls = match server_name(name).filter(|_| secure) {
+            Some(name) => Some((trust.client()?, name)),
+            None if secure => return Err(wrong("has a host that no certificate is for")),
+            None => None,
+        };
+        Ok(Self { addr, host: host.to_owned(), path: path.to_owned(), protocol, tls })
     }
 
     /// The path of another URL on the same host.
@@ -245,11 +268,14 @@ mod tests {
             ("http://127.0.0.1:80/hls/live/a/index.m3u8", 80, "/hls/live/a/index.m3u8", Protocol::Hls),
             ("http://127.0.0.1/", 80, "/", Protocol::File),
         ] {
-            let target = Target::resolve(url).unwrap();
+            let target = Target::resolve(url, &TrustArgs::default()).unwrap();
             assert_eq!((target.addr.port(), target.path.as_str(), target.protocol), (port, path, protocol));
         }
-        for wrong in ["https://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
-            assert!(matches!(Target::resolve(wrong), Err(StressError::Url { .. })), "{wrong}");
+        for wrong in ["ftp://127.0.0.1/a/b", "http://127.0.0.1", "127.0.0.1/a"] {
+            assert!(
+                matches!(Target::resolve(wrong, &TrustArgs::default()), Err(StressError::Url { .. })),
+                "{wrong}"
+            );
         }
     }
 }

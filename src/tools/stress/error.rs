@@ -24,6 +24,9 @@ pub enum StressError {
         /// The hard limit.
         limit: u64,
     },
+    /// No server can be trusted.
+    #[error(transparent)]
+    Trust(#[from] crate::protocol::tls::trust::TrustError),
     /// One of the processes that share the viewers ended early.
     #[error("a process with a part of the viewers died")]
     PartDied,

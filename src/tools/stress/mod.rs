@@ -22,6 +22,7 @@ mod procfs;
 mod report;
 mod session;
 mod viewer;
+mod wire;
 
 pub use args::{Options, Protocol, StressArgs, Target};
 pub use chain::ChainError;

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::args::Target;
 use super::session::{Appetite, Fault, Input, Progress, Session};
+use super::wire::Wire;
 
 /// A viewer that gets nothing for longer than this has stalled once.
 const STALL_US: u64 = 2_000_000;
@@ -25,6 +26,7 @@ pub(super) struct Viewer {
     /// Its number in the run.
     number: usize,
     socket: Socket,
+    wire: Wire,
     /// Index of its stream among those of the run.
     pub(super) target: usize,
     sampled: bool,
@@ -65,6 +67,7 @@ impl Viewer {
         Ok(Self {
             number,
             socket: connect(number, target.addr)?,
+            wire: Wire::Plain,
             target: place,
             sampled,
             state: State::Connecting,
@@ -92,10 +95,19 @@ impl Viewer {
         if let Ok(Some(error)) = self.socket.take_error() {
             return Err(Fault::Connect(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
         }
-        self.state = State::Open;
         self.last = now;
-        let progress = self.session.speak(target, now);
-        self.send(&progress.output)?;
+        if std::mem::replace(&mut self.state, State::Open) == State::Connecting {
+            let (wire, hello) = Wire::to(target)?;
+            self.wire = wire;
+            self.send(&hello)?;
+        }
+        if self.wire.is_open() { self.speak_up(target, now) } else { Ok(Progress::default()) }
+    }
+
+    fn speak_up(&mut self, target: &Target, now: u64) -> Result<Progress, Fault> {
+        let mut progress = self.session.speak(target, now);
+        let sealed = self.wire.seal(std::mem::take(&mut progress.output));
+        self.send(&sealed)?;
         Ok(progress)
     }
 
@@ -118,7 +130,12 @@ impl Viewer {
         scratch: &mut [u8],
         now: u64,
     ) -> Result<(usize, Progress), Fault> {
-        let appetite = self.session.appetite();
+        // Of a live stream that is not looked at, records need not be opened to be counted.
+        let appetite = match self.session.appetite() {
+            Appetite::Count(usize::MAX) if self.wire.is_open() => Appetite::Count(usize::MAX),
+            appetite if self.wire.is_plain() => appetite,
+            _ => Appetite::Bytes,
+        };
         let (most, flags) = match appetite {
             Appetite::Bytes => (scratch.len(), RecvFlags::DONTWAIT),
             Appetite::Count(most) => (most.min(scratch.len()), RecvFlags::DONTWAIT | RecvFlags::TRUNC),
@@ -136,11 +153,23 @@ impl Viewer {
             self.stalls += 1;
         }
         self.last = now;
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
         let input = match appetite {
-            Appetite::Bytes => Input::Bytes(&scratch[..len]),
+            Appetite::Bytes if self.wire.is_plain() => Input::Bytes(&scratch[..len]),
+            Appetite::Bytes => {
+                let begins = self.wire.take(&scratch[..len], &mut plain, &mut out)?;
+                self.send(&out)?;
+                if begins {
+                    self.speak_up(target, now)?;
+                }
+                if plain.is_empty() {
+                    return Ok((len, Progress::default()));
+                }
+                Input::Bytes(&plain)
+            }
             Appetite::Count(_) => Input::Counted(len),
         };
-        let progress = self.session.take(target, input, now)?;
+        let mut progress = self.session.take(target, input, now)?;
         self.bytes += progress.bytes;
         self.stalls += u32::from(progress.ran_dry);
         if progress.bytes > 0 {
@@ -149,7 +178,8 @@ impl Viewer {
         if progress.has_picture {
             self.first_keyframe.get_or_insert(now - self.began);
         }
-        self.send(&progress.output)?;
+        let sealed = self.wire.seal(std::mem::take(&mut progress.output));
+        self.send(&sealed)?;
         Ok((len, progress))
     }
 

@@ -90,11 +90,11 @@ impl Engine for Uring {
         });
     }
 
-    fn load_file(&mut self, file: &Rc<OpenFile>, len: u32, ticket: u64) {
+    fn load_file(&mut self, file: &Rc<OpenFile>, from: u64, len: u32, ticket: u64) {
         let bytes = Vec::with_capacity(len as usize);
         self.submit(Op::LoadFile { ticket, _file: Rc::clone(file), bytes }, |op| {
             let Op::LoadFile { _file: file, bytes, .. } = op else { unreachable!("as made") };
-            files::read_entry(file, 0, bytes)
+            files::read_entry(file, from, bytes)
         });
     }
 

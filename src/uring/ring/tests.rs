@@ -403,7 +403,7 @@ fn the_beginning_of_a_file_is_loaded() {
     let (dir, bytes) = file_of("load", 5_000);
     let file = open(&mut engine, &dir, "file").unwrap();
     for (len, expected) in [(4_000, &bytes[..4_000]), (9_000, &bytes[..])] {
-        engine.load_file(&file, len, 3);
+        engine.load_file(&file, 0, len, 3);
         let Event::Loaded { ticket: 3, result: Ok(loaded) } = next(&mut engine) else { panic!("not loaded") };
         assert_eq!(loaded, expected);
     }

@@ -15,6 +15,8 @@ pub(in crate::tools::stress) enum Fault {
     Send(Errno),
     #[error("receive: {0}")]
     Receive(Errno),
+    #[error("{0}")]
+    Tls(String),
     #[error("answered with status {0}")]
     Status(u16),
     #[error("no HTTP answer")]

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn ask(session: &mut FileSession, body: &str, now: u64) -> Result<Progress, Fault> {
-        let target = Target::resolve("http://127.0.0.1:1/file").unwrap();
+        let target = Target::resolve("http://127.0.0.1:1/file", &Default::default()).unwrap();
         let wire = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         if session.is_resting() {
             session.speak(&target, now);

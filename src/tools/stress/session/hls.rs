@@ -291,7 +291,7 @@ mod tests {
 
     impl Server {
         fn new() -> Self {
-            let target = Target::resolve("http://127.0.0.1:1/hls/a/index.m3u8").unwrap();
+            let target = Target::resolve("http://127.0.0.1:1/hls/a/index.m3u8", &Default::default()).unwrap();
             let session = HlsSession::new(&target, true);
             let mut server = Self { session, target, asked: String::new(), now: 0 };
             server.wake(0);
