@@ -24,6 +24,7 @@ mod segment_file;
 #[cfg(test)]
 mod sim;
 mod source;
+mod space;
 mod stats;
 mod tail;
 mod take;
@@ -52,7 +53,7 @@ use disk::{Disk, Local};
 use hook::{Finished, Told};
 use layout::Kind;
 use queue::{Items, Queue, Queued};
-use retention::Limits;
+use retention::Keeper;
 use stats::Stats;
 pub(super) use stats::describe;
 use take::About;
@@ -214,15 +215,14 @@ impl Recorder {
     /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
     async fn mend(&self) {
         for kind in Kind::EVERY {
-            match finish::takes(&Local, &self.root(kind)).await {
-                Ok(takes) => {
-                    let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
-                    for take in takes.into_iter().filter(is_left) {
-                        info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                        self.finish(Left { kind, dir: take.dir, id: take.id });
-                    }
-                }
-                Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
+            let listing = finish::takes(&Local, &self.root(kind)).await;
+            for finish::Unreadable { dir, error } in listing.unreadable {
+                warn!(dir = %dir.display(), %error, "cannot look for unfinished recordings");
+            }
+            let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
+            for take in listing.takes.into_iter().filter(is_left) {
+                info!(take = %take.dir.display(), "finishing a recording that was cut off");
+                self.finish(Left { kind, dir: take.dir, id: take.id });
             }
         }
     }
@@ -387,12 +387,7 @@ impl Recorder {
 
     /// Removes takes by the retention rules, for ever.
     async fn keep(self: Rc<Self>) {
-        let own = &self.config().recording;
-        let limits = Limits {
-            age: (!own.keep_time.is_zero()).then_some(own.keep_time),
-            size: (own.keep_size > 0).then_some(own.keep_size as u64),
-            free: own.min_free as u64,
-        };
+        let mut keeper = Keeper::new(self.config().recording.clone());
         let data = &self.config().origin.data;
         let mut failing = false;
         for round in 0u32.. {
@@ -401,7 +396,7 @@ impl Recorder {
                 if thorough {
                     Local.make_dir(data).await?;
                 }
-                retention::sweep(&Local, data, &limits, thorough, SystemTime::now(), &self.common).await
+                keeper.round(&Local, data, thorough, SystemTime::now(), &self.common).await
             };
             match swept.await {
                 Ok(()) => failing = false,
