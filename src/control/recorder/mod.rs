@@ -16,6 +16,8 @@ mod hook;
 mod layout;
 mod merge;
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod pace_tests;
 mod playlist;
 mod queue;

@@ -17,6 +17,8 @@ pub(super) struct Sim(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     names: RefCell<BTreeMap<PathBuf, u64>>,
+    /// All names that files and folders ever had.
+    ever: RefCell<BTreeSet<PathBuf>>,
     folders: RefCell<BTreeSet<PathBuf>>,
     contents: RefCell<HashMap<u64, Vec<u8>>>,
     next: Cell<u64>,
@@ -96,6 +98,11 @@ impl Sim {
         self.0.contents.borrow().values().map(|bytes| bytes.len() as u64).sum()
     }
 
+    /// All names that files and folders ever had.
+    pub(super) fn ever(&self) -> BTreeSet<PathBuf> {
+        self.0.ever.borrow().clone()
+    }
+
     /// All files, by name.
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let contents = self.0.contents.borrow();
@@ -165,6 +172,7 @@ impl Disk for Sim {
             self.0.next.get()
         });
         self.0.names.borrow_mut().insert(path.to_owned(), inode);
+        self.0.ever.borrow_mut().insert(path.to_owned());
         self.0.contents.borrow_mut().insert(inode, Vec::new());
         self.touch(inode);
         Ok(SimFile(inode))
@@ -222,6 +230,7 @@ impl Disk for Sim {
         if let Ok(inode) = self.inode(from) {
             self.0.names.borrow_mut().remove(from);
             self.0.names.borrow_mut().insert(to.to_owned(), inode);
+            self.0.ever.borrow_mut().insert(to.to_owned());
             self.forget();
             return Ok(());
         }
@@ -237,6 +246,8 @@ impl Disk for Sim {
         self.0.names.replace(names);
         let folders = self.0.folders.take().iter().map(|path| moved(path)).collect();
         self.0.folders.replace(folders);
+        self.0.ever.borrow_mut().extend(self.0.names.borrow().keys().cloned());
+        self.0.ever.borrow_mut().extend(self.0.folders.borrow().iter().cloned());
         Ok(())
     }
 
@@ -274,6 +285,7 @@ impl Disk for Sim {
         self.whole_step().await;
         let above = path.ancestors().map(Path::to_owned);
         self.0.folders.borrow_mut().extend(above);
+        self.0.ever.borrow_mut().insert(path.to_owned());
         Ok(())
     }
 

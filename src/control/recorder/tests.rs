@@ -281,7 +281,7 @@ pub(super) fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Records a take of some seconds on a disk of its own, unless it is killed.
-async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
+pub(super) async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
     let stream = publisher.stream();
@@ -421,7 +421,7 @@ async fn record_parted(
 
 /// Records `seconds` with a split every `part` seconds. Returns what has to be finished of the takes that were
 /// split off.
-async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
+pub(super) async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
     let stream = publisher.stream();
