@@ -140,11 +140,7 @@ async fn take_in<D: Disk>(disk: &D, root: &Path, dir: &Path) -> io::Result<Optio
     if about.next.is_some() {
         return Ok(None);
     }
-    let mut unfinished = false;
-    for folder in folders(dir) {
-        let entries = listed(disk, &folder).await?;
-        unfinished |= entries.iter().any(|entry| !entry.is_dir && is_unfinished(&entry.name));
-    }
+    let unfinished = is_unfinished(disk, dir).await?;
     // A take whose description cannot be read is known by its folder.
     let stream = if about.stream.is_empty() { stream_of(root, dir) } else { about.stream };
     Ok(Some(Found { dir: dir.to_owned(), id: about.id, stream, unfinished }))
@@ -156,6 +152,13 @@ fn stream_of(root: &Path, dir: &Path) -> String {
     path.split_once('@').map_or(&*path, |(stream, _)| stream).to_owned()
 }
 
-fn is_unfinished(name: &str) -> bool {
-    name.ends_with(playlist::JOURNAL) || name.ends_with(ASIDE)
+/// Whether a part of the take in `dir` is not finished.
+pub(super) async fn is_unfinished<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
+    let marks = |name: &str| name.ends_with(playlist::JOURNAL) || name.ends_with(ASIDE);
+    for folder in folders(dir) {
+        if listed(disk, &folder).await?.iter().any(|entry| !entry.is_dir && marks(&entry.name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

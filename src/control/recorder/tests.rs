@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::common::{Common, Left};
 use super::disk::Disk;
-use super::finish::{finish, takes};
+use super::finish::{finish, is_unfinished, takes};
 use super::flv::Flv;
 use super::fmp4::Fmp4;
 use super::hls::Hls;
@@ -30,6 +30,7 @@ use crate::media::m3u8::Playlist;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
+use crate::server::recording::RecordingState;
 
 const RETENTION: Retention = Retention { bytes: 1 << 20, frames: 2000, gop_time: 60_000, history: 5_000 };
 const AVCC: &[u8] = &[
@@ -118,7 +119,7 @@ pub(super) fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> 
         parted: None,
         window: 3,
         sync: true,
-        stats: Stats::new(kind),
+        stats: Stats::new(kind, Arc::default()),
         common: Rc::clone(common),
     }
 }
@@ -704,4 +705,63 @@ fn a_merge_that_fails_frees_its_space() {
         assert!(finish(&disk, Kind::Fmp4, &dir(Kind::Fmp4), true, &Common::default()).await.is_err());
     });
     assert!(!disk.files().keys().any(|name| name.ends_with(".tmp")));
+}
+
+#[test]
+fn recording_goes_on_is_said_only_when_something_was_written() {
+    runtime().block_on(async {
+        let (disk, common, state) =
+            (Sim::default(), Rc::<Common>::default(), Arc::<RecordingState>::default());
+        let failing = || state.failing.load(std::sync::atomic::Ordering::Relaxed);
+        let mut publisher = Publisher::new();
+        let stream = publisher.stream();
+        let mut setting = setting(&disk, Kind::Hls, "a", &common);
+        setting.stats = Stats::new(Kind::Hls, Arc::clone(&state));
+        let publishing = async {
+            publisher.play(5).await;
+            assert_eq!(failing(), 0);
+            disk.set_capacity(Some(disk.used()));
+            // Tries fail at the end of each segment; in between data is only collected.
+            publisher.play(6).await;
+            for _ in 0..10 {
+                publisher.play(1).await;
+                assert_eq!(failing(), 1);
+            }
+            disk.set_capacity(None);
+            publisher.play(8).await;
+            assert_eq!(failing(), 0);
+            publisher.end();
+        };
+        tokio::join!(record_as(Kind::Hls, setting, &stream), publishing);
+    });
+}
+
+#[test]
+fn a_take_that_a_crash_has_left_is_finished_although_its_stream_is_published_at_once() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        disk.die_at(Some(30));
+        runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
+        disk.die_at(None);
+        // The next start records the stream before it has looked for unfinished takes.
+        let left = runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            let mut publisher = Publisher::new();
+            let stream = publisher.stream();
+            let publishing = async {
+                publisher.play(3).await;
+                publisher.end();
+            };
+            let disks = [(kind, disk.clone())];
+            tokio::join!(record(&disks, &stream, "b", &common), publishing);
+            common.take_left()
+        });
+        assert_eq!(left.len(), 1, "{kind:?}");
+        assert!(left[0].dir.to_str().unwrap().contains('@'), "{kind:?}: {left:?}");
+        runtime().block_on(async {
+            assert!(is_unfinished(&disk, &left[0].dir).await.unwrap());
+            finish(&disk, kind, &left[0].dir, true, &Common::default()).await.unwrap();
+        });
+        assert!(play(kind, &disk.files(), left[0].dir.to_str().unwrap()).pictures >= 50, "{kind:?}");
+    }
 }
