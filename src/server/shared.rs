@@ -62,6 +62,8 @@ pub enum Message {
         /// The result.
         outcome: Fetched,
     },
+    /// The disk has too little space for fetched files: those that are not being sent are to be closed.
+    CloseFiles,
     /// A stream's publisher is to give it up, if it is still wanted: another one takes it over.
     GiveUp {
         /// The role it belongs to.
