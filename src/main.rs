@@ -82,6 +82,7 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
         .map_err(|(address, error)| StartError::listen("--admin", address, error))?;
     // Removed on every way out of this function.
     let _folder = DemoFolder::new(role, &mut config);
+    control::check_data(role, &config)?;
     let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
     let server = start::start(role, config)?;
     let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());

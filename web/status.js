@@ -65,6 +65,20 @@ function showRecordings(recordings) {
   at("no-recordings").hidden = recordings.length > 0;
 }
 
+/** Says how recording is doing; `recording` is missing where nothing is recorded. */
+function showRecorder(recording) {
+  const line = at("recording");
+  line.hidden = !recording;
+  if (!recording) return;
+  const { under_way: all, failing, stalled, disk_full: full } = recording;
+  const parts = [`Recordings: ${all} under way`];
+  if (full) parts.push("the disk has too little free space: nothing is recorded");
+  if (failing) parts.push(`${failing} failing: the log says why`);
+  if (stalled) parts.push(`${stalled} waiting for a slow disk`);
+  line.classList.toggle("bad", full || failing > 0 || stalled > 0);
+  setText(line, parts.join("; "));
+}
+
 function found(server) {
   const { role, version, roles = [], streams = [], upstreams = [] } = server;
   at("server").classList.remove("bad");
@@ -72,6 +86,7 @@ function found(server) {
   if (!settled) settle(server);
   showRoles(roles);
   showStreams(streams);
+  showRecorder(server.recording);
   at("upstreams-box").hidden = upstreams.length === 0;
   fill(at("upstreams"), upstreams.map(({ url, up }) => ({ id: url, cells: [url, up ? "answers" : "does not answer"] })));
 }

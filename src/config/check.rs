@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::quantities::{KIB, MIB};
 use super::units::format_size;
-use super::{Config, Rate, Role, Rule};
+use super::{Config, Rate, Role, Rule, quota};
 
 /// Longest time that tags may be gathered.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -35,6 +35,9 @@ impl Config {
         named("origin.data", &self.origin.data)?;
         named("file_gateway.root", &self.file_gateway.root)?;
         named("file_gateway.cache", &self.file_gateway.cache)?;
+        if let Some(pattern) = self.recording.apps.keys().find(|pattern| !quota::is_pattern(pattern)) {
+            return Err(("recording.apps", Rule::Pattern { pattern: pattern.clone() }));
+        }
         match self.access_log.sample {
             0 => Err(("access_log.sample", Rule::TooSmall { is: "0".to_owned(), min: "1".to_owned() })),
             _ => Ok(()),
@@ -212,6 +215,7 @@ fn named(key: &'static str, path: &Path) -> Result<(), Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Quota;
 
     fn broken(change: impl FnOnce(&mut Config)) -> Broken {
         let mut config = Config::default();
@@ -242,6 +246,8 @@ mod tests {
         assert_eq!(broken(|c| c.recording.window = 2).0, "recording.window");
         assert_eq!(broken(|c| c.recording.segment = Duration::ZERO).0, "recording.segment");
         assert_eq!(broken(|c| c.recording.take = Duration::from_secs(3)).0, "recording.take");
+        let unnamed = |c: &mut Config| c.recording.apps = [("live".to_owned(), Quota::default())].into();
+        assert_eq!(broken(unnamed).0, "recording.apps");
         assert_eq!(broken(|c| c.limits.memory = 63 * MIB).0, "limits.memory");
         assert_eq!(broken(|c| c.limits.publish_bitrate = Rate { bits: 400 }).0, "limits.publish_bitrate");
         assert_eq!(broken(|c| c.flv_gateway.connect = Duration::ZERO).0, "flv_gateway.connect");

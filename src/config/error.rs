@@ -82,6 +82,12 @@ pub enum Rule {
         /// What was written.
         filter: String,
     },
+    /// A name of streams that is neither `app/name` nor `app/*`.
+    #[error("{pattern:?} names no streams: write \"app/name\", or \"app/*\" for all streams of an app")]
+    Pattern {
+        /// What was written.
+        pattern: String,
+    },
     /// An empty path.
     #[error("the path is empty: name a folder")]
     EmptyPath,

@@ -167,6 +167,10 @@ fn every_kind_of_value_can_be_set_by_the_environment() {
             ("URINGCAST_RECORDING__WINDOW", "9"),
             ("URINGCAST_ORIGIN__DATA", "2026"),
             ("URINGCAST_ORIGIN__RECORD_APPS", "{ live = 'hls', 'events/main' = 'none' }"),
+            (
+                "URINGCAST_RECORDING__APPS",
+                "{ 'live/*' = { keep_size = '1GiB', keep_time = '0s' }, 'a/b' = { keep_size_per_stream = 5 } }",
+            ),
             ("URINGCAST_FORWARD", r#"[{"stream": "live/*", "to": "rtmp://h/a/{name}"}]"#),
             ("URINGCAST_PULL", "[{ stream = 'live/x', from = 'http://h/live/x.flv' }]"),
             ("URINGCAST_LIMITS__TRUSTED", "203.0.113.0/24, 2001:db8::/32"),
@@ -178,6 +182,9 @@ fn every_kind_of_value_can_be_set_by_the_environment() {
     assert_eq!(config.origin.data, PathBuf::from("2026"));
     assert_eq!(config.origin.record_of("live").to_string(), "hls");
     assert_eq!(config.origin.record_apps.len(), 2);
+    let quota = |stream| config.recording.quota_of(stream).unwrap().1;
+    assert_eq!((quota("live/x").keep_size, quota("live/x").keep_time), (1 << 30, Some(Duration::ZERO)));
+    assert_eq!((quota("a/b").keep_size_per_stream, quota("a/b").keep_time), (5, None));
     assert_eq!((config.forward.len(), config.pull.len(), config.limits.trusted.len()), (1, 1, 2));
     assert_eq!(config.limits.publish_bitrate.to_string(), "1Mbps");
 

@@ -10,11 +10,13 @@ mod limits;
 mod listener;
 pub mod load;
 mod quantities;
+mod quota;
 mod roles;
 mod tls;
 pub mod units;
 mod warning;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub use check::LOOPS_MAX;
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
+pub use quota::Quota;
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use tls::{Certificate, Tls};
 pub use units::{
@@ -192,6 +195,10 @@ pub struct Recording {
     /// While less than this is free on the disk, the oldest takes are removed, and then nothing is recorded.
     #[serde(with = "units::size")]
     pub min_free: usize,
+    /// The same for the number of files that the disk still has space for; 0: not checked.
+    pub min_free_files: u64,
+    /// What is kept of some streams instead, by `app/name` or `app/*`.
+    pub apps: BTreeMap<String, Quota>,
     /// Called for each finished file: an `http://` URL that gets a POST, or a command; empty: none.
     pub hook: Hook,
 }
@@ -267,6 +274,8 @@ impl Default for Recording {
             keep_time: Duration::ZERO,
             keep_size: 0,
             min_free: 512 * MIB,
+            min_free_files: 1000,
+            apps: BTreeMap::new(),
             hook: Hook::Nobody,
         }
     }

@@ -178,6 +178,11 @@ impl Default for FileGateway {
 }
 
 impl Origin {
+    /// Whether any stream is recorded.
+    pub fn records(&self) -> bool {
+        self.record.is_any() || self.record_apps.values().any(|record| record.is_any())
+    }
+
     /// What is recorded of the streams of `app`.
     pub fn record_of(&self, app: &str) -> Record {
         self.record_apps.get(app).copied().unwrap_or(self.record)

@@ -119,7 +119,7 @@ impl Config {
 
     fn warn_of_recording(&self, list: &mut Vec<Warning>) {
         let (origin, recording) = (&self.origin, &self.recording);
-        let recorded = origin.record.is_any() || origin.record_apps.values().any(|record| record.is_any());
+        let recorded = origin.records();
         if !recorded && recording.hook != Hook::Nobody {
             list.push(warning(
                 "recording.hook",

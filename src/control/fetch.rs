@@ -12,6 +12,7 @@ mod error;
 mod index;
 mod pending;
 mod queue;
+mod room;
 mod upstream;
 
 use std::cell::RefCell;
@@ -33,11 +34,14 @@ use error::FetchError;
 use index::Index;
 use pending::{Askers, Pending};
 use queue::Queue;
+use room::{Gone, Room};
 use upstream::{Answer, Begun, Upstream};
 
 /// Fetches at a time, and of them those for the clients of one address.
 const FETCHES_MAX: usize = 128;
 const CLIENT_MAX: usize = 64;
+/// Bytes that are removed when the disk is full.
+const FULL_FREES: u64 = 64 << 20;
 /// How often it is looked whether an upstream is to be probed, and whether unused connections are to be closed.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -50,6 +54,10 @@ struct Fetcher {
     pending: Pending,
     queue: RefCell<Queue>,
     next_part: RefCell<u64>,
+    /// Bytes that parts under way may take.
+    reserved: RefCell<u64>,
+    /// Removed files that may still be open.
+    gone: RefCell<Vec<Gone>>,
 }
 
 /// Takes orders for all roles that have upstreams.
@@ -73,6 +81,8 @@ impl Fetcher {
             pending: Pending::default(),
             queue: RefCell::new(Queue::new(FETCHES_MAX, CLIENT_MAX)),
             next_part: RefCell::default(),
+            reserved: RefCell::default(),
+            gone: RefCell::default(),
         };
         let proxy = fetcher.proxy();
         let upstream = |state: &Arc<_>| {
@@ -151,7 +161,7 @@ impl Fetcher {
             (index.len(), index.bytes())
         };
         info!(files, bytes, folder = %self.proxy().cache.display(), "fetched files from before are kept");
-        self.make_room(0).await;
+        let _ = self.make_room(0).await;
     }
 
     /// Fetches a file and tells those who wait for it.
@@ -188,9 +198,17 @@ impl Fetcher {
     /// Asks one upstream after the other; `None`: no client waits for the file any more.
     async fn try_upstreams(&self, path: &RelPath) -> Option<Fetched> {
         for upstream in self.in_turn() {
-            match self.try_one(&upstream, path).await {
+            let mut outcome = self.try_one(&upstream, path).await;
+            if outcome.as_ref().is_err_and(FetchError::is_full) && self.free(FULL_FREES).await {
+                outcome = self.try_one(&upstream, path).await;
+            }
+            match outcome {
                 Ok(outcome) => return Some(outcome),
                 Err(FetchError::Unwanted) => return None,
+                Err(error) if error.is_ours() => {
+                    warn!(path = path.as_str(), %error, "a file cannot be kept");
+                    return Some(Fetched::NoSpace);
+                }
                 Err(error) => {
                     let upstream = &upstream.state.url;
                     debug!(%upstream, path = path.as_str(), %error, "a fetch failed");
@@ -226,9 +244,7 @@ impl Fetcher {
                 Ok(Fetched::There)
             }
             Answer::Missing => {
-                if self.index.borrow_mut().remove(path.as_str()) {
-                    let _ = tokio_uring::fs::remove_file(self.path(path.as_str())).await;
-                }
+                self.remove(path.as_str()).await;
                 Ok(Fetched::Missing)
             }
         }
@@ -257,31 +273,20 @@ impl Fetcher {
             let made = tokio::task::spawn_blocking(move || std::fs::create_dir_all(folder)).await;
             made.map_err(std::io::Error::other)??;
         }
-        self.make_room(announced.unwrap_or(0)).await;
+        let mut room = Room::of(self, announced.unwrap_or(0)).await?;
         let file = tokio_uring::fs::File::create(part).await?;
         let askers = Askers { pending: &self.pending, path };
-        let written = body::write_to(&file, (upstream, begun), limit, askers).await;
+        let written = body::write_to(&file, (upstream, begun), limit, &mut room, askers).await;
         file.close().await?;
         let len = written?;
         if let Some(modified) = modified {
             let times = body::times(modified, etag.as_deref());
             rustix::fs::utimensat(CWD, part, &times, AtFlags::empty()).map_err(std::io::Error::from)?;
         }
+        self.goes(path.as_str());
         tokio_uring::fs::rename(part, self.path(path.as_str())).await?;
         self.index.borrow_mut().add(path.as_str(), len, etag);
-        self.make_room(0).await;
         Ok(())
-    }
-
-    /// Removes the files that were not asked for the longest until the folder and `more` bytes are in bounds.
-    async fn make_room(&self, more: u64) {
-        let bound = self.proxy().cache_size.saturating_sub(more);
-        loop {
-            let Some(path) = self.index.borrow_mut().take_oldest_above(bound) else { return };
-            if let Err(error) = tokio_uring::fs::remove_file(self.path(&path)).await {
-                warn!(path, %error, "cannot remove a fetched file");
-            }
-        }
     }
 
     /// Probes upstreams that are not up, and closes connections that are not used.

@@ -33,6 +33,7 @@ use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
 use metrics::Metrics;
 use notify::{Notifier, Word};
+pub use recorder::check_data;
 
 /// How often it is checked while draining whether the loops have ended.
 const DRAIN_TICK: Duration = Duration::from_millis(50);

@@ -7,10 +7,21 @@ use std::sync::Arc;
 /// The longest key, in bytes.
 pub const KEY_MAX: usize = 255;
 const COMPONENTS_MAX: usize = 8;
+/// The longest name after the last slash, in bytes: file systems allow 255, and a recording appends up to 22.
+pub const NAME_MAX: usize = 233;
 
-/// `app/name`: two to eight components of letters, digits, `.`, `_`, `-`, none of which starts with a dot.
+/// Names of files and folders in a recording, besides numbered segments.
+const RECORDED: [&str; 5] = ["index.m3u8", "index.flv", DESCRIPTION, "output_merge", "output_separate"];
+/// The recorder's description of a recording.
+const DESCRIPTION: &str = "take.json";
+/// Endings of files that a recording has not finished.
+const UNFINISHED: [&str; 2] = [".journal", ".tmp"];
+
+/// `app/name`: two to eight components of letters, digits, `.`, `_`, `-`, none of which starts with a dot or is
+/// the name of a file in a recording.
 ///
-/// A key can therefore be used unchanged in a URL, in a log line and in a file's path.
+/// A key can therefore be used unchanged in a URL, in a log line and in a file's path, and no two keys share a
+/// file.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(Arc<str>);
 
@@ -38,6 +49,18 @@ pub enum KeyError {
     /// A component like `..` or `.hidden`.
     #[error("a component of a stream name starts with a dot")]
     LeadingDot,
+    /// The last component is longer than [`NAME_MAX`].
+    #[error("{len} bytes after the last slash of a stream name, limit {NAME_MAX}: recordings add to it")]
+    NameTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A component that is the name of a recording's file.
+    #[error("a component of a stream name is the name of a file in recordings: {kind}")]
+    Recorded {
+        /// Such names.
+        kind: &'static str,
+    },
 }
 
 impl StreamKey {
@@ -53,6 +76,10 @@ impl StreamKey {
         for component in text.split('/') {
             check_component(component)?;
             components += 1;
+        }
+        let name = text.rsplit('/').next().unwrap_or_default();
+        if name.len() > NAME_MAX {
+            return Err(KeyError::NameTooLong { len: name.len() });
         }
         match components {
             0 | 1 => Err(KeyError::Incomplete),
@@ -78,7 +105,24 @@ fn check_component(component: &str) -> Result<(), KeyError> {
     if component.starts_with('.') {
         return Err(KeyError::LeadingDot);
     }
-    Ok(())
+    match recorded(component) {
+        Some(kind) => Err(KeyError::Recorded { kind }),
+        None => Ok(()),
+    }
+}
+
+/// The kind of names in recordings that a component is one of.
+fn recorded(component: &str) -> Option<&'static str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let segment = component.strip_prefix("segment_").and_then(|rest| rest.strip_suffix(".ts"));
+    let whole = RECORDED.into_iter().find(|name| *name == component);
+    let ending = UNFINISHED.into_iter().find(|ending| component.ends_with(ending));
+    whole.or(ending).or(segment.is_some_and(is_number).then_some("segment_N.ts"))
+}
+
+/// Whether a name in a recording's path is for the recorder alone, and not for clients.
+pub fn is_internal(component: &str) -> bool {
+    component == DESCRIPTION || UNFINISHED.iter().any(|ending| component.ends_with(ending))
 }
 
 impl Borrow<str> for StreamKey {
@@ -126,5 +170,34 @@ mod tests {
         assert_eq!(bad("live/ä"), KeyError::BadCharacter { found: 'ä' });
         assert_eq!(bad(&format!("live/{}", "x".repeat(300))), KeyError::TooLong { len: 305 });
         assert_eq!(bad("a/b/c/d/e/f/g/h/i"), KeyError::TooDeep);
+        assert_eq!(bad(&format!("a/{}", "x".repeat(234))), KeyError::NameTooLong { len: 234 });
+    }
+
+    #[test]
+    fn long_names_up_to_the_limits() {
+        for name in [format!("a/{}", "x".repeat(NAME_MAX)), format!("{}/x", "a".repeat(KEY_MAX - 2))] {
+            assert_eq!(StreamKey::parse(&name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn names_of_recorded_files_are_refused() {
+        let kind = |name: &str| match StreamKey::parse(name) {
+            Err(KeyError::Recorded { kind }) => Some(kind),
+            _ => None,
+        };
+        for name in ["index.m3u8", "index.flv", "take.json", "output_merge", "output_separate"] {
+            for key in [format!("live/x/{name}"), format!("live/{name}"), format!("{name}/x")] {
+                assert_eq!(kind(&key), Some(name), "{key}");
+            }
+        }
+        assert_eq!(kind("live/x/segment_0.ts"), Some("segment_N.ts"));
+        assert_eq!(kind("live/x/index.m3u8.journal"), Some(".journal"));
+        assert_eq!(kind("live/x.tmp"), Some(".tmp"));
+        for name in
+            ["live/index", "live/segment_a.ts", "live/segment_.ts", "live/segment_1.tsx", "live/journal"]
+        {
+            assert!(StreamKey::parse(name).is_ok(), "{name}");
+        }
     }
 }

@@ -48,6 +48,7 @@ pub mod log_limit;
 mod millis;
 mod publishers;
 mod reception;
+pub mod recording;
 pub mod roles;
 pub mod roster;
 mod rtmp;

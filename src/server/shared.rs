@@ -16,6 +16,7 @@ use super::health::State;
 use super::http::access_writer::LogQueue;
 use super::limits::AddressLimits;
 use super::listing::Listing;
+use super::recording::RecordingState;
 pub use super::roles::{RoleState, Source};
 use super::viewers::listing::{Kick, Query, ViewerList};
 use crate::config::Config;
@@ -61,6 +62,8 @@ pub enum Message {
         /// The result.
         outcome: Fetched,
     },
+    /// The disk has too little space for fetched files: those that are not being sent are to be closed.
+    CloseFiles,
     /// A stream's publisher is to give it up, if it is still wanted: another one takes it over.
     GiveUp {
         /// The role it belongs to.
@@ -177,6 +180,8 @@ pub struct Shared {
     pub access_log: OnceLock<LogQueue>,
     /// The body of `/api/v1/streams`; made by the control thread.
     pub listing: Listing,
+    /// How recording is doing.
+    pub recording: Arc<RecordingState>,
     /// Log lines that were left out because peers caused too many of a kind.
     pub log_suppressed: Arc<AtomicU64>,
     /// The memory budget of the process.
@@ -215,6 +220,7 @@ impl Shared {
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
             listing: Listing::new(LISTING_REST, LISTING_LIFE),
+            recording: Arc::default(),
             log_suppressed: Arc::default(),
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
             certificates: ArcSwapOption::empty(),

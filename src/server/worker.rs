@@ -198,6 +198,7 @@ impl<E: Engine> Worker<E> {
             Message::Fetched { role, path, outcome } => {
                 peers.web.files.fetched(&mut peers.core, role, &path, outcome);
             }
+            Message::CloseFiles => peers.web.files.close_all(),
             Message::GiveUp { role, stream } => {
                 // It may be too late: the other publisher may meanwhile have been given the stream, and be
                 // on this loop.

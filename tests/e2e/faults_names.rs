@@ -58,6 +58,27 @@ fn apps_of_the_servers_own_paths_are_refused() {
 }
 
 #[test]
+fn names_of_recorded_files_are_refused_with_a_reason() {
+    let scratch = Scratch::new("recorded-names");
+    let mut origin = Server::origin_with(&scratch.path(""), "", &["--record", "flv,hls,fmp4"]);
+    for name in ["x/index.m3u8", "x/segment_0.ts", "x/output_merge", "take.json", "x.journal", "x.tmp"] {
+        for port in ["flv", "web"] {
+            let mut poster = Poster::start(origin.addr(port), &format!("live/{name}"));
+            poster.send(&opening());
+            let answer = poster.finish();
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("recordings"), "{name}: {answer}");
+        }
+        let mut rtmp = Rtmp::connect(origin.addr("rtmp"), "live");
+        rtmp.say(&[publish(name)]);
+        rtmp.wait("recordings");
+    }
+    let mut long = Poster::start(origin.addr("flv"), &format!("live/{}", "n".repeat(240)));
+    long.send(&opening());
+    assert!(long.finish().contains("limit 233"));
+    origin.assert_up();
+}
+
+#[test]
 fn there_are_as_many_streams_as_there_may_be() {
     let scratch = Scratch::new("streams-limit");
     let config = "[origin]\ngap = \"0s\"\n[limits]\nstreams = 2\n";

@@ -197,3 +197,46 @@ fn the_cache_is_bounded() {
     assert!(scratch.path("edge-cache/hls/live/a/segment_11.ts").exists());
     assert!(!scratch.path("edge-cache/hls/live/a/segment_0.ts").exists());
 }
+
+/// The cache's limit holds for what is on the disk: files that are still open are not removed, or are closed first.
+#[test]
+fn the_cache_takes_no_more_of_the_disk_than_it_may() {
+    let scratch = Scratch::new("proxy-bound");
+    let upstream = Upstream::start();
+    let gateway =
+        gateway(&scratch, "edge", &[upstream.addr], "cache_size = \"4MiB\"\ncache_file = \"1MiB\"\n");
+    let cache = fs::canonicalize(scratch.path("edge-cache")).unwrap();
+    for number in 0..20 {
+        let path = format!("/hls/live/x/segment_{number}.ts");
+        let (response, body) = http(gateway.addr("listen"), "GET", &path, "");
+        assert_eq!((response.status, body == body_of(&path)), (200, true), "{path}");
+        let whole = fs::read_dir(cache.join("hls/live/x")).unwrap().flatten();
+        let bytes: u64 = whole.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum();
+        let open = gateway.guard.open_below(&cache);
+        let deleted = open.iter().filter(|name| name.ends_with("(deleted)")).count() as u64;
+        assert!(bytes + deleted * 900_000 <= 4 << 20, "{bytes} bytes, {deleted} deleted files are open");
+    }
+    let (response, _) = http(gateway.addr("listen"), "GET", "/hls/live/x/segment_0.ts", "");
+    assert_eq!(
+        (response.status, upstream.asked("/hls/live/x/segment_0.ts")),
+        (200, 2),
+        "the oldest went first"
+    );
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_with_the_reason() {
+    let scratch = Scratch::new("proxy-large");
+    let (root, any) = (scratch.path("first-root"), "127.0.0.1:0");
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("day.mp4"), vec![1; 3 << 20]).unwrap();
+    let first = Server::start(
+        &scratch.path(""),
+        &["file-gateway", "--listen", any, "--admin", any, "--root", root.to_str().unwrap()],
+    );
+    let gateway = gateway(&scratch, "edge", &[first.addr("listen")], "cache_file = \"1MiB\"\n");
+    let (response, body) = http(gateway.addr("listen"), "GET", "/day.mp4", "");
+    let said = String::from_utf8_lossy(&body);
+    assert!(response.status == 507 && said.contains("too large"), "{}: {said}", response.status);
+    gateway.wait_log("a file cannot be kept");
+}

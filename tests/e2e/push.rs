@@ -71,16 +71,28 @@ fn every_packet_arrives_whichever_way_it_is_pushed() {
 fn an_mp4_and_standard_input_are_pushed_as_they_are() {
     need_ffmpeg!();
     let scratch = Scratch::new("mp4");
-    let (clip, mp4, fragmented) =
-        (scratch.path("clip.flv"), scratch.path("clip.mp4"), scratch.path("frag.mp4"));
+    let clip = scratch.path("clip.flv");
     make_clip(&clip, 3, "320x180");
-    for (to, flags) in [(&mp4, "0"), (&fragmented, "frag_keyframe+empty_moov+default_base_moof")] {
+    let made = [
+        ("mp4", "clip.mp4", "0"),
+        ("mov", "clip.mov", "0"),
+        ("frag", "frag.mp4", "frag_keyframe+empty_moov+default_base_moof"),
+        // With an absolute base_data_offset, as OBS writes it.
+        ("absolute", "absolute.mp4", "frag_keyframe+empty_moov"),
+        // Without any base: data goes on after that of the track before.
+        ("running", "running.mp4", "frag_keyframe+empty_moov+omit_tfhd_offset"),
+        ("apart", "apart.mp4", "frag_keyframe+empty_moov+separate_moof"),
+    ]
+    .map(|(name, file, flags)| {
+        let to = scratch.path(file);
         let mut command = Command::new("ffmpeg");
         command.args(["-loglevel", "error", "-i"]).arg(&clip).args(["-c", "copy", "-movflags", flags]);
-        assert!(command.arg(to).status().unwrap().success());
-    }
+        assert!(command.arg(&to).status().unwrap().success());
+        (name, to)
+    });
     let origin = Server::origin(&scratch.path(""), "1s");
-    for (name, file) in [("mp4", &*mp4), ("frag", &*fragmented), ("stdin", Path::new("-"))] {
+    let files = made.iter().map(|(name, file)| (*name, &**file)).chain([("stdin", Path::new("-"))]);
+    for (name, file) in files {
         let path: &'static str = format!("/live/{name}.flv").leak();
         let early = Watch::early(origin.addr("flv"), path, Flavor::Http);
         std::thread::sleep(Duration::from_millis(300));
@@ -109,6 +121,28 @@ fn an_mp4_and_standard_input_are_pushed_as_they_are() {
             }
         }
     }
+}
+
+/// A track that FLV does not carry is left out with a word; the others are pushed.
+#[test]
+fn pcm_is_left_out_and_said() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("pcm");
+    let (clip, mov) = (scratch.path("clip.flv"), scratch.path("clip.mov"));
+    make_clip(&clip, 1, "160x90");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-loglevel", "error", "-i"]).arg(&clip).args(["-c:v", "copy", "-c:a", "pcm_s16le"]);
+    assert!(command.arg(&mov).status().unwrap().success());
+    let origin = Server::origin(&scratch.path(""), "0s");
+    let url = format!("http://{}/live/pcm", origin.addr("flv"));
+    let early = Watch::early(origin.addr("flv"), "/live/pcm.flv", Flavor::Http);
+    std::thread::sleep(Duration::from_millis(300));
+    let (code, said) = push(&mov, &url, &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("a sound track is left out: it is PCM (sowt)"), "{said}");
+    let watch = early.join().unwrap().unwrap();
+    watch.wait_end();
+    assert_eq!(watch.tags().iter().filter(|tag| tag.is_picture()).count(), 25);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::error::{FetchError, UpstreamError};
 use super::pending::Askers;
+use super::room::Room;
 use super::upstream::{Begun, Upstream};
 use crate::protocol::http::client::State;
 
@@ -34,6 +35,7 @@ pub(super) async fn write_to(
     file: &tokio_uring::fs::File,
     (upstream, begun): (&Upstream, Begun),
     limit: u64,
+    room: &mut Room<'_>,
     askers: Askers<'_>,
 ) -> Result<u64, FetchError> {
     let Begun { mut socket, mut reader, body: mut piece } = begun;
@@ -45,6 +47,7 @@ pub(super) async fn write_to(
             return Err(FetchError::TooLarge { limit });
         }
         if !piece.is_empty() {
+            room.cover(at + piece.len() as u64).await?;
             let (written, returned) = file.write_all_at(piece, at).await;
             written?;
             at += returned.len() as u64;

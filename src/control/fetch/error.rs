@@ -75,10 +75,29 @@ pub(super) enum FetchError {
         /// What may be kept.
         limit: u64,
     },
+    /// The folder's size does not allow it, since all other files are being read.
+    #[error("the cache has no space for {needed} bytes: all files in it are being read")]
+    NoRoom {
+        /// Bytes needed.
+        needed: u64,
+    },
     /// The upstream says that the file is unchanged, and it is not there any more.
     #[error("the fetched file was removed meanwhile; it is fetched whole the next time")]
     Removed,
     /// No client waits for it any more.
     #[error("no client waits for it any more")]
     Unwanted,
+}
+
+impl FetchError {
+    /// Whether the disk of the cache's folder is full.
+    pub(super) fn is_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Disk(error) if full.contains(&error.kind()))
+    }
+
+    /// Whether the file cannot be kept here: another upstream would not help.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::TooLarge { .. } | Self::NoRoom { .. })
+    }
 }

@@ -33,6 +33,16 @@ impl Index {
         self.files.get(path)?.etag.clone()
     }
 
+    /// The bytes of a file.
+    pub(super) fn size_of(&self, path: &str) -> Option<u64> {
+        self.files.get(path).map(|kept| kept.len)
+    }
+
+    /// All files, the one that was not asked for the longest first.
+    pub(super) fn oldest(&self) -> impl Iterator<Item = &str> {
+        self.order.values().map(String::as_str)
+    }
+
     /// A file has come, or a newer version of it.
     pub(super) fn add(&mut self, path: &str, len: u64, etag: Option<String>) {
         self.remove(path);
@@ -58,17 +68,6 @@ impl Index {
         self.bytes -= kept.len;
         true
     }
-
-    /// Takes the file out that was not asked for the longest, if there are more than `bound` bytes.
-    pub(super) fn take_oldest_above(&mut self, bound: u64) -> Option<String> {
-        if self.bytes <= bound {
-            return None;
-        }
-        let (_, path) = self.order.pop_first()?;
-        let kept = self.files.remove(&path).expect("each place has its file");
-        self.bytes -= kept.len;
-        Some(path)
-    }
 }
 
 #[cfg(test)]
@@ -85,10 +84,9 @@ mod tests {
         index.touch("none");
         index.add("b", 5, None);
         assert_eq!((index.bytes(), index.len(), index.etag("a").as_deref()), (45, 3, Some("a")));
-        assert_eq!(index.take_oldest_above(40).as_deref(), Some("c"));
-        assert_eq!(index.take_oldest_above(15), None);
-        assert_eq!(index.take_oldest_above(0).as_deref(), Some("a"));
+        assert_eq!(index.oldest().collect::<Vec<_>>(), ["c", "a", "b"]);
+        assert_eq!((index.size_of("b"), index.size_of("none")), (Some(5), None));
         assert!(index.remove("b") && !index.remove("b"));
-        assert_eq!((index.bytes(), index.take_oldest_above(0)), (0, None));
+        assert_eq!((index.bytes(), index.oldest().count()), (40, 2));
     }
 }

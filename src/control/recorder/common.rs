@@ -18,6 +18,8 @@ pub(super) struct Common {
     /// The process is stopping: recordings end with what they have.
     stopping: Cell<bool>,
     stopped: Notify,
+    /// How many times a folder stopped being used by a recording or an unfinished take.
+    finished: Cell<u64>,
     /// Folders of takes that are being recorded or wait to be finished, with the number of uses.
     active: RefCell<HashMap<PathBuf, u32>>,
     /// Folders of takes that are being finished or removed.
@@ -79,6 +81,11 @@ impl Common {
     /// How many recordings and unfinished takes use this folder.
     pub(super) fn actives(&self, dir: &Path) -> u32 {
         self.active.borrow().get(dir).copied().unwrap_or(0)
+    }
+
+    /// A number that changes when a take has been finished.
+    pub(super) fn finished(&self) -> u64 {
+        self.finished.get()
     }
 
     /// Marks the take in this folder as recorded or to be finished, until the guard is dropped.
@@ -153,6 +160,7 @@ impl Drop for Active {
         *count -= 1;
         if *count == 0 {
             active.remove(&self.dir);
+            self.common.finished.set(self.common.finished.get() + 1);
         }
     }
 }

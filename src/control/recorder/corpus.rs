@@ -227,7 +227,7 @@ fn record(tags: &[Tag], data: &Path) {
             parted: None,
             window: 3,
             sync: false,
-            stats: Stats::new(kind),
+            stats: Stats::new(kind, Arc::default()),
             common: Rc::clone(&common),
         };
         let dir = |kind: Kind| data.join(kind.folder()).join("live/x");

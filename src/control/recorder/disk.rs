@@ -3,12 +3,14 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
+
+use super::space::{self, Held, Space};
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(super) struct Entry {
     /// Bytes of a file.
     pub(super) size: u64,
     pub(super) modified: SystemTime,
+    /// The number of its names.
+    pub(super) links: u64,
 }
 
 /// A file system.
@@ -75,8 +79,10 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// The entries of a folder, by name.
     async fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
-    /// Free bytes on the file system of `path`.
-    async fn free(&self, path: &Path) -> io::Result<u64>;
+    /// Free space on the file system of `path`.
+    async fn free(&self, path: &Path) -> io::Result<Space>;
+    /// Removed files below `path` that are still open.
+    async fn held(&self, path: &Path) -> io::Result<Held>;
 }
 
 /// The real file system, used by helper threads of the control thread. Every call costs a step between threads,
@@ -197,7 +203,8 @@ impl Disk for Local {
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let Ok(meta) = entry.metadata() else { continue };
                 let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                entries.push(Entry { name, is_dir: meta.is_dir(), size: meta.len(), modified });
+                let (is_dir, size, links) = (meta.is_dir(), meta.len(), meta.nlink());
+                entries.push(Entry { name, is_dir, size, modified, links });
             }
             entries.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(entries)
@@ -205,12 +212,12 @@ impl Disk for Local {
         .await
     }
 
-    async fn free(&self, path: &Path) -> io::Result<u64> {
-        blocking(path, |path| {
-            let stat = rustix::fs::statvfs(path)?;
-            Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-        })
-        .await
+    async fn free(&self, path: &Path) -> io::Result<Space> {
+        blocking(path, space::free).await
+    }
+
+    async fn held(&self, path: &Path) -> io::Result<Held> {
+        blocking(path, space::held).await
     }
 }
 
@@ -267,6 +274,16 @@ pub(super) async fn read_all<D: Disk>(disk: &D, path: &Path, max: usize) -> io::
         }
     }
     Err(io::Error::from(io::ErrorKind::FileTooLarge))
+}
+
+/// The entries of a folder; none if there is no such folder.
+pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
+    match disk.list(dir).await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
 }
 
 /// Lines to be written to an open file.

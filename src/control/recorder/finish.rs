@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::common::Common;
-use super::disk::{ASIDE, Disk, Entry};
+use super::disk::{ASIDE, Disk, listed};
 use super::layout::{self, Kind, folders};
 use super::merge;
 use super::take::{self, ABOUT};
@@ -84,42 +84,46 @@ async fn sweep<D: Disk>(disk: &D, dir: &Path, first: u64, named: &HashSet<String
     Ok(())
 }
 
-/// The entries of a folder; none if there is no such folder.
-pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entry>> {
-    match disk.list(dir).await {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        listed => listed,
-    }
-}
-
 /// A folder that holds a take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) dir: PathBuf,
     pub(super) id: String,
+    pub(super) stream: String,
     /// A part of it is not finished.
     pub(super) unfinished: bool,
 }
 
-/// The takes under `root`, at any depth of app names.
-pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Found>> {
-    let mut found = Vec::new();
+/// A folder that cannot be read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) dir: PathBuf,
+    pub(super) error: io::Error,
+}
+
+/// All takes under a folder, as far as it can be read.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) takes: Vec<Found>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// The takes under `root`, at any depth of app names. A folder that cannot be read hides no other one.
+pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> Listing {
+    let mut listing = Listing::default();
     let mut waiting = vec![(root.to_owned(), 0)];
     while let Some((dir, depth)) = waiting.pop() {
-        let entries = listed(disk, &dir).await?;
-        if entries.iter().any(|entry| entry.name == ABOUT) {
-            let about = take::found(disk, &dir).await?.unwrap_or_default();
-            let mut unfinished = false;
-            for folder in folders(&dir) {
-                unfinished |= listed(disk, &folder)
-                    .await?
-                    .iter()
-                    .any(|entry| !entry.is_dir && is_unfinished(&entry.name));
+        let entries = match listed(disk, &dir).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                listing.unreadable.push(Unreadable { dir, error });
+                continue;
             }
-            if about.next.is_none() {
-                found.push(Found { dir: dir.clone(), id: about.id, unfinished });
+        };
+        if entries.iter().any(|entry| entry.name == ABOUT) {
+            match take_in(disk, root, &dir).await {
+                Ok(take) => listing.takes.extend(take),
+                Err(error) => listing.unreadable.push(Unreadable { dir: dir.clone(), error }),
             }
         }
         if depth < DEPTH_MAX {
@@ -127,9 +131,34 @@ pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> io::Result<Vec<Foun
             waiting.extend(below.map(|entry| (dir.join(entry.name), depth + 1)));
         }
     }
-    Ok(found)
+    listing
 }
 
-fn is_unfinished(name: &str) -> bool {
-    name.ends_with(playlist::JOURNAL) || name.ends_with(ASIDE)
+/// The take in `dir`; `None`: it was removed, and only its numbers are left.
+async fn take_in<D: Disk>(disk: &D, root: &Path, dir: &Path) -> io::Result<Option<Found>> {
+    let about = take::found(disk, dir).await?.unwrap_or_default();
+    if about.next.is_some() {
+        return Ok(None);
+    }
+    let unfinished = is_unfinished(disk, dir).await?;
+    // A take whose description cannot be read is known by its folder.
+    let stream = if about.stream.is_empty() { stream_of(root, dir) } else { about.stream };
+    Ok(Some(Found { dir: dir.to_owned(), id: about.id, stream, unfinished }))
+}
+
+/// The stream of a take's folder.
+fn stream_of(root: &Path, dir: &Path) -> String {
+    let path = dir.strip_prefix(root).unwrap_or(dir).to_string_lossy();
+    path.split_once('@').map_or(&*path, |(stream, _)| stream).to_owned()
+}
+
+/// Whether a part of the take in `dir` is not finished.
+pub(super) async fn is_unfinished<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
+    let marks = |name: &str| name.ends_with(playlist::JOURNAL) || name.ends_with(ASIDE);
+    for folder in folders(dir) {
+        if listed(disk, &folder).await?.iter().any(|entry| !entry.is_dir && marks(&entry.name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

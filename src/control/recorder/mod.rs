@@ -7,6 +7,7 @@
 mod common;
 #[cfg(test)]
 mod corpus;
+mod data;
 mod disk;
 mod finish;
 mod flv;
@@ -16,6 +17,8 @@ mod hook;
 mod layout;
 mod merge;
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod pace_tests;
 mod playlist;
 mod queue;
@@ -24,6 +27,7 @@ mod segment_file;
 #[cfg(test)]
 mod sim;
 mod source;
+mod space;
 mod stats;
 mod tail;
 mod take;
@@ -48,11 +52,12 @@ use crate::live::stream::Stream;
 use crate::media::segmenter::Lengths;
 use crate::server::shared::{RoleState, Shared, Source};
 use common::{Active, Common, Left};
+pub use data::check_data;
 use disk::{Disk, Local};
 use hook::{Finished, Told};
 use layout::Kind;
 use queue::{Items, Queue, Queued};
-use retention::Limits;
+use retention::Keeper;
 use stats::Stats;
 pub(super) use stats::describe;
 use take::About;
@@ -108,7 +113,7 @@ impl Recorder {
     pub(super) fn start(shared: Arc<Shared>, role: Role) -> Option<Rc<Self>> {
         origin(&shared)?;
         let own = &shared.config.origin;
-        if !own.record.is_any() && !own.record_apps.values().any(|record| record.is_any()) {
+        if !own.records() {
             return None;
         }
         let temporary = matches!(role, Role::Demo { .. }) && own.data == Config::for_role(role).origin.data;
@@ -137,6 +142,11 @@ impl Recorder {
         });
         tokio_uring::spawn(Rc::clone(&recorder).work(queue));
         tokio_uring::spawn(Rc::clone(&recorder).watch());
+        // It reads the whole archive: new recordings do not wait for it.
+        tokio_uring::spawn({
+            let recorder = Rc::clone(&recorder);
+            async move { recorder.mend().await }
+        });
         tokio_uring::spawn(Rc::clone(&recorder).finish_parted());
         tokio_uring::spawn(Rc::clone(&recorder).keep());
         Some(recorder)
@@ -171,7 +181,6 @@ impl Recorder {
     async fn watch(self: Rc<Self>) {
         let Some(role) = origin(&self.shared) else { return };
         let mut events = role.directory.subscribe();
-        self.mend().await;
         // Streams that are recorded, or were until now.
         let mut seen = HashSet::new();
         let mut event = Event::Resync; // for streams published before this point
@@ -203,26 +212,32 @@ impl Recorder {
         }
     }
 
-    /// Finishes takes that are split off from continuing recordings, for ever.
+    /// Finishes takes that were moved away: split off from continuing recordings, or left by a crash.
+    /// For ever.
     async fn finish_parted(self: Rc<Self>) {
         loop {
             self.common.left_behind().await;
-            self.common.take_left().into_iter().for_each(|left| self.finish(left));
+            for left in self.common.take_left() {
+                match finish::is_unfinished(&Local, &left.dir).await {
+                    Ok(false) => {}
+                    // Finishing it tries again.
+                    Ok(true) | Err(_) => self.finish(left),
+                }
+            }
         }
     }
 
     /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
     async fn mend(&self) {
         for kind in Kind::EVERY {
-            match finish::takes(&Local, &self.root(kind)).await {
-                Ok(takes) => {
-                    let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
-                    for take in takes.into_iter().filter(is_left) {
-                        info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                        self.finish(Left { kind, dir: take.dir, id: take.id });
-                    }
-                }
-                Err(error) => warn!(kind = kind.name(), %error, "cannot look for unfinished recordings"),
+            let listing = finish::takes(&Local, &self.root(kind)).await;
+            for finish::Unreadable { dir, error } in listing.unreadable {
+                warn!(dir = %dir.display(), %error, "cannot look for unfinished recordings");
+            }
+            let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
+            for take in listing.takes.into_iter().filter(is_left) {
+                info!(take = %take.dir.display(), "finishing a recording that was cut off");
+                self.finish(Left { kind, dir: take.dir, id: take.id });
             }
         }
     }
@@ -268,7 +283,7 @@ impl Recorder {
             parted: None,
             window: own.window,
             sync: own.sync,
-            stats: Stats::new(kind),
+            stats: Stats::new(kind, Arc::clone(&self.shared.recording)),
             common: Rc::clone(&self.common),
         }
     }
@@ -278,10 +293,9 @@ impl Recorder {
         let busy = Rc::clone(&self.busy);
         let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
         tokio_uring::spawn(async move {
-            setting.stats.began();
-            let stats = setting.stats;
+            let under_way = setting.stats.began();
             let left = task::run(task, stream, setting).await;
-            stats.ended();
+            drop(under_way);
             if let Some(left) = left {
                 recorder.last_word(T::KIND).await;
                 recorder.finish(left);
@@ -387,12 +401,7 @@ impl Recorder {
 
     /// Removes takes by the retention rules, for ever.
     async fn keep(self: Rc<Self>) {
-        let own = &self.config().recording;
-        let limits = Limits {
-            age: (!own.keep_time.is_zero()).then_some(own.keep_time),
-            size: (own.keep_size > 0).then_some(own.keep_size as u64),
-            free: own.min_free as u64,
-        };
+        let mut keeper = Keeper::new(self.config().recording.clone());
         let data = &self.config().origin.data;
         let mut failing = false;
         for round in 0u32.. {
@@ -401,9 +410,11 @@ impl Recorder {
                 if thorough {
                     Local.make_dir(data).await?;
                 }
-                retention::sweep(&Local, data, &limits, thorough, SystemTime::now(), &self.common).await
+                keeper.round(&Local, data, thorough, SystemTime::now(), &self.common).await
             };
-            match swept.await {
+            let swept = swept.await;
+            stats::disk_full(&self.shared.recording, self.common.full.get());
+            match swept {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::disk::{Disk, Entry};
+use super::space::{Held, Space};
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Sim(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     names: RefCell<BTreeMap<PathBuf, u64>>,
+    /// All names that files and folders ever had.
+    ever: RefCell<BTreeSet<PathBuf>>,
     folders: RefCell<BTreeSet<PathBuf>>,
     contents: RefCell<HashMap<u64, Vec<u8>>>,
     next: Cell<u64>,
@@ -26,7 +29,15 @@ struct State {
     /// The step at which the running task is killed.
     dies_at: Cell<Option<u64>>,
     capacity: Cell<Option<u64>>,
+    /// The most files.
+    files_max: Cell<Option<u64>>,
     stalled: Cell<bool>,
+    /// All files are open: what is removed keeps its space.
+    held: Cell<bool>,
+    /// A folder whose files cannot be removed.
+    stuck: RefCell<Option<PathBuf>>,
+    /// How often folders were listed.
+    lists: Cell<u64>,
 }
 
 /// An open file, regardless of its present name.
@@ -53,12 +64,43 @@ impl Sim {
         self.0.capacity.set(bytes);
     }
 
+    pub(super) fn set_files_max(&self, files: Option<u64>) {
+        self.0.files_max.set(files);
+    }
+
+    /// Opens all files, or closes them.
+    pub(super) fn hold(&self, held: bool) {
+        self.0.held.set(held);
+        self.forget();
+    }
+
+    /// Nothing in this folder can be removed from now on.
+    pub(super) fn stick(&self, dir: &Path) {
+        self.0.stuck.replace(Some(dir.to_owned()));
+    }
+
+    /// How often folders were listed.
+    pub(super) fn lists(&self) -> u64 {
+        self.0.lists.get()
+    }
+
+    fn unstuck(&self, path: &Path) -> io::Result<()> {
+        let stuck = self.0.stuck.borrow();
+        let is_stuck = stuck.as_ref().is_some_and(|dir| path.starts_with(dir) || dir.starts_with(path));
+        if is_stuck { Err(io::ErrorKind::ResourceBusy.into()) } else { Ok(()) }
+    }
+
     pub(super) fn stall(&self, stalled: bool) {
         self.0.stalled.set(stalled);
     }
 
     pub(super) fn used(&self) -> u64 {
         self.0.contents.borrow().values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// All names that files and folders ever had.
+    pub(super) fn ever(&self) -> BTreeSet<PathBuf> {
+        self.0.ever.borrow().clone()
     }
 
     /// All files, by name.
@@ -107,8 +149,11 @@ impl Sim {
         self.0.names.borrow().get(path).copied().ok_or(io::ErrorKind::NotFound.into())
     }
 
-    /// Drops files without a name.
+    /// Drops files without a name, unless they are open.
     fn forget(&self) {
+        if self.0.held.get() {
+            return;
+        }
         let names = self.0.names.borrow();
         self.0.contents.borrow_mut().retain(|inode, _| names.values().any(|named| named == inode));
     }
@@ -127,6 +172,7 @@ impl Disk for Sim {
             self.0.next.get()
         });
         self.0.names.borrow_mut().insert(path.to_owned(), inode);
+        self.0.ever.borrow_mut().insert(path.to_owned());
         self.0.contents.borrow_mut().insert(inode, Vec::new());
         self.touch(inode);
         Ok(SimFile(inode))
@@ -184,6 +230,7 @@ impl Disk for Sim {
         if let Ok(inode) = self.inode(from) {
             self.0.names.borrow_mut().remove(from);
             self.0.names.borrow_mut().insert(to.to_owned(), inode);
+            self.0.ever.borrow_mut().insert(to.to_owned());
             self.forget();
             return Ok(());
         }
@@ -199,6 +246,8 @@ impl Disk for Sim {
         self.0.names.replace(names);
         let folders = self.0.folders.take().iter().map(|path| moved(path)).collect();
         self.0.folders.replace(folders);
+        self.0.ever.borrow_mut().extend(self.0.names.borrow().keys().cloned());
+        self.0.ever.borrow_mut().extend(self.0.folders.borrow().iter().cloned());
         Ok(())
     }
 
@@ -217,6 +266,7 @@ impl Disk for Sim {
     async fn remove(&self, path: &Path) -> io::Result<()> {
         self.whole_step().await;
         self.inode(path)?;
+        self.unstuck(path)?;
         self.0.names.borrow_mut().remove(path);
         self.forget();
         Ok(())
@@ -224,6 +274,7 @@ impl Disk for Sim {
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.whole_step().await;
+        self.unstuck(path)?;
         self.0.names.borrow_mut().retain(|name, _| !name.starts_with(path));
         self.0.folders.borrow_mut().retain(|name| !name.starts_with(path));
         self.forget();
@@ -234,17 +285,20 @@ impl Disk for Sim {
         self.whole_step().await;
         let above = path.ancestors().map(Path::to_owned);
         self.0.folders.borrow_mut().extend(above);
+        self.0.ever.borrow_mut().insert(path.to_owned());
         Ok(())
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.0.lists.set(self.0.lists.get() + 1);
         if !self.0.folders.borrow().contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut entries = BTreeMap::new();
         for folder in self.0.folders.borrow().iter().filter(|folder| folder.parent() == Some(path)) {
             let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
-            let entry = Entry { name: name.clone(), is_dir: true, size: 0, modified: SystemTime::UNIX_EPOCH };
+            let modified = SystemTime::UNIX_EPOCH;
+            let entry = Entry { name: name.clone(), is_dir: true, size: 0, modified, links: 2 };
             entries.insert(name, entry);
         }
         for (file, inode) in self.0.names.borrow().iter().filter(|(file, _)| file.parent() == Some(path)) {
@@ -252,13 +306,27 @@ impl Disk for Sim {
             let size = self.0.contents.borrow()[inode].len() as u64;
             let changed = Duration::from_secs(self.0.changed.borrow()[inode]);
             let modified = SystemTime::UNIX_EPOCH + changed;
-            let entry = Entry { name: name.clone(), is_dir: false, size, modified };
+            let links = self.0.names.borrow().values().filter(|named| *named == inode).count() as u64;
+            let entry = Entry { name: name.clone(), is_dir: false, size, modified, links };
             entries.insert(name, entry);
         }
         Ok(entries.into_values().collect())
     }
 
-    async fn free(&self, _: &Path) -> io::Result<u64> {
-        Ok(self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used())))
+    async fn free(&self, _: &Path) -> io::Result<Space> {
+        let bytes = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let inodes = self.0.contents.borrow().len() as u64;
+        let files = self.0.files_max.get().map_or(u64::MAX, |most| most.saturating_sub(inodes));
+        Ok(Space { bytes, files })
+    }
+
+    async fn held(&self, _: &Path) -> io::Result<Held> {
+        let (names, contents) = (self.0.names.borrow(), self.0.contents.borrow());
+        let mut held = Held::default();
+        for (_, bytes) in contents.iter().filter(|(inode, _)| !names.values().any(|named| named == *inode)) {
+            held.space += Space { bytes: bytes.len() as u64, files: 1 };
+            held.by = vec!["reader (1)".to_owned()];
+        }
+        Ok(held)
     }
 }

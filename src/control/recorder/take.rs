@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{ASIDE, Disk, Entry, read_all};
+use super::disk::{ASIDE, Disk, Entry, listed, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
 use super::playlist::{self, Carry};
 use crate::protocol::http::date::format_stamp;
@@ -196,6 +196,9 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
         return disk.remove_dir(dir).await;
     }
     if newest && let Some(about) = found(disk, dir).await? {
+        // First what the numbers do not depend on: a full disk has no space for another file. If this is
+        // interrupted, the folder is still a take, which can be removed again.
+        remove_media(disk, dir).await?;
         let next = Some(numbers_behind(disk, dir, about.first).await?);
         disk.replace(&dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
     }
@@ -209,6 +212,19 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
             disk.remove_dir(&path).await?;
         } else {
             disk.remove(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a take that are neither its playlists nor its description.
+async fn remove_media<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
+    for folder in layout::folders(dir) {
+        for entry in listed(disk, &folder).await? {
+            let is_kept = entry.name == ABOUT || entry.name.contains(".m3u8");
+            if !entry.is_dir && !is_kept {
+                disk.remove(&folder.join(&entry.name)).await?;
+            }
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::layout::Kind;
 use super::playlist::Carry;
 use super::source::Complaint;
-use super::stats::Stats;
+use super::stats::{Counted, Stats};
 use super::tail::{News, Tail};
 use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
@@ -70,7 +70,9 @@ impl<D: Disk> Setting<D> {
             Some((id, place)) if self.common.actives(dir) > 1 => {
                 self.common.remember(dir, id, place);
             }
-            _ => {}
+            // A crash may have left it, and it may not have been looked at yet.
+            Some((id, dir)) => self.common.leave_behind(Left { kind, dir, id }),
+            None => {}
         }
         let Numbers { sequence, discontinuities } = first;
         Ok(Head { target: self.target_seconds(), sequence, discontinuities })
@@ -144,7 +146,7 @@ pub(super) async fn run<T: Task, D: Disk>(
         tail: Tail::new(log),
         read: Instant::now(),
         settled: true,
-        failing: false,
+        failing: None,
         begun: false,
         began: None,
         parts: 0,
@@ -168,14 +170,21 @@ pub(super) async fn run<T: Task, D: Disk>(
     runner.finish(&mut task).await
 }
 
+/// Failed attempts to write.
+struct Failure {
+    /// What had been written before the first one.
+    written: u64,
+    _counted: Counted,
+}
+
 struct Runner<D> {
     tail: Tail,
     /// When the log was read last.
     read: Instant,
     /// Nothing was read since the task settled: there is nothing to do until more comes.
     settled: bool,
-    /// The last attempt failed, and the log says so.
-    failing: bool,
+    /// An attempt failed and nothing was written since; the log says so.
+    failing: Option<Failure>,
     begun: bool,
     /// When the current take began.
     began: Option<StreamTime>,
@@ -223,7 +232,7 @@ impl<D: Disk> Runner<D> {
             News::Start { start, skipped } => {
                 if skipped > 0 {
                     self.setting.stats.skipped(skipped);
-                    if !self.failing {
+                    if self.failing.is_none() {
                         let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
                         warn!(stream, kind, bytes = skipped, "recording was too slow and skipped a part");
                     }
@@ -269,8 +278,10 @@ impl<D: Disk> Runner<D> {
     /// Writes, and logs if that takes long.
     async fn write<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let result = Self::watch_disk(&self.setting, T::KIND, task.write()).await;
-        if result.is_ok() && self.failing {
-            self.failing = false;
+        // A write that only collects data says nothing about the disk.
+        let written = self.setting.stats.written();
+        if result.is_ok() && self.failing.as_ref().is_some_and(|failure| written > failure.written) {
+            self.failing = None;
             let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
             info!(stream, kind, "recording continues");
         }
@@ -298,8 +309,9 @@ impl<D: Disk> Runner<D> {
 
     async fn failed<T: Task>(&mut self, task: &mut T, error: &io::Error) {
         self.setting.stats.failed();
-        if !self.failing {
-            self.failing = true;
+        if self.failing.is_none() {
+            let (written, _counted) = (self.setting.stats.written(), self.setting.stats.failing());
+            self.failing = Some(Failure { written, _counted });
             let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
             warn!(stream, kind, %error, "recording failed; it continues at a keyframe when possible");
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::common::{Common, Left};
 use super::disk::Disk;
-use super::finish::{finish, takes};
+use super::finish::{finish, is_unfinished, takes};
 use super::flv::Flv;
 use super::fmp4::Fmp4;
 use super::hls::Hls;
@@ -30,6 +30,7 @@ use crate::media::m3u8::Playlist;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
+use crate::server::recording::RecordingState;
 
 const RETENTION: Retention = Retention { bytes: 1 << 20, frames: 2000, gop_time: 60_000, history: 5_000 };
 const AVCC: &[u8] = &[
@@ -118,7 +119,7 @@ pub(super) fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> 
         parted: None,
         window: 3,
         sync: true,
-        stats: Stats::new(kind),
+        stats: Stats::new(kind, Arc::default()),
         common: Rc::clone(common),
     }
 }
@@ -158,7 +159,7 @@ async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &
 /// Finishes everything that is left under a kind's folder, as the next start does.
 pub(super) async fn mend(disk: &Sim, kind: Kind, common: &Common) {
     let root = Path::new("/data").join(kind.folder());
-    for take in takes(disk, &root).await.unwrap() {
+    for take in takes(disk, &root).await.takes {
         if take.unfinished {
             finish(disk, kind, &take.dir, true, common).await.unwrap();
         }
@@ -281,7 +282,7 @@ pub(super) fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Records a take of some seconds on a disk of its own, unless it is killed.
-async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
+pub(super) async fn one_take(kind: Kind, disk: &Sim, seconds: u32, id: &str) {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
     let stream = publisher.stream();
@@ -421,7 +422,7 @@ async fn record_parted(
 
 /// Records `seconds` with a split every `part` seconds. Returns what has to be finished of the takes that were
 /// split off.
-async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
+pub(super) async fn one_parted(kind: Kind, disk: &Sim, seconds: u32, part: i64) -> Vec<Left> {
     let common = Rc::<Common>::default();
     let mut publisher = Publisher::new();
     let stream = publisher.stream();
@@ -573,7 +574,7 @@ fn numbers_continue_when_the_earlier_takes_were_removed() {
             mend(&disk, kind, &Common::default()).await;
             super::take::remove(&disk, &dir(kind)).await.unwrap();
             assert_eq!(disk.files().len(), 1, "only the numbers stay");
-            assert!(takes(&disk, Path::new("/data")).await.unwrap().is_empty());
+            assert!(takes(&disk, Path::new("/data")).await.takes.is_empty());
             one_take(kind, &disk, 3, "b").await;
             mend(&disk, kind, &Common::default()).await;
         });
@@ -704,4 +705,63 @@ fn a_merge_that_fails_frees_its_space() {
         assert!(finish(&disk, Kind::Fmp4, &dir(Kind::Fmp4), true, &Common::default()).await.is_err());
     });
     assert!(!disk.files().keys().any(|name| name.ends_with(".tmp")));
+}
+
+#[test]
+fn recording_goes_on_is_said_only_when_something_was_written() {
+    runtime().block_on(async {
+        let (disk, common, state) =
+            (Sim::default(), Rc::<Common>::default(), Arc::<RecordingState>::default());
+        let failing = || state.failing.load(std::sync::atomic::Ordering::Relaxed);
+        let mut publisher = Publisher::new();
+        let stream = publisher.stream();
+        let mut setting = setting(&disk, Kind::Hls, "a", &common);
+        setting.stats = Stats::new(Kind::Hls, Arc::clone(&state));
+        let publishing = async {
+            publisher.play(5).await;
+            assert_eq!(failing(), 0);
+            disk.set_capacity(Some(disk.used()));
+            // Tries fail at the end of each segment; in between data is only collected.
+            publisher.play(6).await;
+            for _ in 0..10 {
+                publisher.play(1).await;
+                assert_eq!(failing(), 1);
+            }
+            disk.set_capacity(None);
+            publisher.play(8).await;
+            assert_eq!(failing(), 0);
+            publisher.end();
+        };
+        tokio::join!(record_as(Kind::Hls, setting, &stream), publishing);
+    });
+}
+
+#[test]
+fn a_take_that_a_crash_has_left_is_finished_although_its_stream_is_published_at_once() {
+    for kind in Kind::EVERY {
+        let disk = Sim::default();
+        disk.die_at(Some(30));
+        runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
+        disk.die_at(None);
+        // The next start records the stream before it has looked for unfinished takes.
+        let left = runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            let mut publisher = Publisher::new();
+            let stream = publisher.stream();
+            let publishing = async {
+                publisher.play(3).await;
+                publisher.end();
+            };
+            let disks = [(kind, disk.clone())];
+            tokio::join!(record(&disks, &stream, "b", &common), publishing);
+            common.take_left()
+        });
+        assert_eq!(left.len(), 1, "{kind:?}");
+        assert!(left[0].dir.to_str().unwrap().contains('@'), "{kind:?}: {left:?}");
+        runtime().block_on(async {
+            assert!(is_unfinished(&disk, &left[0].dir).await.unwrap());
+            finish(&disk, kind, &left[0].dir, true, &Common::default()).await.unwrap();
+        });
+        assert!(play(kind, &disk.files(), left[0].dir.to_str().unwrap()).pictures >= 50, "{kind:?}");
+    }
 }

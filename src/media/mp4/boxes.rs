@@ -101,7 +101,10 @@ pub fn read_header(bytes: &[u8]) -> Result<BoxHeader, Mp4Error> {
 
 /// The boxes in some bytes, each with its type and content.
 #[derive(Clone, Debug)]
-pub(super) struct Boxes<'a>(pub(super) &'a [u8]);
+pub struct Boxes<'a>(
+    /// The bytes that are left.
+    pub &'a [u8],
+);
 
 impl<'a> Iterator for Boxes<'a> {
     type Item = Result<([u8; 4], &'a [u8]), Mp4Error>;
@@ -123,7 +126,10 @@ impl<'a> Iterator for Boxes<'a> {
 
 impl<'a> Boxes<'a> {
     /// The content of the first box of a type.
-    pub(super) fn find(self, kind: [u8; 4]) -> Result<&'a [u8], Mp4Error> {
+    ///
+    /// # Errors
+    /// [`Mp4Error`]: there is none, or boxes are cut off.
+    pub fn find(self, kind: [u8; 4]) -> Result<&'a [u8], Mp4Error> {
         for found in self {
             let (found, body) = found?;
             if found == kind {
@@ -136,13 +142,15 @@ impl<'a> Boxes<'a> {
 
 /// Takes numbers from the start of a box's content.
 #[derive(Clone, Debug)]
-pub(super) struct Fields<'a> {
-    pub(super) rest: &'a [u8],
+pub struct Fields<'a> {
+    /// The bytes that are left.
+    pub rest: &'a [u8],
     kind: [u8; 4],
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(kind: [u8; 4], rest: &'a [u8]) -> Self {
+    /// The fields of a box of that type.
+    pub fn new(kind: [u8; 4], rest: &'a [u8]) -> Self {
         Self { rest, kind }
     }
 
@@ -152,15 +160,27 @@ impl<'a> Fields<'a> {
         Ok(*array)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, Mp4Error> {
+    /// 32 bits.
+    ///
+    /// # Errors
+    /// [`Mp4Error::Truncated`].
+    pub fn u32(&mut self) -> Result<u32, Mp4Error> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, Mp4Error> {
+    /// 64 bits.
+    ///
+    /// # Errors
+    /// [`Mp4Error::Truncated`].
+    pub fn u64(&mut self) -> Result<u64, Mp4Error> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(super) fn skip(&mut self, len: usize) -> Result<(), Mp4Error> {
+    /// Skips bytes.
+    ///
+    /// # Errors
+    /// [`Mp4Error::Truncated`].
+    pub fn skip(&mut self, len: usize) -> Result<(), Mp4Error> {
         self.rest = self.rest.get(len..).ok_or(Mp4Error::Truncated { kind: self.kind })?;
         Ok(())
     }

@@ -6,7 +6,7 @@ pub mod fragment;
 pub mod merge;
 mod movie;
 
-pub use boxes::{BoxHeader, HEADER_MAX, Mp4Error, read_header};
+pub use boxes::{BoxHeader, Boxes, Fields, HEADER_MAX, Mp4Error, read_header};
 
 use super::track::{Audio, Tracks, Video};
 use boxes::put_box;

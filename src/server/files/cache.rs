@@ -69,6 +69,8 @@ pub(in crate::server) enum Known {
     Busy,
     /// No upstream could say.
     Unreachable,
+    /// There is one, and it cannot be kept here.
+    NoSpace,
 }
 
 /// What a look found.
@@ -82,6 +84,8 @@ pub(in crate::server) enum Finding {
     Failed,
     /// It is not here, and no upstream could say.
     Unreachable,
+    /// It is not here, and cannot be kept here.
+    NoSpace,
 }
 
 #[derive(Debug)]
@@ -196,6 +200,7 @@ impl Cache {
                     Finding::Missing => Known::Missing,
                     Finding::Failed => Known::Busy,
                     Finding::Unreachable => Known::Unreachable,
+                    Finding::NoSpace => Known::NoSpace,
                 };
             }
         }
@@ -316,6 +321,19 @@ impl Cache {
         }
     }
 
+    /// Lets go of all files that are not being looked at: their space on the disk is needed. What is being sent
+    /// stays open until then.
+    pub(in crate::server) fn close_all(&mut self) {
+        let places = &mut self.places;
+        self.round.retain(|key| {
+            let stays = places.get(key).is_some_and(|place| place.looked_at_by.is_some());
+            if !stays {
+                places.remove(key);
+            }
+            stays
+        });
+    }
+
     /// A look that is under way.
     pub(in crate::server) fn look(&mut self, ticket: u64) -> &mut Look {
         self.looks.get_mut(&ticket).expect("a ticket is answered once at each stage")
@@ -332,7 +350,7 @@ impl Cache {
     pub(in crate::server) fn known(&self, ticket: u64) -> Option<Rc<Entry>> {
         match &self.places.get(&self.looks.get(&ticket)?.key)?.finding {
             Finding::Entry(entry) => Some(Rc::clone(entry)),
-            Finding::Missing | Finding::Failed | Finding::Unreachable => None,
+            Finding::Missing | Finding::Failed | Finding::Unreachable | Finding::NoSpace => None,
         }
     }
 
@@ -377,7 +395,7 @@ impl Cache {
                 Finding::Entry(_) => FILE_FRESH,
                 Finding::Missing => MISSING_FRESH,
                 Finding::Failed => FAILED_FRESH,
-                Finding::Unreachable => UNREACHABLE_FRESH,
+                Finding::Unreachable | Finding::NoSpace => UNREACHABLE_FRESH,
             };
         place.finding = finding;
         let ended = place.looked_at_by.take();

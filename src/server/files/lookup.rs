@@ -40,6 +40,8 @@ pub(in crate::server) enum Found {
     Busy,
     /// No upstream could say.
     Unreachable,
+    /// There is one, and it cannot be kept here.
+    NoSpace,
 }
 
 impl Files {
@@ -88,6 +90,7 @@ impl Files {
             }
             Known::Busy => Found::Busy,
             Known::Unreachable => Found::Unreachable,
+            Known::NoSpace => Found::NoSpace,
             Known::Look(ticket) => {
                 let folder = core.role(key.role).files.as_ref().and_then(Site::folder);
                 if self.open_below(core, ticket, folder) {
@@ -159,6 +162,11 @@ impl Files {
     ) {
         let shared = Arc::clone(&core.shared);
         let stage = self.cache.look(ticket).stage;
+        if let (Ok(file), Stage::Cache | Stage::Fetched) = (&result, stage)
+            && let Some(proxy) = self.proxy_of(&shared, ticket)
+        {
+            file.accompany(proxy.open.add(file.identity));
+        }
         match result {
             Ok(file) if stage == Stage::Cache => self.examine_fetched(core, ticket, file),
             Ok(file) => self.examine(core, ticket, file),
@@ -250,7 +258,7 @@ impl Files {
         (look.interest, look.told) = (Some(interest), clients.clone());
         let order = Order::Fetch { path: look.key.path.clone(), at, clients, wanted: Some(wanted) };
         if !self.proxy_of(&core.shared, ticket).is_some_and(|proxy| proxy.order(order)) {
-            self.not_fetched(core, ticket);
+            self.not_fetched(core, ticket, Finding::Unreachable);
         }
     }
 
@@ -266,7 +274,7 @@ impl Files {
     /// Gives out old versions whose newer ones have not come in time.
     pub(super) fn serve_late<E: Engine>(&mut self, core: &mut Core<E>) {
         while let Some(ticket) = self.cache.take_late(core.now()) {
-            self.not_fetched(core, ticket);
+            self.not_fetched(core, ticket, Finding::Unreachable);
         }
     }
 
@@ -289,12 +297,13 @@ impl Files {
                 debug_assert!(opening, "a fetch has a folder for it");
             }
             Fetched::Missing => self.found(core, ticket, Finding::Missing),
-            Fetched::Failed => self.not_fetched(core, ticket),
+            Fetched::Failed => self.not_fetched(core, ticket, Finding::Unreachable),
+            Fetched::NoSpace => self.not_fetched(core, ticket, Finding::NoSpace),
         }
     }
 
     /// A fetch has failed or takes long: what is there is served.
-    fn not_fetched<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64) {
+    fn not_fetched<E: Engine>(&mut self, core: &mut Core<E>, ticket: u64, otherwise: Finding) {
         let look = self.cache.look(ticket);
         look.stage = Stage::Fetched;
         match look.file.take() {
@@ -302,7 +311,7 @@ impl Files {
                 self.cache.set_overdue(ticket, true);
                 self.examine(core, ticket, old);
             }
-            None => self.found(core, ticket, Finding::Unreachable),
+            None => self.found(core, ticket, otherwise),
         }
     }
 

@@ -8,7 +8,7 @@
 //! | `cache` | the versions that a loop knows, and who waits for one |
 //! | `store` | what a loop knows of files |
 //! | `lookup` | from a path to an entry, through the cache and the ring |
-//! | `proxy` | files that come from an upstream |
+//! | `proxy`, `open_set` | files that come from an upstream, and which of them are open |
 //! | `counters`, `audience` | what is counted: answers, and who watches by playlists and segments |
 //!
 //! What it deliberately does not do: list folders, follow links out of the folder, several ranges in one answer.
@@ -19,6 +19,7 @@ pub mod counters;
 pub(super) mod entry;
 pub(super) mod library;
 pub(super) mod lookup;
+pub mod open_set;
 pub mod proxy;
 pub mod site;
 pub(super) mod store;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
+use super::open_set::OpenSet;
 use crate::config::{FileGateway, Upstream};
 use crate::protocol::http::{FileKind, RelPath};
 use crate::server::health::Health;
@@ -58,6 +59,8 @@ pub enum Fetched {
     Missing,
     /// No upstream could say.
     Failed,
+    /// There is one, and it cannot be kept here: it is too large, or the folder has no space.
+    NoSpace,
 }
 
 /// The loop's half of a wish: a loop holds it as long as one of its clients waits, and the order goes with it.
@@ -100,6 +103,8 @@ pub struct Proxy {
     /// The largest file that is fetched, in bytes.
     pub file_max: u64,
     pub(in crate::server) folder: Arc<Folder>,
+    /// The fetched files that loops have open.
+    pub open: Arc<OpenSet>,
     playlist_life: Millis,
     stale: Millis,
     orders: Sender<Order>,
@@ -142,6 +147,7 @@ impl Proxy {
             cache_size: config.cache_size as u64,
             file_max: config.cache_file as u64,
             folder: Folder::open(&config.cache)?,
+            open: Arc::default(),
             playlist_life: crate::server::millis::millis(config.playlist_life),
             stale: crate::server::millis::millis(config.stale),
             orders,

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use super::audience::Audience;
 use super::library::Library;
 use super::proxy::Proxy;
+use crate::live::key;
 use crate::protocol::http::RelPath;
 use crate::server::http::routes::RECORDINGS;
 use crate::server::listing::Listing;
@@ -92,8 +93,35 @@ impl Site {
         self.origin
     }
 
-    /// Whether a path is one that is shown.
+    /// Whether a path is one that is shown: the recorder's own files are not.
     pub(in crate::server) fn shows(&self, path: &RelPath) -> bool {
-        !self.origin || RECORDINGS.contains(&path.first())
+        let is_public = !path.as_str().split('/').any(key::is_internal);
+        is_public && (!self.origin || RECORDINGS.contains(&path.first()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorders_own_files_are_not_shown() {
+        let (origin, gateway) = (Site::of_origin("/data".into()), Site::of_gateway("/data".into()));
+        let shown = |path: &str| {
+            let path = RelPath::parse(path).unwrap();
+            (origin.shows(&path), gateway.shows(&path))
+        };
+        for path in ["/hls/live/x/index.m3u8", "/mp4/live/x@20261121T091545Z/output_merge/x_full.mp4"] {
+            assert_eq!(shown(path), (true, true), "{path}");
+        }
+        assert_eq!(shown("/notes/journal"), (false, true));
+        for path in [
+            "/hls/live/x/take.json",
+            "/hls/live/x/index.m3u8.journal",
+            "/mp4/live/x/output_merge/segment_3.m4s.tmp",
+            "/hls/live/x@.tmp/index.m3u8",
+        ] {
+            assert_eq!(shown(path), (false, false), "{path}");
+        }
     }
 }

@@ -22,6 +22,11 @@ impl Files {
         Self { cache: Cache::new(files_max), notes: HashMap::new(), cold_reads: 0 }
     }
 
+    /// Closes the files that are not being sent.
+    pub(in crate::server) fn close_all(&mut self) {
+        self.cache.close_all();
+    }
+
     /// Gives out what has been waited for long enough, lets go of files that no request asks for, and hands over what was
     /// gathered: notes of viewers, counts.
     pub(in crate::server) fn sweep<E: Engine>(&mut self, core: &mut Core<E>) {

@@ -7,6 +7,7 @@ use crate::media::codec;
 use crate::media::tag::TagKind;
 use crate::media::track_facts::{self, TrackFacts};
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::recording::RecordingFacts;
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
 
@@ -24,6 +25,9 @@ struct Body {
     /// Totals of each role since the start of the process.
     roles: Vec<Sums>,
     upstreams: Vec<UpstreamEntry>,
+    /// `None`: nothing is recorded here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording: Option<RecordingFacts>,
 }
 
 /// Counters of a role, summed over its loops.
@@ -101,6 +105,7 @@ impl TrackEntry {
 /// [`Shared::listing`].
 pub fn streams_json(shared: &Shared) -> String {
     let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
+    let origin = main.is_some();
     let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
     let now = shared.now();
     let streams = main.directory.list();
@@ -119,6 +124,7 @@ pub fn streams_json(shared: &Shared) -> String {
         streams: streams.iter().take(STREAMS_MAX).map(entry).collect(),
         roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
         upstreams: shared.roles.iter().flat_map(upstreams).collect(),
+        recording: (origin && shared.config.origin.records()).then(|| shared.recording.facts()),
     };
     serde_json::to_string(&body).expect("plain data")
 }

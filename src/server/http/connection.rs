@@ -359,6 +359,9 @@ impl Connection {
                 return Next::Stay;
             }
             Found::Unreachable => error(502, "No upstream could say whether there is such a file."),
+            Found::NoSpace => {
+                error(507, "The file is too large to be kept by this gateway, or its disk is full.")
+            }
             Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
         };
         self.answer(core, web, head, answer)

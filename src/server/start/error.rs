@@ -57,6 +57,18 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The recordings' folder cannot be written.
+    #[error(
+        "--data: recordings cannot be written to {}: {error}; choose another folder, give this user the right to \
+         write there, or record nothing (--record none)",
+        folder.display()
+    )]
+    Data {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The folder for fetched files cannot be used.
     #[error("file_gateway.cache: cannot use the folder {}: {error}", cache.display())]
     Cache {
@@ -114,10 +126,11 @@ fn memfd_advice(error: &io::Error) -> &'static str {
 
 impl StartError {
     /// As in `sysexits.h`: 75 for failures that may go away by themselves, so that a supervisor tries again, 69
-    /// for an io_uring that is not available.
+    /// for an io_uring that is not available, 78 for a configuration that cannot work.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ring(error) | Self::Control(error) if !error.is_shortage() => 69,
+            Self::Data { .. } => 78,
             _ => 75,
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::media::flv::FlvError;
+use crate::media::mp4::Mp4Error;
 use crate::protocol::tls::trust::TrustError;
 
 /// What is wrong with the file.
@@ -25,7 +26,42 @@ pub enum SourceError {
     Flv(#[from] FlvError),
     /// It is not an MP4 that can be pushed.
     #[error("the MP4 file cannot be pushed: {0}")]
-    Mp4(String),
+    Mp4(#[from] Mp4Problem),
+}
+
+/// Why an MP4 file cannot be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mp4Problem {
+    /// There is no `moov` box.
+    #[error("it has no moov box: it was not written to its end")]
+    NoMovie,
+    /// The `moov` box cannot be read.
+    #[error("its moov box is damaged")]
+    Movie,
+    /// Another box cannot be read.
+    #[error("it is damaged: {0}")]
+    Damaged(Mp4Error),
+    /// The sample tables contradict each other.
+    #[error("its tables of samples are damaged")]
+    Tables,
+    /// The sample tables claim too much.
+    #[error("its tables claim more samples than are possible")]
+    TooManySamples,
+    /// No track can be pushed.
+    #[error("no track has a codec that FLV can carry")]
+    NoTrack,
+    /// A sample does not fit in a tag.
+    #[error("a sample of {size} bytes, more than a tag holds")]
+    SampleTooLarge {
+        /// Its bytes.
+        size: usize,
+    },
+    /// A box is too large to be read.
+    #[error("a box of {size} bytes, more than is read")]
+    BoxTooLarge {
+        /// Its bytes.
+        size: u64,
+    },
 }
 
 /// Why a push ended before the end of the file.

@@ -6,6 +6,8 @@
 //! name for are left out.
 
 mod codec;
+mod fragments;
+mod tidy;
 mod track;
 
 use std::collections::VecDeque;
@@ -14,19 +16,19 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shiguredo_mp4::Decode;
 use shiguredo_mp4::boxes::{MoovBox, SampleEntry};
-use shiguredo_mp4::demux::{
-    DemuxError, Fmp4FileDemuxer, Input, Mp4FileDemuxer, Mp4FileKind, Mp4FileKindDetector, RequiredInput,
-    Sample,
-};
-use shiguredo_mp4::{Decode, TrackKind};
+use shiguredo_mp4::demux::{DemuxError, Input, Mp4FileDemuxer, RequiredInput, Sample};
 
 use codec::Codec;
+use fragments::Fragments;
+pub(super) use tidy::LeftOut;
 use track::{Track, are_countable, edit_shift};
 
-use super::error::SourceError;
+use super::error::{Mp4Problem, SourceError};
 use crate::media::amf0::{self, Value};
 use crate::media::flv::FileHeader;
+use crate::media::mp4::{HEADER_MAX, read_header};
 use crate::media::tag::{Class, TAG_BODY_MAX, Tag, TagKind};
 
 /// The largest piece of a file that is read at once: the sample tables of a day are far smaller.
@@ -40,6 +42,7 @@ const REORDER: usize = 32;
 pub struct Mp4 {
     file: File,
     len: u64,
+    movie: Movie,
     demuxer: Demuxer,
     tracks: Vec<Track>,
     /// Added to all times, in milliseconds, so that none is negative.
@@ -53,9 +56,17 @@ impl std::fmt::Debug for Mp4 {
     }
 }
 
+/// The `moov` box, tidied, and where it is in the file.
+struct Movie {
+    at: u64,
+    bytes: Vec<u8>,
+    moov: MoovBox,
+    left_out: Vec<LeftOut>,
+}
+
 enum Demuxer {
     Whole(Mp4FileDemuxer),
-    Fragmented(Fmp4FileDemuxer),
+    Fragmented(Fragments),
 }
 
 /// A sample, before its bytes are read.
@@ -72,17 +83,10 @@ struct Found {
 impl Mp4 {
     pub(super) fn open(file: File) -> Result<Self, SourceError> {
         let len = file.metadata()?.len();
-        let mut detector = Mp4FileKindDetector::new();
-        while let Some(needed) = detector.required_input() {
-            let data = read(&file, len, needed)?;
-            detector.handle_input(Input { position: needed.position, data: &data });
-        }
-        let demuxer = match detector.file_kind().map_err(wrong)? {
-            Some(Mp4FileKind::FragmentedMp4) => Demuxer::Fragmented(Fmp4FileDemuxer::new()),
-            _ => Demuxer::Whole(Mp4FileDemuxer::new()),
-        };
+        let movie = Movie::read(&file, len)?;
+        let demuxer = movie.demuxer(len);
         let tracks = Vec::new();
-        let mut mp4 = Self { file, len, demuxer, tracks, lift: 0, ahead: VecDeque::new() };
+        let mut mp4 = Self { file, len, movie, demuxer, tracks, lift: 0, ahead: VecDeque::new() };
         mp4.begin()?;
         Ok(mp4)
     }
@@ -98,10 +102,7 @@ impl Mp4 {
     }
 
     pub(super) fn rewind(&mut self) -> Result<(), SourceError> {
-        self.demuxer = match self.demuxer {
-            Demuxer::Whole(_) => Demuxer::Whole(Mp4FileDemuxer::new()),
-            Demuxer::Fragmented(_) => Demuxer::Fragmented(Fmp4FileDemuxer::new()),
-        };
+        self.demuxer = self.movie.demuxer(self.len);
         self.begin()
     }
 
@@ -116,26 +117,20 @@ impl Mp4 {
 
     /// Finds the tracks, and reads ahead until the codec of each is known, since `onMetaData` names them.
     fn begin(&mut self) -> Result<(), SourceError> {
-        let moov = self.moov()?;
-        let infos = loop {
-            let result = match &mut self.demuxer {
-                Demuxer::Whole(demuxer) => demuxer.tracks().map(<[_]>::to_vec),
-                Demuxer::Fragmented(demuxer) => demuxer.tracks().map(<[_]>::to_vec),
-            };
-            match result {
-                Err(DemuxError::InputRequired(needed)) => self.feed(needed)?,
-                other => break other.map_err(wrong)?,
-            }
-        };
+        let moov = &self.movie.moov;
         self.tracks.clear();
-        for info in infos {
-            let kind = if info.kind == TrackKind::Video { TagKind::Video } else { TagKind::Audio };
+        for trak in &moov.trak_boxes {
+            let kind = match &trak.mdia_box.hdlr_box.handler_type {
+                b"vide" => TagKind::Video,
+                b"soun" => TagKind::Audio,
+                _ => continue,
+            };
             if self.tracks.iter().any(|track| track.kind == kind) {
                 continue;
             }
-            let timescale = i64::from(info.timescale.get());
-            let (id, length) = (info.track_id, info.duration);
-            let shift = edit_shift(&moov, id, timescale);
+            let (id, length) = (trak.tkhd_box.track_id, trak.mdia_box.mdhd_box.duration);
+            let timescale = i64::from(trak.mdia_box.mdhd_box.timescale.get());
+            let shift = edit_shift(moov, id, timescale);
             self.tracks.push(Track { id, kind, timescale, shift, length, codec: None });
         }
         self.lift = self.tracks.iter().map(|track| -track.millis(track.shift)).max().unwrap_or(0).max(0);
@@ -146,7 +141,7 @@ impl Mp4 {
         }
         self.tracks.retain(|track| track.codec.is_some());
         if self.tracks.is_empty() {
-            return Err(SourceError::Mp4("no track has a codec that FLV can carry".to_owned()));
+            return Err(Mp4Problem::NoTrack.into());
         }
         // Players need all sequence headers before the first frame of any track.
         let is_header = |tag: &Tag| tag.class() == Class::SequenceHeader;
@@ -182,7 +177,7 @@ impl Mp4 {
         }
         let front = body.len();
         if front + found.len > TAG_BODY_MAX {
-            return Err(SourceError::Mp4(format!("a sample of {} bytes, more than a tag holds", found.len)));
+            return Err(Mp4Problem::SampleTooLarge { size: found.len }.into());
         }
         body.resize(front + found.len, 0);
         self.file.read_exact_at(&mut body[front..], found.at)?;
@@ -192,55 +187,24 @@ impl Mp4 {
 
     fn next_sample(&mut self) -> Result<Option<Found>, SourceError> {
         loop {
-            let result = match &mut self.demuxer {
-                Demuxer::Whole(demuxer) => demuxer.next_sample().map(|sample| sample.map(found)),
-                Demuxer::Fragmented(demuxer) => demuxer.next_sample().map(|sample| sample.map(found)),
+            let demuxer = match &mut self.demuxer {
+                Demuxer::Whole(demuxer) => demuxer,
+                Demuxer::Fragmented(fragments) => return fragments.next(&self.file),
             };
-            match result {
-                Err(DemuxError::InputRequired(needed)) => self.feed(needed)?,
-                other => return other.map_err(wrong),
-            }
-        }
-    }
-
-    fn feed(&mut self, needed: RequiredInput) -> Result<(), SourceError> {
-        let data = read(&self.file, self.len, needed)?;
-        let input = Input { position: needed.position, data: &data };
-        match &mut self.demuxer {
-            Demuxer::Whole(demuxer) => demuxer.handle_input(input),
-            Demuxer::Fragmented(demuxer) => demuxer.handle_input(input),
-        }
-        Ok(())
-    }
-
-    /// The `moov` box: the demuxer does not expose the edit lists.
-    fn moov(&self) -> Result<MoovBox, SourceError> {
-        let mut at = 0;
-        while at + 8 <= self.len {
-            let mut head = [0; 16];
-            let have = usize::try_from(self.len - at).unwrap_or(16).min(16);
-            self.file.read_exact_at(&mut head[..have], at)?;
-            let [s3, s2, s1, s0, kind @ .., _, _, _, _, _, _, _, _] = head;
-            let size = match u32::from_be_bytes([s3, s2, s1, s0]) {
-                0 => self.len - at,
-                1 => u64::from_be_bytes(*head.last_chunk().expect("16 bytes")),
-                size => u64::from(size),
-            };
-            if &kind == b"moov" {
-                let size = usize::try_from(size.min(PIECE_MAX)).unwrap_or(usize::MAX);
-                let data = read(&self.file, self.len, RequiredInput { position: at, size: Some(size) })?;
-                let (moov, _) =
-                    MoovBox::decode(&data).map_err(|error| SourceError::Mp4(error.to_string()))?;
-                if !moov.trak_boxes.iter().all(|trak| are_countable(&trak.mdia_box.minf_box.stbl_box)) {
-                    return Err(SourceError::Mp4(
-                        "its tables claim more samples than are possible".to_owned(),
-                    ));
+            match demuxer.next_sample().map(|sample| sample.map(found)) {
+                Err(DemuxError::InputRequired(needed)) => {
+                    let mut data = read(&self.file, self.len, needed)?;
+                    self.movie.lay_over(needed.position, &mut data);
+                    demuxer.handle_input(Input { position: needed.position, data: &data });
                 }
-                return Ok(moov);
+                other => return other.map_err(|_| Mp4Problem::Tables.into()),
             }
-            at = at.saturating_add(size.max(8));
         }
-        Err(SourceError::Mp4("it has no moov box: it was not written to its end".to_owned()))
+    }
+
+    /// The tracks that are not pushed, each with the reason.
+    pub(super) fn left_out(&self) -> &[LeftOut] {
+        &self.movie.left_out
     }
 
     fn metadata(&self) -> Tag {
@@ -259,6 +223,61 @@ impl Mp4 {
         properties.push(("hasAudio".to_owned(), Value::Boolean(header.audio)));
         let body = amf0::encode(&["onMetaData".into(), Value::EcmaArray(properties)]);
         Tag { kind: TagKind::Script, timestamp: 0, body: body.into() }
+    }
+}
+
+impl Movie {
+    fn read(file: &File, len: u64) -> Result<Self, SourceError> {
+        let mut at = 0;
+        while at + 8 <= len {
+            let mut head = vec![0; usize::try_from(len - at).unwrap_or(HEADER_MAX).min(HEADER_MAX)];
+            file.read_exact_at(&mut head, at)?;
+            let (kind, size) = match read_header(&head) {
+                Ok(header) => (header.kind, header.size),
+                // A box of size 0 reaches to the end of the file.
+                Err(_) if head.starts_with(&[0; 4]) => {
+                    (*head[4..].first_chunk().unwrap_or(&[0; 4]), len - at)
+                }
+                Err(error) => return Err(Mp4Problem::Damaged(error).into()),
+            };
+            if &kind == b"moov" {
+                let size = usize::try_from(size.min(PIECE_MAX)).unwrap_or(usize::MAX);
+                return Self::parse(at, read(file, len, RequiredInput { position: at, size: Some(size) })?);
+            }
+            at = at.saturating_add(size.max(8));
+        }
+        Err(Mp4Problem::NoMovie.into())
+    }
+
+    fn parse(at: u64, mut bytes: Vec<u8>) -> Result<Self, SourceError> {
+        let left_out = tidy::tidy(&mut bytes);
+        let (moov, _) = MoovBox::decode(&bytes).map_err(|_| Mp4Problem::Movie)?;
+        if !moov.trak_boxes.iter().all(|trak| are_countable(&trak.mdia_box.minf_box.stbl_box)) {
+            return Err(Mp4Problem::TooManySamples.into());
+        }
+        Ok(Self { at, bytes, moov, left_out })
+    }
+
+    /// Reads the file from its beginning.
+    fn demuxer(&self, len: u64) -> Demuxer {
+        match self.moov.mvex_box {
+            Some(_) => {
+                Demuxer::Fragmented(Fragments::new(&self.moov, self.at + self.bytes.len() as u64, len))
+            }
+            None => Demuxer::Whole(Mp4FileDemuxer::new()),
+        }
+    }
+
+    /// Replaces what `data`, which was read from `position`, holds of the box by the tidied one.
+    fn lay_over(&self, position: u64, data: &mut [u8]) {
+        let (from, to) =
+            (position.max(self.at), (position + data.len() as u64).min(self.at + self.bytes.len() as u64));
+        if from >= to {
+            return;
+        }
+        let place = |start: u64, at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+        data[place(position, from)..place(position, to)]
+            .copy_from_slice(&self.bytes[place(self.at, from)..place(self.at, to)]);
     }
 }
 
@@ -284,15 +303,11 @@ fn read(file: &File, len: u64, needed: RequiredInput) -> Result<Vec<u8>, SourceE
     let left = len.saturating_sub(needed.position);
     let wanted = needed.size.map_or(left, |size| left.min(size as u64));
     if wanted > PIECE_MAX {
-        return Err(SourceError::Mp4(format!("a box of {wanted} bytes")));
+        return Err(Mp4Problem::BoxTooLarge { size: wanted }.into());
     }
     let mut data = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut data, needed.position)?;
     Ok(data)
-}
-
-fn wrong(error: DemuxError) -> SourceError {
-    SourceError::Mp4(error.to_string())
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ struct Pusher {
 
 impl Pusher {
     fn new(args: &PushArgs, (target, tls): (Target, Option<Arc<ClientConfig>>), source: Source) -> Self {
+        for track in source.left_out() {
+            eprintln!("{track}");
+        }
         let bar = bar(source.duration().filter(|_| !args.forever));
         Self {
             target,

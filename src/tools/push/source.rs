@@ -14,8 +14,11 @@ use crate::media::tag::{Class, TAG_BODY_MAX, Tag};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 << 10;
-/// The offset of the box type that identifies an MP4 file.
+/// The offset of the type of the first box, which identifies an MP4 file.
 const FTYP_AT: usize = 4;
+
+/// The first box of an MP4 file, or of an old QuickTime file.
+const FIRST_BOXES: [&[u8; 4]; 5] = [b"ftyp", b"moov", b"wide", b"mdat", b"free"];
 
 /// A file, read tag by tag.
 #[derive(Debug)]
@@ -54,7 +57,8 @@ impl Source {
         let open = |error| SourceError::Open { path: path.to_owned(), error };
         let mut file = File::open(path).map_err(open)?;
         let mut head = [0; FTYP_AT + 4];
-        let is_mp4 = file.read_exact(&mut head).is_ok() && head.ends_with(b"ftyp");
+        let is_mp4 =
+            file.read_exact(&mut head).is_ok() && FIRST_BOXES.iter().any(|kind| head.ends_with(*kind));
         file.rewind()?;
         if is_mp4 {
             return Ok(Self::Mp4(Box::new(Mp4::open(file)?)));
@@ -75,6 +79,14 @@ impl Source {
         match self {
             Self::Flv(flv) => flv.duration,
             Self::Mp4(mp4) => Some(mp4.duration()),
+        }
+    }
+
+    /// What of the file is not pushed, for its user.
+    pub fn left_out(&self) -> Vec<String> {
+        match self {
+            Self::Flv(_) => Vec::new(),
+            Self::Mp4(mp4) => mp4.left_out().iter().map(ToString::to_string).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A regular file that is open, and whether a part of it is in memory.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct OpenFile {
     pub identity: (u64, u64),
     probe: Cell<Probe>,
     hot: Cell<Hot>,
+    /// Dropped after the file is closed.
+    companion: RefCell<Option<Box<dyn Any>>>,
 }
 
 /// How a file's pages are checked.
@@ -89,7 +92,13 @@ impl OpenFile {
             identity: (device, stat.stx_ino),
             probe: Cell::new(Probe::Cachestat),
             hot: Cell::default(),
+            companion: RefCell::default(),
         })
+    }
+
+    /// Keeps a value until the file is closed.
+    pub fn accompany(&self, companion: impl Any) {
+        self.companion.replace(Some(Box::new(companion)));
     }
 
     /// Whether both are the same version of the same file.
