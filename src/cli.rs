@@ -271,9 +271,8 @@ fn sources(cli: &Cli, role: Role) -> Sources {
     let mut given = Given::default();
     given.common(&cli.common);
     let mut file = cli.common.config.clone();
-    match &cli.command {
-        Some(Sub::Demo { tls: true, .. }) => given.demo_certificate(),
-        _ => {}
+    if let Some(Sub::Demo { tls: true, .. }) = &cli.command {
+        given.demo_certificate();
     }
     match &cli.command {
         None => given.origin(&cli.origin, role),

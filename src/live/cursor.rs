@@ -81,9 +81,9 @@ pub struct Cursor {
     state: State,
     /// How far the head was when the viewer began, in bytes and milliseconds, less what it has caught up since: what
     /// it was given at once is not lag.
-    burst: (u64, StreamTime),
-    /// Version of the headers that it was sent.
-    sent_headers: Option<u32>,
+    burst: (u32, u32),
+    /// Version of the headers that it was sent; 0: none, as that version has none.
+    sent_headers: u32,
     strikes: u8,
 }
 
@@ -107,7 +107,7 @@ impl Cursor {
             landed: 0,
             state: State::Fresh(start),
             burst: (0, 0),
-            sent_headers: None,
+            sent_headers: 0,
             strikes: 0,
         }
     }
@@ -169,7 +169,9 @@ impl Cursor {
         };
         match found {
             Some(start) => {
-                self.burst = (head - start.at, (head_time - start.time).max(0));
+                let least = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+                let time = u64::try_from(head_time - start.time).unwrap_or(0);
+                self.burst = (least(head - start.at), least(time));
                 self.land(start, 0)
             }
             None => Step::Idle,
@@ -195,7 +197,8 @@ impl Cursor {
         let dropped = self.at < index.tail();
         // The start first: it is cheap, and most viewers have passed the newest one.
         let newer = index.newest_start_after(self.at, head, true).is_some();
-        if dropped || (newer && self.lags(held, head, head_time, lag)) {
+        let lags = (newer || self.burst != (0, 0)) && self.lags(held, head, head_time, lag);
+        if dropped || (newer && lags) {
             let to = self.tag_end(held);
             self.state = State::Finishing(to);
             return if self.at < to { self.run(to) } else { self.skip(index, head) };
@@ -206,13 +209,13 @@ impl Cursor {
     /// Whether the viewer lags beyond the limits.
     fn lags(&mut self, held: &Span, head: u64, head_time: StreamTime, limits: &LagLimits) -> bool {
         let bytes = head - self.at;
-        self.burst.0 = self.burst.0.min(bytes);
-        if bytes > limits.bytes.saturating_add(self.burst.0) {
+        self.burst.0 = self.burst.0.min(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if bytes > limits.bytes.saturating_add(self.burst.0.into()) {
             return true;
         }
         let time = self.lag(held, head_time);
-        self.burst.1 = self.burst.1.min(time.max(0));
-        time > limits.time + self.burst.1
+        self.burst.1 = self.burst.1.min(u32::try_from(time.max(0)).unwrap_or(u32::MAX));
+        time > limits.time + StreamTime::from(self.burst.1)
     }
 
     /// How much older than `head_time` the tag at the boundary is, in milliseconds.
@@ -272,8 +275,8 @@ impl Cursor {
         self.goal = start.at;
         self.landed = start.at;
         self.state = State::Running;
-        let known = self.sent_headers == Some(start.headers.version);
-        self.sent_headers = Some(start.headers.version);
+        let known = self.sent_headers == start.headers.version;
+        self.sent_headers = start.headers.version;
         Step::Begin(Beginning {
             time: start.time,
             headers: (!known).then(|| Arc::clone(&start.headers)),

@@ -35,6 +35,6 @@ mod relay;
 mod restart;
 mod service;
 mod stress;
-mod tracks;
 mod tls;
+mod tracks;
 mod upstream;

@@ -266,13 +266,13 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
 
     /// An event of the engine, which becomes none, one or several for the session.
     pub(super) fn take<E: Engine<Buf = B>>(&mut self, engine: &mut E, sock: Sock, event: Event<B>) {
-        if let (Event::Received { data, .. }, Some(Stage::Unknown)) =
-            (&event, self.at(sock).map(|s| &s.stage))
+        let is_unknown = matches!(self.at(sock), Some(Secure { stage: Stage::Unknown, .. }));
+        if let Event::Received { data, .. } = &event
+            && is_unknown
+            && data.first() != Some(&HANDSHAKE)
         {
-            if data.first() != Some(&HANDSHAKE) {
-                self.places[sock.index as usize] = None;
-                return self.ready.push_back(event.map(Received::Plain));
-            }
+            self.places[sock.index as usize] = None;
+            return self.ready.push_back(event.map(Received::Plain));
         }
         self.with(sock, |own, secure| match event {
             Event::Received { data, .. } => own.received(engine, secure, &data),
