@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+/// The listeners that can require TLS, by the names in `Tls::required`.
+pub(super) const LISTENERS: [&str; 5] = ["rtmp", "flv", "web", "flv-gateway", "file-gateway"];
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -61,6 +64,9 @@ pub enum Rule {
         /// The key of the other listener.
         other: &'static str,
     },
+    /// Files are fetched plain.
+    #[error("files are fetched by http:// only")]
+    PlainUpstream,
     /// A certificate without its key, or the other way round.
     #[error("a certificate needs both files: give --tls-cert FILE and --tls-key FILE")]
     HalfCertificate,
@@ -68,7 +74,7 @@ pub enum Rule {
     #[error("no listener can require TLS without a certificate: give --tls-cert FILE and --tls-key FILE")]
     NoCertificate,
     /// No such listener.
-    #[error("{name:?} is not a listener: write some of {}", super::tls::LISTENERS.join(", "))]
+    #[error("{name:?} is not a listener: write some of {}", LISTENERS.join(", "))]
     UnknownListener {
         /// What was written.
         name: String,

@@ -141,7 +141,8 @@ fn errors_in_an_array_of_tables_name_its_line() {
     let good = "[[forward]]\nstream = 'a/*'\nto = 'rtmp://h/a/{name}'\n\n";
     assert_eq!(
         refused("forward-url", &format!("{good}[[forward]]\nstream = 'a/b'\nto = 'ftp://h/a/KEY'\n")),
-        ":7: forward.1.to: \"ftp://h/a/***\" is not the URL of a stream (only rtmp:// and http:// are spoken): \
+        ":7: forward.1.to: \"ftp://h/a/***\" is not the URL of a stream (only rtmp://, rtmps://, http:// and https:// \
+         are spoken): \
          write \"rtmp://host/app/name\" or \"http://host:8501/app/name.flv\""
     );
     assert_eq!(

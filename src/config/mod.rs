@@ -315,3 +315,10 @@ impl Config {
         config
     }
 }
+
+impl Recording {
+    /// The pattern in `apps` that a stream belongs to, and its quota: its own name before that of its app.
+    pub fn quota_of(&self, stream: &str) -> Option<(&str, &Quota)> {
+        quota::of(&self.apps, stream)
+    }
+}

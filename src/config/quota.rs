@@ -1,10 +1,11 @@
 //! How much of the recordings of some streams is kept.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Recording, units};
+use super::units;
 
 /// What is kept of the recordings of the streams that a pattern names. They are separate from all others:
 /// nothing else that is recorded removes them.
@@ -50,16 +51,14 @@ pub(super) fn is_pattern(pattern: &str) -> bool {
     })
 }
 
-impl Recording {
-    /// The pattern in `apps` that a stream belongs to, and its quota: its own name before that of its app.
-    pub fn quota_of(&self, stream: &str) -> Option<(&str, &Quota)> {
-        let of_app = || {
-            let (app, _) = stream.rsplit_once('/')?;
-            self.apps.get_key_value(format!("{app}/*").as_str())
-        };
-        let (pattern, quota) = self.apps.get_key_value(stream).or_else(of_app)?;
-        Some((pattern, quota))
-    }
+/// The pattern that a stream belongs to, and its quota: its own name before that of its app.
+pub(super) fn of<'a>(quotas: &'a BTreeMap<String, Quota>, stream: &str) -> Option<(&'a str, &'a Quota)> {
+    let of_app = || {
+        let (app, _) = stream.rsplit_once('/')?;
+        quotas.get_key_value(format!("{app}/*").as_str())
+    };
+    let (pattern, quota) = quotas.get_key_value(stream).or_else(of_app)?;
+    Some((pattern, quota))
 }
 
 #[cfg(test)]
@@ -68,11 +67,11 @@ mod tests {
 
     #[test]
     fn a_streams_own_name_goes_before_its_app() {
-        let mut recording = Recording::default();
+        let mut quotas = BTreeMap::new();
         for (pattern, keep_size) in [("live/*", 1), ("live/main", 2), ("live/a/*", 3)] {
-            recording.apps.insert(pattern.to_owned(), Quota { keep_size, ..Quota::default() });
+            quotas.insert(pattern.to_owned(), Quota { keep_size, ..Quota::default() });
         }
-        let of = |stream| recording.quota_of(stream).map_or(0, |(_, quota)| quota.keep_size);
+        let of = |stream| super::of(&quotas, stream).map_or(0, |(_, quota)| quota.keep_size);
         assert_eq!(["live/x", "live/main", "live/a/x", "live/a/b/x", "other/x"].map(of), [1, 2, 3, 0, 0]);
     }
 

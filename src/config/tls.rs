@@ -4,11 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Rule;
-use super::check::Broken;
-
-/// The listeners that can require TLS, by the names in `Tls::required`.
-pub(super) const LISTENERS: [&str; 5] = ["rtmp", "flv", "web", "flv-gateway", "file-gateway"];
+use super::error::{LISTENERS, Rule};
 
 /// The certificates of all listeners. With one, every listener takes TLS and plain connections on the same port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +51,7 @@ impl Tls {
         self.is_on().then_some(first).into_iter().chain(self.certificates.iter().cloned())
     }
 
-    pub(super) fn check(&self) -> Result<(), Broken> {
+    pub(super) fn check(&self) -> Result<(), (&'static str, Rule)> {
         if self.is_on() == self.key.as_os_str().is_empty() {
             return Err((if self.is_on() { "tls.key" } else { "tls.cert" }, Rule::HalfCertificate));
         }

@@ -9,6 +9,7 @@
 
 mod body;
 mod error;
+mod fetcher;
 mod index;
 mod pending;
 mod queue;
@@ -27,14 +28,14 @@ use rustix::fs::{AtFlags, CWD};
 use tracing::{debug, info, warn};
 
 use crate::protocol::http::RelPath;
-use crate::server::files::proxy::{Fetched, Order, Proxy};
+use crate::server::files::proxy::{Fetched, Order};
 use crate::server::health::State;
 use crate::server::shared::{Message, Shared};
 use error::FetchError;
-use index::Index;
+use fetcher::Fetcher;
 use pending::{Askers, Pending};
 use queue::Queue;
-use room::{Gone, Room};
+use room::Room;
 use upstream::{Answer, Begun, Upstream};
 
 /// Fetches at a time, and of them those for the clients of one address.
@@ -44,21 +45,6 @@ const CLIENT_MAX: usize = 64;
 const FULL_FREES: u64 = 64 << 20;
 /// How often it is looked whether an upstream is to be probed, and whether unused connections are to be closed.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What the fetches of a role share.
-struct Fetcher {
-    shared: Arc<Shared>,
-    role: usize,
-    upstreams: Vec<Rc<Upstream>>,
-    index: RefCell<Index>,
-    pending: Pending,
-    queue: RefCell<Queue>,
-    next_part: RefCell<u64>,
-    /// Bytes that parts under way may take.
-    reserved: RefCell<u64>,
-    /// Removed files that may still be open.
-    gone: RefCell<Vec<Gone>>,
-}
 
 /// Takes orders for all roles that have upstreams.
 pub(super) fn start(shared: &Arc<Shared>) {
@@ -90,15 +76,6 @@ impl Fetcher {
         };
         fetcher.upstreams = proxy.upstreams.iter().map(upstream).collect();
         fetcher
-    }
-
-    fn proxy(&self) -> &Proxy {
-        let site = self.shared.roles[self.role].files.as_ref();
-        site.and_then(|site| site.proxy.as_ref()).expect("started for a role that has one")
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.proxy().cache.join(path)
     }
 
     async fn run(self: Rc<Self>) {

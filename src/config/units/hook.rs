@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::mask::masked;
 use super::{UnitError, Upstream};
 
 /// The hook that is called for finished files.
@@ -27,7 +28,14 @@ impl FromStr for Hook {
         }
         // A URL of another scheme is a mistake, not a command.
         if text.contains("://") && !text.contains(char::is_whitespace) {
-            return text.parse().map(Self::Http);
+            let url: Upstream = text.parse()?;
+            if url.secure {
+                return Err(UnitError::Upstream {
+                    text: masked(text),
+                    why: "a hook is called by http:// only",
+                });
+            }
+            return Ok(Self::Http(url));
         }
         Ok(Self::Command(text.to_owned()))
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::Fetcher;
 use super::error::FetchError;
+use super::fetcher::{Fetcher, Gone};
 use crate::server::files::open_set::Identity;
 use crate::server::shared::Message;
 
@@ -24,14 +24,6 @@ const LOOKED_AT_MAX: usize = 256;
 const OPENING: Duration = Duration::from_secs(1);
 /// By this much the room of a file of unknown length grows.
 const STEP: u64 = 1 << 20;
-
-/// A removed file that may still be open.
-#[derive(Debug)]
-pub(super) struct Gone {
-    identity: Identity,
-    len: u64,
-    at: Instant,
-}
 
 /// The space that a part under way may take.
 pub(super) struct Room<'a> {

@@ -13,12 +13,12 @@
 //! Bytes travel plain, and the payload goes to the engine unchanged; or in TLS ([`secure`]).
 
 mod outbox;
+mod received;
 mod secure;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,27 +32,8 @@ use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 pub(super) use outbox::Outbox;
+pub(super) use received::Received;
 use secure::Secures;
-
-/// Bytes from a peer, as it meant them.
-#[derive(Debug)]
-pub(super) enum Received<B> {
-    /// As they came.
-    Plain(B),
-    /// From records of TLS.
-    Opened(Vec<u8>),
-}
-
-impl<B: Deref<Target = [u8]>> Deref for Received<B> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Plain(bytes) => bytes,
-            Self::Opened(bytes) => bytes,
-        }
-    }
-}
 
 /// The connections of a loop as their sessions see them. Nothing else uses the engine directly.
 #[derive(Debug)]

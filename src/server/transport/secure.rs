@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use rustix::io::Errno;
 
-use super::Received;
+use super::received::Received;
 use crate::memory::Segment;
 use crate::protocol::tls::error::{TlsError, alert};
 use crate::protocol::tls::handshake::{Established, Handshake};

@@ -6,6 +6,7 @@
 //! name for are left out.
 
 mod codec;
+mod found;
 mod fragments;
 mod tidy;
 mod track;
@@ -17,10 +18,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shiguredo_mp4::Decode;
-use shiguredo_mp4::boxes::{MoovBox, SampleEntry};
+use shiguredo_mp4::boxes::MoovBox;
 use shiguredo_mp4::demux::{DemuxError, Input, Mp4FileDemuxer, RequiredInput, Sample};
 
 use codec::Codec;
+use found::Found;
 use fragments::Fragments;
 pub(super) use tidy::LeftOut;
 use track::{Track, are_countable, edit_shift};
@@ -67,17 +69,6 @@ struct Movie {
 enum Demuxer {
     Whole(Mp4FileDemuxer),
     Fragmented(Fragments),
-}
-
-/// A sample, before its bytes are read.
-struct Found {
-    track: u32,
-    entry: Option<SampleEntry>,
-    key: bool,
-    time: i64,
-    composition: i64,
-    at: u64,
-    len: usize,
 }
 
 impl Mp4 {

@@ -11,8 +11,9 @@ use std::os::unix::fs::FileExt;
 use shiguredo_mp4::Encode;
 use shiguredo_mp4::boxes::{MoovBox, SampleEntry, TrexBox};
 
-use super::{Found, Mp4Problem};
+use super::found::Found;
 use crate::media::mp4::{Boxes, Fields, HEADER_MAX, Mp4Error, read_header};
+use crate::tools::push::error::{Mp4Problem, SourceError};
 
 /// The largest `moof` box that is read.
 const MOOF_MAX: u64 = 64 << 20;
@@ -100,7 +101,7 @@ impl Fragments {
     }
 
     /// The next sample; `None`: there is no other one.
-    pub(super) fn next(&mut self, file: &File) -> Result<Option<Found>, super::SourceError> {
+    pub(super) fn next(&mut self, file: &File) -> Result<Option<Found>, SourceError> {
         let is_ready = |lane: &Lane| !lane.waiting.is_empty();
         while !self.ended
             && !self.tracks.iter().all(is_ready)
@@ -119,7 +120,7 @@ impl Fragments {
     }
 
     /// Reads the next box of the file, if it is a fragment.
-    fn read_box(&mut self, file: &File) -> Result<(), super::SourceError> {
+    fn read_box(&mut self, file: &File) -> Result<(), SourceError> {
         let left = self.len.saturating_sub(self.at);
         let mut head = vec![0; usize::try_from(left).unwrap_or(HEADER_MAX).min(HEADER_MAX)];
         file.read_exact_at(&mut head, self.at)?;
