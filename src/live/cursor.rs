@@ -191,6 +191,9 @@ impl Cursor {
         }
         if self.at == self.goal {
             self.boundary = self.at; // a run that was sent whole ends with a whole tag
+            if self.at > self.landed {
+                self.burst = (0, 0); // it has caught up with what there was
+            }
         }
         let Some(held) = held else { return self.skip(index, head) };
         self.boundary = self.boundary.max(held.start);

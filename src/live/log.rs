@@ -303,11 +303,14 @@ impl LogWriter {
         let bytes_max = self.bytes_max();
         let (starts, keyed) = (&mut self.index.starts, self.index.keyed);
         while starts.len() > 1 {
-            // A newer start that viewers can use is old enough; others only tell what may be dropped.
-            let old = |start: &Start| now - start.time >= self.retention.history && (start.clean || !keyed);
+            // A newer start that viewers can use is old enough. Any other will do once the group is too long to be
+            // kept whole: viewers that are reading it need its last part all the same.
+            let too_long = now - starts[0].time > self.retention.gop_time;
+            let old = |start: &Start| {
+                now - start.time >= self.retention.history && (start.clean || !keyed || too_long)
+            };
             let spare = starts.iter().skip(1).any(old);
             let outgrown = self.head - starts[0].at > bytes_max
-                || now - starts[0].time > self.retention.gop_time.max(self.retention.history)
                 || self.frames - starts[0].frames > self.retention.frames
                 || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
             if !spare && !outgrown {
@@ -406,6 +409,24 @@ pub(crate) mod tests {
             assert!(index.starts.len() <= 6);
         }
         assert!(writer.index.spans.len() <= 8);
+    }
+
+    #[test]
+    fn a_group_that_is_too_long_leaves_its_last_part_to_those_who_read_it() {
+        let mut writer = writer(RETENTION);
+        writer.set_keyed(true);
+        for n in 0..2_000i64 {
+            let time = n * 40;
+            if n == 0 || writer.wants_start(time) {
+                let at = writer.head();
+                writer.mark_start(at, time, n == 0, Arc::default(), Tracks::default());
+            }
+            writer.append(&tag(0, 100), time).unwrap();
+            writer.publish();
+            let oldest = writer.index.starts.front().unwrap().time;
+            assert!(time - oldest >= time.min(RETENTION.history), "at {time}: only {oldest} and later");
+            assert!(time - oldest <= RETENTION.gop_time + RETENTION.history + 100, "at {time}: {oldest}");
+        }
     }
 
     #[test]

@@ -311,7 +311,7 @@ fn frame_header(rest: &[u8]) -> Result<Option<FrameStart>, String> {
     Ok(Some((first & 0x0f, header, len)))
 }
 
-/// The limits beyond which a log starts without a keyframe.
+/// The limits of what a log keeps of a group of pictures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes: u64,
@@ -323,6 +323,12 @@ impl Bounds {
     fn exceeded(&self, frame: &Frame) -> bool {
         let (bytes, frames, time) = frame.since_key;
         bytes > self.bytes / 2 || frames > self.frames / 2 || time > self.time
+    }
+
+    /// Whether a group is larger at this frame than what is kept, so that nobody can begin in it.
+    fn outgrown(&self, frame: &Frame) -> bool {
+        let (bytes, frames, time) = frame.since_key;
+        bytes > self.bytes || frames > self.frames || time > self.time
     }
 }
 
@@ -359,7 +365,8 @@ pub(super) fn compare(
                 }
             }
             // Where it landed: a picture, or audio that leads up to one.
-            let lawful = !with_pictures || frame.key || undecodable || bounds.exceeded(frame);
+            let may_land_within = |frame: &Frame| level > 0 && bounds.exceeded(frame);
+            let lawful = !with_pictures || frame.key || undecodable || may_land_within(frame);
             if !lawful && !frame.leading {
                 return Err(format!("it landed at {frame:?}, after {:?}", last.map(|last| frames[last])));
             }
@@ -375,8 +382,10 @@ pub(super) fn compare(
     }
     let is_end = |at: &usize| {
         let session = frames[*at].session;
-        let mut rest = frames[at + 1..].iter().take_while(|frame| frame.session == session);
-        rest.all(|frame| reader.may_repeat && dropped(frame))
+        let rest = frames[at + 1..].iter().take_while(|frame| frame.session == session);
+        // A viewer that has lost its place in a group that is no longer kept whole waits for the next one.
+        rest.clone().all(|frame| reader.may_repeat && dropped(frame))
+            || rest.last().is_some_and(|last| bounds.outgrown(last))
     };
     Ok((gaps, last.filter(is_end).map(|at| frames[at].session)))
 }
