@@ -54,8 +54,9 @@ pub struct Index {
     pub spans: VecDeque<Span>,
     /// Starts, ascending.
     pub starts: VecDeque<Start>,
-    /// The publisher has sent a keyframe: viewers start at keyframes only.
-    pub keyed: bool,
+    /// From this offset on viewers may start without a keyframe: what is before it is of publishers that send
+    /// keyframes. `u64::MAX`: so does the present one.
+    pub unkeyed_from: u64,
     /// Counts replacements.
     pub version: u64,
 }
@@ -73,13 +74,19 @@ impl Index {
         self.newest_start(head, clean).filter(|start| start.at > at)
     }
 
-    /// The newest start before `head` for which `good` is true: a clean one, or any if the stream has no keyframes.
+    /// The newest start before `head` for which `good` is true: a clean one, or any of a publisher that has sent no
+    /// keyframe.
     pub fn newest_for_viewers(&self, head: u64, good: impl Fn(&Start) -> bool) -> Option<&Start> {
-        let newest = |clean: bool| {
-            let fits = |start: &&Start| start.at < head && (start.clean || !clean) && good(start);
+        let newest = |may: fn(&Self, &Start) -> bool| {
+            let fits = |start: &&Start| start.at < head && may(self, start) && good(start);
             self.starts.iter().rev().find(fits)
         };
-        newest(true).or_else(|| if self.keyed { None } else { newest(false) })
+        newest(|_, start| start.clean).or_else(|| newest(Self::is_for_viewers))
+    }
+
+    /// Whether viewers may start there.
+    pub fn is_for_viewers(&self, start: &Start) -> bool {
+        start.clean || start.at >= self.unkeyed_from
     }
 
     /// Offset of the oldest byte that is kept.

@@ -335,8 +335,10 @@ impl Lane {
             (None, Some(leading)) => (leading.at, leading.time.unwrap_or(0), &leading.headers),
             (None, None) => (all.writer.head(), 0, &all.headers),
         };
-        // Whether sound is all there is has been found out already.
-        (self.since, self.sound_since) = (all.since, all.sound_since);
+        // Which tracks there are has been found out already.
+        let (video, audio) = (self.selection.takes(TagKind::Video), self.selection.takes(TagKind::Audio));
+        self.tracks = Tracks { video: video && all.tracks.video, audio: audio && all.tracks.audio };
+        (self.since, self.sound_since, self.picture) = (all.since, all.sound_since, all.picture);
         let mut content = Content::default();
         for (kind, body) in headers.bodies() {
             let tag = Tag { kind, timestamp: 0, body: body.clone() };
@@ -363,6 +365,8 @@ impl Lane {
                 }
             }
         }
+        // So has whether viewers wait for keyframes.
+        self.writer.set_keyed(video && index.unkeyed_from == u64::MAX);
         Ok(())
     }
 }

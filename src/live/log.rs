@@ -189,10 +189,15 @@ impl LogWriter {
         self.has_untold_starts = true;
     }
 
-    /// The stream has keyframes: viewers wait for one.
+    /// The publisher sends keyframes: viewers wait for one. `false`: from here on it is unknown.
     pub fn set_keyed(&mut self, keyed: bool) {
-        self.index_changed |= self.index.keyed != keyed;
-        self.index.keyed = keyed;
+        let was = self.index.unkeyed_from;
+        self.index.unkeyed_from = match (keyed, was) {
+            (true, _) => u64::MAX,
+            (false, u64::MAX) => self.head,
+            (false, from) => from,
+        };
+        self.index_changed |= self.index.unkeyed_from != was;
     }
 
     /// Appends a tag. Readers see it after [`publish`](Self::publish).
@@ -301,13 +306,13 @@ impl LogWriter {
     /// Drops starts beyond the bounds, then the segments before the oldest remaining start.
     fn trim(&mut self, now: StreamTime) {
         let bytes_max = self.bytes_max();
-        let (starts, keyed) = (&mut self.index.starts, self.index.keyed);
-        while starts.len() > 1 {
+        while self.index.starts.len() > 1 {
+            let starts = &self.index.starts;
             // A newer start that viewers can use is old enough. Any other will do once the group is too long to be
             // kept whole: viewers that are reading it need its last part all the same.
             let too_long = now - starts[0].time > self.retention.gop_time;
             let old = |start: &Start| {
-                now - start.time >= self.retention.history && (start.clean || !keyed || too_long)
+                now - start.time >= self.retention.history && (too_long || self.index.is_for_viewers(start))
             };
             let spare = starts.iter().skip(1).any(old);
             let outgrown = self.head - starts[0].at > bytes_max
@@ -316,9 +321,9 @@ impl LogWriter {
             if !spare && !outgrown {
                 break;
             }
-            starts.pop_front();
+            self.index.starts.pop_front();
         }
-        let oldest = starts.front().map_or(0, |start| start.at);
+        let oldest = self.index.starts.front().map_or(0, |start| start.at);
         while self.index.spans.get(1).is_some_and(|second| second.start <= oldest) {
             self.index.spans.pop_front();
         }
@@ -425,7 +430,7 @@ pub(crate) mod tests {
             writer.publish();
             let oldest = writer.index.starts.front().unwrap().time;
             assert!(time - oldest >= time.min(RETENTION.history), "at {time}: only {oldest} and later");
-            assert!(time - oldest <= RETENTION.gop_time + RETENTION.history + 100, "at {time}: {oldest}");
+            assert!(time - oldest <= 2 * RETENTION.gop_time + 100, "at {time}: {oldest}");
         }
     }
 

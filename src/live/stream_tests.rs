@@ -612,6 +612,31 @@ fn viewers_never_start_within_a_group() {
     assert_eq!(start, Some(false));
 }
 
+/// The rule holds in lanes that are made later, and for what the last publisher has left.
+#[test]
+fn viewers_never_start_within_a_group_of_a_late_lane_or_of_an_earlier_publisher() {
+    let body = Bytes::from([&[0x27, 1, 0, 0, 0][..], &[9; 4000]].concat());
+    let mut writer = writer();
+    push(&mut writer, &[avc(), aac(), key(0)]);
+    for n in 1..600 {
+        push(
+            &mut writer,
+            &[Tag { kind: TagKind::Video, timestamp: n * 40, body: body.clone() }, sound(n * 40)],
+        );
+    }
+    let choice = Choice { selection: Selection::All, encoding: crate::media::encoding::Encoding::Rtmp };
+    assert!(writer.stream().log(choice).is_none());
+    writer.publish();
+    let logs = [writer.stream().log(Selection::All).unwrap(), writer.stream().log(choice).unwrap()];
+    let starts = || logs.each_ref().map(|log| log.index().newest_for_viewers(log.head(), |_| true).cloned());
+    assert!(logs.iter().all(|log| !log.index().starts.is_empty()) && starts().iter().all(Option::is_none));
+    writer.begin_session();
+    push(&mut writer, &[avc(), sound(0)]);
+    assert!(starts().iter().all(Option::is_none), "{:?}", starts());
+    push(&mut writer, &[key(40)]);
+    assert!(starts().iter().flatten().filter(|start| start.clean).count() == 2, "{:?}", starts());
+}
+
 /// Headers of many tracks are bounded together.
 #[test]
 fn the_number_of_headers_is_bounded() {
