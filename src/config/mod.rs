@@ -314,6 +314,11 @@ impl Config {
         }
         config
     }
+
+    /// Whether recordings go to the demo's own folder, which is removed with it.
+    pub fn is_temporary(&self, role: Role) -> bool {
+        matches!(role, Role::Demo { .. }) && self.origin.data == Self::for_role(role).origin.data
+    }
 }
 
 impl Recording {

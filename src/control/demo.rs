@@ -29,9 +29,7 @@ impl DemoFolder {
     /// other roles, and if the user has named a folder. If no folder can be created, the demo runs without
     /// recording.
     pub fn new(role: Role, config: &mut Config) -> Option<Self> {
-        let demo =
-            matches!(role, Role::Demo { .. }) && config.origin.data == Config::for_role(role).origin.data;
-        if !demo {
+        if !config.is_temporary(role) {
             return None;
         }
         let path = config.origin.data.parent()?.to_owned();

@@ -10,26 +10,21 @@ use std::time::SystemTime;
 
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, ServerConfig};
 
 use crate::config::{Config, Tls};
+use crate::protocol::tls::pem::{self, PemError};
 use crate::protocol::tls::trust::{self, Trust, TrustError};
 
 /// Why no certificate can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read, or is no PEM.
-    #[error("cannot read {}: {error}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: rustls::pki_types::pem::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] PemError),
     /// A file without a certificate.
     #[error("{} contains no certificate", .0.display())]
     Empty(PathBuf),
@@ -115,16 +110,11 @@ pub fn load(tls: &Tls) -> Result<Option<Arc<ServerConfig>>, CertificateError> {
 }
 
 fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |error| CertificateError::Read { path: path.clone(), error }
-    };
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
-    let chain: Vec<CertificateDer<'static>> = chain.map_err(unreadable(cert))?;
+    let chain = pem::certificates(cert)?;
     if chain.is_empty() {
         return Err(CertificateError::Empty(cert.to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+    let key = pem::key(key)?;
     let made = CertifiedKey::from_der(chain, key, provider);
     made.map(Arc::new).map_err(|error| CertificateError::Unusable { cert: cert.to_owned(), error })
 }
@@ -181,6 +171,9 @@ fn write(tls: &Tls, dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
     use crate::config::Certificate;
 

@@ -32,11 +32,6 @@ impl Listener {
     pub(super) fn new(role: usize, speaks: Speaks) -> Self {
         Self { role, speaks, requires_tls: false }
     }
-
-    /// Takes no plain connections if `required`.
-    pub(super) fn requiring_tls(self, required: bool) -> Self {
-        Self { requires_tls: required, ..self }
-    }
 }
 
 /// The protocol of a listener's clients.

@@ -186,8 +186,8 @@ pub struct Shared {
     pub log_suppressed: Arc<AtomicU64>,
     /// The memory budget of the process.
     pub budget: Budget,
-    /// For connections to other servers in TLS; `None`: there is no such server.
-    pub trust: Option<Arc<rustls::ClientConfig>>,
+    /// For connections to other servers in TLS; not set: there is no such server.
+    pub trust: OnceLock<Arc<rustls::ClientConfig>>,
     /// For new connections; `None`: they are plain.
     pub certificates: ArcSwapOption<rustls::ServerConfig>,
     pub(super) address_limits: Arc<AddressLimits>,
@@ -202,7 +202,7 @@ impl Shared {
         roles: Vec<RoleState>,
         posts: Vec<Postbox<Message>>,
         addresses: Addresses,
-        (started, trust): (Instant, Option<Arc<rustls::ClientConfig>>),
+        started: Instant,
     ) -> Self {
         let counters = posts.iter().map(|_| roles.iter().map(|role| counters_of(role.name)).collect());
         let origin = roles.first().is_some_and(|role| matches!(role.source, Source::Publishers));
@@ -216,7 +216,7 @@ impl Shared {
             floors: posts.iter().map(|_| AtomicU64::new(0)).collect(),
             addresses,
             started,
-            trust,
+            trust: OnceLock::new(),
             run: u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits"),
             access_log: OnceLock::new(),
             listing: Listing::new(LISTING_REST, LISTING_LIFE),

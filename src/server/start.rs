@@ -56,26 +56,22 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let (for_streams, for_web) = (config.stream_listener(), config.web_listener());
     if role.has_origin() {
         let own = &config.origin;
-        let listener =
-            |name, speaks| Listener::new(next_role, speaks).requiring_tls(config.tls.requires(name));
-        let rtmp = listener("rtmp", Speaks::Rtmp);
+        let rtmp = listener(&config, next_role, "rtmp", Speaks::Rtmp);
         addresses.rtmp = Some(plan.bind("--rtmp", own.rtmp, rtmp, &for_streams)?);
-        let flv = listener("flv", Speaks::Http(&STREAM_PORT));
+        let flv = listener(&config, next_role, "flv", Speaks::Http(&STREAM_PORT));
         addresses.flv = Some(plan.bind("--flv", own.flv, flv, &for_streams)?);
-        let web = listener("web", Speaks::Http(&WEB_PORT));
+        let web = listener(&config, next_role, "web", Speaks::Http(&WEB_PORT));
         addresses.web = Some(plan.bind("--web", own.web, web, &for_web)?);
         next_role += 1;
     }
     if role.has_flv_gateway() {
-        let listener = Listener::new(next_role, Speaks::Http(&FLV_GATEWAY))
-            .requiring_tls(config.tls.requires("flv-gateway"));
+        let listener = listener(&config, next_role, "flv-gateway", Speaks::Http(&FLV_GATEWAY));
         addresses.gateway = Some(plan.bind("--listen", config.flv_gateway.listen, listener, &for_streams)?);
         follow_own_origin(&mut config, addresses.flv);
         next_role += 1;
     }
     if role.has_file_gateway() {
-        let listener = Listener::new(next_role, Speaks::Http(&FILE_GATEWAY))
-            .requiring_tls(config.tls.requires("file-gateway"));
+        let listener = listener(&config, next_role, "file-gateway", Speaks::Http(&FILE_GATEWAY));
         let options = config.file_listener();
         addresses.files = Some(plan.bind("--listen", config.file_gateway.listen, listener, &options)?);
     }
@@ -88,8 +84,11 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let mut roles = roles(&config, role, &arena);
     open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
-    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, (started, trust)));
+    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
     shared.certificates.store(certificates);
+    if let Some(trust) = trust {
+        shared.trust.set(trust).expect("set once");
+    }
     if let Some(path) = &shared.config.access_log.path {
         let queue =
             LogQueue::open(path).map_err(|error| StartError::AccessLog { path: path.clone(), error })?;
@@ -129,6 +128,11 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let threads = waiting.for_all()?;
     shared.enter(Phase::Ready);
     Ok(Server { shared, threads })
+}
+
+/// A listener of a role; `name` is the one in `tls.required`.
+fn listener(config: &Config, role: usize, name: &str, speaks: Speaks) -> Listener {
+    Listener { requires_tls: config.tls.requires(name), ..Listener::new(role, speaks) }
 }
 
 /// Opens the folders to serve and the one for fetched files. A folder that cannot be opened is an error only

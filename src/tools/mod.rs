@@ -3,3 +3,4 @@
 pub mod push;
 pub mod stress;
 pub mod trust;
+mod url;

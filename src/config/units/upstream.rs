@@ -23,12 +23,12 @@ impl Upstream {
     /// The value of the `Host` header, without the port that the scheme stands for.
     pub fn authority(&self) -> String {
         let open = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == self.default_port() { open } else { format!("{open}:{}", self.port) }
+        if self.port == default_port(self.secure) { open } else { format!("{open}:{}", self.port) }
     }
+}
 
-    fn default_port(&self) -> u16 {
-        if self.secure { 443 } else { 80 }
-    }
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
 }
 
 impl fmt::Display for Upstream {
@@ -53,13 +53,7 @@ impl FromStr for Upstream {
         }
         let (host, port) = split_authority(authority).ok_or_else(|| wrong("the host is malformed"))?;
         let port = match port {
-            None => {
-                if secure {
-                    443
-                } else {
-                    80
-                }
-            }
+            None => default_port(secure),
             Some(digits) => match digits.parse() {
                 Ok(port) if port != 0 => port,
                 _ => return Err(wrong("the port is not 1-65535")),

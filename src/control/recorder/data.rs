@@ -14,8 +14,7 @@ use crate::server::start::StartError;
 /// [`StartError::Data`]. A disk that is full is none: it may have space again.
 pub fn check_data(role: Role, config: &Config) -> Result<(), StartError> {
     let data = &config.origin.data;
-    let is_temporary = matches!(role, Role::Demo { .. }) && *data == Config::for_role(role).origin.data;
-    if !role.has_origin() || !config.origin.records() || is_temporary {
+    if !role.has_origin() || !config.origin.records() || config.is_temporary(role) {
         return Ok(());
     }
     let folders = Kind::EVERY.map(|kind| data.join(kind.folder()));

@@ -116,7 +116,7 @@ impl Recorder {
         if !own.records() {
             return None;
         }
-        let temporary = matches!(role, Role::Demo { .. }) && own.data == Config::for_role(role).origin.data;
+        let temporary = shared.config.is_temporary(role);
         if temporary && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data) {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;

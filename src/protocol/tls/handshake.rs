@@ -9,7 +9,7 @@ use rustls::{
 
 use super::error::TlsError;
 use super::keys::{Keys, Secret, Version};
-use super::record::{Opener, Sealer, record_len};
+use super::record::{Opener, Pieces, Sealer};
 
 /// The most bytes that a peer may send in a handshake: certificates included, far above any honest one.
 const BYTES_MAX: usize = 128 << 10;
@@ -19,8 +19,7 @@ const BYTES_MAX: usize = 128 << 10;
 pub struct Handshake {
     rustls: Box<Connection>,
     secrets: Arc<Secrets>,
-    /// The beginning of a record.
-    partial: Vec<u8>,
+    pieces: Pieces,
     received: usize,
 }
 
@@ -87,7 +86,7 @@ impl Handshake {
     }
 
     fn new(rustls: Connection, secrets: Arc<Secrets>) -> Self {
-        Self { rustls: Box::new(rustls), secrets, partial: Vec::new(), received: 0 }
+        Self { rustls: Box::new(rustls), secrets, pieces: Pieces::default(), received: 0 }
     }
 
     /// Takes bytes from the peer and appends those to send to `out`. Returns how many were consumed: all, unless
@@ -96,26 +95,21 @@ impl Handshake {
     /// # Errors
     /// [`TlsError`]: the connection has to end after what is in `out` has been sent.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, TlsError> {
-        let mut consumed = 0;
-        while consumed < bytes.len() && !self.is_done() {
-            let left = &bytes[consumed..];
-            // The end of the record under way, as far as it is known.
-            let needed = record_len(&self.partial)?.unwrap_or(super::record::HEADER) - self.partial.len();
-            let part = needed.min(left.len());
-            self.partial.extend_from_slice(&left[..part]);
-            (consumed, self.received) = (consumed + part, self.received + part);
+        let mut left = bytes;
+        while !self.is_done() {
+            let before = left.len();
+            let record = self.pieces.next(&mut left)?;
+            self.received += before - left.len();
             if self.received > BYTES_MAX {
                 return Err(TlsError::HandshakeTooLong(BYTES_MAX));
             }
-            if record_len(&self.partial)? == Some(self.partial.len()) {
-                let record = std::mem::take(&mut self.partial);
-                let taken = self.take_record(&record);
-                self.write(out);
-                taken?;
-            }
+            let Some(record) = record else { break };
+            let taken = self.take_record(&record);
+            self.write(out);
+            taken?;
         }
         self.write(out);
-        Ok(consumed)
+        Ok(bytes.len() - left.len())
     }
 
     /// Whether it is complete.
@@ -127,7 +121,7 @@ impl Handshake {
     pub fn held(&self) -> usize {
         /// What rustls keeps, by measurement.
         const RUSTLS: usize = 8 << 10;
-        RUSTLS + self.partial.capacity()
+        RUSTLS + self.pieces.held()
     }
 
     fn take_record(&mut self, mut record: &[u8]) -> Result<(), TlsError> {

@@ -10,8 +10,9 @@
 pub mod error;
 pub mod handshake;
 mod keys;
+pub mod pem;
 pub mod record;
 pub mod trust;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

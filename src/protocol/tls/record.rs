@@ -1,16 +1,18 @@
 //! Records: plaintext to protected records ([`Sealer`]), and back ([`Opener`]).
 
+use std::borrow::Cow;
+
 use super::error::{TlsError, alert};
 use super::keys::{EXPLICIT_LEN, Keys, TAG_LEN, Version};
 
 /// Bytes of a record's header.
-pub(super) const HEADER: usize = 5;
+const HEADER: usize = 5;
 /// The most plaintext of a record (RFC 8446, 5.1).
 pub const TEXT_MAX: usize = 1 << 14;
 /// What a record adds to its plaintext at most: header, explicit nonce or inner type, tag.
 pub const OVERHEAD_MAX: usize = HEADER + EXPLICIT_LEN + TAG_LEN;
 /// The longest body of a record (RFC 8446, 5.2). TLS 1.2 allows more, and no suite that is used here needs it.
-pub(super) const BODY_MAX: usize = TEXT_MAX + 256;
+const BODY_MAX: usize = TEXT_MAX + 256;
 /// The most bytes of handshake messages after the handshake that may wait for their end: session tickets.
 const MESSAGE_MAX: usize = 4 + (1 << 16) + 512;
 /// How many records without content, or new keys, may come in a row.
@@ -61,7 +63,7 @@ impl Sealer {
 
     /// Appends an alert: [`alert::CLOSE_NOTIFY`], or why the connection ends.
     pub fn alert(&mut self, code: u8, out: &mut Vec<u8>) {
-        let level = if matches!(code, alert::CLOSE_NOTIFY | alert::USER_CANCELED) { 1 } else { 2 };
+        let level = if code == alert::CLOSE_NOTIFY { 1 } else { 2 };
         self.record(content::ALERT, [&[level, code], &[]], out);
     }
 
@@ -107,8 +109,7 @@ pub struct Wants {
 #[derive(Debug)]
 pub struct Opener {
     keys: Keys,
-    /// The beginning of a record.
-    partial: Vec<u8>,
+    pieces: Pieces,
     /// The beginning of a handshake message.
     message: Vec<u8>,
     idle: u8,
@@ -117,12 +118,12 @@ pub struct Opener {
 
 impl Opener {
     pub(super) fn new(keys: Keys) -> Self {
-        Self { keys, partial: Vec::new(), message: Vec::new(), idle: 0, closed: false }
+        Self { keys, pieces: Pieces::default(), message: Vec::new(), idle: 0, closed: false }
     }
 
     /// Bytes that it keeps of incomplete records and messages.
     pub fn held(&self) -> usize {
-        self.partial.capacity() + self.message.capacity()
+        self.pieces.held() + self.message.capacity()
     }
 
     /// Takes bytes from the peer and appends their plaintext to `plain`. What follows a close is ignored.
@@ -132,27 +133,10 @@ impl Opener {
     /// valid.
     pub fn push(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<Wants, TlsError> {
         let mut wants = Wants::default();
-        while !bytes.is_empty() && !self.closed {
-            if self.partial.is_empty()
-                && let Some(len) = record_len(bytes)?
-                && let Some((record, rest)) = bytes.split_at_checked(len)
-            {
-                bytes = rest;
-                self.open(record, plain, &mut wants)?;
-                continue;
-            }
-            let needed = if self.partial.len() < HEADER {
-                HEADER - self.partial.len()
-            } else {
-                record_len(&self.partial)?.expect("a whole header") - self.partial.len()
-            };
-            let (part, rest) = bytes.split_at(needed.min(bytes.len()));
-            bytes = rest;
-            self.partial.extend_from_slice(part);
-            if record_len(&self.partial)? == Some(self.partial.len()) {
-                let record = std::mem::take(&mut self.partial);
-                self.open(&record, plain, &mut wants)?;
-            }
+        while !self.closed
+            && let Some(record) = self.pieces.next(&mut bytes)?
+        {
+            self.open(&record, plain, &mut wants)?;
         }
         wants.closed = self.closed;
         Ok(wants)
@@ -191,8 +175,11 @@ impl Opener {
             return Err(TlsError::TooLong(len));
         }
         if kind == content::DATA {
-            self.idle = if len == 0 { self.idle + 1 } else { 0 };
-            return if self.idle > IDLE_MAX { Err(TlsError::Idle) } else { Ok(()) };
+            if len == 0 {
+                return self.rest();
+            }
+            self.idle = 0;
+            return Ok(());
         }
         let text = plain.split_off(start);
         match kind {
@@ -252,8 +239,43 @@ impl Opener {
     }
 }
 
+/// Puts records together that come in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// The beginning of a record.
+    partial: Vec<u8>,
+}
+
+impl Pieces {
+    /// Takes the next whole record from the front of `bytes`. `None`: it is not complete, and all bytes were taken.
+    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, TlsError> {
+        if self.partial.is_empty()
+            && let Some(len) = record_len(bytes)?
+            && let Some((record, rest)) = bytes.split_at_checked(len)
+        {
+            *bytes = rest;
+            return Ok(Some(Cow::Borrowed(record)));
+        }
+        while !bytes.is_empty() {
+            let needed = record_len(&self.partial)?.unwrap_or(HEADER) - self.partial.len();
+            let (part, rest) = bytes.split_at(needed.min(bytes.len()));
+            *bytes = rest;
+            self.partial.extend_from_slice(part);
+            if record_len(&self.partial)? == Some(self.partial.len()) {
+                return Ok(Some(Cow::Owned(std::mem::take(&mut self.partial))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes that it keeps.
+    pub(super) fn held(&self) -> usize {
+        self.partial.capacity()
+    }
+}
+
 /// The length of the record at the front, its header included; `None`: its header is not complete.
-pub(super) fn record_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+fn record_len(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
     let Some(&[kind, major, minor, high, low]) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
     if !(20..=23).contains(&kind) || major != 3 {
         return Err(TlsError::Header { kind, version: u16::from_be_bytes([major, minor]) });

@@ -16,7 +16,7 @@ use super::handshake::{Established, Handshake};
 use super::record::{Opener, Sealer, TEXT_MAX};
 
 /// Every suite that the record layer knows, with its version.
-const SUITES: [(CipherSuite, &SupportedProtocolVersion); 6] = [
+pub(crate) const SUITES: [(CipherSuite, &SupportedProtocolVersion); 6] = [
     (CipherSuite::TLS13_AES_128_GCM_SHA256, &rustls::version::TLS13),
     (CipherSuite::TLS13_AES_256_GCM_SHA384, &rustls::version::TLS13),
     (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, &rustls::version::TLS13),
@@ -25,7 +25,7 @@ const SUITES: [(CipherSuite, &SupportedProtocolVersion); 6] = [
     (CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, &rustls::version::TLS12),
 ];
 
-fn configs(
+pub(crate) fn configs(
     (suite, version): (CipherSuite, &'static SupportedProtocolVersion),
 ) -> (ServerConfig, ClientConfig) {
     let mut provider = default_provider();
@@ -90,7 +90,8 @@ fn pairs(
     [(first, theirs), (second, other)]
 }
 
-fn give(theirs: &mut Connection, mut wire: &[u8]) -> (Vec<u8>, bool) {
+/// The peer reads: plaintext, and whether we have closed.
+pub(crate) fn give(theirs: &mut Connection, mut wire: &[u8]) -> (Vec<u8>, bool) {
     let (mut plain, mut closed) = (Vec::new(), false);
     while !wire.is_empty() {
         theirs.read_tls(&mut wire).unwrap();
@@ -112,7 +113,8 @@ fn take(theirs: &mut Connection, plain: &[u8]) -> Vec<u8> {
     wire
 }
 
-fn drain(theirs: &mut Connection) -> Vec<u8> {
+/// What the peer wants to send.
+pub(crate) fn drain(theirs: &mut Connection) -> Vec<u8> {
     let mut wire = Vec::new();
     while theirs.wants_write() {
         theirs.write_tls(&mut wire).unwrap();
@@ -120,7 +122,7 @@ fn drain(theirs: &mut Connection) -> Vec<u8> {
     wire
 }
 
-fn data(len: usize) -> Vec<u8> {
+pub(crate) fn data(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
 }
 

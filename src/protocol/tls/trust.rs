@@ -6,15 +6,15 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::pem::{self, PemError};
+
 /// Which servers a client trusts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Those whose certificates the system's roots have signed.
-    #[default]
     System,
     /// Those whose certificates one of this file (PEM) has signed.
     File(PathBuf),
@@ -26,13 +26,8 @@ pub enum Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read, or is no PEM.
-    #[error("cannot read {}: {error}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: rustls::pki_types::pem::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] PemError),
     /// There is no certificate.
     #[error("{0} contains no certificate of an authority: give one with --ca FILE")]
     Empty(String),
@@ -70,11 +65,8 @@ fn system() -> Result<RootCertStore, TrustError> {
 }
 
 fn of_file(path: &Path) -> Result<RootCertStore, TrustError> {
-    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<CertificateDer<'static>> =
-        certificates.map_err(|error| TrustError::Read { path: path.to_owned(), error })?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
+    roots.add_parsable_certificates(pem::certificates(path)?);
     if roots.is_empty() { Err(TrustError::Empty(path.display().to_string())) } else { Ok(roots) }
 }
 

@@ -260,7 +260,7 @@ impl Simulation {
             posts.push(post);
             mails.push((at, mail));
         }
-        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), (Instant::now(), None));
+        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), Instant::now());
         let shared = Arc::new(shared);
         let forwards = shared.forwards.iter().zip(shared.config.forward.iter().map(|forward| &forward.to));
         let pulls = shared.pulls.iter().zip(shared.config.pull.iter().map(|pull| &pull.from));

@@ -1,14 +1,15 @@
 //! TLS over an engine whose sockets take any number of bytes, with rustls as the peer.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Write;
 
 use proptest::prelude::*;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection};
 
 use super::*;
 use crate::memory::Arena;
+use crate::protocol::tls::tests::{SUITES, configs, data, drain, give};
 use crate::uring::{FrameHead, SendError};
 
 const SOCK: Sock = Sock { index: 3, generation: 7 };
@@ -110,32 +111,10 @@ impl Engine for Wire {
     }
 }
 
-/// A server's certificate, and a client that trusts it.
-fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    server.enable_secret_extraction = true;
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server), Arc::new(client))
-}
-
 /// A connection and its peer.
 struct Pair {
     net: Transports<Wire>,
-    client: ClientConnection,
+    client: Connection,
     /// What the peer has read.
     read: Vec<u8>,
     closed: bool,
@@ -145,20 +124,18 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let (server, client) = configs();
+        let (server, client) = configs(SUITES[0]);
         let mut net = Transports::new(Wire::default());
-        net.accept_tls(Some(server));
+        net.accept_tls(Some(Arc::new(server)));
         net.accepted(SOCK);
-        let client = ClientConnection::new(client, ServerName::try_from("localhost").unwrap()).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap().into();
         Self { net, client, read: Vec::new(), closed: false, events: Vec::new() }
     }
 
     /// The peer's bytes reach the socket in pieces.
     fn deliver(&mut self, piece: usize) {
-        let mut wire = Vec::new();
-        while self.client.wants_write() {
-            self.client.write_tls(&mut wire).unwrap();
-        }
+        let wire = drain(&mut self.client);
         for part in wire.chunks(piece) {
             self.net.engine.events.push_back(Event::Received { sock: SOCK, data: part.to_vec() });
         }
@@ -171,15 +148,9 @@ impl Pair {
             self.events.push(event);
         }
         let wire = self.net.engine.drain(space);
-        let mut left = &wire[..];
-        while !left.is_empty() {
-            self.client.read_tls(&mut left).unwrap();
-            let state = self.client.process_new_packets().unwrap();
-            self.closed |= state.peer_has_closed();
-            let start = self.read.len();
-            self.read.resize(start + state.plaintext_bytes_to_read(), 0);
-            self.client.reader().read_exact(&mut self.read[start..]).unwrap();
-        }
+        let (plain, closed) = give(&mut self.client, &wire);
+        self.read.extend(plain);
+        self.closed |= closed;
     }
 
     fn shake(&mut self, piece: usize, space: usize) {
@@ -222,10 +193,6 @@ impl Pair {
         }
         panic!("the send does not end");
     }
-}
-
-fn data(len: usize) -> Vec<u8> {
-    (0..len).map(|at| u8::try_from(at * 131 % 251).unwrap()).collect()
 }
 
 #[test]

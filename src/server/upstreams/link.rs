@@ -110,7 +110,7 @@ pub(super) fn connect<E: Engine>(
     if !secure {
         return Ok(core.net.connect(to)?);
     }
-    let config = core.shared.trust.as_ref().expect("made at the start if any server is secure");
+    let config = core.shared.trust.get().expect("made at the start if any server is secure");
     let name = server_name(host).ok_or_else(|| LinkError::Name(host.to_owned()))?;
     let handshake = Handshake::connect(config, name)?;
     Ok(core.net.connect_tls(to, handshake)?)

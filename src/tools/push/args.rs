@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::error::PushError;
 use crate::tools::trust::TrustArgs;
+use crate::tools::url::{with_port, without_tls};
 
 /// Arguments of `uringcast push`.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,13 +63,11 @@ impl Target {
         let wrong = |reason| PushError::Url { url: url.to_owned(), reason };
         let (scheme, rest) =
             url.split_once("://").ok_or(wrong("does not begin with rtmp(s)://, http(s):// or ws(s)://"))?;
-        let (scheme, secure, port) = match scheme {
-            "rtmp" => (Scheme::Rtmp, false, 1935),
-            "http" => (Scheme::Http, false, 80),
-            "ws" => (Scheme::Ws, false, 80),
-            "rtmps" => (Scheme::Rtmp, true, 443),
-            "https" => (Scheme::Http, true, 443),
-            "wss" => (Scheme::Ws, true, 443),
+        let (scheme, secure) = without_tls(scheme);
+        let (scheme, port) = match scheme {
+            "rtmp" => (Scheme::Rtmp, 1935),
+            "http" => (Scheme::Http, 80),
+            "ws" => (Scheme::Ws, 80),
             _ => return Err(wrong("does not begin with rtmp(s)://, http(s):// or ws(s)://")),
         };
         let (authority, path) = rest.split_at(rest.find('/').ok_or(wrong("names no stream: /app/name"))?);
@@ -78,8 +77,7 @@ impl Target {
         if path.split('?').next().unwrap_or_default().trim_matches('/').split('/').count() < 2 {
             return Err(wrong("names no stream: /app/name"));
         }
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+        let address = with_port(authority, port, secure);
         Ok(Self { scheme, secure, address, authority: authority.to_owned(), path: path.to_owned() })
     }
 

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::args::Target;
 use super::error::PushError;
 use crate::protocol::tls::trust::server_name;
+use crate::tools::url::host_of;
 
 /// A byte stream to a server.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -57,7 +58,7 @@ async fn secure(
     socket: TcpStream,
     patience: Duration,
 ) -> Result<Socket, PushError> {
-    let host = target.address.rsplit_once(':').map_or(target.address.as_str(), |(host, _)| host);
+    let host = host_of(&target.address);
     let Some(name) = server_name(host) else {
         return Err(PushError::Lost(format!("{host} is no name for a certificate")));
     };

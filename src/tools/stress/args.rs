@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use super::error::StressError;
 use crate::protocol::tls::trust::server_name;
 use crate::tools::trust::TrustArgs;
+use crate::tools::url::{host_of, with_port, without_tls};
 
 /// Arguments of `uringcast stress`.
 #[derive(Clone, Debug, clap::Args)]
@@ -187,21 +188,17 @@ impl Target {
         let wrong = |reason| StressError::Url { url: url.to_owned(), reason };
         let (scheme, rest) = url.split_once("://").ok_or(wrong("has no scheme"))?;
         let (host, path) = rest.split_at(rest.find('/').ok_or(wrong("has no path"))?);
-        let (protocol, secure, port) = match scheme {
-            "http" => (Protocol::of_path(path), false, 80),
-            "ws" => (Protocol::WsFlv, false, 80),
-            "rtmp" => (Protocol::Rtmp, false, 1935),
-            "https" => (Protocol::of_path(path), true, 443),
-            "wss" => (Protocol::WsFlv, true, 443),
-            "rtmps" => (Protocol::Rtmp, true, 443),
+        let (scheme, secure) = without_tls(scheme);
+        let (protocol, port) = match scheme {
+            "http" => (Protocol::of_path(path), 80),
+            "ws" => (Protocol::WsFlv, 80),
+            "rtmp" => (Protocol::Rtmp, 1935),
             _ => return Err(wrong("does not begin with http(s)://, ws(s):// or rtmp(s)://")),
         };
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
-        let mut found = with_port.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
+        let address = with_port(host, port, secure);
+        let mut found = address.to_socket_addrs().map_err(|_| wrong("the host cannot be resolved"))?;
         let addr = found.next().ok_or(wrong("the host has no address"))?;
-        let name = with_port.rsplit_once(':').map_or(host, |(name, _)| name);
-        let tls = match server_name(name).filter(|_| secure) {
+        let tls = match server_name(host_of(&address)).filter(|_| secure) {
             Some(name) => Some((trust.client()?, name)),
             None if secure => return Err(wrong("has a host that no certificate is for")),
             None => None,
