@@ -365,8 +365,11 @@ impl Lane {
                 }
             }
         }
-        // So has whether viewers wait for keyframes.
-        self.writer.set_keyed(video && index.unkeyed_from == u64::MAX);
+        // So has whether viewers wait for keyframes, and that they do in what earlier publishers have left.
+        self.writer.set_keyed(video && index.unkeyed_from > 0);
+        if index.unkeyed_from < u64::MAX {
+            self.writer.set_keyed(false);
+        }
         Ok(())
     }
 }

@@ -633,6 +633,11 @@ fn viewers_never_start_within_a_group_of_a_late_lane_or_of_an_earlier_publisher(
     writer.begin_session();
     push(&mut writer, &[avc(), sound(0)]);
     assert!(starts().iter().all(Option::is_none), "{:?}", starts());
+    // A lane that is made now begins with what the last publisher has left.
+    assert!(writer.stream().log(Selection::Video).is_none());
+    writer.publish();
+    let late = writer.stream().log(Selection::Video).unwrap();
+    assert!(late.head() > 0 && late.index().newest_for_viewers(late.head(), |_| true).is_none());
     push(&mut writer, &[key(40)]);
     assert!(starts().iter().flatten().filter(|start| start.clean).count() == 2, "{:?}", starts());
 }
