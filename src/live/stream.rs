@@ -286,9 +286,10 @@ impl StreamWriter {
         *self.stream.facts.lock().expect("no thread panics while it holds this lock") = Facts::default();
     }
 
-    /// The first session copies the timeline `epoch`: viewers that know it, from this server or another, may
-    /// continue here.
+    /// The session copies the timeline `epoch`. If it is the first one, viewers that know that timeline, from this
+    /// server or another, may continue here.
     pub fn copy_of(&mut self, epoch: u64) {
+        self.timeline.copy();
         if self.timeline.is_untouched() {
             self.stream.copy_of.store(epoch, Ordering::Relaxed);
         }

@@ -177,6 +177,17 @@ fn a_resumed_session_does_not_fill_an_earlier_gap() {
 }
 
 #[test]
+fn a_copied_timeline_keeps_its_times_over_a_part_that_was_not_received() {
+    let mut writer = writer();
+    writer.copy_of(5);
+    push(&mut writer, &[avc(), key(1000), sound(1010), inter(1040), sound(1030)]);
+    writer.resume_session();
+    push(&mut writer, &[avc(), key(6000), sound(6010), inter(6040)]);
+    let times: Vec<_> = content(&writer, Selection::All).iter().map(|(_, t)| *t).collect();
+    assert_eq!(times, [0, 1000, 1010, 1040, 1030, 6000, 6010, 6040]);
+}
+
+#[test]
 fn a_resumed_session_whose_history_begins_later_starts_at_its_keyframe() {
     let mut writer = writer();
     // The sound runs ahead of the pictures.

@@ -59,6 +59,8 @@ impl Unit {
 #[derive(Debug, Default)]
 pub struct Timeline {
     tracks: Vec<Track>,
+    /// The publisher's clock is another timeline: a step ahead is a part that was not received.
+    copied: bool,
     /// Numbers the lines.
     serial: u64,
 }
@@ -111,10 +113,16 @@ impl Line {
 impl Timeline {
     /// The publisher left: the next timestamp is on another clock.
     pub fn end_session(&mut self) {
+        self.copied = false;
         for track in &mut self.tracks {
             (track.line, track.previous, track.others) = (None, None, None);
             (track.still, track.tied) = ((0, 0), false);
         }
+    }
+
+    /// The present publisher's clock is another timeline.
+    pub fn copy(&mut self) {
+        self.copied = true;
     }
 
     /// The newest time given out for any kind; 0 before the first.
@@ -242,7 +250,7 @@ impl Timeline {
         {
             return time;
         }
-        if track.is_stray(raw, others) {
+        if !(self.copied && step > 0) && track.is_stray(raw, others) {
             return self.stray(at, unit, timestamp);
         }
         track.line = Some(line.at(raw));
