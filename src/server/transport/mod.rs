@@ -80,6 +80,7 @@ impl<E: Engine> Transports<E> {
     }
 
     /// Sends; no other send may be under way on this socket.
+    #[inline]
     pub(super) fn send(&mut self, sock: Sock, payload: Payload) {
         if self.secures.is_plain(sock) {
             self.engine.send(sock, payload);

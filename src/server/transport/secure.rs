@@ -222,7 +222,11 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     }
 
     /// A session sends before the peer has: the connection travels plain.
+    #[inline]
     pub(super) fn is_plain(&mut self, sock: Sock) -> bool {
+        if self.places.is_empty() {
+            return true; // no connection was ever to speak TLS
+        }
         if matches!(self.at(sock), Some(Secure { stage: Stage::Unknown, .. })) {
             self.places[sock.index as usize] = None;
         }
