@@ -345,6 +345,11 @@ impl Lane {
             content.header(tag.class(), &tag);
             self.push_header(&tag, time)?;
         }
+        // What the copy begins with is a start, though a track may be known that has not come there yet.
+        if start.is_some_and(|start| start.clean) {
+            let (at, headers) = (self.writer.head(), self.own_headers());
+            self.leading = Some(Leading { at, time: audio.then_some(time), headers });
+        }
         for span in index.spans.iter().filter(|span| span_end(span) > from) {
             let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);
             for tag in Tags(span.segment.bytes().get(skip..).unwrap_or_default()) {

@@ -211,6 +211,21 @@ fn a_lane_that_comes_late_knows_that_sound_is_all_there_is() {
 }
 
 #[test]
+fn a_lane_that_comes_late_starts_with_the_sound_before_the_first_picture() {
+    let mut writer = writer();
+    push(&mut writer, &[meta(), avc(), aac(), sound(0), sound(20), key(33), inter(66), sound(70)]);
+    let choice = Choice { selection: Selection::All, encoding: crate::media::encoding::Encoding::Rtmp };
+    assert!(writer.stream().log(choice).is_none() && writer.stream().log(Selection::Video).is_none());
+    writer.publish();
+    let starts = |choice: Choice| {
+        let log = writer.stream().log(choice).unwrap();
+        log.index().starts.iter().map(|start| (start.time, start.clean)).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(choice), [(0, true)]);
+    assert_eq!(starts(Selection::Video.into()), [(33, true)]);
+}
+
+#[test]
 fn a_selection_begins_with_the_headers_that_its_first_frame_needs() {
     let mut writer = writer();
     let changed = tag(TagKind::Audio, 0, &[0xaf, 0, 0x13]);

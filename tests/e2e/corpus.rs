@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::flv::{self, AUDIO, Brief, VIDEO};
 use crate::harness::process::Guard;
-use crate::harness::{Flavor, Scratch, Server, Watch, ffmpeg, need_ffmpeg};
+use crate::harness::{Flavor, Scratch, Server, Watch, ffmpeg, need_ffmpeg, until};
 
 const PICTURE: &str = "testsrc2=size=160x90:rate=25:duration=3";
 const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=3";
@@ -120,7 +120,7 @@ impl Stage {
                 command.args([
                     "-hide_banner",
                     "-loglevel",
-                    "error",
+                    "debug",
                     "-nostdin",
                     "-y",
                     "-i",
@@ -132,7 +132,7 @@ impl Stage {
             }
             _ => {
                 let mut command = Command::new("rtmpdump");
-                Guard::spawn("rtmpdump", command.args(["-q", "--live", "-r", &rtmp, "-o"]).arg(&dump))
+                Guard::spawn("rtmpdump", command.args(["--live", "-r", &rtmp, "-o"]).arg(&dump))
             }
         };
         let outs = [("http", &self.origin, "flv", Flavor::Http), ("ws", &self.origin, "flv", Flavor::Ws)];
@@ -142,6 +142,9 @@ impl Stage {
             .chain(levels)
             .map(|(name, server, addr, flavor)| (name, Watch::early(server.addr(addr), path, flavor)))
             .collect();
+        // A program takes its time to start: the sound before the first keyframe is for those who have asked by then.
+        let asked = |line: &String| line.contains("Connected...") || line.contains("Sending play command");
+        until(&format!("{key}: the player to ask"), || player.log().iter().any(asked).then_some(()));
         std::thread::sleep(Duration::from_millis(700));
         let url = match way {
             "rtmp" => rtmp,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::raw::{Feed, connect};
-use crate::harness::{Flavor, Scratch, Server, Watch, http, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, nobody, until};
 
 /// A gateway of one loop that pulls from these, in this order.
 fn gateway(scratch: &Scratch, upstreams: &[SocketAddr], more: &str) -> Server {
@@ -27,17 +27,13 @@ fn frozen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-fn refusing() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn the_second_upstream_serves_when_the_first_is_frozen_or_gone() {
     let scratch = Scratch::new("second");
     let origin = Server::origin(&scratch.path(""), "1s");
     let _feed = Feed::start(origin.addr("flv"), "live/second");
     let stuck = frozen();
-    for first in [stuck.local_addr().unwrap(), refusing()] {
+    for first in [stuck.local_addr().unwrap(), nobody()] {
         // With its default wait.
         let mut gateway = gateway(&scratch, &[first, origin.addr("flv")], "");
         for _ in 0..3 {
@@ -55,7 +51,7 @@ fn the_second_upstream_serves_when_the_first_is_frozen_or_gone() {
 #[test]
 fn an_upstream_is_up_when_it_has_answered() {
     let scratch = Scratch::new("answers");
-    let (stuck, addr) = (frozen(), refusing());
+    let (stuck, addr) = (frozen(), nobody());
     let upstreams = [stuck.local_addr().unwrap(), addr];
     let mut gateway = gateway(&scratch, &upstreams, "");
     let up = |upstream: SocketAddr| gateway.metric("uringcast_upstream_up", &label(upstream)) > 0.0;

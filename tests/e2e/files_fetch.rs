@@ -8,8 +8,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::files_proxy::{body_of, gateway, get, nobody};
-use crate::harness::{Scratch, Server, http, until};
+use crate::files_proxy::{body_of, gateway, get};
+use crate::harness::{Scratch, Server, http, nobody, until};
 
 /// What an upstream has seen, and how it is to behave.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::harness::{Scratch, Server, http, until};
+use crate::harness::{Scratch, Server, http, nobody, until};
 
 /// An upstream that counts: `/slow/…` takes its time, `/half/…` hangs up in the middle, `/none/…` is not there.
 struct Upstream {
@@ -87,11 +87,6 @@ pub(crate) fn gateway(scratch: &Scratch, name: &str, upstreams: &[SocketAddr], c
 pub(crate) fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     let (answer, body) = http(addr, "GET", path, "");
     (answer.status, body)
-}
-
-/// An address where nobody listens.
-pub(crate) fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn bytes_below(folder: &Path) -> u64 {

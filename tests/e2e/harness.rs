@@ -10,6 +10,7 @@ pub(crate) mod raw;
 pub(crate) mod secure;
 pub(crate) mod watch;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -44,6 +45,12 @@ pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {SOON:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(25));
     }
+}
+
+/// An address where nobody listens: the tests' servers bind to 127.0.0.1, and a free port of that may be another's
+/// by the time it is asked.
+pub(crate) fn nobody() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 2], 9))
 }
 
 /// A directory of one test, removed when the test has passed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Flavor, Scratch, Server, Watch, http, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, nobody, until};
 
 const CLIP: &[u8] = include_bytes!("../../web/demo/clip.flv");
 
@@ -52,8 +52,7 @@ fn a_chunked_answer_that_ends_is_asked_for_again() {
 fn a_viewer_is_told_whether_the_stream_or_the_upstream_is_missing() {
     let scratch = Scratch::new("missing");
     let origin = Server::origin(&scratch.path(""), "1s");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for (upstream, status) in [(origin.addr("flv"), 404), (free, 502)] {
+    for (upstream, status) in [(origin.addr("flv"), 404), (nobody(), 502)] {
         let (any, upstream) = ("127.0.0.1:0", format!("http://{upstream}"));
         let args = ["flv-gateway", "--listen", any, "--admin", any, "--upstream", &upstream, "--wait", "1s"];
         let gateway = Server::start(&scratch.path(""), &args);
