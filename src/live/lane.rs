@@ -345,10 +345,10 @@ impl Lane {
             content.header(tag.class(), &tag);
             self.push_header(&tag, time)?;
         }
-        // What the copy begins with is a start, though a track may be known that has not come there yet.
-        if start.is_some_and(|start| start.clean) {
+        // Sound at the head of the copy waits for its picture, though it is known that one comes.
+        if video && audio && start.is_some_and(|start| start.clean) {
             let (at, headers) = (self.writer.head(), self.own_headers());
-            self.leading = Some(Leading { at, time: audio.then_some(time), headers });
+            self.leading = Some(Leading { at, time: Some(time), headers });
         }
         for span in index.spans.iter().filter(|span| span_end(span) > from) {
             let skip = usize::try_from(from.saturating_sub(span.start)).unwrap_or(usize::MAX);

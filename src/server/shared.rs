@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::budget::Budget;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
-use super::health::State;
+use super::health::{Health, State};
 use super::http::access_writer::LogQueue;
 use super::limits::AddressLimits;
 use super::listing::Listing;
@@ -261,9 +261,13 @@ impl Shared {
 
     /// Whether a role exists whose upstreams are all known to be down.
     pub fn upstreams_are_down(&self) -> bool {
-        self.roles.iter().any(|role| match &role.source {
-            Source::Upstreams(all) => all.iter().all(|upstream| upstream.health.state() == State::Down),
-            Source::Publishers | Source::Nowhere => false,
+        let down = |health: &Health| health.state() == State::Down;
+        self.roles.iter().any(|role| {
+            match (&role.source, role.files.as_ref().and_then(|site| site.proxy.as_ref())) {
+                (Source::Upstreams(all), _) => all.iter().all(|upstream| down(&upstream.health)),
+                (_, Some(proxy)) => proxy.upstreams.iter().all(|upstream| down(&upstream.health)),
+                (Source::Publishers | Source::Nowhere, None) => false,
+            }
         })
     }
 

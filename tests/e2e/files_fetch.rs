@@ -185,6 +185,21 @@ fn an_upstream_that_does_not_answer_is_left_for_the_next() {
     assert_eq!((first.asked("/segment_4.ts"), second.asked("/segment_4.ts")), (1, 0));
 }
 
+/// Whoever balances over file gateways learns that this one has nobody to fetch from.
+#[test]
+fn a_gateway_without_upstreams_is_not_ready() {
+    let scratch = Scratch::new("fetch-ready");
+    let upstream = Upstream::start();
+    let gateway = gateway(&scratch, "edge", &[nobody(), upstream.addr], "");
+    let ready = || http(gateway.addr("admin"), "GET", "/readyz", "").0.status;
+    assert_eq!((get(gateway.addr("listen"), "/segment_1.ts").0, ready()), (200, 200));
+    upstream.seen.frozen.store(true, Ordering::SeqCst);
+    assert_eq!(get(gateway.addr("listen"), "/segment_2.ts").0, 502);
+    assert_eq!(ready(), 503);
+    upstream.seen.frozen.store(false, Ordering::SeqCst);
+    until("the upstream to be up again", || (ready() == 200).then_some(()));
+}
+
 #[test]
 fn an_old_playlist_is_served_while_the_upstream_hangs() {
     let scratch = Scratch::new("fetch-stale");
