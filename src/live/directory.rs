@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::events::{Event, Events, Subscribers};
 use super::key::StreamKey;
 use super::log::Retention;
-use super::stream::{Stream, StreamWriter};
+use super::stream::{Choice, Stream, StreamWriter};
 use crate::memory::Arena;
 
 /// Milliseconds on the caller's clock.
@@ -123,7 +123,7 @@ impl Directory {
         if let Some(entry) = entries.get_mut(key) {
             if let Some((writer, _)) = entry.parked.take() {
                 entry.take_over(claim);
-                self.tell(Event::Came(Arc::clone(&entry.stream)));
+                self.tell(Event::Came(Arc::clone(&entry.stream), None));
                 return Ok(writer);
             }
             if !self.may_replace(entry, claim) {
@@ -137,7 +137,8 @@ impl Directory {
         let arena = Arc::clone(&self.arena);
         let writer = Box::new(StreamWriter::new(id, key.clone(), epoch, arena, self.retention));
         let stream = Arc::clone(writer.stream());
-        self.tell(Event::Came(Arc::clone(&stream)));
+        let hold = stream.log(Choice::default()).map(|log| Arc::new(log.hold(0)));
+        self.tell(Event::Came(Arc::clone(&stream), hold));
         let mut entry = Entry { stream, parked: None, token: None, replaceable: false, wanted: false };
         entry.take_over(claim);
         entries.insert(key.clone(), entry);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
+use super::hold::Hold;
 use super::stream::Stream;
 
 /// The most events that wait for one subscriber. They keep streams and their logs in memory.
@@ -16,8 +17,9 @@ pub const EVENTS_MAX: usize = 256;
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The stream has a publisher: it is new, or continues after [`Parked`](Self::Parked).
-    Came(Arc<Stream>),
+    /// The stream has a publisher: it is new, or continues after [`Parked`](Self::Parked). A new one's log is held
+    /// from its first tag until all subscribers have handled the event.
+    Came(Arc<Stream>, Option<Arc<Hold>>),
     /// Its publisher left. The stream ends unless another one comes.
     Parked(Arc<Stream>),
     /// It is over for good.
@@ -115,7 +117,7 @@ mod tests {
     fn next(events: &mut Events) -> Option<(&'static str, u64)> {
         match events.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => None,
-            Poll::Ready(Event::Came(stream)) => Some(("came", stream.id)),
+            Poll::Ready(Event::Came(stream, _)) => Some(("came", stream.id)),
             Poll::Ready(Event::Parked(stream)) => Some(("parked", stream.id)),
             Poll::Ready(Event::Ended(stream)) => Some(("ended", stream.id)),
             Poll::Ready(Event::Resync) => Some(("resync", 0)),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 pub use super::headers::{Headers, Topic, header_time};
+use super::hold::{Hold, Holds};
 pub use super::index::{Index, Span, Start, Tracks};
 use super::timeline::StreamTime;
 pub use super::timeline::wire_time;
@@ -40,6 +41,7 @@ pub struct Log {
     head_time: AtomicI64,
     index: ArcSwap<Index>,
     waiters: Waiters,
+    holds: Holds,
 }
 
 impl Log {
@@ -59,6 +61,11 @@ impl Log {
         self.index.load_full()
     }
 
+    /// Keeps what is after `offset` for a reader, as far as the log's bytes allow and beyond its other bounds.
+    pub fn hold(&self, offset: u64) -> Hold {
+        self.holds.enter(offset)
+    }
+
     /// Nothing more comes: wakes the readers that wait.
     pub(super) fn close(&self) {
         self.waiters.close();
@@ -71,6 +78,9 @@ impl Log {
 
 /// Bytes of headers that the starts of a log may refer to; each header is in the log as well.
 const HEADERS_KEPT: u64 = 4 << 20;
+
+/// Starts that are kept for readers that hold them.
+const STARTS_HELD: usize = 1024;
 
 /// The smallest segment, and so the least memory that a stream takes.
 const SEGMENT_MIN: usize = 64 << 10;
@@ -103,6 +113,7 @@ impl LogWriter {
             head_time: AtomicI64::new(0),
             index: ArcSwap::default(),
             waiters: Waiters::default(),
+            holds: Holds::default(),
         };
         Self {
             log: Arc::new(log),
@@ -306,8 +317,10 @@ impl LogWriter {
     /// Drops starts beyond the bounds, then the segments before the oldest remaining start.
     fn trim(&mut self, now: StreamTime) {
         let bytes_max = self.bytes_max();
+        let held = self.log.holds.lowest();
         while self.index.starts.len() > 1 {
             let starts = &self.index.starts;
+            let is_held = starts[1].at > held && starts.len() <= STARTS_HELD;
             // A newer start that viewers can use is old enough. Any other will do once the group is too long to be
             // kept whole: viewers that are reading it need its last part all the same.
             let too_long = now - starts[0].time > self.retention.gop_time;
@@ -315,10 +328,10 @@ impl LogWriter {
                 now - start.time >= self.retention.history && (too_long || self.index.is_for_viewers(start))
             };
             let spare = starts.iter().skip(1).any(old);
+            let many = self.frames - starts[0].frames > self.retention.frames;
             let outgrown = self.head - starts[0].at > bytes_max
-                || self.frames - starts[0].frames > self.retention.frames
                 || self.header_bytes - starts[0].header_bytes > HEADERS_KEPT;
-            if !spare && !outgrown {
+            if !outgrown && (is_held || !(spare || many)) {
                 break;
             }
             self.index.starts.pop_front();
@@ -414,6 +427,38 @@ pub(crate) mod tests {
             assert!(index.starts.len() <= 6);
         }
         assert!(writer.index.spans.len() <= 8);
+    }
+
+    #[test]
+    fn what_a_reader_holds_is_kept_as_far_as_bytes_allow() {
+        let mut writer = writer(RETENTION);
+        let headers = Arc::new(Headers::default());
+        let hold = writer.log().hold(0);
+        let mut grow = |seconds: std::ops::Range<i64>| {
+            for n in seconds.start * 25..seconds.end * 25 {
+                if n % 25 == 0 {
+                    let at = writer.head();
+                    writer.mark_start(at, n * 40, true, Arc::clone(&headers), Tracks::default());
+                }
+                writer.append(&tag(0, 200), n * 40).unwrap();
+            }
+            writer.publish();
+            let index = writer.log().index();
+            check_invariants(&index, writer.head());
+            (index.starts.front().unwrap().at, writer.head())
+        };
+        // A minute, of which viewers are offered the last four seconds.
+        let (oldest, head) = grow(0..60);
+        assert_eq!(oldest, 0);
+        hold.move_to(head / 2);
+        assert_eq!(grow(60..61).0, head / 2);
+        // Seven minutes are more than the log may hold.
+        let (oldest, head) = grow(61..421);
+        let group = 25 * 215;
+        assert!((RETENTION.bytes - group..RETENTION.bytes + group).contains(&(head - oldest)));
+        drop(hold);
+        let (oldest, head) = grow(421..422);
+        assert!(head - oldest < 6 * group);
     }
 
     #[test]

@@ -119,6 +119,26 @@ fn a_stream_is_live_as_hls_and_leaves_everything_behind() {
     assert!(String::from_utf8_lossy(&metrics).contains("uringcast_recorded_bytes_total{kind=\"hls\"}"));
 }
 
+/// As by ffmpeg without `-re`: minutes within a second, of which viewers are offered the last few.
+#[test]
+fn a_stream_that_comes_faster_than_real_time_is_recorded_whole() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("fast");
+    let (data, clip) = (scratch.path("data"), scratch.path("clip.flv"));
+    make_clip(&clip, 150, "64x36");
+    let origin = origin(&scratch.path(""), &data, "");
+    let mut push = Command::new(env!("CARGO_BIN_EXE_uringcast"));
+    let mut push =
+        Guard::spawn("push", push.arg("push").arg(&clip).args([&origin.rtmp(KEY), "--speed", "0"]));
+    assert!(push.wait(), "{:?}", push.log());
+    wait_finished(&data, "stream");
+    let want = counts(&clip);
+    assert_eq!(want.0, 150 * 25);
+    let [_, _, mp4, flv] = outputs(&data, "stream");
+    assert_eq!([counts(&mp4), counts(&flv)], [want; 2]);
+    assert_eq!(origin.metric("uringcast_recording_skipped_bytes_total", ""), 0.0);
+}
+
 #[test]
 fn vlc_and_gstreamer_play_what_was_recorded() {
     need_ffmpeg!();

@@ -19,6 +19,7 @@ use super::fmp4::Fmp4;
 use super::hls::Hls;
 use super::layout::Kind;
 use super::stats::Stats;
+use super::tail::Tail;
 use super::take::About;
 use super::task::{Setting, run};
 use crate::live::directory::{Claim, Directory, Republish};
@@ -233,9 +234,9 @@ fn record(tags: &[Tag], data: &Path) {
         let dir = |kind: Kind| data.join(kind.folder()).join("live/x");
         let [flv, hls, fmp4] = Kind::EVERY;
         tokio::join!(
-            run(Flv::new(setting(flv), dir(flv)), Arc::clone(&stream), setting(flv)),
-            run(Hls::new(setting(hls), dir(hls)), Arc::clone(&stream), setting(hls)),
-            run(Fmp4::new(setting(fmp4), dir(fmp4)), Arc::clone(&stream), setting(fmp4)),
+            run(Flv::new(setting(flv), dir(flv)), Arc::clone(&stream), Tail::of(&stream), setting(flv)),
+            run(Hls::new(setting(hls), dir(hls)), Arc::clone(&stream), Tail::of(&stream), setting(hls)),
+            run(Fmp4::new(setting(fmp4), dir(fmp4)), Arc::clone(&stream), Tail::of(&stream), setting(fmp4)),
         );
         for kind in Kind::EVERY {
             if dir(kind).exists() {

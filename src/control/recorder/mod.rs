@@ -60,6 +60,7 @@ use queue::{Items, Queue, Queued};
 use retention::Keeper;
 use stats::Stats;
 pub(super) use stats::describe;
+use tail::Tail;
 use take::About;
 use task::{Setting, Task};
 
@@ -185,8 +186,8 @@ impl Recorder {
         let mut seen = HashSet::new();
         let mut event = Event::Resync; // for streams published before this point
         loop {
-            match &event {
-                Event::Came(stream) => self.record_once(&mut seen, stream),
+            match event {
+                Event::Came(stream, _held) => self.record_once(&mut seen, &stream),
                 Event::Parked(_) => {}
                 Event::Ended(stream) => {
                     seen.remove(&stream.id);
@@ -290,11 +291,13 @@ impl Recorder {
 
     fn spawn<T: Task + 'static>(self: &Rc<Self>, task: T, stream: &Arc<Stream>, setting: Setting<Local>) {
         let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
+        // Made here, while the event of the stream's coming holds its log.
+        let tail = Tail::of(&stream);
         let busy = Rc::clone(&self.busy);
         let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
         tokio_uring::spawn(async move {
             let under_way = setting.stats.began();
-            let left = task::run(task, stream, setting).await;
+            let left = task::run(task, stream, tail, setting).await;
             drop(under_way);
             if let Some(left) = left {
                 recorder.last_word(T::KIND).await;

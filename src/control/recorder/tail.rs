@@ -1,14 +1,15 @@
 //! A position in a stream's log, for a reader that may lag.
 //!
-//! It begins at the oldest start that is kept. When the log has dropped what it has not read, it continues at
-//! the newest start and reports what it missed. It never holds more than one piece of the log, and only until
-//! it asks for the next.
+//! It begins at the oldest start that is kept, and holds what it has not read as far as the log's bytes allow. When
+//! the log has dropped it nevertheless, it continues at the newest start and reports what it missed.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::live::hold::Hold;
 use crate::live::log::{Log, Start, wire_time};
 use crate::live::reached::Reached;
+use crate::live::stream::{Selection, Stream};
 use crate::live::timeline::StreamTime;
 use crate::live::waiters::Mark;
 use crate::media::tag::{TAG_HEADER, TAG_TRAILER, TagKind, TagRef, Tags};
@@ -51,6 +52,7 @@ impl Piece {
 #[derive(Debug)]
 pub(super) struct Tail {
     log: Arc<Log>,
+    hold: Hold,
     at: u64,
     state: State,
     time: StreamTime,
@@ -69,9 +71,15 @@ enum State {
 }
 
 impl Tail {
+    /// The position before anything of a stream was read.
+    pub(super) fn of(stream: &Stream) -> Self {
+        Self::new(stream.log(Selection::All).expect("a stream has this log from its beginning"))
+    }
+
     /// The position before anything was read.
-    pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, at: 0, state: State::Fresh, time: 0, looked: (0, 0), part: StreamTime::MAX }
+    fn new(log: Arc<Log>) -> Self {
+        let hold = log.hold(0);
+        Self { log, hold, at: 0, state: State::Fresh, time: 0, looked: (0, 0), part: StreamTime::MAX }
     }
 
     /// Reports the first clean start at or after `time`, although nothing is missing before it.
@@ -83,7 +91,13 @@ impl Tail {
     pub(super) fn give_up(&mut self) {
         if self.state == State::Running {
             self.state = State::Lost;
+            self.place_hold();
         }
+    }
+
+    /// Nothing is held for a reader that skips anyway.
+    fn place_hold(&self) {
+        self.hold.move_to(if self.state == State::Lost { u64::MAX } else { self.at });
     }
 
     /// Waits for anything newer than what the log had when it was checked last, or for the end of the log.
@@ -102,6 +116,12 @@ impl Tail {
 
     /// The next item.
     pub(super) fn next(&mut self) -> News {
+        let news = self.find_next();
+        self.place_hold();
+        news
+    }
+
+    fn find_next(&mut self) -> News {
         // In this order: a newer index than the head is fine, an older one is not.
         let head = self.log.head();
         let index = self.log.index();
@@ -227,12 +247,14 @@ mod tests {
         grow(&mut writer, 0..10);
         assert_eq!(read(&mut tail).0.len(), 10);
         grow(&mut writer, 10..1010);
+        assert_eq!(read(&mut tail).0.len(), 1000, "it is less than the log's bytes, and held");
+        grow(&mut writer, 1010..3010);
         let (times, missed) = read(&mut tail);
-        assert_eq!((times.first(), times.len(), missed), (Some(&40_000), 10, 990 * 1015));
+        assert_eq!((times.first(), times.len(), missed), (Some(&120_000), 10, 1990 * 1015));
         tail.give_up();
         assert!(matches!(tail.next(), News::Nothing), "there is no newer start");
-        grow(&mut writer, 1010..1035);
-        assert_eq!(read(&mut tail), ((1025..1035).map(|n| n * 40).collect(), 15 * 1015));
+        grow(&mut writer, 3010..3035);
+        assert_eq!(read(&mut tail), ((3025..3035).map(|n| n * 40).collect(), 15 * 1015));
     }
 
     #[test]

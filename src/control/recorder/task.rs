@@ -19,7 +19,7 @@ use super::stats::{Counted, Stats};
 use super::tail::{News, Tail};
 use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
-use crate::live::stream::{Selection, Stream};
+use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
 use crate::media::m3u8::Head;
 use crate::media::segmenter::Lengths;
@@ -139,11 +139,11 @@ pub(super) trait Task {
 pub(super) async fn run<T: Task, D: Disk>(
     mut task: T,
     stream: Arc<Stream>,
+    tail: Tail,
     setting: Setting<D>,
 ) -> Option<Left> {
-    let log = stream.log(Selection::All).expect("a stream has this log from its beginning");
     let mut runner = Runner {
-        tail: Tail::new(log),
+        tail,
         read: Instant::now(),
         settled: true,
         failing: None,
