@@ -141,6 +141,14 @@ impl Lane {
     }
 
     /// Makes all that was pushed visible to the readers; `true` if there was anything new.
+    pub(super) fn time(&self) -> StreamTime {
+        self.writer.time()
+    }
+
+    pub(super) fn is_unread(&self, part: u64) -> bool {
+        self.writer.is_unread(part)
+    }
+
     pub(super) fn publish(&mut self) -> bool {
         self.writer.publish()
     }

@@ -66,6 +66,11 @@ impl Log {
         self.holds.enter(offset)
     }
 
+    /// Bytes that a reader which holds its place has not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.head().saturating_sub(self.holds.lowest())
+    }
+
     /// Nothing more comes: wakes the readers that wait.
     pub(super) fn close(&self) {
         self.waiters.close();
@@ -149,6 +154,11 @@ impl LogWriter {
     /// The newest start, if there is one.
     pub fn last_start(&self) -> Option<&Start> {
         self.index.starts.back()
+    }
+
+    /// Whether a reader that holds its place has more unread than one `part`th of what the log may hold.
+    pub fn is_unread(&self, part: u64) -> bool {
+        self.log.unread() > self.bytes_max() / part
     }
 
     /// The index as the writer has it, published or not.

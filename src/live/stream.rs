@@ -273,6 +273,20 @@ impl StreamWriter {
         &self.stream
     }
 
+    /// The time of the newest tag.
+    pub fn time(&self) -> StreamTime {
+        self.first_lane().time()
+    }
+
+    /// Whether a reader that holds its place has more unread than one `part`th of what is kept at most.
+    pub fn is_unread(&self, part: u64) -> bool {
+        self.first_lane().is_unread(part)
+    }
+
+    fn first_lane(&self) -> &Lane {
+        self.lanes[Choice::default().place()].as_ref().expect("made with the stream")
+    }
+
     /// A publisher begins, a new one or the same one again: its clock starts anew, that of the viewers does
     /// not.
     pub fn begin_session(&mut self) {

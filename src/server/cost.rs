@@ -77,6 +77,7 @@ impl Engine for Taker {
     }
 
     fn set_send_buffer(&mut self, _: Sock, _: u32) {}
+    fn set_receiving(&mut self, _: Sock, _: bool) {}
     fn cold_reads(&self) -> u64 {
         0
     }

@@ -189,6 +189,7 @@ impl Peer {
         }
         if let Some(writer) = &mut self.publication.writer {
             core.announce(writer);
+            self.publication.pace(core, head);
         }
         match (self.say(core, streams, head), next) {
             (said, Next::Stay) => said,

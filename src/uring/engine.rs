@@ -202,7 +202,8 @@ pub struct ReceiveBuffers {
 /// A loop's sockets.
 ///
 /// Rules that the implementations keep:
-/// - a socket receives from its creation until it is closed; bytes arrive as [`Event::Received`];
+/// - a socket receives from its creation until it is closed, except while that is turned off; bytes arrive as
+///   [`Event::Received`];
 /// - one send at a time per socket. It completes at once, perhaps short, perhaps with [`SendError::Full`],
 ///   after which [`Self::poll_writable`] says when to continue. Only a part of a file that is not in memory
 ///   completes later, once it was read; meanwhile nothing else is held up;
@@ -245,6 +246,9 @@ pub trait Engine {
     /// bookkeeping and caps it at `net.core.wmem_max`) and turns the kernel's automatic sizing off. No effect
     /// on sockets in the ring's own table, which `setsockopt(2)` does not reach.
     fn set_send_buffer(&mut self, sock: Sock, bytes: u32);
+    /// Stops receiving, or starts again: a peer that sends on is slowed down by its kernel. What has arrived already may
+    /// still come, and the peer's end does not come meanwhile.
+    fn set_receiving(&mut self, sock: Sock, on: bool);
     /// Parts of files that had to be read from a disk before they could be sent.
     fn cold_reads(&self) -> u64;
     /// The buffers that it receives into; the default is for engines without such buffers.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::engine::{Region, Sock};
 use super::files::{FileSend, OpenFile, Opening, Scratch};
 use super::send::Message;
+use super::sockets::WAIT_RECEIVE;
 
 /// The name of operations that own nothing and whose completions are ignored.
 pub(super) const NOBODY: u64 = u64::MAX;
@@ -80,7 +81,7 @@ impl Op {
     /// The socket, and which of its waits this is, if the operation waits for the peer.
     pub(super) fn wait(&self) -> Option<(Sock, usize)> {
         match self {
-            Self::Receive { sock } | Self::Connect { sock, .. } => Some((*sock, 0)),
+            Self::Receive { sock } | Self::Connect { sock, .. } => Some((*sock, WAIT_RECEIVE)),
             Self::Poll { sock } => Some((*sock, 1)),
             _ => None,
         }

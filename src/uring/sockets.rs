@@ -94,12 +94,18 @@ pub(super) struct SockState {
     pub(super) inflight: u16,
     pub(super) closing: bool,
     pub(super) sending: bool,
+    /// An operation receives.
+    pub(super) receiving: bool,
+    /// Its user does not want to receive for now.
+    pub(super) paused: bool,
     /// Places of the operations that wait for the peer, which a close cancels.
     pub(super) waits: [Option<u32>; WAITS],
 }
 
 /// The most operations of a socket that wait for its peer at a time: one that receives or connects, and a poll.
 pub(super) const WAITS: usize = 2;
+/// The place of the one that receives or connects.
+pub(super) const WAIT_RECEIVE: usize = 0;
 
 /// A descriptor in the form that a queue entry takes.
 #[derive(Clone, Copy)]
@@ -130,7 +136,15 @@ impl Target {
 
 impl SockState {
     pub(super) fn new(descriptor: Descriptor) -> Self {
-        Self { descriptor, inflight: 0, closing: false, sending: false, waits: [None; WAITS] }
+        Self {
+            descriptor,
+            inflight: 0,
+            closing: false,
+            sending: false,
+            receiving: false,
+            paused: false,
+            waits: [None; WAITS],
+        }
     }
 
     /// The peer's address.

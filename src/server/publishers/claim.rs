@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
+use super::pacing::Pacing;
 use crate::config::Config;
 use crate::live::directory::{Claim, PublishError};
 use crate::live::key::StreamKey;
@@ -23,6 +24,8 @@ const RESERVED: [&str; 4] = ["hls", "mp4", "flv", "api"];
 const TRICKLE: u64 = 1024;
 /// The time over which a publisher's bit rate is measured.
 const FLOW: Millis = 10_000;
+/// How long a publisher waits for its recording before it is looked at again, in the next sweep.
+const PAUSE: Millis = 50;
 /// A publisher that sends bytes but no media counts as alive for this many times the allowed silence.
 const WITHOUT_MEDIA: u64 = 4;
 
@@ -63,6 +66,7 @@ pub(in crate::server) struct Publication {
     pub(in crate::server) writer: Option<Box<StreamWriter>>,
     life: Life,
     flow: Flow,
+    pacing: Pacing,
     /// Its count among the publishers of its address.
     pass: Option<Pass>,
 }
@@ -123,6 +127,21 @@ impl Publication {
     /// Whether it waits for another publisher to give the name up.
     pub(in crate::server) fn waits(&self) -> bool {
         self.waits.is_some()
+    }
+
+    /// Lets it wait while it is too far ahead of real time and of its recording. Call it when its tags are in the log.
+    pub(in crate::server) fn pace<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead) {
+        let Some(writer) = &self.writer else { return };
+        let was_paused = self.pacing.is_paused();
+        let is_paused = self.pacing.look(writer, core.now());
+        if is_paused != was_paused {
+            core.net.set_receiving(head.sock, !is_paused);
+        }
+        match (was_paused, is_paused) {
+            (_, true) => core.deadline(head.sock, PAUSE),
+            (true, false) => core.deadline(head.sock, core.role(head.role).silence),
+            (false, false) => {}
+        }
     }
 
     /// Counts bytes received from it.
@@ -189,6 +208,7 @@ impl Publishers {
                 writer.stream().began(now);
                 publication.life = Life { looked: now, bytes: 0 };
                 publication.flow = Flow { since: now, bytes: 0 };
+                publication.pacing = Pacing::default();
                 publication.pass = pass;
                 core.counters[role].publishers.add(1);
                 core.deadline(sock, core.role(role).silence);
@@ -278,6 +298,9 @@ impl Publishers {
     ) {
         let Some(mut writer) = publication.writer.take() else { return };
         publication.pass = None;
+        if std::mem::take(&mut publication.pacing).is_paused() {
+            core.net.set_receiving(head.sock, true);
+        }
         let role = head.role;
         if core.may_log(LineKind::Publisher) {
             info!(
@@ -304,6 +327,10 @@ impl Publishers {
         head: &ConnHead,
         publication: &mut Publication,
     ) -> Result<(), Next> {
+        if publication.pacing.is_paused() {
+            publication.pace(core, head);
+            return Ok(());
+        }
         let (now, silence) = (core.now(), core.role(head.role).silence);
         let (life, Some(writer)) = (&mut publication.life, &publication.writer) else { return Ok(()) };
         let stream = writer.stream();

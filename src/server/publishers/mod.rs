@@ -3,6 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `claim` | claiming, holding and giving up a name; silence; publishers that wait for a name |
+//! | `pacing` | publishers that send faster than real time |
 //! | `push` | publishers that send FLV over HTTP or WebSocket |
 //! | `clip` | the demo's publisher |
 //!
@@ -10,4 +11,5 @@
 
 pub(in crate::server) mod claim;
 pub(in crate::server) mod clip;
+mod pacing;
 pub(in crate::server) mod push;

@@ -146,6 +146,7 @@ impl Push {
         let result = self.take_events(core, publishers, head).and(so_far);
         if let Some(writer) = &mut self.publication.writer {
             core.announce(writer);
+            self.publication.pace(core, head);
         }
         let pongs = self.flv.take_output().unwrap_or_default();
         let Err(stop) = result else { return core.say(head, pongs) };

@@ -95,6 +95,10 @@ impl Engine for SimEngine {
 
     fn set_send_buffer(&mut self, _sock: Sock, _bytes: u32) {}
 
+    fn set_receiving(&mut self, sock: Sock, on: bool) {
+        self.world.borrow_mut().set_receiving(self.at, sock, on);
+    }
+
     fn cold_reads(&self) -> u64 {
         0
     }

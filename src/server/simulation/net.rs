@@ -102,6 +102,8 @@ pub(super) struct End {
     in_cap: usize,
     moving: bool,
     receiving: bool,
+    /// The loop does not want to receive for now.
+    paused: bool,
     send: Option<Payload>,
     polling: bool,
     /// Nothing more is sent after what is in the out-buffer.
@@ -284,6 +286,7 @@ impl World {
             in_cap,
             moving: false,
             receiving: false,
+            paused: false,
             send: None,
             polling: false,
             shut: false,
@@ -529,10 +532,19 @@ impl World {
         self.loops[at].free.push(sock.index);
     }
 
+    pub(super) fn set_receiving(&mut self, at: usize, sock: Sock, on: bool) {
+        let end = self.open_end(at, sock);
+        assert!(self.ends[end].paused == on, "only a change is told");
+        self.ends[end].paused = !on;
+        if on {
+            self.arrived(end);
+        }
+    }
+
     fn receive(&mut self, end: EndId) {
         self.ends[end].receiving = false;
         let Owner::Loop(_, sock) = self.ends[end].owner else { return };
-        if self.ends[end].closed || self.ends[end].finished {
+        if self.ends[end].closed || self.ends[end].finished || self.ends[end].paused {
             return;
         }
         // A reset may or may not discard what has arrived before it.

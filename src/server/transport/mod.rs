@@ -189,6 +189,11 @@ impl<E: Engine> Transports<E> {
         self.engine.cpu_time()
     }
 
+    /// Stops receiving from a socket, or starts again.
+    pub(super) fn set_receiving(&mut self, sock: Sock, on: bool) {
+        self.engine.set_receiving(sock, on);
+    }
+
     /// Accepts again on a listener that rests.
     pub(super) fn resume_accept(&mut self, listener: u32) {
         self.engine.resume_accept(listener);

@@ -12,7 +12,7 @@ use super::Uring;
 use crate::uring::buffers::{self, RecvBuf};
 use crate::uring::engine::{Event, SendError, Sock};
 use crate::uring::op::Op;
-use crate::uring::sockets::{Descriptor, SockState, Target, WAITS, errno};
+use crate::uring::sockets::{Descriptor, SockState, Target, WAIT_RECEIVE, WAITS, errno};
 
 impl Uring {
     pub(super) fn add_sock(&mut self, descriptor: Descriptor) -> Sock {
@@ -53,11 +53,29 @@ impl Uring {
         false
     }
 
+    /// Receives, unless it does already or is not wanted to.
     pub(super) fn receive(&mut self, sock: Sock) {
+        let Some(state) = self.state(sock) else { return };
+        if state.paused || std::mem::replace(&mut state.receiving, true) {
+            return;
+        }
         self.begin(sock, Op::Receive { sock }, |_, target| match target {
             Target::Process(fd) => opcode::RecvMulti::new(fd, buffers::GROUP).build(),
             Target::Direct(fixed) => opcode::RecvMulti::new(fixed, buffers::GROUP).build(),
         });
+    }
+
+    /// Stops receiving, or starts again.
+    pub(super) fn turn_receiving(&mut self, sock: Sock, on: bool) {
+        // Space is made before the operation is looked up, as for a close.
+        self.make_room(1);
+        let Some(state) = self.state(sock).filter(|state| !state.closing) else { return };
+        state.paused = !on;
+        if on {
+            self.receive(sock);
+        } else if let Some(place) = state.waits[WAIT_RECEIVE].filter(|_| state.receiving) {
+            self.submit(Op::Cancel, |_| opcode::AsyncCancel::new(u64::from(place)).build());
+        }
     }
 
     /// Bytes came and the receive goes on.
@@ -76,6 +94,7 @@ impl Uring {
 
     pub(super) fn receive_ended(&mut self, sock: Sock, result: i32, flags: u32) {
         let data = self.buffer(result, flags);
+        self.state(sock).expect("a socket stays until its last operation ended").receiving = false;
         if !self.done(sock) {
             return;
         }
@@ -86,7 +105,8 @@ impl Uring {
             }
             (None, _) => self.events.push_back(Event::Finished { sock, error: None }),
             (Some(Errno::NOBUFS), _) => self.starve(sock),
-            (Some(Errno::INTR | Errno::AGAIN), _) => self.receive(sock),
+            // Cancelled: it was turned off, and perhaps on again.
+            (Some(Errno::INTR | Errno::AGAIN | Errno::CANCELED), _) => self.receive(sock),
             (Some(error), _) => self.events.push_back(Event::Finished { sock, error: Some(error) }),
         }
     }

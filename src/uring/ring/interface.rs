@@ -114,6 +114,10 @@ impl Engine for Uring {
         ReceiveBuffers { count: self.received.buffers().into(), starvations: self.starvations }
     }
 
+    fn set_receiving(&mut self, sock: Sock, on: bool) {
+        self.turn_receiving(sock, on);
+    }
+
     fn resume_accept(&mut self, listener: u32) {
         self.accept_again(listener);
     }

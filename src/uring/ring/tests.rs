@@ -95,6 +95,46 @@ fn bytes_come_in_and_go_out() {
 }
 
 #[test]
+fn a_socket_that_does_not_receive_keeps_its_bytes_and_loses_none() {
+    for mode in MODES {
+        let (mut engine, address) = listening(mode);
+        let mut peer = TcpStream::connect(address).unwrap();
+        let sock = accept(&mut engine);
+        let (mut sent, mut got) = (0u32, 0);
+        for round in 0..20u32 {
+            engine.set_receiving(sock, false);
+            // Off and on again before the kernel has cancelled anything, or after it has.
+            for _ in 0..round % 3 {
+                engine.set_receiving(sock, true);
+                engine.set_receiving(sock, false);
+            }
+            engine.wait(Some(engine.now() + u64::from(round % 2) * 10));
+            assert!(engine.next_event().is_none(), "nothing was sent");
+            peer.write_all(&sent.to_le_bytes()).unwrap();
+            engine.wait(Some(engine.now() + 10));
+            let early = engine.next_event();
+            assert!(early.is_none(), "{early:?}");
+            engine.set_receiving(sock, true);
+            let Event::Received { data, .. } = next(&mut engine) else { panic!("no bytes") };
+            assert_eq!(&*data, &sent.to_le_bytes());
+            (sent, got) = (sent + 1, got + data.len());
+        }
+        assert_eq!(got, 80);
+        // The peer's end comes when it is looked for, and a close needs no receive.
+        engine.set_receiving(sock, false);
+        drop(peer);
+        engine.wait(Some(engine.now() + 10));
+        assert!(engine.next_event().is_none());
+        engine.set_receiving(sock, true);
+        assert!(matches!(next(&mut engine), Event::Finished { .. }));
+        engine.set_receiving(sock, false);
+        engine.close(sock);
+        assert!(matches!(next(&mut engine), Event::Closed { .. }));
+        assert_eq!(engine.sockets(), 0);
+    }
+}
+
+#[test]
 fn a_full_socket_becomes_writable_again_on_every_send_path() {
     let pattern: Vec<u8> = (0..1usize << 20).map(|n| (n / 8 * 31).to_le_bytes()[0]).collect();
     for (mode, path) in MODES.into_iter().flat_map(|mode| PATHS.map(|path| (mode, path))) {
