@@ -1,6 +1,7 @@
 //! The `uringcast` program: from its arguments to a role, its configuration, and its run.
 
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use metrics_exporter_prometheus::BuildError;
@@ -83,7 +84,8 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     // Removed on every way out of this function.
     let _folder = DemoFolder::new(role, &mut config);
     control::check_data(role, &config)?;
-    let runtime = control::runtime().map_err(|error| StartError::Control(error.into()))?;
+    // Dropping it would wait for writes to a disk that may stand still.
+    let runtime = ManuallyDrop::new(control::runtime().map_err(|error| StartError::Control(error.into()))?);
     let server = start::start(role, config)?;
     let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
     let mut announcement = announce::ready(role, &server.shared, admin_address);

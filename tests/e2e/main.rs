@@ -24,6 +24,7 @@ mod files;
 mod files_fetch;
 mod files_life;
 mod files_proxy;
+mod frozen;
 mod harness;
 mod limits;
 mod listings;

@@ -79,7 +79,7 @@ const ATTEMPTS: u32 = 20;
 const KEEP: Duration = Duration::from_secs(2);
 const THOROUGH: u32 = 30;
 /// How long the process waits for recordings at its end.
-const STOP: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(4);
 
 /// The recorder of an origin.
 #[derive(Debug)]

@@ -83,6 +83,12 @@ impl Guard {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// It has ended, and its parent or its last threads have not noticed.
+    pub(crate) fn is_zombie(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        status.lines().any(|line| line.starts_with("State:\tZ"))
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
