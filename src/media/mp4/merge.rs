@@ -185,11 +185,16 @@ impl Merger {
         let tracks: Vec<Track> = lanes.into_iter().map(|lane| lane.track).collect();
         let mut out = file_type(b"isom", &[b"isom", b"iso2", b"iso6", b"mp41"]);
         let head = mdat_head(self.payload);
-        // With the base added, offsets may exceed 32 bits; then `moov` is longer, and so is the base.
+        // With the base added, offsets of a track may exceed 32 bits; then `moov` is longer, and so is the base, with
+        // which those of another track may exceed them as well.
         let mut moov = movie(&tracks, 0, false);
-        for _ in 0..2 {
-            let base = (out.len() + moov.len() + head.len()) as u64;
+        loop {
+            let (len, base) = (moov.len(), (out.len() + moov.len() + head.len()) as u64);
             moov = movie(&tracks, base, false);
+            assert!(moov.len() >= len, "a higher base makes no table shorter");
+            if moov.len() == len {
+                break;
+            }
         }
         out.extend_from_slice(&moov);
         out.extend_from_slice(&head);

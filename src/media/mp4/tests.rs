@@ -144,6 +144,31 @@ fn fragments_and_the_merged_file_have_every_frame() {
     }
 }
 
+/// The offsets of one track cross 4 GiB, which makes the head longer, so that those of the other one cross it too.
+#[test]
+fn offsets_are_right_wherever_the_tracks_cross_four_gib() {
+    let files = segments(40, 10);
+    let parts: Vec<_> = files.iter().flat_map(|file| fragments(&file[0])).collect();
+    let len: u64 = parts.iter().map(|(_, mdat)| mdat.len() as u64).sum();
+    for short in (8_000..24_000).step_by(40) {
+        let mut merger = Merger::default();
+        merger.init(&init(&tracks())).unwrap();
+        for (n, (moof, mdat)) in parts.iter().enumerate() {
+            // The first fragment is so long that the last ones are near the limit.
+            let long = if n == 0 { (1 << 32) - len - short } else { 0 };
+            merger.fragment(moof, mdat.len() as u64 + long).unwrap();
+        }
+        let head = merger.finish();
+        let first = head.windows(4).enumerate().filter_map(|(at, kind)| match kind {
+            b"stco" => Some(u64::from(u32::from_be_bytes(*head[at + 12..].first_chunk()?))),
+            b"co64" => Some(u64::from_be_bytes(*head[at + 12..].first_chunk()?)),
+            _ => None,
+        });
+        let first = first.min();
+        assert_eq!(first, Some(head.len() as u64), "{short}");
+    }
+}
+
 #[test]
 fn separate_outputs_have_the_same_frames() {
     for file in segments(3, 100) {
