@@ -3,6 +3,7 @@
 #
 #   perf/files.sh                                   the whole table, about four minutes
 #   CASES="200K-1000" ROUNDS=3 DURATION=5 COLD= HELD= perf/files.sh
+#   TLS=yes COLD= HELD= perf/files.sh               the same over https
 #
 # A case is SIZE-CONNECTIONS, with "-new" for a new connection for each request. COLD: hot requests while other
 # clients read files that are not in memory. HELD: this many connections are held, and each sends a request
@@ -15,6 +16,12 @@ cases=${CASES:-20K-1 20K-100 20K-1000 20K-100-new 200K-1 200K-100 200K-1000 200K
 cold=${COLD-yes}
 held=${HELD-18000}
 root=$PWD/$out/root
+scheme=http flags=() ssl=
+if [[ -n ${TLS:-} ]]; then
+  certificate
+  scheme=https flags=(--tls-cert "$out/tls.pem" --tls-key "$out/tls.key")
+  ssl="ssl_certificate $PWD/$out/tls.pem; ssl_certificate_key $PWD/$out/tls.key;"
+fi
 
 for tool in nginx wrk; do
   command -v "$tool" >/dev/null || { echo "perf/files.sh needs $tool: apt-get install nginx-light wrk" >&2; exit 1; }
@@ -31,7 +38,8 @@ make 1M 1000000
 [[ $cases == *1G* ]] && make 1G 1000000000
 
 start_ours() {
-  launch "$server_core" "$out/ours.log" "$server" file-gateway --loops 1 --listen 127.0.0.1:0 --admin off --root "$root"
+  launch "$server_core" "$out/ours.log" "$server" file-gateway --loops 1 --listen 127.0.0.1:0 --admin off --root "$root" \
+    "${flags[@]}"
   address=$(ready "$out/ours.log" listen)
 }
 
@@ -48,7 +56,7 @@ http {
   open_file_cache max=10000 inactive=60s; open_file_cache_valid 30s;
   client_body_temp_path $dir/nginx-body; proxy_temp_path $dir/nginx-proxy; fastcgi_temp_path $dir/nginx-fastcgi;
   uwsgi_temp_path $dir/nginx-uwsgi; scgi_temp_path $dir/nginx-scgi;
-  server { listen $address reuseport backlog=65535; root $root; }
+  server { listen $address reuseport backlog=65535${ssl:+ ssl}; $ssl root $root; }
 }
 END
   launch "$server_core" "$out/nginx.log" nginx -c "$dir/nginx.conf"
@@ -61,10 +69,10 @@ measure_case() {
   IFS=- read -r size connections new <<<"$case"
   [[ $new == new ]] && header=(-H "Connection: close")
   "start_$what"
-  taskset -c "$load_core" wrk -t1 -c4 -d1s "http://$address/$size" >/dev/null
+  taskset -c "$load_core" wrk -t1 -c4 -d1s "$scheme://$address/$size" >/dev/null
   before=$(cpu "$pid")
   report=$(taskset -c "$load_core" wrk -t1 "-c$connections" "-d${duration}s" --latency --timeout 30s \
-    "${header[@]}" "http://$address/$size")
+    "${header[@]}" "$scheme://$address/$size")
   after=$(cpu "$pid")
   awk -v what="$what" -v case="$case" -v before="$before" -v after="$after" '
     function bytes(text) { f = 1; if (text ~ /KB/) f = 1024; if (text ~ /MB/) f = 1048576; if (text ~ /GB/) f = 1073741824

@@ -70,6 +70,12 @@ ready() {
   return 1
 }
 
+# certificate: makes $out/tls.pem and $out/tls.key once, for localhost.
+certificate() {
+  [[ -s $out/tls.pem ]] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout "$out/tls.key" -out "$out/tls.pem" 2>/dev/null
+}
+
 # free_port: a port without a listener.
 free_port() {
   local port
