@@ -18,7 +18,7 @@ fn origin(scratch: &Scratch, certificate: &Certificate, config: &str, more: &[&s
     let file = scratch.path(&format!("{}.toml", config.len()));
     std::fs::write(&file, config).unwrap();
     let args = ["origin", "--config", file.to_str().unwrap(), "--rtmp", ANY, "--flv", ANY, "--web", ANY];
-    let args = [&args[..], &["--admin", ANY, "--loops", "2", "--wait", "20s", "--gap", "3s"], more];
+    let args = [&args[..], &["--admin", ANY, "--wait", "20s", "--gap", "3s"], more];
     Server::start(&scratch.path(""), &[&args.concat()[..], &certificate.flags()].concat())
 }
 
@@ -72,6 +72,35 @@ fn streams_are_pushed_and_played_in_tls_byte_for_byte() {
     let status = push(&url, &[]).output().unwrap();
     let told = String::from_utf8_lossy(&status.stderr).into_owned();
     assert!(status.status.code() == Some(77) && told.contains("--ca FILE"), "{told}");
+}
+
+/// More than may seal at a time, on one loop, while some leave in the middle of it.
+#[test]
+fn three_hundred_viewers_are_served_at_a_time() {
+    let scratch = Scratch::new("tls-crowd");
+    let certificate = Certificate::make(&scratch.path(""), "own");
+    let mut origin = origin(&scratch, &certificate, "", &["--loops", "1", "--flush", "100ms"]);
+    let _pusher = Guard::spawn("push", &mut push(&origin.rtmp("live/crowd"), &["--loop"]));
+    let url = format!("https://{}/live/crowd.flv", origin.addr("flv"));
+    let stress = |viewers: &str, duration: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
+        command.args(["stress", &url, "--insecure", "--json", "--quiet", "--ramp", "1"]);
+        command.args(["--viewers", viewers, "--duration", duration]);
+        command
+    };
+    let watch = Watch::start(origin.addr("flv"), "/live/crowd.flv", Flavor::Http);
+    let mut leavers = Guard::spawn("leavers", &mut stress("100", "60"));
+    origin.wait_metric("uringcast_viewers", "origin", |viewers| viewers > 100.0);
+    let stayers = std::thread::scope(|scope| {
+        let stayers = scope.spawn(|| stress("300", "6").output().unwrap());
+        origin.wait_metric("uringcast_viewers", "origin", |viewers| viewers > 350.0);
+        leavers.kill();
+        stayers.join().unwrap()
+    });
+    let report = String::from_utf8_lossy(&stayers.stdout).into_owned();
+    assert!(stayers.status.success() && report.contains("\"connected\":300"), "{report}");
+    watch.assert_well();
+    origin.assert_up();
 }
 
 #[test]

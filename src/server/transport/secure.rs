@@ -24,8 +24,9 @@ const SEAL_MAX: usize = 3 * TEXT_MAX;
 const HANDSHAKES_A_TURN: usize = 8;
 /// The most bytes of a handshake that wait for its turn.
 const PENDING_MAX: usize = 64 << 10;
-/// How many buffers for ciphertext are kept for the next sends.
-const SCRATCH_MAX: usize = 64;
+/// How many sends are under way at a time; the others wait unsealed. So the buffers for ciphertext are few and stay in
+/// the processor's cache, however many viewers a flush serves.
+const UNDER_WAY_MAX: usize = 64;
 /// The tickets of reads for TLS: those of the file cache are counted up from zero.
 const TICKET: u64 = 1 << 63;
 /// The first byte of a TLS handshake; no other protocol of a listener begins with it.
@@ -63,6 +64,8 @@ struct Secure {
     covers: u32,
     /// A send of the engine is under way.
     sending: bool,
+    /// It waits until fewer sends are.
+    waits: bool,
     /// A part of a file is being read; this goes in front of it.
     reading: Option<Bytes>,
     /// The engine was asked when the socket has capacity again.
@@ -87,6 +90,7 @@ impl Secure {
             queued: None,
             covers: 0,
             sending: false,
+            waits: false,
             reading: None,
             polling: false,
             asked: false,
@@ -116,6 +120,9 @@ pub(super) struct Secures<B> {
     ready: VecDeque<Event<Received<B>>>,
     /// Connections whose handshake can go on.
     shaking: VecDeque<Sock>,
+    /// Sends under way, connections that wait to seal, and buffers for them.
+    under_way: usize,
+    waiting: VecDeque<Sock>,
     scratch: Vec<Vec<u8>>,
     accepts: Option<Arc<rustls::ServerConfig>>,
     /// Handshakes and connections that failed.
@@ -129,6 +136,8 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             segments: HashMap::new(),
             ready: VecDeque::new(),
             shaking: VecDeque::new(),
+            under_way: 0,
+            waiting: VecDeque::new(),
             scratch: Vec::new(),
             accepts: None,
             failures: 0,
@@ -188,7 +197,8 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     /// The socket is being closed: nothing more is sent.
     pub(super) fn forget(&mut self, sock: Sock) {
         if self.has(sock) {
-            self.places[sock.index as usize] = None;
+            let secure = self.places[sock.index as usize].take().expect("asked above");
+            self.under_way -= usize::from(secure.sending);
         }
     }
 
@@ -213,7 +223,8 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
 
     /// Whether there is work that no event of the engine brings.
     pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.shaking.is_empty()
+        let admits = self.under_way < UNDER_WAY_MAX && !self.waiting.is_empty();
+        admits || !self.ready.is_empty() || !self.shaking.is_empty()
     }
 
     /// The next event for a session that this module has made.
@@ -289,6 +300,18 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             Event::Finished { .. } if secure.closed => {}
             other => own.ready.push_back(other.map(Received::Plain)),
         });
+        self.admit(engine);
+    }
+
+    /// Lets connections seal that have waited for others.
+    fn admit<E: Engine<Buf = B>>(&mut self, engine: &mut E) {
+        while self.under_way < UNDER_WAY_MAX {
+            let Some(sock) = self.waiting.pop_front() else { return };
+            self.with(sock, |own, secure| {
+                secure.waits = false;
+                own.drive(engine, secure);
+            });
+        }
     }
 
     /// A part of a file was read; `false`: not for this module.
@@ -323,8 +346,9 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
         true
     }
 
-    /// Lets some handshakes go on.
+    /// Lets some handshakes go on, and sends that have waited for connections that were closed.
     pub(super) fn turn<E: Engine<Buf = B>>(&mut self, engine: &mut E) {
+        self.admit(engine);
         for _ in 0..HANDSHAKES_A_TURN {
             let Some(sock) = self.shaking.pop_front() else { return };
             self.with(sock, |own, secure| own.shake(engine, secure));
@@ -433,6 +457,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
         result: Result<u32, SendError>,
     ) {
         secure.sending = false;
+        self.under_way -= 1;
         let (sock, covers) = (secure.sock, std::mem::take(&mut secure.covers));
         match result {
             Ok(bytes) => {
@@ -470,6 +495,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             if !secure.rest.is_empty() {
                 if !secure.polling {
                     secure.sending = true;
+                    self.under_way += 1;
                     engine.send(sock, Payload::Bytes(secure.rest.clone()));
                 } else if secure.queued.take().is_some() {
                     self.ready.push_back(Event::Sent { sock, result: Err(SendError::Full) });
@@ -478,6 +504,13 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             }
             match secure.queued.take() {
                 Some(payload) if matches!(secure.stage, Stage::Open(_)) => {
+                    if self.under_way >= UNDER_WAY_MAX {
+                        secure.queued = Some(payload);
+                        if !std::mem::replace(&mut secure.waits, true) {
+                            self.waiting.push_back(sock);
+                        }
+                        return;
+                    }
                     self.begin(engine, secure, payload)
                 }
                 Some(payload) => {
@@ -535,7 +568,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
 
     /// Keeps the buffer of ciphertext that was sent.
     fn recycle(&mut self, sent: Bytes) {
-        if self.scratch.len() < SCRATCH_MAX && sent.is_unique() {
+        if self.scratch.len() < UNDER_WAY_MAX && sent.is_unique() {
             let mut buffer = Vec::from(sent);
             if buffer.capacity() >= SEAL_MAX {
                 buffer.clear();
