@@ -137,10 +137,9 @@ impl Given {
 
     /// The demo makes a certificate for itself in its temporary folder.
     pub(super) fn demo_certificate(&mut self) {
-        let dir = Config::for_role(Role::Demo { gateway: false }).origin.data;
-        let file = |name: &str| dir.with_file_name(name).to_string_lossy().into_owned();
-        self.add("--tls", &["tls.cert"], Some(&file("cert.pem")));
-        self.add("--tls", &["tls.key"], Some(&file("key.pem")));
+        let (cert, key) = Config::demo_certificate();
+        self.add("--tls", &["tls.cert"], Some(&cert.to_string_lossy().into_owned()));
+        self.add("--tls", &["tls.key"], Some(&key.to_string_lossy().into_owned()));
     }
 
     /// The origin's flags; those about viewers also apply to a gateway in the same process.

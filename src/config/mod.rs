@@ -315,6 +315,12 @@ impl Config {
         config
     }
 
+    /// The certificate that the demo makes for itself, beside its recordings, and its key.
+    pub fn demo_certificate() -> (PathBuf, PathBuf) {
+        let data = Self::for_role(Role::Demo { gateway: false }).origin.data;
+        (data.with_file_name("cert.pem"), data.with_file_name("key.pem"))
+    }
+
     /// Whether recordings go to the demo's own folder, which is removed with it.
     pub fn is_temporary(&self, role: Role) -> bool {
         matches!(role, Role::Demo { .. }) && self.origin.data == Self::for_role(role).origin.data

@@ -75,7 +75,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
         let options = config.file_listener();
         addresses.files = Some(plan.bind("--listen", config.file_gateway.listen, listener, &options)?);
     }
-    if matches!(role, Role::Demo { .. }) && config.tls.is_on() {
+    if matches!(role, Role::Demo { .. }) && config.tls.cert == Config::demo_certificate().0 {
         certificates::make(&config.tls)?;
     }
     let certificates = certificates::load(&config.tls)?;

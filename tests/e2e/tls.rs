@@ -103,6 +103,23 @@ fn three_hundred_viewers_are_served_at_a_time() {
     origin.assert_up();
 }
 
+/// It is not made where a certificate was named, and no supervisor tries again in vain.
+#[test]
+fn a_certificate_that_is_not_there_ends_the_start() {
+    let scratch = Scratch::new("tls-missing");
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| scratch.path(name));
+    for role in ["demo", "origin"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
+        command
+            .args([role, "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY])
+            .current_dir(scratch.path(""));
+        let output = command.arg("--tls-cert").arg(&cert).arg("--tls-key").arg(&key).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(78) && told.contains("cert.pem"), "{role}: {told}");
+    }
+    assert!(!cert.exists() && !key.exists());
+}
+
 #[test]
 fn gateways_and_relays_reach_other_servers_in_tls() {
     let scratch = Scratch::new("tls-relay");

@@ -156,16 +156,16 @@ impl Recorder {
     /// Ends all recordings and waits, up to a limit, until they are closed.
     pub(super) async fn stop(&self) {
         self.common.stop();
-        if self.temporary {
-            let _ = Local.remove_dir(&self.config().origin.data).await;
-            return;
-        }
         let closed = async {
             while Rc::strong_count(&self.busy) > 1 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(STOP, closed).await.is_err() {
+        let in_time = tokio::time::timeout(STOP, closed).await.is_ok();
+        if self.temporary {
+            // Afterwards: what is being written would make its folder again.
+            let _ = Local.remove_dir(&self.config().origin.data).await;
+        } else if !in_time {
             warn!("recordings are not finished; the next start finishes them");
         }
     }

@@ -130,7 +130,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ring(error) | Self::Control(error) if !error.is_shortage() => 69,
-            Self::Data { .. } => 78,
+            Self::Data { .. } | Self::Certificate(_) | Self::Trust(_) => 78,
             _ => 75,
         }
     }
