@@ -175,7 +175,7 @@ impl<D: Disk> Fmp4<D> {
     }
 
     /// Writes the last bytes of the current segment and gives it its name.
-    async fn close_segment(&mut self, duration: u32) -> io::Result<()> {
+    async fn close_segment(&mut self, duration: u32, dependent: bool) -> io::Result<()> {
         let last = std::mem::take(&mut self.last);
         let uris = Output::EVERY.map(|output| self.segment(output).1);
         // The number is used even if this fails: a name must not be used twice.
@@ -192,7 +192,9 @@ impl<D: Disk> Fmp4<D> {
             self.setting.stats.wrote(more);
             lane.rate.add(len, duration);
             let discontinuity = std::mem::take(&mut lane.discontinuity);
-            lane.playlist.push(Segment { uri, duration, discontinuity, map }).await?;
+            let dependent = dependent && lane.output != Output::Audio;
+            let segment = Segment { uri, duration, discontinuity, map, dependent };
+            lane.playlist.push(segment, self.source.target_seconds()).await?;
             self.setting.stats.finished_segment();
         }
         if first { self.write_master().await } else { Ok(()) }
@@ -246,7 +248,7 @@ impl<D: Disk> Task for Fmp4<D> {
                     Some(Piece::Close { .. }) => self.last = bytes,
                     _ => self.append(bytes).await?,
                 },
-                Piece::Close { duration } => self.close_segment(duration).await?,
+                Piece::Close { duration, dependent } => self.close_segment(duration, dependent).await?,
             }
         }
         Ok(())

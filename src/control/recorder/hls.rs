@@ -45,6 +45,8 @@ struct TsSegments {
     ts: TsMuxer,
     pieces: VecDeque<Piece>,
     started: i64,
+    /// Whether the segment's first picture is one to start with.
+    first: Option<bool>,
 }
 
 /// An operation on a segment's file.
@@ -58,6 +60,8 @@ enum Piece {
     /// It is finished; its duration is in milliseconds.
     Close {
         duration: u32,
+        /// It begins inside a group of pictures.
+        dependent: bool,
     },
 }
 
@@ -72,12 +76,15 @@ impl TsSegments {
 
 impl Muxer for TsSegments {
     fn open(&mut self, opening: &Opening) {
-        self.started = opening.start;
+        (self.started, self.first) = (opening.start, None);
         self.pieces.push_back(Piece::Open { fresh: opening.fresh });
         self.ts.open(opening);
     }
 
     fn sample(&mut self, sample: &Sample<'_>) {
+        if sample.video {
+            self.first.get_or_insert(sample.key);
+        }
         self.ts.sample(sample);
     }
 
@@ -85,7 +92,7 @@ impl Muxer for TsSegments {
         self.ts.close(end);
         self.gather(1);
         let duration = u32::try_from(end - self.started).unwrap_or(0).max(1);
-        self.pieces.push_back(Piece::Close { duration });
+        self.pieces.push_back(Piece::Close { duration, dependent: self.first == Some(false) });
     }
 }
 
@@ -140,18 +147,18 @@ impl<D: Disk> Hls<D> {
         Ok(())
     }
 
-    async fn close(&mut self, duration: u32) -> io::Result<()> {
+    async fn close(&mut self, duration: u32, dependent: bool) -> io::Result<()> {
         let last = std::mem::take(&mut self.last);
         let Some(file) = self.file.take() else { return Ok(()) };
         let more = last.len() as u64;
         file.finish(last, self.setting.sync).await?;
         self.setting.stats.wrote(more);
         let discontinuity = std::mem::take(&mut self.discontinuity);
-        let segment = Segment { uri: name(self.number), duration, discontinuity, map: None };
+        let segment = Segment { uri: name(self.number), duration, discontinuity, map: None, dependent };
         self.number += 1;
         self.setting.stats.finished_segment();
         match &mut self.playlist {
-            Some(playlist) => playlist.push(segment).await,
+            Some(playlist) => playlist.push(segment, self.source.target_seconds()).await,
             None => Ok(()),
         }
     }
@@ -193,7 +200,7 @@ impl<D: Disk> Task for Hls<D> {
                     Some(Piece::Close { .. }) => self.last = bytes,
                     _ => self.append(bytes).await?,
                 },
-                Piece::Close { duration } => self.close(duration).await?,
+                Piece::Close { duration, dependent } => self.close(duration, dependent).await?,
             }
         }
         Ok(())

@@ -85,6 +85,11 @@ impl Source {
         (!codecs.is_empty()).then(|| Complaint::Unsupported { codecs: codecs.join(" and ") })
     }
 
+    /// `EXT-X-TARGETDURATION`, in seconds; zero before the first segment has ended.
+    pub(super) fn target_seconds(&self) -> u32 {
+        self.segmenter.target_seconds().unwrap_or(0)
+    }
+
     /// The stream is over.
     pub(super) fn end(&mut self, muxer: &mut impl Muxer) {
         self.segmenter.end(muxer);
