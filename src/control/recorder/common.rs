@@ -9,6 +9,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use super::layout::Kind;
+use super::take::Numbers;
+
+/// The most streams whose numbers are remembered.
+const NUMBERS_MAX: usize = 1 << 16;
 
 /// What all tasks share.
 #[derive(Debug, Default)]
@@ -30,6 +34,8 @@ pub(super) struct Common {
     /// Takes that were split off from a recording that continues, and are to be finished.
     left: RefCell<Vec<Left>>,
     has_left: Notify,
+    /// The numbers that follow those which this process has used, by a take's folder.
+    numbers: RefCell<HashMap<PathBuf, Numbers>>,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -120,6 +126,25 @@ impl Common {
     /// Records that the take with this id was moved from `dir` to `place`.
     pub(super) fn remember(&self, dir: &Path, id: String, place: PathBuf) {
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
+    }
+
+    /// The numbers that follow those which this process has used for takes in `dir`.
+    pub(super) fn numbers(&self, dir: &Path) -> Option<Numbers> {
+        self.numbers.borrow().get(dir).copied()
+    }
+
+    /// Sets the numbers that follow those which were used for takes in `dir`.
+    pub(super) fn set_numbers(&self, dir: &Path, next: Numbers) {
+        let mut numbers = self.numbers.borrow_mut();
+        if let Some(known) = numbers.get_mut(dir) {
+            debug_assert!(known.sequence <= next.sequence, "numbers only rise: {known:?} {next:?}");
+            *known = next;
+            return;
+        }
+        if numbers.len() >= NUMBERS_MAX {
+            numbers.clear(); // they are on the disk, or the clock gives larger ones
+        }
+        numbers.insert(dir.to_owned(), next);
     }
 
     /// The takes that were split off since the last call.

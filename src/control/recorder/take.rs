@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{ASIDE, Disk, Entry, listed, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
 use super::playlist::{self, Carry};
+use crate::media::m3u8::Head;
 use crate::protocol::http::date::format_stamp;
 
 /// The file that says when a take began. A folder without it is not a take.
@@ -48,6 +49,22 @@ pub(super) struct Numbers {
     pub(super) discontinuities: u64,
 }
 
+impl Numbers {
+    /// The larger ones of both.
+    pub(super) fn at_least(self, other: Self) -> Self {
+        Self {
+            sequence: self.sequence.max(other.sequence),
+            discontinuities: self.discontinuities.max(other.discontinuities),
+        }
+    }
+
+    /// The head of a playlist that begins with these, and a target duration in seconds.
+    pub(super) fn head(self, target: u32) -> Head {
+        let Self { sequence, discontinuities } = self;
+        Head { target, sequence, discontinuities }
+    }
+}
+
 /// A take that has its folder.
 #[derive(Debug)]
 pub(super) struct Begun {
@@ -71,9 +88,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
     let first = match &earlier {
         // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
-        Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
-        Some(own) => numbers_behind(disk, dir, own.first).await?,
-        None => attempt.clone().unwrap_or_default().first,
+        _ => next_numbers(disk, dir).await?.at_least(about.first),
     };
     if attempt.is_none_or(|attempt| attempt.id != about.id) && disk.list(&fresh).await.is_ok() {
         disk.remove_dir(&fresh).await?;
@@ -96,6 +111,15 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
         disk.remove_dir(&fresh).await?;
     }
     Ok(Begun { first, moved })
+}
+
+/// The numbers that a take in `dir` begins with if it begins now.
+pub(super) async fn next_numbers<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
+    match found(disk, dir).await? {
+        Some(About { next: Some(next), .. }) => Ok(next),
+        Some(own) => numbers_behind(disk, dir, own.first).await,
+        None => Ok(found(disk, &beside(dir, ASIDE)).await?.unwrap_or_default().first),
+    }
 }
 
 /// Puts into the folder `fresh` what is carried over from the take in `dir`.

@@ -1,0 +1,241 @@
+//! Packages a stream in one format: reads its log, puts what is finished where live clients find it, and gives it to
+//! the writer if it is recorded. It never waits for the disk longer than its stream is ahead of the clock.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::common::Left;
+use super::disk::Disk;
+use super::layout::Kind;
+use super::live::Live;
+use super::pending::Pending;
+use super::tail::Tail;
+use super::take::{self, About, Numbers};
+use super::task::{self, Setting, Task};
+use super::writer::Writer;
+use crate::live::log::Start;
+use crate::live::stream::{Selection, Stream};
+use crate::live::timeline::StreamTime;
+use crate::media::m3u8::Head;
+use crate::media::tag::TagRef;
+use crate::package::format::Format;
+use crate::package::packager::Packager;
+use crate::package::segment::Account;
+use crate::package::window::Pressure;
+
+/// How long the disk may take to tell the numbers of the stream's earlier takes.
+const NUMBERS: Duration = Duration::from_secs(2);
+/// How long packaging waits for the disk to take a segment of a stream that is over.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is done with a stream in one format.
+#[derive(Debug)]
+pub(super) struct Work<D: Disk> {
+    pub(super) format: Format,
+    pub(super) setting: Setting<D>,
+    /// The folder of the recording.
+    pub(super) dir: PathBuf,
+    /// It is recorded.
+    pub(super) recorded: bool,
+    /// Where live clients find it; `None`: nowhere.
+    pub(super) live: Option<Live>,
+    pub(super) account: Account,
+    /// The milliseconds without a request after which packaging ends; `None`: it goes on.
+    pub(super) lapse: Option<u64>,
+}
+
+/// Packages a stream until it is over. Returns the take that has to be finished, and the live files.
+pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<Left>, Option<Live>) {
+    let Work { format, setting, dir, recorded, live, account, lapse } = work;
+    let pending = Rc::<Pending>::default();
+    let writer = recorded.then(|| Writer::new(format, setting.clone(), dir.clone(), Rc::clone(&pending)));
+    let mut task = Packaged {
+        packager: Packager::new(format, setting.lengths, account),
+        pending: recorded.then(|| Rc::clone(&pending)),
+        stream: Arc::clone(&stream),
+        began: None,
+        newest: 0,
+        setting: setting.clone(),
+        dir,
+        live,
+        lapse,
+    };
+    let own = Arc::clone(&stream);
+    let packaging = async {
+        let tail = Tail::of(&own);
+        task::run(&mut task, own, tail, setting).await;
+        if let Some(live) = task.live.as_mut().filter(|_| stream.has_ended()) {
+            live.end(SystemTime::now());
+        }
+        pending.close();
+    };
+    let writing = async {
+        match writer {
+            Some(writer) => writer.run(|| stream.has_ended()).await,
+            None => None,
+        }
+    };
+    let ((), left) = tokio::join!(packaging, writing);
+    (left, task.live)
+}
+
+/// See the module.
+#[derive(Debug)]
+struct Packaged<D: Disk> {
+    setting: Setting<D>,
+    dir: PathBuf,
+    packager: Packager,
+    /// The segments that the writer takes; `None`: nothing is recorded.
+    pending: Option<Rc<Pending>>,
+    live: Option<Live>,
+    stream: Arc<Stream>,
+    /// When packaging began, and how far behind the publisher, in milliseconds.
+    began: Option<(Instant, StreamTime)>,
+    /// The time of the newest tag that was read.
+    newest: StreamTime,
+    /// See [`Work`].
+    lapse: Option<u64>,
+}
+
+impl<D: Disk> Packaged<D> {
+    /// Finds the first number: after those of earlier takes, or by the clock if they are not known. A take has fewer
+    /// segments than seconds, so that a number by the clock is larger than all before it.
+    async fn number(&mut self) {
+        let known = self.setting.common.numbers(&self.dir);
+        let on_disk = match &self.pending {
+            Some(_) => {
+                let asked = take::next_numbers(&self.setting.disk, &self.dir);
+                tokio::time::timeout(NUMBERS, asked).await.ok().and_then(Result::ok)
+            }
+            None => None,
+        };
+        let by_clock = || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            Numbers { sequence: now.as_secs(), discontinuities: now.as_secs() }
+        };
+        let first = match (known, on_disk) {
+            (Some(known), on_disk) => known.at_least(on_disk.unwrap_or_default()),
+            (None, Some(on_disk)) => on_disk,
+            (None, None) => by_clock(),
+        };
+        self.packager.number_from(first.sequence, first.discontinuities);
+    }
+
+    /// Waits for the disk to take a segment, as long as no live client waits for the next one: while the stream is
+    /// ahead of the clock, and a short time when it is over and there is more of it.
+    async fn wait_for_disk(&self, pending: &Pending) {
+        while pending.is_full() {
+            let more = self.newest.saturating_add(Self::PACE) < self.head_time();
+            let patience = if more && self.stream.has_ended() { PATIENCE } else { self.lead() };
+            if patience.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = self.setting.common.stopped() => return,
+                () = pending.taken() => {}
+                () = tokio::time::sleep(patience) => return,
+            }
+        }
+    }
+
+    /// The time of the newest tag in the log.
+    fn head_time(&self) -> StreamTime {
+        self.stream.log(Selection::All).map_or(0, |log| log.head_time())
+    }
+
+    /// How far the stream is ahead of the clock.
+    fn lead(&self) -> Duration {
+        let Some((began, late)) = self.began else { return Duration::ZERO };
+        let packaged = Duration::from_millis(self.packager.packaged());
+        let clock = began.elapsed() + Duration::from_millis(late.unsigned_abs());
+        packaged.saturating_sub(clock)
+    }
+}
+
+impl<D: Disk> Task for Packaged<D> {
+    // Segments end at starts, at which the log is read anyway.
+    const PACE: StreamTime = 2_000;
+
+    fn kind(&self) -> Kind {
+        Kind::of(self.packager.format())
+    }
+
+    fn needs_disk(&self) -> bool {
+        false
+    }
+
+    fn is_done(&self) -> bool {
+        matches!((self.lapse, &self.live), (Some(after), Some(live)) if live.has_lapsed(after))
+    }
+
+    fn begin(&mut self, start: &Start, gap: bool) {
+        let late = self.head_time().saturating_sub(start.time);
+        self.began.get_or_insert_with(|| (Instant::now(), late));
+        self.packager.begin(start, gap);
+    }
+
+    fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime) {
+        self.newest = self.newest.max(time);
+        if let Some(error) = self.packager.tag(tag, time) {
+            self.setting.complain(self.kind(), &error);
+        }
+    }
+
+    fn end(&mut self) {
+        self.packager.end();
+    }
+
+    fn part(&mut self, about: About) {
+        if let Some(pending) = &self.pending {
+            pending.part(about);
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        while self.packager.has_segment() {
+            if !self.packager.is_numbered() {
+                self.number().await;
+            }
+            let now = SystemTime::now();
+            let Some(segment) = self.packager.take(now).map(Arc::new) else { break };
+            if let Some(next) = self.packager.next() {
+                let Head { sequence, discontinuities, .. } = next;
+                self.setting.common.set_numbers(&self.dir, Numbers { sequence, discontinuities });
+            }
+            let mut short = false;
+            if let Some(live) = &mut self.live {
+                short = live.pressure() > Pressure::None;
+                live.push(Arc::clone(&segment), now);
+            }
+            let Some(pending) = &self.pending else { continue };
+            pending.set_short(short);
+            self.wait_for_disk(pending).await;
+            let shed = pending.put(segment);
+            if shed > 0 {
+                self.setting.stats.skipped(shed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        Ok(()) // half a segment is of no use
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn left(&self) -> Option<Left> {
+        None // the writer knows
+    }
+
+    async fn reset(&mut self) {
+        // Nothing that it does can fail.
+    }
+}

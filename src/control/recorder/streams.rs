@@ -1,0 +1,169 @@
+//! Which streams are packaged, and when: those that are recorded always, others from the first request for them until
+//! some time after the last.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::common::Common;
+use super::disk::Local;
+use super::layout::Kind;
+use super::live::{Live, Surroundings};
+use super::packaged::{self, Work};
+use super::take::About;
+use super::{Recorder, origin};
+use crate::live::reached::Reached;
+use crate::live::stream::{Selection, Stream};
+use crate::live::waiters::Mark;
+use crate::package::format::Format;
+use crate::package::shelf::{Shelf, Shown};
+use crate::package::window::{LiveWindow, Pressure};
+use crate::server::shared::{Message, Shared};
+
+/// Packaging that a client has asked for ends this long after the last request.
+const LAPSE: Duration = Duration::from_secs(30);
+
+/// What the packaging of all streams has to do with.
+struct Outer {
+    shared: Arc<Shared>,
+}
+
+impl Surroundings for Outer {
+    fn pressure(&self) -> Pressure {
+        let budget = &self.shared.budget;
+        match (budget.is_tight(), budget.is_spent()) {
+            (_, true) => Pressure::Spent,
+            (true, false) => Pressure::Tight,
+            (false, false) => Pressure::None,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.shared.now()
+    }
+
+    fn told(&self, stream: &str) {
+        let stream: Arc<str> = stream.into();
+        self.shared.tell_all(|| Message::Packaged(Arc::clone(&stream)));
+    }
+}
+
+impl Recorder {
+    /// Where the loops find the live files of the origin's streams.
+    fn shelf(&self) -> Option<&Arc<Shelf>> {
+        origin(&self.shared)?.files.as_ref().map(|site| &site.live)
+    }
+
+    /// Packages a stream in one format: for its recording, for live clients, or for both.
+    pub(super) fn package(
+        self: &Rc<Self>,
+        stream: &Arc<Stream>,
+        format: Format,
+        about: About,
+        (recorded, shown): (bool, bool),
+    ) {
+        let shelf = self.shelf().filter(|_| shown);
+        let shown = shelf.map(|shelf| shelf.show(stream.key.as_str()));
+        let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
+        if recorded {
+            tokio_uring::spawn(recorder.record_packaged(stream, format, about, shown));
+        } else if let Some(shown) = shown {
+            shown.place(format).set_on_demand(true);
+            tokio_uring::spawn(recorder.package_on_demand(stream, format, about, shown));
+        }
+    }
+
+    fn work(&self, stream: &Stream, format: Format, about: About, shown: Option<&Arc<Shown>>) -> Work<Local> {
+        let kind = Kind::of(format);
+        let (setting, account) = (self.setting(kind, about), self.shared.budget.packages.clone());
+        let window = LiveWindow::new(format, setting.window, account.clone());
+        let outer = Rc::new(Outer { shared: Arc::clone(&self.shared) });
+        let name = stream.key.as_str().to_owned();
+        let live = shown.map(|shown| Live::new(name, Arc::clone(shown), window, format, outer));
+        let dir = self.root(kind).join(stream.key.as_str());
+        Work { format, setting, dir, recorded: false, live, account, lapse: None }
+    }
+
+    async fn record_packaged(
+        self: Rc<Self>,
+        stream: Arc<Stream>,
+        format: Format,
+        about: About,
+        shown: Option<Arc<Shown>>,
+    ) {
+        let (busy, kind) = (Rc::clone(&self.busy), Kind::of(format));
+        let work = Work { recorded: true, ..self.work(&stream, format, about, shown.as_ref()) };
+        let (active, stats) = (self.common.activate(&work.dir), work.setting.stats);
+        stats.began();
+        let (left, live) = packaged::run(work, Arc::clone(&stream)).await;
+        stats.ended();
+        if let Some(live) = live {
+            let recorder = Rc::clone(&self);
+            tokio_uring::spawn(async move { recorder.leave(&stream, live).await });
+        }
+        if let Some(left) = left {
+            self.last_word(kind).await;
+            self.finish(left);
+        }
+        drop((active, busy));
+    }
+
+    async fn package_on_demand(
+        self: Rc<Self>,
+        stream: Arc<Stream>,
+        format: Format,
+        about: About,
+        shown: Arc<Shown>,
+    ) {
+        let place = shown.place(format);
+        while !stream.has_ended() && !self.common.is_stopping() {
+            tokio::select! {
+                () = self.common.stopped() => {}
+                () = ended(&stream) => {}
+                () = place.wanted() => {
+                    let lapse = Some(u64::try_from(LAPSE.as_millis()).unwrap_or(u64::MAX));
+                    let work = Work { lapse, ..self.work(&stream, format, about.clone(), Some(&shown)) };
+                    let (_, live) = packaged::run(work, Arc::clone(&stream)).await;
+                    match live {
+                        Some(live) if stream.has_ended() => self.leave(&stream, live).await,
+                        live => live.into_iter().for_each(Live::leave),
+                    }
+                }
+            }
+        }
+        place.set_on_demand(false);
+        self.withdraw(&stream, &shown);
+    }
+
+    /// Removes a stream's live files when players have got what they need.
+    async fn leave(&self, stream: &Stream, live: Live) {
+        let last_word = self.config().recording.segment * super::LAST_WORD;
+        wait(&self.common, live.remains(last_word)).await;
+        let shown = Arc::clone(live.shown());
+        live.leave();
+        self.withdraw(stream, &shown);
+    }
+
+    /// Takes a stream without files off the shelf. Clients that wait for it are told.
+    fn withdraw(&self, stream: &Stream, shown: &Arc<Shown>) {
+        if let Some(shelf) = self.shelf() {
+            shelf.withdraw(stream.key.as_str(), shown);
+        }
+        Outer { shared: Arc::clone(&self.shared) }.told(stream.key.as_str());
+    }
+}
+
+/// Waits, unless the process is stopping.
+async fn wait(common: &Common, time: Duration) {
+    tokio::select! {
+        () = common.stopped() => {}
+        () = tokio::time::sleep(time) => {}
+    }
+}
+
+/// Waits until a stream is over.
+async fn ended(stream: &Stream) {
+    let Some(log) = stream.log(Selection::All) else { return };
+    let never = Mark { head: u64::MAX, time: i64::MAX, start: u64::MAX };
+    Reached::new(log, never).await;
+}

@@ -1,0 +1,147 @@
+//! Where the loops find the live files of streams: without a lock, while the control thread puts new ones there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+
+use super::format::Format;
+use super::segment::File;
+use super::window::Snapshot;
+
+/// The live files of one role's streams.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    streams: ArcSwap<HashMap<String, Arc<Shown>>>,
+}
+
+/// The live files of a stream.
+#[derive(Debug, Default)]
+pub struct Shown {
+    formats: [Place; Format::EVERY.len()],
+}
+
+/// The live files of a stream in one format.
+#[derive(Debug, Default)]
+pub struct Place {
+    snapshot: ArcSwapOption<Snapshot>,
+    /// It is packaged when a client asks for it.
+    on_demand: AtomicBool,
+    /// When a client asked last, in the caller's milliseconds.
+    asked: AtomicU64,
+    wanted: Notify,
+}
+
+/// What is known of a path.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// This file.
+    File(Arc<File>),
+    /// The stream is being packaged for the first client that asks: its files come soon.
+    Soon,
+    /// No live file has that path.
+    Nothing,
+}
+
+impl Shelf {
+    /// The live file with that path, such as `hls/live/a/index.m3u8`; `now` is in milliseconds.
+    pub fn find(&self, path: &str, now: u64) -> Found {
+        let Some((format, stream, name)) = Format::parse(path) else { return Found::Nothing };
+        let streams = self.streams.load();
+        let Some(shown) = streams.get(stream) else { return Found::Nothing };
+        shown.place(format).find(name, now)
+    }
+
+    /// A stream is live: its place, which is made if there is none.
+    pub fn show(&self, stream: &str) -> Arc<Shown> {
+        if let Some(shown) = self.streams.load().get(stream) {
+            return Arc::clone(shown);
+        }
+        let fresh = Arc::<Shown>::default();
+        self.streams.rcu(|streams| {
+            let mut streams = HashMap::clone(streams);
+            streams.insert(stream.to_owned(), Arc::clone(&fresh));
+            streams
+        });
+        fresh
+    }
+
+    /// Removes a stream whose place is this one, if it is empty.
+    pub fn withdraw(&self, stream: &str, shown: &Arc<Shown>) {
+        if !shown.is_empty() {
+            return;
+        }
+        self.streams.rcu(|streams| {
+            let mut streams = HashMap::clone(streams);
+            if streams.get(stream).is_some_and(|known| Arc::ptr_eq(known, shown)) {
+                streams.remove(stream);
+            }
+            streams
+        });
+    }
+}
+
+impl Shown {
+    /// The stream's files in a format.
+    pub fn place(&self, format: Format) -> &Place {
+        &self.formats[format as usize]
+    }
+
+    /// Whether there is nothing to find, now or on demand.
+    pub fn is_empty(&self) -> bool {
+        self.formats
+            .iter()
+            .all(|place| place.snapshot.load().is_none() && !place.on_demand.load(Ordering::Relaxed))
+    }
+}
+
+impl Place {
+    fn find(&self, name: &str, now: u64) -> Found {
+        let on_demand = self.on_demand.load(Ordering::Relaxed);
+        if on_demand {
+            self.asked.store(now, Ordering::Relaxed);
+        }
+        match &*self.snapshot.load() {
+            Some(snapshot) => snapshot.find(name).cloned().map_or(Found::Nothing, Found::File),
+            None if on_demand => {
+                self.wanted.notify_one();
+                Found::Soon
+            }
+            None => Found::Nothing,
+        }
+    }
+
+    /// Puts other files in the place of those that were there.
+    pub fn put(&self, snapshot: &Arc<Snapshot>) {
+        self.snapshot.store(Some(Arc::clone(snapshot)));
+    }
+
+    /// Removes these files, unless others have taken their place.
+    pub fn remove(&self, snapshot: &Arc<Snapshot>) {
+        if self.snapshot.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, snapshot)) {
+            self.snapshot.store(None);
+        }
+    }
+
+    /// What is there now.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
+    }
+
+    /// Sets whether it is packaged when a client asks for it.
+    pub fn set_on_demand(&self, on_demand: bool) {
+        self.on_demand.store(on_demand, Ordering::Relaxed);
+    }
+
+    /// When a client asked last.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a client that asks for what is not there.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+}

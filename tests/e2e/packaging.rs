@@ -1,0 +1,238 @@
+//! Live HLS and fMP4 come out of memory: they go on whatever the disk does, and need none if nothing is recorded.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::ffmpeg::{Packet, make_clip, packets, publish};
+use crate::harness::process::Guard;
+use crate::harness::{Scratch, Server, http, need_ffmpeg, until};
+
+const KEY: &str = "live/stream";
+const ANY: &str = "127.0.0.1:0";
+const HLS: &str = "/hls/live/stream/index.m3u8";
+const MERGED: &str = "/mp4/live/stream/output_merge/index.m3u8";
+/// Seconds of a clip.
+const LENGTH: u32 = 12;
+
+/// An origin with short segments.
+fn origin(home: &Path, data: &Path, more: &[&str]) -> Server {
+    let config = home.join("packaging.toml");
+    std::fs::write(&config, "[recording]\nsegment = '2s'\nwindow = 4\nmin_free = 0\n").unwrap();
+    let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+    let listen = ["--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--config", config];
+    Server::start(home, &[&["origin"], &listen[..], &["--data", data], more].concat())
+}
+
+/// A file of the origin's web port as text, if it is there.
+fn get(origin: &Server, path: &str) -> Option<String> {
+    let (answer, body) = http(origin.addr("web"), "GET", path, "");
+    (answer.status == 200).then(|| String::from_utf8(body).unwrap())
+}
+
+/// A playlist's line that begins with `tag`, as a number.
+fn number(text: &str, tag: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix(tag)).map_or(0, |value| value.parse().unwrap())
+}
+
+/// A player that copies a live playlist from its oldest segment on.
+fn play(origin: &Server, path: &str, to: &Path, filters: &[&str]) -> Guard {
+    let url = format!("http://{}{path}", origin.addr("web"));
+    let mut player = Command::new("ffmpeg");
+    player.args(["-v", "error", "-nostdin", "-live_start_index", "0", "-i", &url, "-c", "copy"]);
+    Guard::spawn(path, player.args(filters).arg(to))
+}
+
+/// Plays HLS and fMP4 while the clip is published and `trouble` happens, and compares them with the clip.
+fn assert_live_is_whole(scratch: &Scratch, origin: &Server, trouble: impl FnOnce()) {
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, LENGTH, "320x180");
+    let mut publisher = publish(&clip, &origin.rtmp(KEY), false);
+    let files = [scratch.path("hls.mp4"), scratch.path("fmp4.mp4")];
+    let players = [(HLS, &files[0]), (MERGED, &files[1])].map(|(path, file)| {
+        until(path, || get(origin, path));
+        play(origin, path, file, &["-bsf:a", "aac_adtstoasc"])
+    });
+    trouble();
+    assert!(publisher.wait());
+    for mut player in players {
+        assert!(player.wait(), "{:?}", player.log());
+    }
+    let hashes = |packets: &[Packet]| packets.iter().map(|packet| packet.hash.clone()).collect::<Vec<_>>();
+    let want = packets(&clip);
+    for file in files {
+        let got = packets(&file);
+        assert_eq!(hashes(&got["audio"]), hashes(&want["audio"]), "{}", file.display());
+        assert_eq!(got["video"].len(), want["video"].len(), "{}", file.display());
+        if file.ends_with("fmp4.mp4") {
+            assert_eq!(hashes(&got["video"]), hashes(&want["video"]));
+        }
+        assert_eq!(pictures(&file), pictures(&clip), "{}", file.display());
+    }
+}
+
+/// The checksums of all decoded pictures.
+fn pictures(file: &Path) -> Vec<String> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-map", "0:v", "-f", "framemd5", "-"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
+/// A file system of its own, if this machine lets us make one; prints the reason if not.
+struct OwnDisk(PathBuf);
+
+impl OwnDisk {
+    fn mount(at: PathBuf, args: &[&str], source: &Path) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mounted = Command::new("mount").args(args).arg(source).arg(&at).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: no right to mount a disk");
+            return None;
+        }
+        Some(Self(at))
+    }
+
+    fn tmpfs(at: PathBuf) -> Option<Self> {
+        Self::mount(at, &["-t", "tmpfs", "-o", "size=4m"], Path::new("tmpfs"))
+    }
+
+    /// One that can be frozen.
+    fn ext4(scratch: &Scratch) -> Option<Self> {
+        let image = scratch.path("image");
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(64 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no mkfs.ext4");
+            return None;
+        }
+        Self::mount(scratch.path("disk"), &["-o", "loop"], &image)
+    }
+}
+
+impl Drop for OwnDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A disk that hangs until this is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn freeze(disk: &OwnDisk) -> Option<Self> {
+        let frozen = Command::new("fsfreeze").arg("-f").arg(&disk.0).status();
+        if !frozen.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no right to freeze a disk");
+            return None;
+        }
+        Some(Self(disk.0.clone()))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn live_goes_on_when_the_disk_is_full() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-full");
+    let Some(disk) = OwnDisk::tmpfs(scratch.path("disk")) else { return };
+    let mut origin = origin(&scratch.path(""), &disk.0.join("data"), &["--record", "hls,fmp4"]);
+    let ballast = || {
+        let _ = std::fs::write(disk.0.join("ballast"), vec![0; 8 << 20]);
+    };
+    assert_live_is_whole(&scratch, &origin, ballast);
+    origin.assert_up();
+}
+
+#[test]
+fn live_goes_on_when_the_disk_freezes() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-frozen");
+    let Some(disk) = OwnDisk::ext4(&scratch) else { return };
+    let data = disk.0.join("data");
+    let mut origin = origin(&scratch.path(""), &data, &["--record", "hls,fmp4"]);
+    let mut frozen = None;
+    assert_live_is_whole(&scratch, &origin, || frozen = Frozen::freeze(&disk));
+    origin.assert_up();
+    drop(frozen);
+    let replay = data.join("hls/live/stream/index.m3u8");
+    until("the replay", || std::fs::read_to_string(&replay).ok().filter(|text| text.contains("VOD")));
+}
+
+#[test]
+fn what_is_not_recorded_is_packaged_for_the_first_client() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-demand");
+    let data = scratch.path("data");
+    let mut origin = origin(&scratch.path(""), &data, &["--packaging", "hls,fmp4", "--gap", "300ms"]);
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, 30, "320x180");
+    let publisher = publish(&clip, &origin.rtmp(KEY), true);
+    until("the stream", || {
+        let (_, list) = http(origin.addr("flv"), "GET", "/api/v1/streams", "");
+        String::from_utf8_lossy(&list).contains(KEY).then_some(())
+    });
+    // The request waits for the first segment.
+    for path in [HLS, MERGED, "/mp4/live/stream/output_separate/index.m3u8"] {
+        let text = get(&origin, path).unwrap_or_else(|| panic!("no {path}"));
+        assert!(text.starts_with("#EXTM3U"), "{text}");
+    }
+    let playlist = get(&origin, HLS).unwrap();
+    let segment = playlist.lines().find(|line| line.ends_with(".ts")).unwrap();
+    let path = format!("/hls/live/stream/{segment}");
+    let (answer, body) = http(origin.addr("web"), "GET", &path, "");
+    assert_eq!((answer.status, body[0], answer.header("content-type")), (200, 0x47, Some("video/mp2t")));
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=86400, immutable"));
+    let etag = format!("If-None-Match: {}\r\n", answer.header("etag").unwrap());
+    assert_eq!(http(origin.addr("web"), "GET", &path, &etag).0.status, 304);
+    let (part, bytes) = http(origin.addr("web"), "GET", &path, "Range: bytes=188-375\r\n");
+    assert_eq!((part.status, &bytes[..]), (206, &body[188..376]));
+    let (_, metrics) = http(origin.addr("admin"), "GET", "/metrics", "");
+    let held = "uringcast_memory_used_bytes{for=\"packages\"}";
+    assert!(String::from_utf8_lossy(&metrics).contains(held), "{}", String::from_utf8_lossy(&metrics));
+    assert_eq!(http(origin.addr("web"), "GET", "/hls/live/none/index.m3u8", "").0.status, 404);
+    drop(publisher);
+    until("the end of the playlist", || get(&origin, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
+    until("the end of its files", || get(&origin, HLS).is_none().then_some(()));
+    assert!(!data.exists(), "nothing was recorded");
+    origin.assert_up();
+}
+
+#[test]
+fn a_publisher_that_comes_back_within_the_gap_continues_the_playlist() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-gap");
+    let mut origin = origin(&scratch.path(""), &scratch.path("data"), &["--record", "hls", "--gap", "30s"]);
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, 30, "320x180");
+    let mut publisher = publish(&clip, &origin.rtmp(KEY), true);
+    let live = until("a live playlist", || get(&origin, HLS));
+    publisher.kill();
+    until("the publisher to be gone", || {
+        origin.guard.log().iter().any(|line| line.contains("publisher")).then_some(())
+    });
+    let target = number(&live, "#EXT-X-TARGETDURATION:");
+    let mut last = number(&live, "#EXT-X-MEDIA-SEQUENCE:");
+    let publisher = publish(&clip, &origin.rtmp(KEY), true);
+    until("the playlist to slide on", || {
+        let text = get(&origin, HLS).expect("a playlist at any time");
+        assert!(!text.contains("#EXT-X-ENDLIST"), "{text}");
+        assert_eq!(number(&text, "#EXT-X-TARGETDURATION:"), target);
+        let sequence = number(&text, "#EXT-X-MEDIA-SEQUENCE:");
+        assert!(sequence >= last, "{text}");
+        last = sequence;
+        (sequence >= 2).then_some(())
+    });
+    drop(publisher);
+    origin.assert_up();
+}
