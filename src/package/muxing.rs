@@ -49,6 +49,16 @@ impl Segments {
         Self { writer, opening: None, first: None, finished: VecDeque::new() }
     }
 
+    /// Bytes in segments that were not taken, finished or not.
+    pub(super) fn bytes(&self) -> u64 {
+        let len = |bodies: &[Vec<u8>]| bodies.iter().map(|body| body.len() as u64).sum::<u64>();
+        let open = match &self.writer {
+            Writer::Ts(ts) => ts.out.len() as u64,
+            Writer::Mp4 { bodies, .. } => len(bodies),
+        };
+        open + self.finished.iter().map(|muxed| len(&muxed.bodies)).sum::<u64>()
+    }
+
     /// Takes over the fragments that are complete.
     fn gather(&mut self) {
         let Writer::Mp4 { fragments, bodies } = &mut self.writer else { return };

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::format::Format;
 use super::muxing::{Muxed, Segments};
-use super::segment::{Account, File, Init, Piece, Segment};
+use super::segment::{Account, File, Gathered, Init, Piece, Segment};
 use super::source::{Complaint, Source};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
@@ -27,6 +27,8 @@ pub struct Packager {
     /// The newest init segment of each lane, with how many there were.
     inits: Vec<(Option<Arc<Init>>, u32)>,
     account: Account,
+    /// What is not part of a finished segment yet.
+    gathered: Gathered,
     /// Media of the segments that were taken, in milliseconds.
     packaged: u64,
 }
@@ -40,6 +42,7 @@ impl Packager {
             segments: Segments::new(format),
             next: None,
             inits: vec![(None, 0); format.lanes().len()],
+            gathered: Gathered::new(account.clone()),
             account,
             packaged: 0,
         }
@@ -81,6 +84,11 @@ impl Packager {
         self.source.end(&mut self.segments);
     }
 
+    /// Counts the memory that it uses now.
+    pub fn count(&mut self) {
+        self.gathered.set(self.segments.bytes());
+    }
+
     /// Whether a segment is finished that was not taken.
     pub fn has_segment(&self) -> bool {
         !self.segments.finished.is_empty()
@@ -105,6 +113,7 @@ impl Packager {
         next.discontinuities += u64::from(discontinuity);
         self.packaged += u64::from(muxed.duration);
         let tracks = muxed.opening.tracks.clone();
+        self.count();
         let mut segment = Segment::new(head, discontinuity, muxed.duration, tracks);
         for (lane, body) in std::mem::take(&mut muxed.bodies).into_iter().enumerate() {
             segment.pieces.push(self.piece(lane, body, &muxed, head.sequence, now));

@@ -21,6 +21,31 @@ impl Account {
     }
 }
 
+/// Bytes that are not in a file yet.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    account: Account,
+    bytes: u64,
+}
+
+impl Gathered {
+    pub(super) fn new(account: Account) -> Self {
+        Self { account, bytes: 0 }
+    }
+
+    /// There are so many now.
+    pub(super) fn set(&mut self, bytes: u64) {
+        self.account.0.fetch_add(bytes, Ordering::Relaxed);
+        self.account.0.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Bytes that are counted until they are dropped.
 #[derive(Debug)]
 struct Counted {

@@ -236,3 +236,39 @@ fn a_publisher_that_comes_back_within_the_gap_continues_the_playlist() {
     drop(publisher);
     origin.assert_up();
 }
+
+#[test]
+fn a_restart_continues_the_numbers_and_players_are_told_no_end() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-restart");
+    let (home, data) = (scratch.path(""), scratch.path("data"));
+    let start = |gap| origin(&home, &data, &["--record", "hls", "--gap", gap]);
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, 30, "320x180");
+    let mut first = start("60s");
+    let publisher = publish(&clip, &first.rtmp(KEY), true);
+    let before =
+        until("two segments", || get(&first, HLS).filter(|text| text.matches("#EXTINF").count() > 1));
+    // Nobody watches, so that it ends at once.
+    first.guard.terminate();
+    assert!(first.guard.wait());
+    drop((publisher, first));
+
+    let mut second = start("60s");
+    let left = get(&second, HLS).expect("the playlist as it was");
+    assert!(!left.contains("#EXT-X-ENDLIST"), "{left}");
+    let publisher = publish(&clip, &second.rtmp(KEY), true);
+    let after = until("the next take", || get(&second, HLS).filter(|text| *text != left));
+    assert!(!after.contains("#EXT-X-ENDLIST") && after.contains("#EXT-X-DISCONTINUITY\n"), "{after}");
+    let next = number(&left, "#EXT-X-MEDIA-SEQUENCE:") + left.matches("#EXTINF").count() as u64;
+    assert_eq!(number(&after, "#EXT-X-MEDIA-SEQUENCE:"), next, "{left}{after}");
+    assert!(number(&left, "#EXT-X-MEDIA-SEQUENCE:") >= number(&before, "#EXT-X-MEDIA-SEQUENCE:"));
+    drop(publisher);
+    second.guard.terminate();
+    assert!(second.guard.wait());
+    drop(second);
+
+    // Nobody comes back.
+    let third = start("200ms");
+    until("the end", || get(&third, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
+}

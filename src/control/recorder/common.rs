@@ -36,6 +36,9 @@ pub(super) struct Common {
     has_left: Notify,
     /// The numbers that follow those which this process has used, by a take's folder.
     numbers: RefCell<HashMap<PathBuf, Numbers>>,
+    /// Folders in which a writer is at work.
+    written: RefCell<HashSet<PathBuf>>,
+    left_off: Notify,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -128,6 +131,17 @@ impl Common {
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
     }
 
+    /// Waits until no other writer is at work in `dir`: the one of an earlier take may still wait for the disk.
+    pub(super) async fn write_alone(self: &Rc<Self>, dir: &Path) -> Writing {
+        loop {
+            let left_off = self.left_off.notified();
+            if self.written.borrow_mut().insert(dir.to_owned()) {
+                return Writing { common: Rc::clone(self), dir: dir.to_owned() };
+            }
+            left_off.await;
+        }
+    }
+
     /// The numbers that follow those which this process has used for takes in `dir`.
     pub(super) fn numbers(&self, dir: &Path) -> Option<Numbers> {
         self.numbers.borrow().get(dir).copied()
@@ -169,6 +183,20 @@ pub(super) struct Left {
     pub(super) kind: Kind,
     pub(super) dir: PathBuf,
     pub(super) id: String,
+}
+
+/// Keeps other writers out of a folder.
+#[derive(Debug)]
+pub(super) struct Writing {
+    common: Rc<Common>,
+    dir: PathBuf,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.common.written.borrow_mut().remove(&self.dir);
+        self.common.left_off.notify_waiters();
+    }
 }
 
 /// Keeps a take from being removed.

@@ -65,15 +65,9 @@ impl Live {
         self.surroundings.now() > self.place().asked().saturating_add(after)
     }
 
-    /// How short memory is.
-    pub(super) fn pressure(&self) -> Pressure {
-        self.surroundings.pressure()
-    }
-
     /// A segment is finished.
     pub(super) fn push(&mut self, segment: Arc<Segment>, now: SystemTime) {
-        let pressure = self.pressure();
-        self.window.push(segment, pressure);
+        self.window.push(segment, self.surroundings.pressure());
         let is_first = self.snapshot.is_none();
         self.put(now);
         if is_first {

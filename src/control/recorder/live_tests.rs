@@ -158,6 +158,37 @@ fn live_goes_on_while_the_disk_is_frozen_and_the_recording_after_that() {
 }
 
 #[test]
+fn the_next_take_waits_for_the_writer_of_the_one_before() {
+    let disk = Sim::default();
+    runtime().block_on(async {
+        let common = Rc::<Common>::default();
+        let record = |stream, id| {
+            let setting = setting(&disk, Kind::Hls, id, &common);
+            packaged::run(work(Format::Hls, setting, dir(Kind::Hls)), stream)
+        };
+        let (mut first, mut second) = (Publisher::new(), Publisher::new());
+        let recordings = (record(first.stream(), "a"), record(second.stream(), "b"));
+        let publishing = async {
+            first.play(5).await;
+            disk.stall(true);
+            first.play(5).await;
+            first.end();
+            second.play(10).await;
+            disk.stall(false);
+            second.play(5).await;
+            second.end();
+        };
+        let (first, second, ()) = tokio::join!(recordings.0, recordings.1, publishing);
+        assert!(first.0.is_some() && second.0.is_some());
+        mend(&disk, Kind::Hls, &common).await;
+    });
+    let base = dir(Kind::Hls).display().to_string();
+    let files = disk.files();
+    assert_eq!(play(Kind::Hls, &files, &format!("{base}@20261121T091545Z")).pictures, 250);
+    assert_eq!(play(Kind::Hls, &files, &base).pictures, 375);
+}
+
+#[test]
 fn live_goes_on_when_the_disk_is_frozen_from_the_start() {
     let (disk, seen, _) = watched(30, |disk, _| disk.stall(true));
     assert_whole(&seen, 30);

@@ -240,7 +240,7 @@ impl Recorder {
     }
 
     /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
-    async fn mend(&self) {
+    async fn mend(self: &Rc<Self>) {
         for kind in Kind::EVERY {
             let listing = finish::takes(&Local, &self.root(kind)).await;
             for finish::Unreadable { dir, error } in listing.unreadable {
@@ -249,7 +249,7 @@ impl Recorder {
             let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
             for take in listing.takes.into_iter().filter(is_left) {
                 info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                self.finish(Left { kind, dir: take.dir, id: take.id });
+                self.finish_cut_off(Left { kind, dir: take.dir, id: take.id });
             }
         }
     }
@@ -260,6 +260,23 @@ impl Recorder {
         if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
             self.overflowed.set(true);
         }
+    }
+
+    /// Finishes a take that an earlier run of the program has left. If it is a stream's newest, its publisher may
+    /// come back: live players are told the end after the time for which they would have waited for that.
+    fn finish_cut_off(self: &Rc<Self>, left: Left) {
+        let is_newest = !left.dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
+        if left.kind == Kind::Flv || !is_newest {
+            return self.finish(left);
+        }
+        let (recorder, active) = (Rc::clone(self), self.common.activate(&left.dir));
+        tokio_uring::spawn(async move {
+            tokio::select! {
+                () = recorder.common.stopped() => {}
+                () = tokio::time::sleep(recorder.config().origin.gap) => recorder.finish(left),
+            }
+            drop(active);
+        });
     }
 
     /// Starts the tasks of a stream.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::common::Left;
 use super::disk::Disk;
 use super::layout::Kind;
-use super::live::Live;
+use super::live::{Live, Surroundings};
 use super::pending::Pending;
 use super::tail::Tail;
 use super::take::{self, About, Numbers};
@@ -34,7 +34,6 @@ const NUMBERS: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is done with a stream in one format.
-#[derive(Debug)]
 pub(super) struct Work<D: Disk> {
     pub(super) format: Format,
     pub(super) setting: Setting<D>,
@@ -45,13 +44,14 @@ pub(super) struct Work<D: Disk> {
     /// Where live clients find it; `None`: nowhere.
     pub(super) live: Option<Live>,
     pub(super) account: Account,
+    pub(super) surroundings: Rc<dyn Surroundings>,
     /// The milliseconds without a request after which packaging ends; `None`: it goes on.
     pub(super) lapse: Option<u64>,
 }
 
 /// Packages a stream until it is over. Returns the take that has to be finished, and the live files.
 pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<Left>, Option<Live>) {
-    let Work { format, setting, dir, recorded, live, account, lapse } = work;
+    let Work { format, setting, dir, recorded, live, account, surroundings, lapse } = work;
     let pending = Rc::<Pending>::default();
     let writer = recorded.then(|| Writer::new(format, setting.clone(), dir.clone(), Rc::clone(&pending)));
     let mut task = Packaged {
@@ -63,6 +63,7 @@ pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<
         setting: setting.clone(),
         dir,
         live,
+        surroundings,
         lapse,
     };
     let own = Arc::clone(&stream);
@@ -85,7 +86,6 @@ pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<
 }
 
 /// See the module.
-#[derive(Debug)]
 struct Packaged<D: Disk> {
     setting: Setting<D>,
     dir: PathBuf,
@@ -93,6 +93,7 @@ struct Packaged<D: Disk> {
     /// The segments that the writer takes; `None`: nothing is recorded.
     pending: Option<Rc<Pending>>,
     live: Option<Live>,
+    surroundings: Rc<dyn Surroundings>,
     stream: Arc<Stream>,
     /// When packaging began, and how far behind the publisher, in milliseconds.
     began: Option<(Instant, StreamTime)>,
@@ -197,6 +198,7 @@ impl<D: Disk> Task for Packaged<D> {
     }
 
     async fn write(&mut self) -> io::Result<()> {
+        self.packager.count();
         while self.packager.has_segment() {
             if !self.packager.is_numbered() {
                 self.number().await;
@@ -207,13 +209,11 @@ impl<D: Disk> Task for Packaged<D> {
                 let Head { sequence, discontinuities, .. } = next;
                 self.setting.common.set_numbers(&self.dir, Numbers { sequence, discontinuities });
             }
-            let mut short = false;
             if let Some(live) = &mut self.live {
-                short = live.pressure() > Pressure::None;
                 live.push(Arc::clone(&segment), now);
             }
             let Some(pending) = &self.pending else { continue };
-            pending.set_short(short);
+            pending.set_short(self.surroundings.pressure() > Pressure::None);
             self.wait_for_disk(pending).await;
             let shed = pending.put(segment);
             if shed > 0 {

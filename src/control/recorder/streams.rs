@@ -20,8 +20,8 @@ use crate::package::shelf::{Shelf, Shown};
 use crate::package::window::{LiveWindow, Pressure};
 use crate::server::shared::{Message, Shared};
 
-/// Packaging that a client has asked for ends this long after the last request.
-const LAPSE: Duration = Duration::from_secs(30);
+/// Packaging that a client has asked for ends so many milliseconds after the last request.
+const LAPSE: u64 = 30_000;
 
 /// What the packaging of all streams has to do with.
 struct Outer {
@@ -77,11 +77,12 @@ impl Recorder {
         let kind = Kind::of(format);
         let (setting, account) = (self.setting(kind, about), self.shared.budget.packages.clone());
         let window = LiveWindow::new(format, setting.window, account.clone());
-        let outer = Rc::new(Outer { shared: Arc::clone(&self.shared) });
+        let surroundings: Rc<dyn Surroundings> = Rc::new(Outer { shared: Arc::clone(&self.shared) });
         let name = stream.key.as_str().to_owned();
+        let outer = Rc::clone(&surroundings);
         let live = shown.map(|shown| Live::new(name, Arc::clone(shown), window, format, outer));
         let dir = self.root(kind).join(stream.key.as_str());
-        Work { format, setting, dir, recorded: false, live, account, lapse: None }
+        Work { format, setting, dir, recorded: false, live, account, surroundings, lapse: None }
     }
 
     async fn record_packaged(
@@ -98,10 +99,12 @@ impl Recorder {
         let (left, live) = packaged::run(work, Arc::clone(&stream)).await;
         stats.ended();
         if let Some(live) = live {
-            let recorder = Rc::clone(&self);
+            let (recorder, stream) = (Rc::clone(&self), Arc::clone(&stream));
             tokio_uring::spawn(async move { recorder.leave(&stream, live).await });
         }
-        if let Some(left) = left {
+        // A stream that goes on after a restart continues its playlists; if it does not, the next start ends them.
+        let cut_off = self.common.is_stopping() && !stream.has_ended();
+        if let Some(left) = left.filter(|_| !cut_off) {
             self.last_word(kind).await;
             self.finish(left);
         }
@@ -121,8 +124,10 @@ impl Recorder {
                 () = self.common.stopped() => {}
                 () = ended(&stream) => {}
                 () = place.wanted() => {
-                    let lapse = Some(u64::try_from(LAPSE.as_millis()).unwrap_or(u64::MAX));
-                    let work = Work { lapse, ..self.work(&stream, format, about.clone(), Some(&shown)) };
+                    if self.shared.now() > place.asked() + LAPSE {
+                        continue; // it was answered before packaging ended last
+                    }
+                    let work = Work { lapse: Some(LAPSE), ..self.work(&stream, format, about.clone(), Some(&shown)) };
                     let (_, live) = packaged::run(work, Arc::clone(&stream)).await;
                     match live {
                         Some(live) if stream.has_ended() => self.leave(&stream, live).await,

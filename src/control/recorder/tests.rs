@@ -13,6 +13,7 @@ use super::disk::Disk;
 use super::finish::{finish, is_unfinished, takes};
 use super::flv::Flv;
 use super::layout::Kind;
+use super::live::Surroundings;
 use super::packaged::{self, Work};
 use super::playlist::Carry;
 use super::sim::Sim;
@@ -32,6 +33,7 @@ use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
 use crate::package::format::Format;
 use crate::package::segment::Account;
+use crate::package::window::Pressure;
 use crate::server::recording::RecordingState;
 
 const RETENTION: Retention = Retention { bytes: 1 << 20, frames: 2000, gop_time: 60_000, history: 5_000 };
@@ -133,8 +135,23 @@ pub(super) fn dir(kind: Kind) -> PathBuf {
 
 /// A recording of a format, without live clients.
 pub(super) fn work<D: Disk>(format: Format, setting: Setting<D>, dir: PathBuf) -> Work<D> {
-    let account = Account::default();
-    Work { format, setting, dir, recorded: true, live: None, account, lapse: None }
+    let (account, surroundings) = (Account::default(), Rc::new(Calm));
+    Work { format, setting, dir, recorded: true, live: None, account, surroundings, lapse: None }
+}
+
+/// Nothing happens around the recordings of a test.
+struct Calm;
+
+impl Surroundings for Calm {
+    fn pressure(&self) -> Pressure {
+        Pressure::None
+    }
+
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn told(&self, _: &str) {}
 }
 
 /// Runs the task of a kind.

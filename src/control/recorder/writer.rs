@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::common::Left;
+use super::common::{Left, Writing};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::pending::{Order, Pending};
@@ -36,6 +36,8 @@ pub(super) struct Writer<D: Disk> {
     setting: Setting<D>,
     dir: PathBuf,
     pending: Rc<Pending>,
+    /// Held from the first segment on.
+    alone: Option<Writing>,
     /// By lane; none before the take has its folder.
     lanes: Vec<Lane<D>>,
     rates: Rates,
@@ -63,6 +65,7 @@ impl<D: Disk> Writer<D> {
             setting,
             dir,
             pending,
+            alone: None,
             lanes: Vec::new(),
             rates: Rates::default(),
             tracks: Tracks::default(),
@@ -188,6 +191,9 @@ impl<D: Disk> Writer<D> {
     async fn open_take(&mut self, segment: &Segment) -> io::Result<()> {
         if !self.lanes.is_empty() && !self.setting.is_parted() {
             return Ok(());
+        }
+        if self.alone.is_none() {
+            self.alone = Some(self.setting.common.write_alone(&self.dir).await);
         }
         let head = segment.head();
         let first = Numbers { sequence: head.sequence, discontinuities: head.discontinuities };

@@ -58,8 +58,6 @@ pub enum Piece {
     Close {
         /// In milliseconds.
         duration: u32,
-        /// It begins inside a group of pictures.
-        dependent: bool,
     },
 }
 
@@ -171,8 +169,6 @@ pub struct Fragmenter {
     /// The stream time in milliseconds from which the take counts.
     origin: Option<i64>,
     started: i64,
-    /// Whether the segment's first picture is one to start with.
-    first: Option<bool>,
 }
 
 impl Fragmenter {
@@ -210,7 +206,7 @@ impl Fragmenter {
 impl Muxer for Fragmenter {
     fn open(&mut self, opening: &Opening) {
         self.origin.get_or_insert(opening.start);
-        (self.started, self.first) = (opening.start, None);
+        self.started = opening.start;
         if opening.fresh {
             self.tracks = opening.tracks.clone();
             let video = self.tracks.video.as_ref().map(|_| Lane::video());
@@ -223,9 +219,6 @@ impl Muxer for Fragmenter {
     fn sample(&mut self, sample: &Sample<'_>) {
         let id = if sample.video { VIDEO_ID } else { AUDIO_ID };
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id) else { return };
-        if sample.video {
-            self.first.get_or_insert(sample.key);
-        }
         lane.push(sample);
         if self.lanes.iter().map(|lane| lane.data.len()).sum::<usize>() >= GATHER {
             self.flush(None);
@@ -235,7 +228,7 @@ impl Muxer for Fragmenter {
     fn close(&mut self, end: i64) {
         self.flush(Some(end));
         let duration = u32::try_from(end - self.started).unwrap_or(0).max(1);
-        self.pieces.push_back(Piece::Close { duration, dependent: self.first == Some(false) });
+        self.pieces.push_back(Piece::Close { duration });
     }
 }
 

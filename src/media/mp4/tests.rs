@@ -59,7 +59,7 @@ fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
                 let file: &mut [Vec<u8>; 3] = files.last_mut().unwrap();
                 file.iter_mut().zip(bytes).for_each(|(file, bytes)| file.extend(bytes));
             }
-            Piece::Close { duration, .. } => assert_eq!(duration, 1000),
+            Piece::Close { duration } => assert_eq!(duration, 1000),
         }
     }
     files
