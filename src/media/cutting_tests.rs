@@ -40,8 +40,7 @@ fn assert_kept(segmenter: &Segmenter, calls: &Calls, target: u32) {
 #[test]
 fn the_target_duration_is_a_second_more_than_the_set_length_or_the_longest_group() {
     for (group, target) in [(1_000, 5), (2_000, 5), (3_000, 7), (10_000, 11)] {
-        let (segmenter, calls) =
-            feed(&every(40, 0, 60_000), &every(group, 0, 60_000), &every(20, 5, 60_000));
+        let (segmenter, calls) = feed(&every(40, 0, 60_000), &every(group, 0, 60_000), &every(20, 5, 60_000));
         assert_kept(&segmenter, &calls, target);
         assert!(lengths(&calls)[1..].iter().all(|(fresh, _)| !fresh), "{calls:?}");
     }
@@ -54,10 +53,7 @@ fn groups_that_grow_while_live_are_cut_inside() {
     assert_kept(&segmenter, &calls, 5);
     assert!(lengths(&calls)[1..].iter().all(|(fresh, _)| !fresh), "{calls:?}");
     let starts: Vec<_> = calls.0.iter().filter(|line| line.starts_with("plain")).collect();
-    assert!(
-        starts.iter().any(|line| line.ends_with(" 65000")),
-        "at a keyframe where it fits: {starts:?}"
-    );
+    assert!(starts.iter().any(|line| line.ends_with(" 65000")), "at a keyframe where it fits: {starts:?}");
 }
 
 #[test]
@@ -101,7 +97,10 @@ fn few_pictures_a_second_are_no_pause() {
             assert!(lengths[1..].iter().all(|(fresh, _)| !fresh), "{calls:?}");
             let whole: i64 = lengths.iter().map(|(_, length)| length).sum();
             let want = if sounds.is_empty() { 200_000 } else { 200_005 };
-            assert_eq!(whole, want, "the last picture lasts as long as those before, or the sound: {calls:?}");
+            assert_eq!(
+                whole, want,
+                "the last picture lasts as long as those before, or the sound: {calls:?}"
+            );
         }
     }
 }

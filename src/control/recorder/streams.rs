@@ -94,10 +94,9 @@ impl Recorder {
     ) {
         let (busy, kind) = (Rc::clone(&self.busy), Kind::of(format));
         let work = Work { recorded: true, ..self.work(&stream, format, about, shown.as_ref()) };
-        let (active, stats) = (self.common.activate(&work.dir), work.setting.stats);
-        stats.began();
+        let (active, under_way) = (self.common.activate(&work.dir), work.setting.stats.began());
         let (left, live) = packaged::run(work, Arc::clone(&stream)).await;
-        stats.ended();
+        drop(under_way);
         if let Some(live) = live {
             let (recorder, stream) = (Rc::clone(&self), Arc::clone(&stream));
             tokio_uring::spawn(async move { recorder.leave(&stream, live).await });

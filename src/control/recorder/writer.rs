@@ -15,6 +15,7 @@ use super::disk::Disk;
 use super::layout::Kind;
 use super::pending::{Order, Pending};
 use super::playlist::{Carry, LivePlaylist};
+use super::stats::Counted;
 use super::take::{About, Numbers};
 use super::task::{RETRY, Setting, watch_disk};
 use crate::media::m3u8::Segment as Entry;
@@ -45,7 +46,7 @@ pub(super) struct Writer<D: Disk> {
     /// The tracks and the peak rate in the master playlist as it was written last.
     master: Option<(Tracks, u64)>,
     /// The last attempt failed, and the log says so.
-    failing: bool,
+    failing: Option<Counted>,
 }
 
 /// A playlist on the disk.
@@ -70,7 +71,7 @@ impl<D: Disk> Writer<D> {
             rates: Rates::default(),
             tracks: Tracks::default(),
             master: None,
-            failing: false,
+            failing: None,
         }
     }
 
@@ -118,7 +119,7 @@ impl<D: Disk> Writer<D> {
     fn succeeded(&mut self, segment: &Segment, is_named: bool) {
         segment.set_on_disk();
         self.setting.stats.finished_segment();
-        if is_named && std::mem::take(&mut self.failing) {
+        if is_named && self.failing.take().is_some() {
             let (stream, kind) = (self.setting.about.stream.as_str(), self.kind.name());
             info!(stream, kind, "recording continues");
         }
@@ -126,7 +127,8 @@ impl<D: Disk> Writer<D> {
 
     fn failed(&mut self, error: &io::Error) {
         self.setting.stats.failed();
-        if !std::mem::replace(&mut self.failing, true) {
+        if self.failing.is_none() {
+            self.failing = Some(self.setting.stats.failing());
             let (stream, kind) = (&self.setting.about.stream, self.kind.name());
             warn!(stream, kind, %error, "recording failed; it continues at a keyframe when possible");
         }
@@ -149,7 +151,7 @@ impl<D: Disk> Writer<D> {
 
     async fn write_files(&mut self, segment: &Segment) -> io::Result<()> {
         self.open_take(segment).await?;
-        if self.failing {
+        if self.failing.is_some() {
             self.make_folders().await?; // they may have been removed
         }
         for (lane, piece) in segment.pieces.iter().enumerate() {

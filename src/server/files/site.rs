@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_recorders_own_files_are_not_shown() {
-        let (origin, gateway) = (Site::of_origin("/data".into()), Site::of_gateway("/data".into()));
+        let (origin, gateway) = (Site::of_origin("/data".into()), Site::of_gateway("/data".into(), None));
         let shown = |path: &str| {
             let path = RelPath::parse(path).unwrap();
             (origin.shows(&path), gateway.shows(&path))
