@@ -128,7 +128,7 @@ impl Window {
         Self { head, segments: VecDeque::new(), size: size.max(1), independent: true }
     }
 
-    /// Appends a segment; the oldest is removed if the window is full.
+    /// Appends the next segment; the oldest is removed if the window is full.
     pub fn push(&mut self, segment: Segment) {
         debug_assert!(rounded_seconds(segment.duration) <= self.head.target, "{:?}: {segment:?}", self.head);
         self.independent &= !segment.dependent;
@@ -136,10 +136,16 @@ impl Window {
         self.trim();
     }
 
-    /// Sets the target duration, which is known when the first segment is there.
-    pub fn set_target(&mut self, seconds: u32) {
-        debug_assert!(self.segments.is_empty() || self.head.target == seconds, "{:?}: {seconds}", self.head);
-        self.head.target = seconds;
+    /// Appends a segment at its place: `head` has its number and the target duration. If it does not follow the
+    /// newest one, the window begins anew with it, since a number follows from a place in the playlist.
+    pub fn push_at(&mut self, head: Head, segment: Segment) {
+        let next = self.next_head();
+        if self.segments.is_empty() || next.sequence != head.sequence {
+            let discontinuities = head.discontinuities.max(next.discontinuities);
+            self.segments.clear();
+            self.head = Head { discontinuities, ..head };
+        }
+        self.push(segment);
     }
 
     /// Changes the number of segments that it holds at most.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
@@ -27,8 +27,8 @@ pub struct Shown {
 #[derive(Debug, Default)]
 pub struct Place {
     snapshot: ArcSwapOption<Snapshot>,
-    /// It is packaged when a client asks for it.
-    on_demand: AtomicBool,
+    /// Streams of that name which are packaged when a client asks: none or one, or another one follows at once.
+    on_demand: AtomicU32,
     /// When a client asked last, in the caller's milliseconds.
     asked: AtomicU64,
     wanted: Notify,
@@ -91,26 +91,31 @@ impl Shown {
 
     /// Whether there is nothing to find, now or on demand.
     pub fn is_empty(&self) -> bool {
-        self.formats
-            .iter()
-            .all(|place| place.snapshot.load().is_none() && !place.on_demand.load(Ordering::Relaxed))
+        self.formats.iter().all(|place| place.snapshot.load().is_none() && !place.is_on_demand())
     }
 }
 
 impl Place {
     fn find(&self, name: &str, now: u64) -> Found {
-        let on_demand = self.on_demand.load(Ordering::Relaxed);
+        let on_demand = self.is_on_demand();
         if on_demand {
             self.asked.store(now, Ordering::Relaxed);
         }
-        match &*self.snapshot.load() {
-            Some(snapshot) => snapshot.find(name).cloned().map_or(Found::Nothing, Found::File),
-            None if on_demand => {
+        let snapshot = self.snapshot.load();
+        // Playlists of a stream that is over give way to those of the next one with its name.
+        let is_past = |files: &Snapshot| on_demand && files.has_ended() && name.ends_with(".m3u8");
+        match &*snapshot {
+            Some(files) if !is_past(files) => files.find(name).cloned().map_or(Found::Nothing, Found::File),
+            _ if on_demand => {
                 self.wanted.notify_one();
                 Found::Soon
             }
-            None => Found::Nothing,
+            _ => Found::Nothing,
         }
+    }
+
+    fn is_on_demand(&self) -> bool {
+        self.on_demand.load(Ordering::Relaxed) > 0
     }
 
     /// Puts other files in the place of those that were there.
@@ -130,9 +135,15 @@ impl Place {
         self.snapshot.load_full()
     }
 
-    /// Sets whether it is packaged when a client asks for it.
-    pub fn set_on_demand(&self, on_demand: bool) {
-        self.on_demand.store(on_demand, Ordering::Relaxed);
+    /// A stream is packaged when a client asks for it, until [`retract`](Self::retract).
+    pub fn offer(&self) {
+        self.on_demand.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream that was offered is over.
+    pub fn retract(&self) {
+        let before = self.on_demand.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "only what was offered is retracted");
     }
 
     /// When a client asked last.

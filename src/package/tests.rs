@@ -155,7 +155,7 @@ fn the_shelf_shows_live_files_and_takes_wishes() {
     assert!(Arc::ptr_eq(&shown, &shelf.show("live/a")));
     assert!(matches!(find(2), Found::Nothing), "it has no file yet");
     let place = shown.place(Format::Hls);
-    place.set_on_demand(true);
+    place.offer();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         assert!(tokio::time::timeout(Duration::from_millis(1), place.wanted()).await.is_err());
@@ -174,8 +174,67 @@ fn the_shelf_shows_live_files_and_takes_wishes() {
     place.remove(&snapshot);
     assert!(matches!(find(5), Found::File(_)), "a later take's files stay");
     place.remove(&later);
-    place.set_on_demand(false);
+    place.retract();
     shelf.withdraw("live/a", &shown);
     assert!(matches!(find(6), Found::Nothing));
     assert!(!Arc::ptr_eq(&shown, &shelf.show("live/a")));
+}
+
+#[test]
+fn playlists_of_a_stream_that_is_over_give_way_to_the_next_one() {
+    let (shelf, account) = (Shelf::default(), Account::default());
+    let shown = shelf.show("live/a");
+    let place = shown.place(Format::Hls);
+    let found = || ["index.m3u8", "segment_0.ts"].map(|name| shelf.find(&format!("hls/live/a/{name}"), 1));
+    place.offer();
+    let mut window = LiveWindow::new(Format::Hls, 6, account.clone());
+    window.push(segment(Format::Hls, 0, 0, &account), Pressure::None);
+    window.end();
+    place.put(&Arc::new(window.snapshot(NOW)));
+    assert!(matches!(found(), [Found::Soon, Found::File(_)]));
+    place.offer(); // the next one comes before this one is told to be over
+    place.retract();
+    assert!(matches!(found(), [Found::Soon, Found::File(_)]));
+    place.retract();
+    assert!(matches!(found(), [Found::File(_), Found::File(_)]), "no next one: players read the end");
+}
+
+#[test]
+fn a_track_that_was_away_comes_back_with_the_numbers_of_the_others() {
+    let account = Account::default();
+    let mut window = LiveWindow::new(Format::Fmp4, 6, account.clone());
+    let mut discontinuities = 0;
+    for number in 0..20 {
+        let mut next = Arc::into_inner(segment(Format::Fmp4, number, 1, &account)).unwrap();
+        next.discontinuity = [5, 9].contains(&number);
+        next.discontinuities = discontinuities;
+        discontinuities += u64::from(next.discontinuity);
+        if (5..9).contains(&number) {
+            next.pieces[2] = None;
+        }
+        window.push(Arc::new(next), Pressure::None);
+        let [audio, video] = ["audio", "video"].map(|track| {
+            let playlist = Playlist::parse(&text(&window, &format!("output_separate/{track}.m3u8")));
+            for (segment, number) in playlist.segments.iter().zip(playlist.head.sequence..) {
+                assert_eq!(segment.uri, format!("{track}_{number}.m4s"));
+            }
+            playlist
+        });
+        if !(5..9).contains(&number) {
+            assert_eq!(audio.next_head(), video.next_head(), "{number}");
+        }
+    }
+}
+
+#[test]
+fn init_segments_stay_as_long_as_segments_that_need_them() {
+    let account = Account::default();
+    let mut window = LiveWindow::new(Format::Fmp4, 3, account.clone());
+    for number in 0..12 {
+        window.push(segment(Format::Fmp4, number, 1 + u32::from(number >= 6), &account), Pressure::None);
+        let snapshot = window.snapshot(NOW);
+        let is_there = |name: &str| snapshot.find(&format!("output_merge/{name}")).is_some();
+        let needs_first = (0..6).any(|number| is_there(&format!("segment_{number}.m4s")));
+        assert_eq!(is_there("init_1.mp4"), needs_first, "{number}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The segments that live players see, and their playlists.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -84,12 +84,18 @@ impl Rates {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     files: HashMap<String, Arc<File>>,
+    ended: bool,
 }
 
 impl Snapshot {
     /// The file with that path in the stream's folder.
     pub fn find(&self, path: &str) -> Option<&Arc<File>> {
         self.files.get(path)
+    }
+
+    /// Whether its playlists say that the stream is over.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The paths of its files.
@@ -108,7 +114,7 @@ pub struct LiveWindow {
     playlists: Vec<Option<Window>>,
     /// The segments in memory, the oldest first.
     kept: VecDeque<Arc<Segment>>,
-    /// The init segments that playlists name, by their paths.
+    /// The init segments that segments need, by their paths.
     inits: BTreeMap<String, Arc<File>>,
     rates: Rates,
     tracks: Tracks,
@@ -140,7 +146,7 @@ impl LiveWindow {
         for (lane, names) in self.format.lanes().iter().enumerate() {
             let Some(entry) = segment.entry(lane) else { continue };
             let playlist = self.playlists[lane].get_or_insert_with(|| Window::new(segment.head(), self.size));
-            playlist.push(entry);
+            playlist.push_at(segment.head(), entry);
             if let Some(init) = segment.pieces[lane].as_ref().and_then(|piece| piece.init.as_ref()) {
                 self.inits.insert(names.path(&init.name), Arc::clone(&init.file));
             }
@@ -173,14 +179,19 @@ impl LiveWindow {
             let is_among = |newest: usize| segment.number + newest as u64 >= next;
             is_among(kept) && (is_among(hot) || !segment.is_on_disk())
         });
-        let playlists = self.format.lanes().iter().zip(&self.playlists);
-        let named: Vec<String> = playlists
-            .flat_map(|(lane, playlist)| {
-                let segments = playlist.iter().flat_map(Window::segments);
-                segments.filter_map(|segment| segment.map.as_ref().map(|map| lane.path(map)))
-            })
-            .collect();
-        self.inits.retain(|path, _| named.contains(path));
+        let needed = self.needed_inits();
+        self.inits.retain(|path, _| needed.contains(path));
+    }
+
+    /// The paths of the init segments of what is in memory or in a playlist.
+    fn needed_inits(&self) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        for (at, (lane, playlist)) in self.format.lanes().iter().zip(&self.playlists).enumerate() {
+            let named = playlist.iter().flat_map(Window::segments).filter_map(|one| one.map.as_deref());
+            let kept = self.kept.iter().filter_map(|one| one.pieces[at].as_ref()?.init.as_deref());
+            paths.extend(named.chain(kept.map(|init| init.name.as_str())).map(|name| lane.path(name)));
+        }
+        paths
     }
 
     /// Whether all segments that playlists name are on the disk.
@@ -209,6 +220,6 @@ impl LiveWindow {
         if self.format == Format::Fmp4 && !files.is_empty() {
             files.insert(format!("{SEPARATE}/{INDEX}"), text(self.rates.master(&self.tracks)));
         }
-        Snapshot { files }
+        Snapshot { files, ended: self.ended }
     }
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::ffmpeg::{Packet, make_clip, packets, publish};
+use crate::harness::flv::{SCRIPT, VIDEO};
 use crate::harness::process::Guard;
 use crate::harness::{Scratch, Server, http, need_ffmpeg, until};
+use crate::tracks::{Piece, pieces, send};
 
 const KEY: &str = "live/stream";
 const ANY: &str = "127.0.0.1:0";
@@ -271,4 +273,88 @@ fn a_restart_continues_the_numbers_and_players_are_told_no_end() {
     // Nobody comes back.
     let third = start("200ms");
     until("the end", || get(&third, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
+}
+
+/// A clip's tags, `later` milliseconds later.
+fn clip(scratch: &Scratch, name: &str, size: &str, later: u32) -> Vec<Piece> {
+    let file = scratch.path(name);
+    make_clip(&file, LENGTH, size);
+    let mut pieces = pieces(&std::fs::read(file).unwrap());
+    pieces.retain(|piece| piece.kind != SCRIPT && !piece.body.is_empty());
+    pieces.iter_mut().for_each(|piece| piece.time += later);
+    pieces
+}
+
+#[test]
+fn the_master_playlist_follows_a_camera_that_comes_later_and_changes() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-camera");
+    let data = scratch.path("data");
+    let mut origin = origin(&scratch.path(""), &data, &["--record", "fmp4"]);
+    // Sound alone for 5 s, then pictures, and later larger ones.
+    let mut sound = clip(&scratch, "small.flv", "320x180", 0);
+    let header = sound.iter().position(|piece| piece.kind == VIDEO && piece.is_header()).unwrap();
+    let header = Piece { time: 5_000, ..sound.remove(header) };
+    sound.retain(|piece| piece.kind != VIDEO || piece.time >= 5_000);
+    let with_pictures = sound.split_off(sound.iter().position(|piece| piece.time >= 5_000).unwrap());
+    let larger = clip(&scratch, "large.flv", "640x360", LENGTH * 1000);
+    let tags = [sound, vec![header], with_pictures, larger].concat();
+
+    let master = "output_separate/index.m3u8";
+    let masters = || {
+        let live = get(&origin, &format!("/mp4/live/camera/{master}"))?;
+        Some([live, std::fs::read_to_string(data.join("mp4/live/camera").join(master)).ok()?])
+    };
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| send(&origin, "camera", &tags));
+        let both_say = |what, says: &dyn Fn(&String) -> bool| {
+            until(what, || masters().filter(|both| both.iter().all(says)));
+        };
+        both_say("sound alone", &|text| text.contains("audio.m3u8") && !text.contains("video.m3u8"));
+        let has = |text: &String, size: &str| text.contains("video.m3u8") && text.contains(size);
+        both_say("the camera", &|text| has(text, "RESOLUTION=320x180"));
+        both_say("its other size", &|text| has(text, "RESOLUTION=640x360"));
+        let audio = get(&origin, "/mp4/live/camera/output_separate/audio.m3u8").unwrap();
+        assert!(!audio.contains("#EXT-X-ENDLIST"), "it is still live: {audio}");
+        drop(publisher.join().unwrap());
+    });
+    origin.assert_up();
+}
+
+#[test]
+fn a_pause_does_not_change_the_target_duration() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("packaging-pause");
+    let mut origin = origin(&scratch.path(""), &scratch.path("data"), &["--record", "hls"]);
+    // No pictures for 24 s while sound goes on, and then neither for 24 s.
+    let before = clip(&scratch, "clip.flv", "320x180", 0);
+    let again = |rounds: u32| {
+        before
+            .iter()
+            .filter(|piece| !piece.is_header())
+            .cloned()
+            .map(move |piece| Piece { time: piece.time + rounds * LENGTH * 1000, ..piece })
+    };
+    let sound = [1, 2].into_iter().flat_map(again).filter(|piece| piece.kind != VIDEO);
+    let tags: Vec<Piece> = before.iter().cloned().chain(sound).chain(again(3)).chain(again(6)).collect();
+    let (mut targets, mut breaks) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| send(&origin, "pause", &tags));
+        until("the end of what is published", || {
+            let is_over = publisher.is_finished();
+            if let Some(text) = get(&origin, "/hls/live/pause/index.m3u8") {
+                targets.push(number(&text, "#EXT-X-TARGETDURATION:"));
+                let longest = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+                let longest = longest.map(|value| value.trim_end_matches(',').parse::<f64>().unwrap());
+                let longest = longest.fold(0.0, f64::max);
+                assert!(longest < targets[0] as f64 + 0.5, "{text}");
+                breaks = breaks.max(text.matches("#EXT-X-DISCONTINUITY\n").count());
+            }
+            is_over.then_some(())
+        });
+        drop(publisher.join().unwrap());
+    });
+    targets.dedup();
+    assert_eq!((targets.len(), breaks), (1, 1), "{targets:?}");
+    origin.assert_up();
 }

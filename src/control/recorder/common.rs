@@ -36,9 +36,10 @@ pub(super) struct Common {
     has_left: Notify,
     /// The numbers that follow those which this process has used, by a take's folder.
     numbers: RefCell<HashMap<PathBuf, Numbers>>,
-    /// Folders in which a writer is at work.
-    written: RefCell<HashSet<PathBuf>>,
-    left_off: Notify,
+    /// Who numbers the segments of a stream's takes, by their folder.
+    pub(super) numbering: Turns,
+    /// Who writes in a take's folder.
+    pub(super) writing: Turns,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -131,17 +132,6 @@ impl Common {
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
     }
 
-    /// Waits until no other writer is at work in `dir`: the one of an earlier take may still wait for the disk.
-    pub(super) async fn write_alone(self: &Rc<Self>, dir: &Path) -> Writing {
-        loop {
-            let left_off = self.left_off.notified();
-            if self.written.borrow_mut().insert(dir.to_owned()) {
-                return Writing { common: Rc::clone(self), dir: dir.to_owned() };
-            }
-            left_off.await;
-        }
-    }
-
     /// The numbers that follow those which this process has used for takes in `dir`.
     pub(super) fn numbers(&self, dir: &Path) -> Option<Numbers> {
         self.numbers.borrow().get(dir).copied()
@@ -171,6 +161,11 @@ impl Common {
         self.has_left.notified().await;
     }
 
+    /// Whether the take with this id was moved from `dir`.
+    pub(super) fn has_moved(&self, dir: &Path, id: &str) -> bool {
+        self.moved.borrow().contains_key(&(dir.to_owned(), id.to_owned()))
+    }
+
     /// Where the take is that was in `dir`; a take moves once, and its place is asked for once.
     pub(super) fn take_place(&self, dir: &Path, id: &str) -> Option<PathBuf> {
         self.moved.borrow_mut().remove(&(dir.to_owned(), id.to_owned()))
@@ -185,17 +180,37 @@ pub(super) struct Left {
     pub(super) id: String,
 }
 
-/// Keeps other writers out of a folder.
+/// One after the other does something in a folder: what belongs to an earlier take of a stream may still go on when
+/// the next one begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns(Rc<(RefCell<HashSet<PathBuf>>, Notify)>);
+
+impl Turns {
+    /// Waits until nobody else has the turn in `dir`.
+    pub(super) async fn take(&self, dir: &Path) -> Turn {
+        let (taken, given) = &*self.0;
+        loop {
+            let next = given.notified();
+            if taken.borrow_mut().insert(dir.to_owned()) {
+                return Turn { turns: self.clone(), dir: dir.to_owned() };
+            }
+            next.await;
+        }
+    }
+}
+
+/// Its holder is the only one in its folder.
 #[derive(Debug)]
-pub(super) struct Writing {
-    common: Rc<Common>,
+pub(super) struct Turn {
+    turns: Turns,
     dir: PathBuf,
 }
 
-impl Drop for Writing {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.common.written.borrow_mut().remove(&self.dir);
-        self.common.left_off.notify_waiters();
+        let (taken, given) = &*self.turns.0;
+        taken.borrow_mut().remove(&self.dir);
+        given.notify_waiters();
     }
 }
 

@@ -189,6 +189,57 @@ fn the_next_take_waits_for_the_writer_of_the_one_before() {
 }
 
 #[test]
+fn the_next_take_is_numbered_when_the_one_before_is_packaged() {
+    let disk = Sim::default();
+    runtime().block_on(async {
+        let common = Rc::<Common>::default();
+        let record = |stream, id| {
+            let setting = setting(&disk, Kind::Hls, id, &common);
+            packaged::run(work(Format::Hls, setting, dir(Kind::Hls)), stream)
+        };
+        let (mut first, mut second) = (Publisher::new(), Publisher::new());
+        let recordings = (record(first.stream(), "a"), record(second.stream(), "b"));
+        let publishing = async {
+            // Far more at once than may wait for the disk.
+            disk.stall(true);
+            first.frames(25 * 60);
+            first.end();
+            second.play(30).await;
+            disk.stall(false);
+            second.play(5).await;
+            second.end();
+        };
+        let (first, second, ()) = tokio::join!(recordings.0, recordings.1, publishing);
+        assert!(first.0.is_some() && second.0.is_some());
+        mend(&disk, Kind::Hls, &common).await;
+    });
+    let base = dir(Kind::Hls).display().to_string();
+    let files = disk.files();
+    let numbers = |base: &str| {
+        let playlist = String::from_utf8(files[&format!("{base}/index.m3u8")].clone()).unwrap();
+        let segments = Playlist::parse(&playlist).segments.into_iter();
+        segments.map(|segment| super::take::number_of(&segment.uri).unwrap()).collect::<Vec<_>>()
+    };
+    let (first, second) = (numbers(&format!("{base}@20261121T091545Z")), numbers(&base));
+    assert!(first.iter().max() < second.iter().min(), "{first:?} {second:?}");
+}
+
+#[test]
+fn the_recorded_live_playlist_has_the_numbers_of_its_segments() {
+    let folder = dir(Kind::Hls).display().to_string();
+    let (disk, seen, _) = watched(100, |disk, second| {
+        disk.stall((10..70).contains(&second));
+        let Some(text) = disk.file(&format!("{folder}/index.m3u8")) else { return };
+        let playlist = Playlist::parse(&String::from_utf8(text).unwrap());
+        for (segment, number) in playlist.segments.iter().zip(playlist.head.sequence..) {
+            assert_eq!(super::take::number_of(&segment.uri), Some(number), "{playlist:?}");
+        }
+    });
+    assert_whole(&seen, 100);
+    assert!(disk.file(&format!("{folder}/index.m3u8")).is_some());
+}
+
+#[test]
 fn live_goes_on_when_the_disk_is_frozen_from_the_start() {
     let (disk, seen, _) = watched(30, |disk, _| disk.stall(true));
     assert_whole(&seen, 30);

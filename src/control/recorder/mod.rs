@@ -262,23 +262,6 @@ impl Recorder {
         }
     }
 
-    /// Finishes a take that an earlier run of the program has left. If it is a stream's newest, its publisher may
-    /// come back: live players are told the end after the time for which they would have waited for that.
-    fn finish_cut_off(self: &Rc<Self>, left: Left) {
-        let is_newest = !left.dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
-        if left.kind == Kind::Flv || !is_newest {
-            return self.finish(left);
-        }
-        let (recorder, active) = (Rc::clone(self), self.common.activate(&left.dir));
-        tokio_uring::spawn(async move {
-            tokio::select! {
-                () = recorder.common.stopped() => {}
-                () = tokio::time::sleep(recorder.config().origin.gap) => recorder.finish(left),
-            }
-            drop(active);
-        });
-    }
-
     /// Starts the tasks of a stream.
     fn record(self: &Rc<Self>, stream: &Arc<Stream>) {
         let key = stream.key.as_str();

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::common::Left;
+use super::common::{Left, Turn};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::live::{Live, Surroundings};
@@ -64,6 +64,8 @@ pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<
         dir,
         live,
         surroundings,
+        turn: None,
+        given_up: false,
         lapse,
     };
     let own = Arc::clone(&stream);
@@ -73,6 +75,7 @@ pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<
         if let Some(live) = task.live.as_mut().filter(|_| stream.has_ended()) {
             live.end(SystemTime::now());
         }
+        task.turn = None; // the next take need not wait for the disk
         pending.close();
     };
     let writing = async {
@@ -99,47 +102,57 @@ struct Packaged<D: Disk> {
     began: Option<(Instant, StreamTime)>,
     /// The time of the newest tag that was read.
     newest: StreamTime,
+    /// To number segments; held from the first one on.
+    turn: Option<Turn>,
+    /// The disk has taken nothing for a long time since the stream was over.
+    given_up: bool,
     /// See [`Work`].
     lapse: Option<u64>,
 }
 
 impl<D: Disk> Packaged<D> {
-    /// Finds the first number: after those of earlier takes, or by the clock if they are not known. A take has fewer
-    /// segments than seconds, so that a number by the clock is larger than all before it.
+    /// Finds the first number: after those of earlier takes, which are packaged to their end first.
     async fn number(&mut self) {
-        let known = self.setting.common.numbers(&self.dir);
-        let on_disk = match &self.pending {
-            Some(_) => {
-                let asked = take::next_numbers(&self.setting.disk, &self.dir);
-                tokio::time::timeout(NUMBERS, asked).await.ok().and_then(Result::ok)
-            }
-            None => None,
-        };
-        let by_clock = || {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            Numbers { sequence: now.as_secs(), discontinuities: now.as_secs() }
-        };
-        let first = match (known, on_disk) {
-            (Some(known), on_disk) => known.at_least(on_disk.unwrap_or_default()),
-            (None, Some(on_disk)) => on_disk,
-            (None, None) => by_clock(),
+        self.turn = Some(self.setting.common.numbering.take(&self.dir).await);
+        let first = match self.setting.common.numbers(&self.dir) {
+            Some(known) => known,
+            None => self.first_numbers().await,
         };
         self.packager.number_from(first.sequence, first.discontinuities);
     }
 
+    /// The first numbers in this process: from the disk, or by the clock if it does not tell. A take has fewer
+    /// segments than seconds, so that a number by the clock is larger than all before it.
+    async fn first_numbers(&self) -> Numbers {
+        let now = SystemTime::now();
+        if self.pending.is_some() {
+            let asked = take::next_numbers(&self.setting.disk, &self.dir, now);
+            if let Ok(Ok(on_disk)) = tokio::time::timeout(NUMBERS, asked).await {
+                return on_disk;
+            }
+        }
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Numbers { sequence: seconds, discontinuities: seconds }
+    }
+
     /// Waits for the disk to take a segment, as long as no live client waits for the next one: while the stream is
     /// ahead of the clock, and a short time when it is over and there is more of it.
-    async fn wait_for_disk(&self, pending: &Pending) {
+    async fn wait_for_disk(&mut self) {
+        let Some(pending) = self.pending.clone() else { return };
         while pending.is_full() {
+            let has_ended = self.stream.has_ended();
             let more = self.newest.saturating_add(Self::PACE) < self.head_time();
-            let patience = if more && self.stream.has_ended() { PATIENCE } else { self.lead() };
-            if patience.is_zero() {
+            let patience = if has_ended && more { PATIENCE } else { self.lead() };
+            if patience.is_zero() || has_ended && self.given_up {
                 return;
             }
             tokio::select! {
                 () = self.setting.common.stopped() => return,
-                () = pending.taken() => {}
-                () = tokio::time::sleep(patience) => return,
+                () = pending.taken() => self.given_up = false,
+                () = tokio::time::sleep(patience) => {
+                    self.given_up = has_ended;
+                    return;
+                }
             }
         }
     }
@@ -214,7 +227,8 @@ impl<D: Disk> Task for Packaged<D> {
             }
             let Some(pending) = &self.pending else { continue };
             pending.set_short(self.surroundings.pressure() > Pressure::None);
-            self.wait_for_disk(pending).await;
+            let pending = Rc::clone(pending);
+            self.wait_for_disk().await;
             let shed = pending.put(segment);
             if shed > 0 {
                 self.setting.stats.skipped(shed);

@@ -11,7 +11,7 @@ use super::take::About;
 use crate::package::segment::Segment;
 
 /// Segments that may wait.
-const SEGMENTS_MAX: usize = 8;
+pub(super) const SEGMENTS_MAX: usize = 8;
 /// Segments that may wait while memory is short.
 const SEGMENTS_SHORT: usize = 2;
 
@@ -62,9 +62,13 @@ impl Pending {
         shed
     }
 
-    /// The take ends after what was put.
+    /// The take ends after what was put. A take without a segment is not written.
     pub(super) fn part(&self, about: About) {
-        self.orders.borrow_mut().push_back(Order::Part(about));
+        let mut orders = self.orders.borrow_mut();
+        if matches!(orders.back(), Some(Order::Part(_))) {
+            orders.pop_back();
+        }
+        orders.push_back(Order::Part(about));
         self.changed.notify_one();
     }
 
@@ -72,6 +76,11 @@ impl Pending {
     pub(super) fn close(&self) {
         self.closed.set(true);
         self.changed.notify_one();
+    }
+
+    /// Whether the newest segment that was put was shed.
+    pub(super) fn ends_with_gap(&self) -> bool {
+        self.gap.get()
     }
 
     /// Whether nothing more is put.
@@ -131,8 +140,12 @@ impl Pending {
     fn remove_oldest(&self) -> u64 {
         let mut orders = self.orders.borrow_mut();
         let oldest = orders.iter().position(|order| matches!(order, Order::Segment { .. }));
-        let Some(Order::Segment { segment, .. }) = oldest.and_then(|at| orders.remove(at)) else { return 0 };
+        let Some(at) = oldest else { return 0 };
+        let Some(Order::Segment { segment, .. }) = orders.remove(at) else { return 0 };
         self.segments.set(self.segments.get() - 1);
+        if at > 0 && matches!(orders.get(at), Some(Order::Part(_))) {
+            orders.remove(at - 1); // its take has lost its only segment
+        }
         segment.len()
     }
 
@@ -208,6 +221,24 @@ mod tests {
         let shed: Vec<_> = (0..4).map(|n| pending.put(segment(n, n < 2))).collect();
         assert_eq!(shed, [10, 10, 0, 0]);
         assert_eq!(drain(&pending), [(2, true), (3, false)]);
+    }
+
+    #[test]
+    fn takes_without_segments_do_not_wait() {
+        let pending = Pending::default();
+        for n in 0..100 {
+            pending.put(segment(n, false));
+            pending.part(About { id: n.to_string(), ..About::default() });
+            pending.part(About { id: format!("{n}b"), ..About::default() });
+            assert!(pending.orders.borrow().len() <= 2 * SEGMENTS_MAX + 1);
+        }
+        let orders = pending.orders.take();
+        let id = |order: &Order| match order {
+            Order::Part(about) => Some(about.id.clone()),
+            Order::Segment { .. } => None,
+        };
+        let want: Vec<String> = (91..100).map(|n| format!("{n}b")).collect();
+        assert_eq!(orders.iter().filter_map(id).collect::<Vec<_>>(), want);
     }
 
     #[test]

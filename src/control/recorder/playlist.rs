@@ -46,16 +46,15 @@ impl<D: Disk> LivePlaylist<D> {
         Self { disk, path, window, journal, journal_len: 0, pending: String::new(), map: None }
     }
 
-    /// A segment is finished: its file has its name. `target` is the target duration in seconds.
-    pub(super) async fn push(&mut self, segment: Segment, target: u32) -> io::Result<()> {
-        self.window.set_target(target);
+    /// A segment is finished: its file has its name. `head` has its number and the target duration.
+    pub(super) async fn push(&mut self, head: Head, segment: Segment) -> io::Result<()> {
+        self.window.push_at(head, segment.clone());
         if self.journal_len == 0 && self.pending.is_empty() {
             let traits = Traits { mapped: segment.map.is_some(), independent: true };
             write_head(self.window.head(), Kind::Event, traits, &mut self.pending);
         }
         segment.write(self.map.as_deref(), &mut self.pending);
-        self.map.clone_from(&segment.map);
-        self.window.push(segment);
+        self.map = segment.map;
         self.write(false).await
     }
 

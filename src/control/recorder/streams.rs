@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::common::Common;
+use super::common::{Common, Left};
 use super::disk::Local;
 use super::layout::Kind;
 use super::live::{Live, Surroundings};
@@ -22,6 +22,9 @@ use crate::server::shared::{Message, Shared};
 
 /// Packaging that a client has asked for ends so many milliseconds after the last request.
 const LAPSE: u64 = 30_000;
+
+/// How often to look, at the most, whether a stream that is recorded again has its first segment.
+const RECORDED_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the packaging of all streams has to do with.
 struct Outer {
@@ -68,7 +71,7 @@ impl Recorder {
         if recorded {
             tokio_uring::spawn(recorder.record_packaged(stream, format, about, shown));
         } else if let Some(shown) = shown {
-            shown.place(format).set_on_demand(true);
+            shown.place(format).offer();
             tokio_uring::spawn(recorder.package_on_demand(stream, format, about, shown));
         }
     }
@@ -118,25 +121,55 @@ impl Recorder {
         shown: Arc<Shown>,
     ) {
         let place = shown.place(format);
+        let mut last = None;
         while !stream.has_ended() && !self.common.is_stopping() {
             tokio::select! {
-                () = self.common.stopped() => {}
-                () = ended(&stream) => {}
-                () = place.wanted() => {
-                    if self.shared.now() > place.asked() + LAPSE {
-                        continue; // it was answered before packaging ended last
-                    }
-                    let work = Work { lapse: Some(LAPSE), ..self.work(&stream, format, about.clone(), Some(&shown)) };
-                    let (_, live) = packaged::run(work, Arc::clone(&stream)).await;
-                    match live {
-                        Some(live) if stream.has_ended() => self.leave(&stream, live).await,
-                        live => live.into_iter().for_each(Live::leave),
-                    }
-                }
+                () = self.common.stopped() => continue,
+                () = ended(&stream) => continue,
+                () = place.wanted() => {}
+            }
+            if self.shared.now() > place.asked() + LAPSE {
+                continue; // it was answered before packaging ended last
+            }
+            let work = Work { lapse: Some(LAPSE), ..self.work(&stream, format, about.clone(), Some(&shown)) };
+            let (_, live) = packaged::run(work, Arc::clone(&stream)).await;
+            if stream.has_ended() {
+                last = live;
+            } else {
+                live.into_iter().for_each(Live::leave);
             }
         }
-        place.set_on_demand(false);
+        // From here on the next stream of that name is the one that is packaged on demand.
+        place.retract();
         self.withdraw(&stream, &shown);
+        if let Some(live) = last {
+            self.leave(&stream, live).await;
+        }
+    }
+
+    /// Finishes a take that an earlier run of the program has left. If it is a stream's newest, its publisher may
+    /// come back: live players are told the end after the time for which they would have waited for that, unless the
+    /// stream is being recorded again. The first segment of the next take moves this one away.
+    pub(super) fn finish_cut_off(self: &Rc<Self>, left: Left) {
+        let is_newest = !left.dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
+        if left.kind == Kind::Flv || !is_newest {
+            return self.finish(left);
+        }
+        let (recorder, active) = (Rc::clone(self), self.common.activate(&left.dir));
+        tokio_uring::spawn(async move {
+            let common = &recorder.common;
+            loop {
+                wait(common, recorder.config().origin.gap.max(RECORDED_AGAIN)).await;
+                let others = common.actives(&left.dir) > 1 && !common.has_moved(&left.dir, &left.id);
+                if common.is_stopping() || !others {
+                    break;
+                }
+            }
+            if !common.is_stopping() {
+                recorder.finish(left);
+            }
+            drop(active);
+        });
     }
 
     /// Removes a stream's live files when players have got what they need.

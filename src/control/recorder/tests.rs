@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use super::playlist::Carry;
 use super::sim::Sim;
 use super::stats::Stats;
 use super::tail::Tail;
-use super::take::About;
+use super::take::{About, next_numbers};
 use super::task::{Setting, run};
 use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
@@ -606,6 +606,33 @@ fn numbers_continue_when_the_earlier_takes_were_removed() {
         });
         assert_eq!(first_number(kind, &disk.files()), 4, "{kind:?}");
         assert_eq!(play(kind, &disk.files(), dir(kind).to_str().unwrap()).pictures, 75);
+    }
+}
+
+#[test]
+fn names_of_segments_that_a_crash_has_lost_are_not_used_again() {
+    for kind in [Kind::Hls, Kind::Fmp4] {
+        let numbers = |crash| {
+            let disk = Sim::default();
+            disk.die_at(crash);
+            runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
+            disk.die_at(None);
+            let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let next = async |seconds| next_numbers(&disk, &dir(kind), at(seconds)).await.unwrap().sequence;
+            runtime().block_on(async { (next(300).await, next(1_000).await, next(100_000).await) })
+        };
+        assert_eq!(numbers(None), (4, 4, 4), "{kind:?}: all segments are on the disk");
+        let mut lost = 0;
+        for crash in (10..60).step_by(5) {
+            let (soon, later, next_day) = numbers(Some(crash));
+            if 0 < next_day && next_day < 4 {
+                lost += 1;
+                // The disk's clock counts its steps.
+                assert!(soon + crash >= next_day + 300, "{kind:?} {crash}: {soon} {next_day}");
+                assert_eq!(later, soon + 700, "{kind:?} {crash}: one for each second since then");
+            }
+        }
+        assert!(lost > 1, "{kind:?}: some have segments, but not all of them");
     }
 }
 

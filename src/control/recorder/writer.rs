@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::common::{Left, Writing};
+use super::common::{Left, Turn};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::pending::{Order, Pending};
 use super::playlist::{Carry, LivePlaylist};
 use super::stats::Counted;
-use super::take::{About, Numbers};
+use super::take::{self, About, Numbers};
 use super::task::{RETRY, Setting, watch_disk};
 use crate::media::m3u8::Segment as Entry;
 use crate::media::track::Tracks;
@@ -37,8 +37,8 @@ pub(super) struct Writer<D: Disk> {
     setting: Setting<D>,
     dir: PathBuf,
     pending: Rc<Pending>,
-    /// Held from the first segment on.
-    alone: Option<Writing>,
+    /// To write in the folder; held from the first segment on.
+    turn: Option<Turn>,
     /// By lane; none before the take has its folder.
     lanes: Vec<Lane<D>>,
     rates: Rates,
@@ -66,7 +66,7 @@ impl<D: Disk> Writer<D> {
             setting,
             dir,
             pending,
-            alone: None,
+            turn: None,
             lanes: Vec::new(),
             rates: Rates::default(),
             tracks: Tracks::default(),
@@ -84,13 +84,30 @@ impl<D: Disk> Writer<D> {
                 Order::Part(about) => self.setting.part(about),
             }
         }
-        if is_over()
-            && let Err(error) = self.end().await
-        {
+        if self.lanes.is_empty() {
+            return None;
+        }
+        if let Err(error) = self.close(is_over()).await {
             let (stream, kind) = (&self.setting.about.stream, self.kind.name());
             warn!(stream, kind, %error, "a recording was not closed properly; finishing it repairs that");
         }
-        (!self.lanes.is_empty()).then(|| self.setting.left(self.kind, &self.dir))
+        Some(self.setting.left(self.kind, &self.dir))
+    }
+
+    /// Nothing more comes. `is_over`: the playlists say so.
+    async fn close(&mut self, is_over: bool) -> io::Result<()> {
+        for lane in &mut self.lanes {
+            if is_over { lane.playlist.end().await? } else { lane.playlist.settle().await? }
+        }
+        if is_over {
+            self.master = None; // the mean rate is known now
+            self.write_master().await?;
+        }
+        if self.pending.ends_with_gap() {
+            return Ok(()); // live clients have got more than the disk
+        }
+        let Left { id, .. } = self.setting.left(self.kind, &self.dir);
+        take::set_whole(&self.setting.disk, &self.dir, &id).await
     }
 
     /// Writes a segment; tries again until it has to be shed.
@@ -182,7 +199,7 @@ impl<D: Disk> Writer<D> {
         for (lane, state) in self.lanes.iter_mut().enumerate() {
             let Some(entry) = segment.entry(lane) else { continue };
             let entry = Entry { discontinuity: entry.discontinuity || gap, ..entry };
-            result = result.and(state.playlist.push(entry, segment.target).await);
+            result = result.and(state.playlist.push(segment.head(), entry).await);
         }
         self.rates.add(segment);
         self.tracks = segment.tracks.clone();
@@ -194,8 +211,8 @@ impl<D: Disk> Writer<D> {
         if !self.lanes.is_empty() && !self.setting.is_parted() {
             return Ok(());
         }
-        if self.alone.is_none() {
-            self.alone = Some(self.setting.common.write_alone(&self.dir).await);
+        if self.turn.is_none() {
+            self.turn = Some(self.setting.common.writing.take(&self.dir).await);
         }
         let head = segment.head();
         let first = Numbers { sequence: head.sequence, discontinuities: head.discontinuities };
@@ -248,14 +265,5 @@ impl<D: Disk> Writer<D> {
         self.setting.disk.replace(&self.dir.join(SEPARATE).join(INDEX), text, false).await?;
         self.master = Some((self.tracks.clone(), peak));
         Ok(())
-    }
-
-    /// The stream is over: live players can read that.
-    async fn end(&mut self) -> io::Result<()> {
-        for lane in &mut self.lanes {
-            lane.playlist.end().await?;
-        }
-        self.master = None; // the mean rate is known now
-        self.write_master().await
     }
 }
