@@ -1,5 +1,5 @@
-//! One memory budget for the process: the logs of streams, what is packaged of them, what connections hold (partial messages, requests,
-//! answers, outboxes), greetings, and what the kernel holds for viewers that do not read.
+//! One memory budget for the process: the logs of streams, what is packaged of them, what connections hold (partial
+//! messages, requests, answers, outboxes), greetings, and what the kernel holds for viewers that do not read.
 //!
 //! Each loop counts what it holds; loop 0 sums it up a few times a second. As the limit comes near, histories
 //! are shortened first, then new publishers are refused, then everything that would grow is refused. Nothing

@@ -18,8 +18,14 @@ const LENGTH: u32 = 12;
 
 /// An origin with short segments.
 fn origin(home: &Path, data: &Path, more: &[&str]) -> Server {
+    origin_with("2s", home, data, more)
+}
+
+/// An origin with segments of that length.
+fn origin_with(segment: &str, home: &Path, data: &Path, more: &[&str]) -> Server {
     let config = home.join("packaging.toml");
-    std::fs::write(&config, "[recording]\nsegment = '2s'\nwindow = 4\nmin_free = 0\n").unwrap();
+    let recording = format!("[recording]\nsegment = '{segment}'\nwindow = 4\nmin_free = 0\n");
+    std::fs::write(&config, recording).unwrap();
     let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
     let listen = ["--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--config", config];
     Server::start(home, &[&["origin"], &listen[..], &["--data", data], more].concat())
@@ -205,6 +211,13 @@ fn what_is_not_recorded_is_packaged_for_the_first_client() {
     assert_eq!(http(origin.addr("web"), "GET", "/hls/live/none/index.m3u8", "").0.status, 404);
     drop(publisher);
     until("the end of the playlist", || get(&origin, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
+    // The next stream of that name does not wait until the files of this one are gone.
+    let publisher = publish(&clip, &origin.rtmp(KEY), true);
+    let next = until("the next stream", || get(&origin, HLS).filter(|text| !text.contains("#EXT-X-ENDLIST")));
+    let sequence = |text| number(text, "#EXT-X-MEDIA-SEQUENCE:");
+    assert!(sequence(&next) > sequence(&playlist), "{playlist}{next}");
+    drop(publisher);
+    until("its end", || get(&origin, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
     until("the end of its files", || get(&origin, HLS).is_none().then_some(()));
     assert!(!data.exists(), "nothing was recorded");
     origin.assert_up();
@@ -244,19 +257,20 @@ fn a_restart_continues_the_numbers_and_players_are_told_no_end() {
     need_ffmpeg!();
     let scratch = Scratch::new("packaging-restart");
     let (home, data) = (scratch.path(""), scratch.path("data"));
-    let start = |gap| origin(&home, &data, &["--record", "hls", "--gap", gap]);
+    let start = |gap, segment| origin_with(segment, &home, &data, &["--record", "hls", "--gap", gap]);
     let clip = scratch.path("clip.flv");
     make_clip(&clip, 30, "320x180");
-    let mut first = start("60s");
+    let mut first = start("60s", "2s");
     let publisher = publish(&clip, &first.rtmp(KEY), true);
     let before =
         until("two segments", || get(&first, HLS).filter(|text| text.matches("#EXTINF").count() > 1));
-    // Nobody watches, so that it ends at once.
+    // There is no viewer, so that it ends at once.
     first.guard.terminate();
     assert!(first.guard.wait());
     drop((publisher, first));
 
-    let mut second = start("60s");
+    // The publisher is back before the gap is over, its first segment is not.
+    let mut second = start("4s", "8s");
     let left = get(&second, HLS).expect("the playlist as it was");
     assert!(!left.contains("#EXT-X-ENDLIST"), "{left}");
     let publisher = publish(&clip, &second.rtmp(KEY), true);
@@ -270,8 +284,8 @@ fn a_restart_continues_the_numbers_and_players_are_told_no_end() {
     assert!(second.guard.wait());
     drop(second);
 
-    // Nobody comes back.
-    let third = start("200ms");
+    // No publisher comes back.
+    let third = start("200ms", "2s");
     until("the end", || get(&third, HLS)?.contains("#EXT-X-ENDLIST").then_some(()));
 }
 

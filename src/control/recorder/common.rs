@@ -36,9 +36,9 @@ pub(super) struct Common {
     has_left: Notify,
     /// The numbers that follow those which this process has used, by a take's folder.
     numbers: RefCell<HashMap<PathBuf, Numbers>>,
-    /// Who numbers the segments of a stream's takes, by their folder.
+    /// Turns to number segments, by the folder of their takes.
     pub(super) numbering: Turns,
-    /// Who writes in a take's folder.
+    /// Turns to write in a take's folder.
     pub(super) writing: Turns,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
@@ -186,7 +186,7 @@ pub(super) struct Left {
 pub(super) struct Turns(Rc<(RefCell<HashSet<PathBuf>>, Notify)>);
 
 impl Turns {
-    /// Waits until nobody else has the turn in `dir`.
+    /// Waits until no other task has the turn in `dir`.
     pub(super) async fn take(&self, dir: &Path) -> Turn {
         let (taken, given) = &*self.0;
         loop {

@@ -10,7 +10,7 @@ use crate::package::segment::Segment;
 use crate::package::shelf::{Place, Shown};
 use crate::package::window::{LiveWindow, Pressure, Snapshot};
 
-/// How short memory is, and who hears of a stream's first files.
+/// What packaging asks of the process around it, and tells it.
 pub(super) trait Surroundings {
     fn pressure(&self) -> Pressure;
     /// The loops' clock, in milliseconds.

@@ -268,7 +268,7 @@ fn a_good_disk_holds_what_has_left_memory() {
     assert!(seen.most_bytes < 6 * segment, "{} of {segment}", seen.most_bytes);
     let recorded = play(Kind::Hls, &disk.files(), dir(Kind::Hls).to_str().unwrap());
     assert_eq!(recorded.pictures, 60 * 25);
-    assert_eq!(*stage.scene.told.borrow(), ["live/x"], "who waits is told once");
+    assert_eq!(*stage.scene.told.borrow(), ["live/x"], "waiting clients are told once");
 }
 
 #[test]

@@ -53,8 +53,6 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Hook, Role};
 use crate::live::events::Event;
 use crate::live::stream::Stream;
-use crate::media::segmenter::Lengths;
-use crate::package::format::Format;
 use crate::server::shared::{RoleState, Shared, Source};
 use common::{Active, Common, Left};
 pub use data::check_data;
@@ -63,11 +61,7 @@ use hook::{Finished, Told};
 use layout::Kind;
 use queue::{Items, Queue, Queued};
 use retention::Keeper;
-use stats::Stats;
 pub(super) use stats::describe;
-use tail::Tail;
-use take::About;
-use task::Setting;
 
 /// The most takes that wait to be finished. Further ones are looked for when half of these are done.
 const JOBS_MAX: usize = 1000;
@@ -260,56 +254,6 @@ impl Recorder {
         if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
             self.overflowed.set(true);
         }
-    }
-
-    /// Starts the tasks of a stream.
-    fn record(self: &Rc<Self>, stream: &Arc<Stream>) {
-        let key = stream.key.as_str();
-        let app = key.rsplit_once('/').map_or("", |(app, _)| app);
-        let record = self.config().origin.record_of(app);
-        let shown = self.config().origin.packaging.of(record);
-        let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
-        let about = About { stream: key.to_owned(), began: take::now(), id, ..About::default() };
-        if record.flv {
-            let setting = self.setting(Kind::Flv, about.clone());
-            let task = flv::Flv::new(setting.clone(), self.root(Kind::Flv).join(key));
-            self.spawn(task, stream, setting);
-        }
-        self.package(stream, Format::Hls, about.clone(), (record.hls, shown.0));
-        self.package(stream, Format::Fmp4, about, (record.fmp4, shown.1));
-    }
-
-    fn setting(&self, kind: Kind, about: About) -> Setting<Local> {
-        let own = &self.config().recording;
-        let target = i64::try_from(own.segment.as_millis()).unwrap_or(i64::MAX);
-        Setting {
-            disk: Local,
-            about,
-            lengths: Lengths { target, longest: target.saturating_mul(8) },
-            take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
-            parted: None,
-            window: own.window,
-            sync: own.sync,
-            stats: Stats::new(kind, Arc::clone(&self.shared.recording)),
-            common: Rc::clone(&self.common),
-        }
-    }
-
-    fn spawn(self: &Rc<Self>, mut task: flv::Flv<Local>, stream: &Arc<Stream>, setting: Setting<Local>) {
-        let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
-        // Made here, while the event of the stream's coming holds its log.
-        let tail = Tail::of(&stream);
-        let busy = Rc::clone(&self.busy);
-        let active = self.common.activate(&self.root(Kind::Flv).join(stream.key.as_str()));
-        tokio_uring::spawn(async move {
-            let under_way = setting.stats.began();
-            let left = task::run(&mut task, stream, tail, setting).await;
-            drop(under_way);
-            if let Some(left) = left {
-                recorder.finish(left);
-            }
-            drop((active, busy));
-        });
     }
 
     /// Gives live players the time to read that a stream is over before its playlist changes.

@@ -98,7 +98,7 @@ struct Packaged<D: Disk> {
     live: Option<Live>,
     surroundings: Rc<dyn Surroundings>,
     stream: Arc<Stream>,
-    /// When packaging began, and how far behind the publisher, in milliseconds.
+    /// When packaging began, and how long after its first tag was published, in milliseconds.
     began: Option<(Instant, StreamTime)>,
     /// The time of the newest tag that was read.
     newest: StreamTime,
