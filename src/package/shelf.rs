@@ -20,6 +20,8 @@ pub struct Shelf {
 /// The live files of a stream.
 #[derive(Debug, Default)]
 pub struct Shown {
+    /// How often it was shown and not withdrawn: streams of one name may follow each other closely.
+    holders: AtomicU32,
     formats: [Place; Format::EVERY.len()],
 }
 
@@ -54,12 +56,14 @@ impl Shelf {
         shown.place(format).find(name, now)
     }
 
-    /// A stream is live: its place, which is made if there is none.
+    /// A stream is live: its place, which is made if there is none, and is there until as many calls of
+    /// [`withdraw`](Self::withdraw). Both are for one thread.
     pub fn show(&self, stream: &str) -> Arc<Shown> {
         if let Some(shown) = self.streams.load().get(stream) {
+            shown.holders.fetch_add(1, Ordering::Relaxed);
             return Arc::clone(shown);
         }
-        let fresh = Arc::<Shown>::default();
+        let fresh = Arc::new(Shown { holders: AtomicU32::new(1), ..Shown::default() });
         self.streams.rcu(|streams| {
             let mut streams = HashMap::clone(streams);
             streams.insert(stream.to_owned(), Arc::clone(&fresh));
@@ -68,18 +72,18 @@ impl Shelf {
         fresh
     }
 
-    /// Removes a stream whose place is this one, if it is empty.
-    pub fn withdraw(&self, stream: &str, shown: &Arc<Shown>) {
-        if !shown.is_empty() {
-            return;
-        }
-        self.streams.rcu(|streams| {
-            let mut streams = HashMap::clone(streams);
-            if streams.get(stream).is_some_and(|known| Arc::ptr_eq(known, shown)) {
+    /// A stream that was shown has no live files any more.
+    pub fn withdraw(&self, stream: &str) {
+        let holders =
+            self.streams.load().get(stream).map(|shown| shown.holders.fetch_sub(1, Ordering::Relaxed));
+        assert!(holders.is_some_and(|holders| holders > 0), "what is withdrawn was shown");
+        if holders == Some(1) {
+            self.streams.rcu(|streams| {
+                let mut streams = HashMap::clone(streams);
                 streams.remove(stream);
-            }
-            streams
-        });
+                streams
+            });
+        }
     }
 }
 
@@ -87,11 +91,6 @@ impl Shown {
     /// The stream's files in a format.
     pub fn place(&self, format: Format) -> &Place {
         &self.formats[format as usize]
-    }
-
-    /// Whether there is nothing to find, now or on demand.
-    pub fn is_empty(&self) -> bool {
-        self.formats.iter().all(|place| place.snapshot.load().is_none() && !place.is_on_demand())
     }
 }
 

@@ -51,11 +51,6 @@ impl Live {
         Self { stream, format, shown, window, snapshot: None, surroundings }
     }
 
-    /// Where the stream's files are.
-    pub(super) fn shown(&self) -> &Arc<Shown> {
-        &self.shown
-    }
-
     fn place(&self) -> &Place {
         self.shown.place(self.format)
     }

@@ -195,9 +195,10 @@ impl Recorder {
         }
         // From here on the next stream of that name is the one that is packaged on demand.
         place.retract();
-        self.withdraw(&stream, &shown);
-        if let Some(live) = last {
-            self.leave(&stream, live).await;
+        self.tell_waiting(&stream);
+        match last {
+            Some(live) => self.leave(&stream, live).await,
+            None => self.withdraw(&stream),
         }
     }
 
@@ -230,16 +231,20 @@ impl Recorder {
     async fn leave(&self, stream: &Stream, live: Live) {
         let last_word = self.config().recording.segment * super::LAST_WORD;
         wait(&self.common, live.remains(last_word)).await;
-        let shown = Arc::clone(live.shown());
         live.leave();
-        self.withdraw(stream, &shown);
+        self.withdraw(stream);
     }
 
-    /// Takes a stream without files off the shelf. Clients that wait for it are told.
-    fn withdraw(&self, stream: &Stream, shown: &Arc<Shown>) {
+    /// A stream has no live files any more.
+    fn withdraw(&self, stream: &Stream) {
         if let Some(shelf) = self.shelf() {
-            shelf.withdraw(stream.key.as_str(), shown);
+            shelf.withdraw(stream.key.as_str());
         }
+        self.tell_waiting(stream);
+    }
+
+    /// Clients that wait for live files ask again.
+    fn tell_waiting(&self, stream: &Stream) {
         Outer { shared: Arc::clone(&self.shared) }.told(stream.key.as_str());
     }
 }
