@@ -286,7 +286,8 @@ fn a_crash_costs_the_segment_under_way_and_the_next_take_leaves_it_alone() {
         (number(&text, "#EXT-X-MEDIA-SEQUENCE:"), text.matches("#EXTINF").count() as u64)
     };
     let (first, count) = sequence(&earlier);
-    assert_eq!(sequence("stream").0, first + count, "numbers go on");
+    // Live clients may have got segments that the crash has lost: their names are not used again.
+    assert!(sequence("stream").0 > first + count, "numbers go on");
 }
 
 /// A small disk, if this machine lets us make one; prints the reason if not.

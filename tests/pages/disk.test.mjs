@@ -1,5 +1,5 @@
 // HLS plays on in a browser while the disk of the recordings is full, and while it hangs. It needs the right to mount a
-// disk. URINGCAST_DISK_SECONDS: how long each is watched.
+// disk. DISK_SECONDS: how long each is watched.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Browser, Publisher, Server, plays, scratch } from "./harness.mjs";
 
-const SECONDS = Number(process.env.URINGCAST_DISK_SECONDS ?? 20);
+const SECONDS = Number(process.env.DISK_SECONDS ?? 20);
 const STEP = 5;
 const PATIENCE_MS = 30_000;
 
