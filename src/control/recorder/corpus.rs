@@ -228,6 +228,7 @@ fn record(tags: &[Tag], data: &Path) {
             take: 0,
             parted: None,
             window: 3,
+            waiting: 1 << 20,
             sync: false,
             stats: Stats::new(kind, Arc::default()),
             common: Rc::clone(&common),
@@ -237,8 +238,12 @@ fn record(tags: &[Tag], data: &Path) {
         let mut recording = Flv::new(setting(flv), dir(flv));
         tokio::join!(
             run(&mut recording, Arc::clone(&stream), Tail::of(&stream), setting(flv)),
-            packaged::run(work(Format::Hls, setting(hls), dir(hls)), Arc::clone(&stream)),
-            packaged::run(work(Format::Fmp4, setting(fmp4), dir(fmp4)), Arc::clone(&stream)),
+            packaged::run(work(Format::Hls, setting(hls), dir(hls)), Arc::clone(&stream), Tail::of(&stream)),
+            packaged::run(
+                work(Format::Fmp4, setting(fmp4), dir(fmp4)),
+                Arc::clone(&stream),
+                Tail::of(&stream)
+            ),
         );
         for kind in Kind::EVERY {
             if dir(kind).exists() {

@@ -11,7 +11,10 @@ use super::layout::Kind;
 use super::live::{Live, Surroundings};
 use super::packaged;
 use super::sim::Sim;
-use super::tests::{Publisher, dir, mend, play, play_ts, runtime, setting, work};
+use super::tail::Tail;
+use super::task::Setting;
+use super::tests::{self, Publisher, dir, mend, play, play_ts, runtime, work};
+use crate::live::stream::Stream;
 use crate::media::m3u8::Playlist;
 use crate::package::format::Format;
 use crate::package::segment::Account;
@@ -96,6 +99,11 @@ impl Stage {
     }
 }
 
+/// As few segments as possible may wait for the disk.
+fn setting(disk: &Sim, id: &str, common: &Rc<Common>) -> Setting<Sim> {
+    Setting { waiting: 0, ..tests::setting(disk, Kind::Hls, id, common) }
+}
+
 /// Publishes for some seconds on a disk that `trouble` does something to, and plays along.
 fn watched(seconds: u32, trouble: impl Fn(&Sim, u32)) -> (Sim, Seen, Stage) {
     let (disk, stage, mut seen) = (Sim::default(), Stage::new(), Seen::default());
@@ -103,9 +111,9 @@ fn watched(seconds: u32, trouble: impl Fn(&Sim, u32)) -> (Sim, Seen, Stage) {
         let common = Rc::<Common>::default();
         let mut publisher = Publisher::new();
         let stream = publisher.stream();
-        let mut work = work(Format::Hls, setting(&disk, Kind::Hls, "a", &common), dir(Kind::Hls));
+        let mut work = work(Format::Hls, setting(&disk, "a", &common), dir(Kind::Hls));
         (work.live, work.account) = (Some(stage.live(Format::Hls)), stage.account.clone());
-        let recording = packaged::run(work, Arc::clone(&stream));
+        let recording = packaged::run(work, Arc::clone(&stream), Tail::of(&stream));
         let publishing = async {
             for second in 0..seconds {
                 trouble(&disk, second);
@@ -157,30 +165,34 @@ fn live_goes_on_while_the_disk_is_frozen_and_the_recording_after_that() {
     }
 }
 
+/// Records two streams of one name while `publishing` runs, and finishes their takes.
+fn two_takes(disk: &Sim, publishing: impl AsyncFnOnce(Publisher, Publisher)) {
+    runtime().block_on(async {
+        let common = Rc::<Common>::default();
+        let record = |stream: Arc<Stream>, id| {
+            let (setting, tail) = (setting(disk, id, &common), Tail::of(&stream));
+            packaged::run(work(Format::Hls, setting, dir(Kind::Hls)), stream, tail)
+        };
+        let (first, second) = (Publisher::new(), Publisher::new());
+        let recordings = (record(first.stream(), "a"), record(second.stream(), "b"));
+        let (first, second, ()) = tokio::join!(recordings.0, recordings.1, publishing(first, second));
+        assert!(first.0.is_some() && second.0.is_some());
+        mend(disk, Kind::Hls, &common).await;
+    });
+}
+
 #[test]
 fn the_next_take_waits_for_the_writer_of_the_one_before() {
     let disk = Sim::default();
-    runtime().block_on(async {
-        let common = Rc::<Common>::default();
-        let record = |stream, id| {
-            let setting = setting(&disk, Kind::Hls, id, &common);
-            packaged::run(work(Format::Hls, setting, dir(Kind::Hls)), stream)
-        };
-        let (mut first, mut second) = (Publisher::new(), Publisher::new());
-        let recordings = (record(first.stream(), "a"), record(second.stream(), "b"));
-        let publishing = async {
-            first.play(5).await;
-            disk.stall(true);
-            first.play(5).await;
-            first.end();
-            second.play(10).await;
-            disk.stall(false);
-            second.play(5).await;
-            second.end();
-        };
-        let (first, second, ()) = tokio::join!(recordings.0, recordings.1, publishing);
-        assert!(first.0.is_some() && second.0.is_some());
-        mend(&disk, Kind::Hls, &common).await;
+    two_takes(&disk, async |mut first, mut second| {
+        first.play(5).await;
+        disk.stall(true);
+        first.play(5).await;
+        first.end();
+        second.play(10).await;
+        disk.stall(false);
+        second.play(5).await;
+        second.end();
     });
     let base = dir(Kind::Hls).display().to_string();
     let files = disk.files();
@@ -191,27 +203,15 @@ fn the_next_take_waits_for_the_writer_of_the_one_before() {
 #[test]
 fn the_next_take_is_numbered_when_the_one_before_is_packaged() {
     let disk = Sim::default();
-    runtime().block_on(async {
-        let common = Rc::<Common>::default();
-        let record = |stream, id| {
-            let setting = setting(&disk, Kind::Hls, id, &common);
-            packaged::run(work(Format::Hls, setting, dir(Kind::Hls)), stream)
-        };
-        let (mut first, mut second) = (Publisher::new(), Publisher::new());
-        let recordings = (record(first.stream(), "a"), record(second.stream(), "b"));
-        let publishing = async {
-            // Far more at once than may wait for the disk.
-            disk.stall(true);
-            first.frames(25 * 60);
-            first.end();
-            second.play(30).await;
-            disk.stall(false);
-            second.play(5).await;
-            second.end();
-        };
-        let (first, second, ()) = tokio::join!(recordings.0, recordings.1, publishing);
-        assert!(first.0.is_some() && second.0.is_some());
-        mend(&disk, Kind::Hls, &common).await;
+    two_takes(&disk, async |mut first, mut second| {
+        // Far more at once than may wait for the disk.
+        disk.stall(true);
+        first.frames(25 * 60);
+        first.end();
+        second.play(30).await;
+        disk.stall(false);
+        second.play(5).await;
+        second.end();
     });
     let base = dir(Kind::Hls).display().to_string();
     let files = disk.files();
@@ -281,7 +281,7 @@ fn what_is_not_recorded_touches_no_disk_and_ends_when_no_client_asks() {
         let stream = publisher.stream();
         let mut sequences = Vec::new();
         for _ in 0..2 {
-            let mut work = work(Format::Hls, setting(&disk, Kind::Hls, "a", &common), dir(Kind::Hls));
+            let mut work = work(Format::Hls, setting(&disk, "a", &common), dir(Kind::Hls));
             (work.live, work.account) = (Some(stage.live(Format::Hls)), stage.account.clone());
             (work.recorded, work.lapse) = (false, Some(20_000));
             let mut seen = Seen::default();
@@ -293,7 +293,8 @@ fn what_is_not_recorded_touches_no_disk_and_ends_when_no_client_asks() {
                 stage.scene.now.set(stage.scene.now.get() + 20_001);
                 publisher.play(5).await;
             };
-            let ((left, live), ()) = tokio::join!(packaged::run(work, Arc::clone(&stream)), publishing);
+            let ((left, live), ()) =
+                tokio::join!(packaged::run(work, Arc::clone(&stream), Tail::of(&stream)), publishing);
             assert!(left.is_none());
             live.unwrap().leave();
             assert_eq!(stage.account.bytes(), 0);

@@ -49,10 +49,14 @@ pub(super) struct Work<D: Disk> {
     pub(super) lapse: Option<u64>,
 }
 
-/// Packages a stream until it is over. Returns the take that has to be finished, and the live files.
-pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<Left>, Option<Live>) {
+/// Packages a stream from `tail` on until it is over. Returns the take that has to be finished, and the live files.
+pub(super) async fn run<D: Disk>(
+    work: Work<D>,
+    stream: Arc<Stream>,
+    tail: Tail,
+) -> (Option<Left>, Option<Live>) {
     let Work { format, setting, dir, recorded, live, account, surroundings, lapse } = work;
-    let pending = Rc::<Pending>::default();
+    let pending = Rc::new(Pending::new(setting.waiting));
     let writer = recorded.then(|| Writer::new(format, setting.clone(), dir.clone(), Rc::clone(&pending)));
     let mut task = Packaged {
         packager: Packager::new(format, setting.lengths, account),
@@ -70,7 +74,6 @@ pub(super) async fn run<D: Disk>(work: Work<D>, stream: Arc<Stream>) -> (Option<
     };
     let own = Arc::clone(&stream);
     let packaging = async {
-        let tail = Tail::of(&own);
         task::run(&mut task, own, tail, setting).await;
         if let Some(live) = task.live.as_mut().filter(|_| stream.has_ended()) {
             live.end(SystemTime::now());

@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 use super::take::About;
 use crate::package::segment::Segment;
 
-/// Segments that may wait.
-pub(super) const SEGMENTS_MAX: usize = 8;
+/// Segments that may wait, whatever their bytes.
+const SEGMENTS: usize = 8;
+/// Segments that may wait, however few bytes they have.
+pub(super) const SEGMENTS_MAX: usize = 256;
 /// Segments that may wait while memory is short.
 const SEGMENTS_SHORT: usize = 2;
 
@@ -30,6 +32,10 @@ pub(super) struct Pending {
     orders: RefCell<VecDeque<Order>>,
     /// Segments among them.
     segments: Cell<usize>,
+    /// Bytes of these.
+    bytes: Cell<u64>,
+    /// With as many bytes, no more than [`SEGMENTS`] may wait.
+    bytes_max: u64,
     /// Memory is short.
     short: Cell<bool>,
     /// The next segment follows one that was shed.
@@ -40,10 +46,29 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Segments of so many bytes may wait.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
     /// Whether another segment would make an older one be shed.
     pub(super) fn is_full(&self) -> bool {
-        let max = if self.short.get() { SEGMENTS_SHORT } else { SEGMENTS_MAX };
+        let max = match self.short.get() {
+            true => SEGMENTS_SHORT,
+            false if self.bytes.get() < self.bytes_max => SEGMENTS_MAX,
+            false => SEGMENTS,
+        };
         self.segments.get() >= max
+    }
+
+    fn came(&self, segment: &Segment) {
+        self.segments.set(self.segments.get() + 1);
+        self.bytes.set(self.bytes.get() + segment.len());
+    }
+
+    fn left(&self, segment: &Segment) {
+        self.segments.set(self.segments.get() - 1);
+        self.bytes.set(self.bytes.get() - segment.len());
     }
 
     /// Sets whether memory is short.
@@ -93,8 +118,8 @@ impl Pending {
         loop {
             let changed = self.changed.notified();
             if let Some(order) = self.orders.borrow_mut().pop_front() {
-                if matches!(order, Order::Segment { .. }) {
-                    self.segments.set(self.segments.get() - 1);
+                if let Order::Segment { segment, .. } = &order {
+                    self.left(segment);
                     self.taken.notify_one();
                 }
                 return Some(order);
@@ -126,8 +151,8 @@ impl Pending {
         if gap {
             self.gap.set(false);
         }
+        self.came(&segment);
         self.orders.borrow_mut().push_back(Order::Segment { segment, gap });
-        self.segments.set(self.segments.get() + 1);
         0
     }
 
@@ -142,7 +167,7 @@ impl Pending {
         let oldest = orders.iter().position(|order| matches!(order, Order::Segment { .. }));
         let Some(at) = oldest else { return 0 };
         let Some(Order::Segment { segment, .. }) = orders.remove(at) else { return 0 };
-        self.segments.set(self.segments.get() - 1);
+        self.left(&segment);
         if at > 0 && matches!(orders.get(at), Some(Order::Part(_))) {
             orders.remove(at - 1); // its take has lost its only segment
         }
@@ -230,7 +255,7 @@ mod tests {
             pending.put(segment(n, false));
             pending.part(About { id: n.to_string(), ..About::default() });
             pending.part(About { id: format!("{n}b"), ..About::default() });
-            assert!(pending.orders.borrow().len() <= 2 * SEGMENTS_MAX + 1);
+            assert!(pending.orders.borrow().len() <= 2 * SEGMENTS + 1);
         }
         let orders = pending.orders.take();
         let id = |order: &Order| match order {
@@ -242,9 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn as_much_waits_as_bytes_allow() {
+        let pending = Pending::new(100);
+        assert_eq!((0..30).map(|n| pending.put(segment(n, false))).filter(|shed| *shed == 0).count(), 10);
+        let want: Vec<_> = (20..30).map(|n| (n, n == 20)).collect();
+        assert_eq!(drain(&pending), want);
+        let pending = Pending::new(u64::MAX);
+        let shed: u64 = (0..300).map(|n| pending.put(segment(n, false))).sum();
+        assert_eq!(shed, 10 * (300 - SEGMENTS_MAX as u64));
+    }
+
+    #[test]
     fn less_may_wait_while_memory_is_short() {
         let pending = Pending::default();
-        (0..SEGMENTS_MAX as u64).for_each(|n| assert_eq!(pending.put(segment(n, false)), 0));
+        (0..SEGMENTS as u64).for_each(|n| assert_eq!(pending.put(segment(n, false)), 0));
         pending.set_short(true);
         assert_eq!(pending.put(segment(8, false)), 70);
         assert_eq!(drain(&pending), [(7, true), (8, false)]);

@@ -83,6 +83,7 @@ impl Recorder {
             take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
             parted: None,
             window: own.window,
+            waiting: self.config().live.gop_bytes as u64,
             sync: own.sync,
             stats: Stats::new(kind, Arc::clone(&self.shared.recording)),
             common: Rc::clone(&self.common),
@@ -123,7 +124,9 @@ impl Recorder {
         let shown = shelf.map(|shelf| shelf.show(stream.key.as_str()));
         let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
         if recorded {
-            tokio_uring::spawn(recorder.record_packaged(stream, format, about, shown));
+            // Made here, while the event of the stream's coming holds its log.
+            let tail = Tail::of(&stream);
+            tokio_uring::spawn(recorder.record_packaged((stream, tail), format, about, shown));
         } else if let Some(shown) = shown {
             shown.place(format).offer();
             tokio_uring::spawn(recorder.package_on_demand(stream, format, about, shown));
@@ -144,7 +147,7 @@ impl Recorder {
 
     async fn record_packaged(
         self: Rc<Self>,
-        stream: Arc<Stream>,
+        (stream, tail): (Arc<Stream>, Tail),
         format: Format,
         about: About,
         shown: Option<Arc<Shown>>,
@@ -152,7 +155,7 @@ impl Recorder {
         let (busy, kind) = (Rc::clone(&self.busy), Kind::of(format));
         let work = Work { recorded: true, ..self.work(&stream, format, about, shown.as_ref()) };
         let (active, under_way) = (self.common.activate(&work.dir), work.setting.stats.began());
-        let (left, live) = packaged::run(work, Arc::clone(&stream)).await;
+        let (left, live) = packaged::run(work, Arc::clone(&stream), tail).await;
         drop(under_way);
         if let Some(live) = live {
             let (recorder, stream) = (Rc::clone(&self), Arc::clone(&stream));
@@ -186,7 +189,7 @@ impl Recorder {
                 continue; // it was answered before packaging ended last
             }
             let work = Work { lapse: Some(LAPSE), ..self.work(&stream, format, about.clone(), Some(&shown)) };
-            let (_, live) = packaged::run(work, Arc::clone(&stream)).await;
+            let (_, live) = packaged::run(work, Arc::clone(&stream), Tail::of(&stream)).await;
             if stream.has_ended() {
                 last = live;
             } else {

@@ -135,8 +135,8 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
 /// The numbers that a take in `dir` begins with if it begins now and nothing else is known of the stream's segments.
 ///
 /// Live clients may have got segments that the disk did not get before a crash. Their names may be cached, so they are
-/// left out. There were fewer than one a second since the newest segment on the disk was made; those of a stream that
-/// comes faster than that wait for the disk.
+/// left out. There were fewer than one a second since the newest segment on the disk was made, or as many as may wait for
+/// the disk if the stream came faster than that.
 pub(super) async fn next_numbers<D: Disk>(disk: &D, dir: &Path, now: SystemTime) -> io::Result<Numbers> {
     let numbers = written_numbers(disk, dir).await?;
     match found(disk, dir).await? {

@@ -45,6 +45,8 @@ pub(super) struct Setting<D> {
     pub(super) parted: Option<String>,
     /// Segments of a live playlist.
     pub(super) window: usize,
+    /// Bytes of segments that may wait for the disk, if memory is not short.
+    pub(super) waiting: u64,
     /// Files are synced before they get their name.
     pub(super) sync: bool,
     pub(super) stats: Stats,
