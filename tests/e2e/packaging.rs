@@ -1,8 +1,9 @@
 //! Live HLS and fMP4 come out of memory: they go on whatever the disk does, and need none if nothing is recorded.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::harness::disk::Disk;
 use crate::harness::ffmpeg::{Packet, make_clip, packets, publish};
 use crate::harness::flv::{SCRIPT, VIDEO};
 use crate::harness::process::Guard;
@@ -91,69 +92,11 @@ fn pictures(file: &Path) -> Vec<String> {
     lines.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
 }
 
-/// A file system of its own, if this machine lets us make one; prints the reason if not.
-struct OwnDisk(PathBuf);
-
-impl OwnDisk {
-    fn mount(at: PathBuf, args: &[&str], source: &Path) -> Option<Self> {
-        std::fs::create_dir_all(&at).unwrap();
-        let mounted = Command::new("mount").args(args).arg(source).arg(&at).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: no right to mount a disk");
-            return None;
-        }
-        Some(Self(at))
-    }
-
-    fn tmpfs(at: PathBuf) -> Option<Self> {
-        Self::mount(at, &["-t", "tmpfs", "-o", "size=4m"], Path::new("tmpfs"))
-    }
-
-    /// One that can be frozen.
-    fn ext4(scratch: &Scratch) -> Option<Self> {
-        let image = scratch.path("image");
-        let file = std::fs::File::create(&image).unwrap();
-        file.set_len(64 << 20).unwrap();
-        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
-        if !made.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no mkfs.ext4");
-            return None;
-        }
-        Self::mount(scratch.path("disk"), &["-o", "loop"], &image)
-    }
-}
-
-impl Drop for OwnDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// A disk that hangs until this is dropped.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn freeze(disk: &OwnDisk) -> Option<Self> {
-        let frozen = Command::new("fsfreeze").arg("-f").arg(&disk.0).status();
-        if !frozen.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no right to freeze a disk");
-            return None;
-        }
-        Some(Self(disk.0.clone()))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn live_goes_on_when_the_disk_is_full() {
     need_ffmpeg!();
     let scratch = Scratch::new("packaging-full");
-    let Some(disk) = OwnDisk::tmpfs(scratch.path("disk")) else { return };
+    let Some(disk) = Disk::small(&scratch, "4m") else { return };
     let mut origin = origin(&scratch.path(""), &disk.0.join("data"), &["--record", "hls,fmp4"]);
     let ballast = || {
         let _ = std::fs::write(disk.0.join("ballast"), vec![0; 8 << 20]);
@@ -166,11 +109,11 @@ fn live_goes_on_when_the_disk_is_full() {
 fn live_goes_on_when_the_disk_freezes() {
     need_ffmpeg!();
     let scratch = Scratch::new("packaging-frozen");
-    let Some(disk) = OwnDisk::ext4(&scratch) else { return };
+    let Some(disk) = Disk::freezable(&scratch) else { return };
     let data = disk.0.join("data");
     let mut origin = origin(&scratch.path(""), &data, &["--record", "hls,fmp4"]);
     let mut frozen = None;
-    assert_live_is_whole(&scratch, &origin, || frozen = Frozen::freeze(&disk));
+    assert_live_is_whole(&scratch, &origin, || frozen = Some(disk.freeze()));
     origin.assert_up();
     drop(frozen);
     let replay = data.join("hls/live/stream/index.m3u8");
