@@ -8,6 +8,7 @@
 //! | [`memory`] | append-only memory, one writer and many readers | – |
 //! | [`protocol`] | how peers talk: RTMP, HTTP, WebSocket; sans-IO | `media` |
 //! | [`live`] | streams, their logs, cursors, the lag policy; no sockets, no clock | `media`, `memory` |
+//! | [`package`] | HLS and fMP4 out of a stream, in memory | `live`, `media` |
 //! | [`uring`] | the engine: rings, operations, buffers; knows no media | `memory` |
 //! | [`config`] | the settings, read and checked once | – |
 //! | [`server`] | the roles: loops that connect the other modules | all of the above |
@@ -23,6 +24,7 @@ pub mod control;
 pub mod live;
 pub mod media;
 pub mod memory;
+pub mod package;
 pub mod protocol;
 pub mod server;
 pub mod tools;

@@ -11,10 +11,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("protocol", &["media"]),
     ("live", &["media", "memory"]),
+    ("package", &["live", "media"]),
     ("uring", &["memory"]),
     ("config", &[]),
-    ("server", &["config", "live", "media", "memory", "protocol", "uring"]),
-    ("control", &["config", "live", "media", "memory", "protocol", "server"]),
+    ("server", &["config", "live", "media", "memory", "package", "protocol", "uring"]),
+    ("control", &["config", "live", "media", "memory", "package", "protocol", "server"]),
     ("tools", &["media", "protocol"]),
     ("cli", &["config", "tools"]),
 ];

@@ -80,7 +80,7 @@ function explain(path, data) {
   if (data.response?.code === 404) {
     return page.isLive(path)
       ? [`${path} is live, but has no HLS yet.`,
-        "The first segment takes some seconds; none comes if the server does not record HLS (--record hls)."]
+        "The first segment takes some seconds; none comes without --record hls or --packaging hls."]
       : [`There is no HLS of ${path}.`, "Pick one from the list, or publish it while the server records HLS."];
   }
   if (data.type === Hls.ErrorTypes.NETWORK_ERROR) {

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::config::load::Setting;
 use crate::config::units;
-use crate::config::{LogFormat, Place, Record, Role, Upstream};
+use crate::config::{LogFormat, Packaging, Place, Record, Role, Upstream};
 
 #[derive(Debug, Args)]
 pub(super) struct CommonFlags {
@@ -54,6 +54,9 @@ pub(super) struct OriginFlags {
     /// Record every stream: "none" or some of "flv,hls,fmp4" [default: none; all in the all-in-one and the demo].
     #[arg(long, value_name = "KINDS", value_parser = checked(str::parse::<Record>))]
     record: Option<String>,
+    /// Package live streams for players: "recorded", "none" or some of "hls,fmp4" [default: recorded].
+    #[arg(long, value_name = "FORMATS", value_parser = checked(str::parse::<Packaging>))]
+    packaging: Option<String>,
     #[command(flatten)]
     viewers: ViewerFlags,
 }
@@ -149,6 +152,7 @@ impl Given {
         self.add("--web", &["origin.web"], flags.web.as_ref());
         self.add("--data", &["origin.data"], flags.data.as_ref());
         self.add("--record", &["origin.record"], flags.record.as_ref());
+        self.add("--packaging", &["origin.packaging"], flags.packaging.as_ref());
         self.viewers(&flags.viewers, role);
     }
 

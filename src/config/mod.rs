@@ -31,8 +31,8 @@ pub use quota::Quota;
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use tls::{Certificate, Tls};
 pub use units::{
-    AccessFormat, Hook, LogFormat, Network, Rate, Record, Remote, Secret, SendPath, Upstream, client_address,
-    is_private, masked,
+    AccessFormat, Hook, LogFormat, Network, Packaging, Rate, Record, Remote, Secret, SendPath, Upstream,
+    client_address, is_private, masked,
 };
 pub use warning::Warning;
 

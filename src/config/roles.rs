@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::quantities::{ANY, MIB, SECOND};
-use super::units::{self, Record, Upstream};
+use super::units::{self, Packaging, Record, Upstream};
 
 /// What happens when a stream name is published that already has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Origin {
     pub record: Record,
     /// What is recorded of the streams of an app instead, by the app's name.
     pub record_apps: BTreeMap<String, Record>,
+    /// What is packaged in memory for live players of the web port and of the file gateway in this process.
+    pub packaging: Packaging,
     /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
     #[serde(with = "units::duration")]
     pub flush: Duration,
@@ -135,6 +137,7 @@ impl Default for Origin {
             data: "/var/lib/uringcast".into(),
             record: Record::default(),
             record_apps: BTreeMap::new(),
+            packaging: Packaging::default(),
             flush: Duration::ZERO,
             wait: SECOND * 5,
             gap: SECOND * 10,

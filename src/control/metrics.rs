@@ -118,6 +118,7 @@ fn collect_memory(shared: &Shared) {
     };
     for (what, bytes) in [
         ("logs", shared.arena.mapped()),
+        ("packages", budget.packages.bytes()),
         ("connections", sum(|held| &held.connections)),
         ("greetings", sum(|held| &held.greetings)),
         ("sockets", sum(|held| &held.kernel)),

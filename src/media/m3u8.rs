@@ -15,12 +15,15 @@ pub struct Segment {
     pub discontinuity: bool,
     /// The init segment that it needs.
     pub map: Option<String>,
+    /// It begins inside a group of pictures: it cannot be decoded without the one before it.
+    pub dependent: bool,
 }
 
 /// The properties of a playlist, apart from its segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// `EXT-X-TARGETDURATION`, in seconds: no segment's rounded duration exceeds it.
+    /// `EXT-X-TARGETDURATION`, in seconds: no segment's rounded duration exceeds it. It never changes while a
+    /// playlist is live (RFC 8216, 6.2.1).
     pub target: u32,
     /// The number of its first segment.
     pub sequence: u64,
@@ -55,14 +58,26 @@ pub fn rounded_seconds(millis: u32) -> u32 {
     (millis + 500) / 1000
 }
 
-/// Writes the lines before the segments. `mapped`: segments have init segments.
-pub fn write_head(head: &Head, kind: Kind, mapped: bool, out: &mut String) {
+/// What the lines before the segments say of all segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// There are init segments.
+    pub mapped: bool,
+    /// Each segment can be decoded without another.
+    pub independent: bool,
+}
+
+/// Writes the lines before the segments.
+pub fn write_head(head: &Head, kind: Kind, Traits { mapped, independent }: Traits, out: &mut String) {
     let version = if mapped { 7 } else { 3 };
     let Head { target, sequence, discontinuities } = head;
     let _ = writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}");
     let _ = writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{sequence}");
     if *discontinuities > 0 {
         let _ = writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}");
+    }
+    if independent {
+        out.push_str(INDEPENDENT);
     }
     match kind {
         Kind::Live => {}
@@ -73,6 +88,10 @@ pub fn write_head(head: &Head, kind: Kind, mapped: bool, out: &mut String) {
 
 /// The start of the line that names an init segment, up to the name.
 const MAP: &str = "#EXT-X-MAP:URI=\"";
+/// The line that says that each segment can be decoded without another.
+const INDEPENDENT: &str = "#EXT-X-INDEPENDENT-SEGMENTS\n";
+/// The line before a segment that cannot: a comment, so that a journal tells it.
+const DEPENDENT: &str = "# begins inside a group of pictures\n";
 /// The line after the last segment of a finished stream.
 pub const END: &str = "#EXT-X-ENDLIST\n";
 
@@ -85,6 +104,9 @@ impl Segment {
         if let Some(map) = self.map.as_deref().filter(|map| Some(*map) != before) {
             let _ = writeln!(out, "{MAP}{map}\"");
         }
+        if self.dependent {
+            out.push_str(DEPENDENT);
+        }
         let (seconds, millis) = (self.duration / 1000, self.duration % 1000);
         let _ = writeln!(out, "#EXTINF:{seconds}.{millis:03},\n{}", self.uri);
     }
@@ -96,24 +118,55 @@ pub struct Window {
     head: Head,
     segments: VecDeque<Segment>,
     size: usize,
+    /// No segment so far was dependent.
+    independent: bool,
 }
 
 impl Window {
     /// An empty window of at most `size` segments.
     pub fn new(head: Head, size: usize) -> Self {
-        Self { head, segments: VecDeque::new(), size: size.max(1) }
+        Self { head, segments: VecDeque::new(), size: size.max(1), independent: true }
     }
 
-    /// Appends a segment; the oldest is removed if the window is full.
+    /// Appends the next segment; the oldest is removed if the window is full.
     pub fn push(&mut self, segment: Segment) {
-        self.head.target = self.head.target.max(rounded_seconds(segment.duration)).max(1);
+        debug_assert!(rounded_seconds(segment.duration) <= self.head.target, "{:?}: {segment:?}", self.head);
+        self.independent &= !segment.dependent;
         self.segments.push_back(segment);
-        if self.segments.len() > self.size
+        self.trim();
+    }
+
+    /// Appends a segment at its place: `head` has its number and the target duration. If it does not follow the
+    /// newest one, the window begins anew with it, since a number follows from a place in the playlist.
+    pub fn push_at(&mut self, head: Head, segment: Segment) {
+        let next = self.next_head();
+        if self.segments.is_empty() || next.sequence != head.sequence {
+            let discontinuities = head.discontinuities.max(next.discontinuities);
+            self.segments.clear();
+            self.head = Head { discontinuities, ..head };
+        }
+        self.push(segment);
+    }
+
+    /// Changes the number of segments that it holds at most.
+    pub fn resize(&mut self, size: usize) {
+        self.size = size.max(1);
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.segments.len() > self.size
             && let Some(gone) = self.segments.pop_front()
         {
             self.head.sequence += 1;
             self.head.discontinuities += u64::from(gone.discontinuity);
         }
+    }
+
+    /// What all its segments have in common.
+    pub fn traits(&self) -> Traits {
+        let mapped = self.segments.iter().any(|segment| segment.map.is_some());
+        Traits { mapped, independent: self.independent }
     }
 
     /// Its current head.
@@ -139,7 +192,7 @@ impl Window {
     /// The playlist.
     pub fn render(&self, ended: bool) -> String {
         let mut out = String::with_capacity(64 * (self.segments.len() + 4));
-        write_head(&self.head, Kind::Live, self.segments.iter().any(|one| one.map.is_some()), &mut out);
+        write_head(&self.head, Kind::Live, self.traits(), &mut out);
         let mut map = None;
         for segment in &self.segments {
             segment.write(map, &mut out);
@@ -161,6 +214,8 @@ pub struct Playlist {
     pub segments: Vec<Segment>,
     /// Whether no more segments come.
     pub ended: bool,
+    /// Whether each segment can be decoded without another.
+    pub independent: bool,
 }
 
 /// The most segments of a playlist that are read: ten days of four seconds each.
@@ -171,13 +226,17 @@ impl Playlist {
     pub fn parse(text: &str) -> Self {
         let mut playlist = Self::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let (mut duration, mut discontinuity, mut map) = (None, false, None);
+        let (mut duration, mut discontinuity, mut map, mut dependent) = (None, false, None, false);
         for line in whole.split('\n').map(|line| line.trim_end_matches('\r')) {
             let number = |prefix: &str| line.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
             if let Some(rest) = line.strip_prefix("#EXTINF:") {
                 duration = parse_seconds(rest);
             } else if line == "#EXT-X-DISCONTINUITY" {
                 discontinuity = true;
+            } else if line == DEPENDENT.trim_end() {
+                dependent = true;
+            } else if line == INDEPENDENT.trim_end() {
+                playlist.independent = true;
             } else if let Some(uri) = line.strip_prefix(MAP).and_then(|rest| rest.strip_suffix('"')) {
                 map = Some(uri.to_owned());
             } else if let Some(target) = number("#EXT-X-TARGETDURATION:") {
@@ -192,10 +251,11 @@ impl Playlist {
                 && playlist.segments.len() < SEGMENTS_MAX
             {
                 let discontinuity = std::mem::take(&mut discontinuity);
-                let (uri, map) = (line.to_owned(), map.clone());
-                playlist.segments.push(Segment { uri, duration, discontinuity, map });
+                let (uri, map, dependent) = (line.to_owned(), map.clone(), std::mem::take(&mut dependent));
+                playlist.segments.push(Segment { uri, duration, discontinuity, map, dependent });
             }
         }
+        playlist.independent &= !playlist.segments.iter().any(|segment| segment.dependent);
         playlist
     }
 
@@ -205,7 +265,8 @@ impl Playlist {
         let longest = self.segments.iter().map(|segment| rounded_seconds(segment.duration)).max();
         head.target = head.target.max(longest.unwrap_or(0)).max(1);
         let mut out = String::with_capacity(64 * (self.segments.len() + 4));
-        write_head(&head, Kind::Ended, self.segments.iter().any(|one| one.map.is_some()), &mut out);
+        let mapped = self.segments.iter().any(|segment| segment.map.is_some());
+        write_head(&head, Kind::Ended, Traits { mapped, independent: self.independent }, &mut out);
         let mut map = None;
         for segment in &self.segments {
             segment.write(map, &mut out);
@@ -273,8 +334,10 @@ mod tests {
 
     fn segment(number: u32, discontinuity: bool) -> Segment {
         let (uri, map) = (format!("segment_{number}.m4s"), Some("init.mp4".to_owned()));
-        Segment { uri, duration: 4000 + number, discontinuity, map }
+        Segment { uri, duration: 4000 + number, discontinuity, map, dependent: false }
     }
+
+    const MAPPED: Traits = Traits { mapped: true, independent: true };
 
     #[test]
     fn a_window_slides_and_its_numbers_only_rise() {
@@ -299,6 +362,21 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_begins_inside_a_group_is_told_and_never_forgotten() {
+        let mut window = Window::new(Head { target: 5, ..Head::default() }, 2);
+        for number in 0..4 {
+            let dependent = number == 1;
+            window.push(Segment { dependent, ..segment(number, false) });
+            let text = window.render(false);
+            assert_eq!(text.contains(INDEPENDENT), number == 0, "{text}");
+            let playlist = Playlist::parse(&text);
+            assert_eq!(playlist.segments.iter().any(|one| one.dependent), (1..3).contains(&number));
+            assert_eq!(playlist.render().contains(INDEPENDENT), number == 0);
+            assert_eq!(window.head().target, 5);
+        }
+    }
+
+    #[test]
     fn lines_without_meaning_are_ignored() {
         let (good, torn) = (segment(1, false), "#EXT-X-MAP:URI=\"init.m\n#EXTINF:abc,\nx\n");
         let mut text = String::new();
@@ -311,7 +389,7 @@ mod tests {
     #[test]
     fn a_journal_reads_back_without_what_was_cut_off() {
         let mut text = String::new();
-        write_head(&Head { target: 4, sequence: 3, discontinuities: 2 }, Kind::Event, true, &mut text);
+        write_head(&Head { target: 4, sequence: 3, discontinuities: 2 }, Kind::Event, MAPPED, &mut text);
         let mut ends = Vec::new();
         for number in 0..4 {
             segment(number, number == 1).write(None, &mut text);

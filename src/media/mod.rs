@@ -5,6 +5,7 @@ pub mod amf0;
 pub mod av1;
 pub mod bits;
 pub mod codec;
+mod cutting;
 pub mod encoding;
 pub mod flv;
 pub mod flv_index;

@@ -1,18 +1,21 @@
 //! Where one segment ends and the next begins.
 //!
-//! A segment begins with the first keyframe at or after the target; without pictures only time decides. First
-//! the segmenter determines the stream's tracks: headers announce them, frames prove them. When a track changes
-//! or appears, or a part of the stream is missing, the next segment is marked as fresh: players start anew
-//! there.
+//! A segment begins with the first keyframe at or after the target; without pictures only time decides ([`cutting`]
+//! has the exceptions). First the segmenter determines the stream's tracks: headers announce them, frames prove them.
+//! When a track changes or appears, or a part of the stream is missing, the next segment is marked as fresh: players
+//! start anew there.
 //!
 //! Pictures that come in several tags stay whole: parameter sets wait for the slices that they belong to, and no
 //! segment ends within a picture.
 
 use std::sync::Arc;
 
+use super::cutting::{self, Cutting};
 use super::picture::Place;
 use super::remux::Sample;
 use super::track::Tracks;
+
+pub use cutting::Lengths;
 
 /// The segment that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +40,6 @@ pub trait Muxer {
     fn close(&mut self, end: i64);
 }
 
-/// How long segments are, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengths {
-    /// A segment ends at the first keyframe at or after this.
-    pub target: i64,
-    /// A segment without another keyframe ends here.
-    pub longest: i64,
-}
-
-/// A keyframe that is early by no more than times are rounded by is in time.
-const ROUNDING: i64 = 10;
 /// How long to wait for a track that a header announced.
 const ANNOUNCED_PATIENCE: i64 = 3_000;
 /// How long to wait for a second track that nothing has announced.
@@ -58,21 +50,15 @@ const CHANGE_PATIENCE: i64 = 10_000;
 const HELD_MAX: usize = 8 << 20;
 /// The most bytes of parameter sets that wait for a picture.
 const LEAD_MAX: usize = 64 << 10;
-/// Pictures that are this far apart are rare.
-const RARE: i64 = 1_000;
-/// A frame lasts no longer than this, in milliseconds: after a longer time there is a pause.
-const FRAME_MAX: i64 = 30_000;
 
 /// Cuts a stream into segments.
 #[derive(Debug)]
 pub struct Segmenter {
-    lengths: Lengths,
+    cutting: Cutting,
     supported: fn(&Tracks) -> Tracks,
     announced: Tracks,
     wanted: Tracks,
     state: State,
-    /// Time of the last frame of sound and of pictures, and its distance from the one before.
-    last: [Option<(i64, i64)>; 2],
     /// Parameter sets that wait for the picture they belong to.
     lead: Option<Held>,
     /// The newest picture was passed on, or is held, so that slices may continue it.
@@ -119,12 +105,11 @@ impl Segmenter {
     /// A segmenter for a container that can carry the tracks that `supported` selects.
     pub fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
         Self {
-            lengths,
+            cutting: Cutting::new(lengths),
             supported,
             announced: Tracks::default(),
             wanted: Tracks::default(),
             state: State::FRESH,
-            last: [None; 2],
             lead: None,
             whole: false,
             dropped: 0,
@@ -181,21 +166,30 @@ impl Segmenter {
     }
 
     fn whole_sample(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
+        self.cut_before(sample, muxer);
+        self.take(sample, muxer);
+    }
+
+    /// Ends the segment if it does not go on with this sample.
+    fn cut_before(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
         match self.before(sample) {
             Some(Cut::Plain) => {
-                muxer.close(sample.dts);
+                self.close(sample.dts, muxer);
                 if let State::Open { tracks, start, .. } = &mut self.state {
                     *start = sample.dts;
                     muxer.open(&Opening { tracks: tracks.clone(), fresh: false, start: sample.dts });
                 }
             }
             Some(Cut::Fresh) => {
-                muxer.close(sample.dts);
+                self.close(sample.dts, muxer);
                 self.state = State::FRESH;
+            }
+            Some(Cut::Pause { end }) => {
+                self.close(end, muxer);
+                self.forget();
             }
             None => {}
         }
-        self.take(sample, muxer);
     }
 
     fn announce(&mut self, tracks: &Tracks) {
@@ -217,8 +211,9 @@ impl Segmenter {
     /// No more samples come, or none for a long time: what is held becomes a segment.
     pub fn end(&mut self, muxer: &mut impl Muxer) {
         self.settle(muxer);
-        if let State::Open { tracks, .. } = &self.state {
-            muxer.close(self.estimated_end(tracks.video.is_some()));
+        if let State::Open { tracks, start, .. } = &self.state {
+            let end = self.cutting.end(*start, tracks.video.is_some());
+            self.close(end, muxer);
         }
         self.forget();
     }
@@ -228,25 +223,31 @@ impl Segmenter {
         self.forget();
     }
 
+    /// `EXT-X-TARGETDURATION` in seconds: no segment is longer. It is fixed when the first segment ends; `None`:
+    /// none has.
+    pub fn target_seconds(&self) -> Option<u32> {
+        self.cutting.target_seconds()
+    }
+
     fn forget(&mut self) {
-        (self.state, self.last) = (State::FRESH, [None; 2]);
+        self.state = State::FRESH;
+        self.cutting.forget();
         (self.lead, self.whole) = (None, false);
     }
 
-    /// The expected end of the last frame.
-    fn estimated_end(&self, video: bool) -> i64 {
-        let [sound, picture] = self.last.map(|last| last.map(|(dts, distance)| dts + distance));
-        match (sound, self.last[1]) {
-            // A rare picture ends with the sound.
-            (Some(sound), Some((dts, distance))) if video && distance >= RARE => sound.max(dts + 1),
-            _ if video => picture.or(sound).unwrap_or(0),
-            _ => sound.or(picture).unwrap_or(0),
+    fn close(&mut self, end: i64, muxer: &mut impl Muxer) {
+        if let State::Open { start, .. } = &self.state {
+            self.cutting.ended(end - start);
         }
+        muxer.close(end);
     }
 
     /// Whether a segment ends before this sample.
     fn before(&mut self, sample: &Sample<'_>) -> Option<Cut> {
         let State::Open { tracks, start, changed } = &mut self.state else { return None };
+        if let Some(end) = self.cutting.end_before_pause(*start, sample.dts) {
+            return Some(Cut::Pause { end });
+        }
         let pictures = tracks.video.is_some();
         let own = has_track_of(tracks, &self.wanted, sample.video);
         let at_key = if pictures || sample.video { sample.video && sample.key } else { true };
@@ -255,9 +256,12 @@ impl Segmenter {
         }
         let long = sample.dts - *start;
         match *changed {
-            Some(since) => (at_key || sample.dts - since >= CHANGE_PATIENCE).then_some(Cut::Fresh),
-            None if at_key && long >= self.lengths.target - ROUNDING => Some(Cut::Plain),
-            None => (long >= self.lengths.longest).then_some(Cut::Plain),
+            Some(since) => {
+                let waited =
+                    sample.dts - since >= CHANGE_PATIENCE || self.cutting.is_full(long, sample.video);
+                (at_key || waited).then_some(Cut::Fresh)
+            }
+            None => self.cutting.is_due(long, at_key, sample.video).then_some(Cut::Plain),
         }
     }
 
@@ -286,13 +290,7 @@ impl Segmenter {
     }
 
     fn pass_on(&mut self, sample: &Sample<'_>, muxer: &mut impl Muxer) {
-        let last = &mut self.last[usize::from(sample.video)];
-        let usual = if sample.video { 40 } else { 20 };
-        let distance = last.map_or(usual, |(dts, before)| {
-            let distance = sample.dts - dts;
-            if (1..FRAME_MAX).contains(&distance) { distance } else { before }
-        });
-        *last = Some((sample.dts, distance));
+        self.cutting.passed(sample);
         muxer.sample(sample);
     }
 
@@ -323,7 +321,11 @@ impl Segmenter {
         };
         muxer.open(&Opening { tracks: tracks.clone(), fresh: true, start });
         self.state = State::Open { tracks, start, changed: None };
-        held.iter().for_each(|sample| self.pass_on(&sample.sample(), muxer));
+        for sample in &held {
+            // What is held may be longer than a segment.
+            self.cut_before(&sample.sample(), muxer);
+            self.take(&sample.sample(), muxer);
+        }
     }
 }
 
@@ -334,6 +336,8 @@ enum Cut {
     Plain,
     /// The next segment is, in effect, another stream.
     Fresh,
+    /// The frames of this segment end here, and the next one comes later.
+    Pause { end: i64 },
 }
 
 fn is_same(one: &Tracks, other: &Tracks) -> bool {
@@ -356,3 +360,7 @@ fn is_same_track<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
 #[cfg(test)]
 #[path = "segmenter_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "cutting_tests.rs"]
+mod cutting_tests;

@@ -5,7 +5,7 @@ const LENGTHS: Lengths = Lengths { target: 4_000, longest: 20_000 };
 
 /// What a muxer was given: segments with their frames.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Calls(Vec<String>);
+pub(super) struct Calls(pub(super) Vec<String>);
 
 impl Muxer for Calls {
     fn open(&mut self, opening: &Opening) {
@@ -22,7 +22,7 @@ impl Muxer for Calls {
     }
 }
 
-fn video() -> Arc<Video> {
+pub(super) fn video() -> Arc<Video> {
     Arc::new(Video {
         codec: VideoCodec::H264,
         record: bytes::Bytes::new(),
@@ -34,7 +34,7 @@ fn video() -> Arc<Video> {
     })
 }
 
-fn audio() -> Arc<Audio> {
+pub(super) fn audio() -> Arc<Audio> {
     Arc::new(Audio {
         codec: AudioCodec::Aac,
         record: bytes::Bytes::new(),
@@ -45,15 +45,15 @@ fn audio() -> Arc<Audio> {
     })
 }
 
-fn picture(dts: i64, key: bool) -> Sample<'static> {
+pub(super) fn picture(dts: i64, key: bool) -> Sample<'static> {
     Sample { video: true, dts, cts: 0, key, place: Place::Begins, data: b"v" }
 }
 
-fn sound(dts: i64) -> Sample<'static> {
+pub(super) fn sound(dts: i64) -> Sample<'static> {
     Sample { video: false, dts, cts: 0, key: true, place: Place::Begins, data: b"a" }
 }
 
-fn segmenter() -> Segmenter {
+pub(super) fn segmenter() -> Segmenter {
     Segmenter::new(LENGTHS, Tracks::clone)
 }
 

@@ -1,5 +1,5 @@
-//! One memory budget for the process: the logs of streams, what connections hold (partial messages, requests,
-//! answers, outboxes), greetings, and what the kernel holds for viewers that do not read.
+//! One memory budget for the process: the logs of streams, what is packaged of them, what connections hold (partial
+//! messages, requests, answers, outboxes), greetings, and what the kernel holds for viewers that do not read.
 //!
 //! Each loop counts what it holds; loop 0 sums it up a few times a second. As the limit comes near, histories
 //! are shortened first, then new publishers are refused, then everything that would grow is refused. Nothing
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::memory::Arena;
+use crate::package::segment::Account;
 
 /// In percent of the budget: above this, histories are shortened so that all streams fit.
 const SHORTEN: u64 = 60;
@@ -35,6 +36,8 @@ pub struct Budget {
     /// In bytes.
     pub limit: u64,
     arena: Arc<Arena>,
+    /// Packaged segments and playlists.
+    pub packages: Account,
     /// By loop.
     pub loops: Vec<Held>,
     tight: AtomicBool,
@@ -44,7 +47,8 @@ impl Budget {
     /// A budget of `limit` bytes for `loops` loops and the logs of `arena`.
     pub(super) fn new(limit: u64, arena: Arc<Arena>, loops: usize) -> Self {
         let loops = std::iter::repeat_with(Held::default).take(loops).collect();
-        let budget = Self { limit, arena, loops, tight: AtomicBool::new(false) };
+        let (packages, tight) = (Account::default(), AtomicBool::new(false));
+        let budget = Self { limit, arena, packages, loops, tight };
         budget.adjust(0);
         budget
     }
@@ -57,7 +61,7 @@ impl Budget {
                 .map(|bytes| bytes.load(Ordering::Relaxed))
                 .sum::<u64>()
         };
-        self.loops.iter().map(of).sum()
+        self.packages.bytes() + self.loops.iter().map(of).sum::<u64>()
     }
 
     /// Bytes used in total.

@@ -146,11 +146,13 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
         });
     }
     if role.has_file_gateway() {
+        let own = roles.iter().find_map(|role: &RoleState| role.files.as_ref());
+        let gateway = Site::of_gateway(config.file_gateway.root.clone(), own);
         roles.push(RoleState {
             name: "file-gateway",
             directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Nowhere,
-            files: Some(Site::of_gateway(config.file_gateway.root.clone())),
+            files: Some(gateway),
             policy: policy(Duration::ZERO),
             wait: 0,
             gap: 0,

@@ -87,6 +87,8 @@ pub enum Message {
     KickPublisher(u64, oneshot::Sender<bool>),
     /// Memory is short: streams are to keep less.
     Shorten,
+    /// A stream's first live files are there, or none will come: requests that wait for them are answered.
+    Packaged(Arc<str>),
     /// A listing was made: requests that wait for one are answered.
     Listed,
     /// Accept no more connections, and end when the last one is gone.

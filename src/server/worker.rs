@@ -224,6 +224,10 @@ impl<E: Engine> Worker<E> {
                 let _ = reply.send(peers.dismiss_publisher(stream, 403, "an operator has ended it"));
             }
             Message::Shorten => peers.shorten(),
+            Message::Packaged(stream) => {
+                let waiting = peers.web.files.take_packaged(&stream);
+                peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));
+            }
             Message::Listed => {
                 let waiting = peers.web.responder.take_listing();
                 peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));

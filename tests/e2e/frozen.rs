@@ -1,53 +1,10 @@
-//! A disk that stands still: whoever writes to it waits in the kernel, and cannot even be killed.
+//! A disk that stands still: threads that write to it wait in the kernel, and cannot even be killed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::harness::disk::Disk;
 use crate::harness::ffmpeg::{make_clip, publish};
 use crate::harness::{Flavor, Scratch, Server, Watch, need_ffmpeg, until};
 
 const ANY: &str = "127.0.0.1:0";
-
-/// A file system of its own, if this machine lets us make one; prints the reason if not.
-struct Disk(PathBuf);
-
-/// Thaws the disk when dropped: before the processes that wait for it are.
-struct Frozen<'a>(&'a Path);
-
-fn done(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-impl Disk {
-    fn mount(scratch: &Scratch) -> Option<Self> {
-        let (image, at) = (scratch.path("image"), scratch.path("disk"));
-        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        std::fs::create_dir_all(&at).unwrap();
-        let mounted = done(Command::new("mkfs.ext4").arg("-q").arg(&image))
-            && done(Command::new("mount").args(["-o", "loop"]).args([&image, &at]));
-        if !mounted {
-            eprintln!("skipped: no right to mount a disk that can be frozen");
-        }
-        mounted.then_some(Self(at))
-    }
-
-    fn freeze(&self) -> Frozen<'_> {
-        assert!(done(Command::new("fsfreeze").arg("-f").arg(&self.0)));
-        Frozen(&self.0)
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        done(Command::new("fsfreeze").arg("-u").arg(self.0));
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        done(Command::new("umount").arg("-l").arg(&self.0));
-    }
-}
 
 /// Viewers notice nothing, and the process ends when it is told to. Threads that wait for the disk are out of reach;
 /// the process is a zombie until the kernel lets them go.
@@ -55,7 +12,7 @@ impl Drop for Disk {
 fn a_frozen_disk_disturbs_no_viewer_and_does_not_keep_the_process() {
     need_ffmpeg!();
     let scratch = Scratch::new("frozen");
-    let Some(disk) = Disk::mount(&scratch) else { return };
+    let Some(disk) = Disk::freezable(&scratch) else { return };
     let clip = scratch.path("clip.flv");
     make_clip(&clip, 5, "320x180");
     let (data, config) = (disk.0.join("data"), scratch.path("config.toml"));

@@ -1,6 +1,7 @@
 //! What the tests share: processes under guard, ffmpeg, viewers whose tag chain is checked.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod ffmpeg;
 pub(crate) mod flv;
 pub(crate) mod nginx;

@@ -30,6 +30,7 @@ mod limits;
 mod listings;
 mod misuse;
 mod operator;
+mod packaging;
 mod push;
 mod recording;
 mod relay;

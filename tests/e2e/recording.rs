@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::disk::Disk;
 use crate::harness::ffmpeg::{make_clip, packets, publish};
 use crate::harness::players::{available, pipeline, vlc};
 use crate::harness::process::Guard;
@@ -286,36 +287,15 @@ fn a_crash_costs_the_segment_under_way_and_the_next_take_leaves_it_alone() {
         (number(&text, "#EXT-X-MEDIA-SEQUENCE:"), text.matches("#EXTINF").count() as u64)
     };
     let (first, count) = sequence(&earlier);
-    assert_eq!(sequence("stream").0, first + count, "numbers go on");
-}
-
-/// A small disk, if this machine lets us make one; prints the reason if not.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).unwrap();
-        let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: no right to mount a small disk");
-            return None;
-        }
-        Some(Self(at))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+    // Live clients may have got segments that the crash has lost: their names are not used again.
+    assert!(sequence("stream").0 > first + count, "numbers go on");
 }
 
 #[test]
 fn a_full_disk_stops_recording_and_no_viewer_notices() {
     need_ffmpeg!();
     let scratch = Scratch::new("recording-full");
-    let Some(disk) = SmallDisk::mount(scratch.path("disk"), "16m") else { return };
+    let Some(disk) = Disk::small(&scratch, "16m") else { return };
     let clip = scratch.path("clip.flv");
     make_clip(&clip, 30, "320x180");
     let ballast = disk.0.join("ballast");

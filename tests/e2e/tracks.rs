@@ -19,14 +19,14 @@ const H264: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -threads 1 -
 
 /// A tag of an FLV file.
 #[derive(Clone, Debug)]
-struct Piece {
-    kind: u8,
-    time: u32,
-    body: Vec<u8>,
+pub(crate) struct Piece {
+    pub(crate) kind: u8,
+    pub(crate) time: u32,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Piece {
-    fn is_header(&self) -> bool {
+    pub(crate) fn is_header(&self) -> bool {
         self.kind == SCRIPT || self.body.get(1) == Some(&0)
     }
 }
@@ -52,7 +52,8 @@ fn make(scratch: &Scratch, name: &str, options: &str) -> Vec<Piece> {
     pieces(&std::fs::read(file).unwrap())
 }
 
-fn pieces(bytes: &[u8]) -> Vec<Piece> {
+/// The tags of an FLV file.
+pub(crate) fn pieces(bytes: &[u8]) -> Vec<Piece> {
     let (mut at, mut all) = (FILE_HEADER.len(), Vec::new());
     while let Some(head) = bytes.get(at..at + 11) {
         let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
@@ -158,18 +159,18 @@ fn inputs(scratch: &Scratch) -> Vec<Input> {
     ]
 }
 
-/// Pushes tags at [`SPEED`], by the number of frames of sound.
-fn send(origin: &Server, input: &Input) {
-    let mut poster = Poster::start(origin.addr("flv"), &format!("live/{}", input.name));
+/// Pushes tags at [`SPEED`], by the number of frames of sound. The publisher is there until what is returned is dropped.
+pub(crate) fn send(origin: &Server, name: &str, tags: &[Piece]) -> Poster {
+    let mut poster = Poster::start(origin.addr("flv"), &format!("live/{name}"));
     poster.send(FILE_HEADER);
     let (start, mut frames) = (Instant::now(), 0);
-    for piece in &input.tags {
+    for piece in tags {
         let due = start + Duration::from_micros(frames * 21_333) / SPEED;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        assert!(poster.send(&tag(piece.kind, piece.time, &piece.body)), "{}", input.name);
+        assert!(poster.send(&tag(piece.kind, piece.time, &piece.body)), "{name}");
         frames += u64::from(piece.kind == AUDIO && !piece.is_header());
     }
-    poster.finish();
+    poster
 }
 
 /// Decoding times of a file's packets of one type, in seconds.
@@ -244,7 +245,7 @@ fn streams_of_all_kinds_of_encoders_come_out_right_everywhere() {
                     let path: &'static str = format!("/live/{}.flv", input.name).leak();
                     let early = Watch::early(origin.addr("flv"), path, Flavor::Http);
                     std::thread::sleep(Duration::from_millis(300));
-                    send(origin, input);
+                    send(origin, input.name, &input.tags).finish();
                     let viewer = early.join().unwrap().unwrap();
                     viewer.wait_end();
                     check(data, input, &viewer);

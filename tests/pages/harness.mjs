@@ -40,9 +40,11 @@ const ANY = "127.0.0.1:0";
 
 /** A server as a separate process. */
 export class Server {
-  /** An origin, with all kinds of recordings and short segments; `more`: additional environment variables. */
-  static start(args = [], more = {}) {
-    const data = scratch();
+  /**
+   * An origin, with all kinds of recordings and short segments; `more`: additional environment variables, `data`: the
+   * folder of the recordings.
+   */
+  static start(args = [], more = {}, data = scratch()) {
     const all = ["origin", "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--data", data,
       "--record", "flv,hls,fmp4", ...args];
     return Server.run(all, more, data);

@@ -39,6 +39,12 @@ pub enum UnitError {
         /// The part that is wrong.
         why: &'static str,
     },
+    /// Not a format that streams are packaged in.
+    #[error("{text:?} cannot be packaged: write \"recorded\", \"none\" or some of \"hls,fmp4\"")]
+    Packaging {
+        /// What was written.
+        text: String,
+    },
     /// Not a kind of recording.
     #[error("{text:?} cannot be recorded: write \"none\" or some of \"flv,hls,fmp4\"")]
     Record {

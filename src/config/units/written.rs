@@ -14,6 +14,7 @@ use super::choice::{AccessFormat, LogFormat};
 use super::error::UnitError;
 use super::hook::Hook;
 use super::network::{Network, parse_networks};
+use super::packaging::Packaging;
 use super::path::parse_path_or_off;
 use super::rate::Rate;
 use super::record::Record;
@@ -119,6 +120,7 @@ macro_rules! by_text {
 }
 
 by_text!(Rate, "a rate as \"100Mbps\"");
+by_text!(Packaging, "\"recorded\", \"none\" or some of \"hls,fmp4\"");
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
 
 impl<'de> Deserialize<'de> for Remote {

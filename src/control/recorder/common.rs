@@ -9,6 +9,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use super::layout::Kind;
+use super::take::Numbers;
+
+/// The most streams whose numbers are remembered.
+const NUMBERS_MAX: usize = 1 << 16;
 
 /// What all tasks share.
 #[derive(Debug, Default)]
@@ -30,6 +34,12 @@ pub(super) struct Common {
     /// Takes that were split off from a recording that continues, and are to be finished.
     left: RefCell<Vec<Left>>,
     has_left: Notify,
+    /// The numbers that follow those which this process has used, by a take's folder.
+    numbers: RefCell<HashMap<PathBuf, Numbers>>,
+    /// Turns to number segments, by the folder of their takes.
+    pub(super) numbering: Turns,
+    /// Turns to write in a take's folder.
+    pub(super) writing: Turns,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -122,6 +132,25 @@ impl Common {
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
     }
 
+    /// The numbers that follow those which this process has used for takes in `dir`.
+    pub(super) fn numbers(&self, dir: &Path) -> Option<Numbers> {
+        self.numbers.borrow().get(dir).copied()
+    }
+
+    /// Sets the numbers that follow those which were used for takes in `dir`.
+    pub(super) fn set_numbers(&self, dir: &Path, next: Numbers) {
+        let mut numbers = self.numbers.borrow_mut();
+        if let Some(known) = numbers.get_mut(dir) {
+            debug_assert!(known.sequence <= next.sequence, "numbers only rise: {known:?} {next:?}");
+            *known = next;
+            return;
+        }
+        if numbers.len() >= NUMBERS_MAX {
+            numbers.clear(); // they are on the disk, or the clock gives larger ones
+        }
+        numbers.insert(dir.to_owned(), next);
+    }
+
     /// The takes that were split off since the last call.
     pub(super) fn take_left(&self) -> Vec<Left> {
         self.left.take()
@@ -130,6 +159,11 @@ impl Common {
     /// Waits until a take has been split off since this returned last.
     pub(super) async fn left_behind(&self) {
         self.has_left.notified().await;
+    }
+
+    /// Whether the take with this id was moved from `dir`.
+    pub(super) fn has_moved(&self, dir: &Path, id: &str) -> bool {
+        self.moved.borrow().contains_key(&(dir.to_owned(), id.to_owned()))
     }
 
     /// Where the take is that was in `dir`; a take moves once, and its place is asked for once.
@@ -144,6 +178,40 @@ pub(super) struct Left {
     pub(super) kind: Kind,
     pub(super) dir: PathBuf,
     pub(super) id: String,
+}
+
+/// One after the other does something in a folder: what belongs to an earlier take of a stream may still go on when
+/// the next one begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns(Rc<(RefCell<HashSet<PathBuf>>, Notify)>);
+
+impl Turns {
+    /// Waits until no other task has the turn in `dir`.
+    pub(super) async fn take(&self, dir: &Path) -> Turn {
+        let (taken, given) = &*self.0;
+        loop {
+            let next = given.notified();
+            if taken.borrow_mut().insert(dir.to_owned()) {
+                return Turn { turns: self.clone(), dir: dir.to_owned() };
+            }
+            next.await;
+        }
+    }
+}
+
+/// Its holder is the only one in its folder.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    dir: PathBuf,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (taken, given) = &*self.turns.0;
+        taken.borrow_mut().remove(&self.dir);
+        given.notify_waiters();
+    }
 }
 
 /// Keeps a take from being removed.

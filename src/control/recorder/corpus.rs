@@ -15,13 +15,13 @@ use super::common::Common;
 use super::disk::Local;
 use super::finish::finish;
 use super::flv::Flv;
-use super::fmp4::Fmp4;
-use super::hls::Hls;
 use super::layout::Kind;
+use super::packaged;
 use super::stats::Stats;
 use super::tail::Tail;
 use super::take::About;
 use super::task::{Setting, run};
+use super::tests::work;
 use crate::live::directory::{Claim, Directory, Republish};
 use crate::live::key::StreamKey;
 use crate::live::log::Retention;
@@ -29,6 +29,7 @@ use crate::media::flv::{FlvItem, FlvReader};
 use crate::media::segmenter::Lengths;
 use crate::media::tag::{Tag, TagKind};
 use crate::memory::Arena;
+use crate::package::format::Format;
 
 const PICTURE: &str = "testsrc2=size=160x92:rate=25:duration=6";
 const SOUND: &str = "sine=frequency=440:sample_rate=44100:duration=6";
@@ -227,16 +228,22 @@ fn record(tags: &[Tag], data: &Path) {
             take: 0,
             parted: None,
             window: 3,
+            waiting: 1 << 20,
             sync: false,
             stats: Stats::new(kind, Arc::default()),
             common: Rc::clone(&common),
         };
         let dir = |kind: Kind| data.join(kind.folder()).join("live/x");
         let [flv, hls, fmp4] = Kind::EVERY;
+        let mut recording = Flv::new(setting(flv), dir(flv));
         tokio::join!(
-            run(Flv::new(setting(flv), dir(flv)), Arc::clone(&stream), Tail::of(&stream), setting(flv)),
-            run(Hls::new(setting(hls), dir(hls)), Arc::clone(&stream), Tail::of(&stream), setting(hls)),
-            run(Fmp4::new(setting(fmp4), dir(fmp4)), Arc::clone(&stream), Tail::of(&stream), setting(fmp4)),
+            run(&mut recording, Arc::clone(&stream), Tail::of(&stream), setting(flv)),
+            packaged::run(work(Format::Hls, setting(hls), dir(hls)), Arc::clone(&stream), Tail::of(&stream)),
+            packaged::run(
+                work(Format::Fmp4, setting(fmp4), dir(fmp4)),
+                Arc::clone(&stream),
+                Tail::of(&stream)
+            ),
         );
         for kind in Kind::EVERY {
             if dir(kind).exists() {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::Semaphore;
 
 use super::space::{self, Held, Space};
+use crate::package::segment::File as InMemory;
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,15 @@ pub(super) trait Disk: Clone + Debug + 'static {
         let file = self.create(&aside(path)).await?;
         self.write(&file, 0, bytes).await.0?;
         self.publish(file, path, sync).await
+    }
+
+    /// Writes a file that is in memory, whole, with its time. If that fails, nothing is left.
+    async fn store(&self, path: &Path, file: &Arc<InMemory>, sync: bool) -> io::Result<()> {
+        let written = self.replace(path, file.body.to_vec(), sync).await;
+        if written.is_err() {
+            let _ = self.remove(&aside(path)).await;
+        }
+        written
     }
 
     /// Renames a file from its temporary name to its own, with `sync` only after it is on the disk itself.
@@ -134,7 +144,19 @@ impl Disk for Local {
     }
 
     async fn replace(&self, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
-        blocking(path, move |path| replace_at(path, &bytes, sync)).await
+        blocking(path, move |path| replace_at(path, &bytes, None, sync)).await
+    }
+
+    async fn store(&self, path: &Path, file: &Arc<InMemory>, sync: bool) -> io::Result<()> {
+        let file = Arc::clone(file);
+        blocking(path, move |path| {
+            let written = replace_at(path, &file.body, Some(file.modified), sync);
+            if written.is_err() {
+                let _ = std::fs::remove_file(aside(path));
+            }
+            written
+        })
+        .await
     }
 
     async fn publish(&self, file: Arc<File>, path: &Path, sync: bool) -> io::Result<()> {
@@ -155,7 +177,7 @@ impl Disk for Local {
             if let Err(error) = file.write_all_at(&lines, at) {
                 return Ok((false, Err(error)));
             }
-            Ok((true, replace_at(path, &bytes, false)))
+            Ok((true, replace_at(path, &bytes, None, false)))
         });
         done.await.unwrap_or_else(|error| (false, Err(error)))
     }
@@ -248,10 +270,13 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
 }
 
-fn replace_at(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+fn replace_at(path: &Path, bytes: &[u8], modified: Option<SystemTime>, sync: bool) -> io::Result<()> {
     let aside = aside(path);
     let file = create(&aside)?;
     file.write_all_at(bytes, 0)?;
+    if let Some(modified) = modified {
+        file.set_modified(modified)?;
+    }
     if sync {
         file.sync_data()?;
     }

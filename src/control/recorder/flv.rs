@@ -135,8 +135,15 @@ fn journal(dir: &Path) -> PathBuf {
 }
 
 impl<D: Disk> Task for Flv<D> {
-    const KIND: Kind = Kind::Flv;
     const PACE: StreamTime = WAIT;
+
+    fn kind(&self) -> Kind {
+        Kind::Flv
+    }
+
+    fn needs_disk(&self) -> bool {
+        true
+    }
 
     fn begin(&mut self, start: &Start, _gap: bool) {
         for (kind, body) in start.headers.bodies() {

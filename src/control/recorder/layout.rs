@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::media::mp4::fragment::Output;
+use crate::package::format::{Format, Lane};
+
+pub(super) use crate::package::format::{INDEX, MERGE, SEPARATE};
 
 /// The three tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +17,14 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const EVERY: [Self; 3] = [Self::Flv, Self::Hls, Self::Fmp4];
+
+    /// The recording of a format that is packaged.
+    pub(super) const fn of(format: Format) -> Self {
+        match format {
+            Format::Hls => Self::Hls,
+            Format::Fmp4 => Self::Fmp4,
+        }
+    }
 
     /// Its name in `--record`.
     pub(super) const fn name(self) -> &'static str {
@@ -34,42 +45,14 @@ impl Kind {
     }
 }
 
-/// The playlist of HLS, in the take's folder, and the master playlist of separate tracks, in theirs.
-pub(super) const INDEX: &str = "index.m3u8";
-/// The folder of the files with both tracks, under the take's folder.
-pub(super) const MERGE: &str = "output_merge";
-/// The folder of the files with one track.
-pub(super) const SEPARATE: &str = "output_separate";
-
-/// The names of the files of an output of the fMP4 task.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Names {
-    /// The folder under the take's folder.
-    pub(super) folder: &'static str,
-    /// Its playlist.
-    pub(super) index: &'static str,
-    /// The prefix of its init segments.
-    pub(super) init: &'static str,
-    /// The prefix of its segments.
-    pub(super) segment: &'static str,
-}
-
 /// The names of an output's files.
-pub(super) const fn names(output: Output) -> Names {
-    match output {
-        Output::Merge => Names { folder: MERGE, index: INDEX, init: "init", segment: "segment" },
-        Output::Audio => {
-            Names { folder: SEPARATE, index: "audio.m3u8", init: "audio_init", segment: "audio" }
-        }
-        Output::Video => {
-            Names { folder: SEPARATE, index: "video.m3u8", init: "video_init", segment: "video" }
-        }
-    }
+pub(super) const fn names(output: Output) -> Lane {
+    Lane::of(output)
 }
 
 /// The playlist of an output, under the take's folder.
 pub(super) fn index(output: Output) -> PathBuf {
-    let Names { folder, index, .. } = names(output);
+    let Lane { folder, index, .. } = names(output);
     Path::new(folder).join(index)
 }
 

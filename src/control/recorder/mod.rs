@@ -1,7 +1,8 @@
-//! The recorder: writes the streams of the origin as FLV, HLS and MP4.
+//! The recorder: packages the streams of the origin as HLS and fMP4, and writes them, and FLV, to the disk.
 //!
 //! It reads the logs like a viewer that may lag, on the control thread, and does not affect the loops. Each
-//! stream has up to three tasks, each with its own cursor and its own failures. The work at the end of a take
+//! stream has up to three tasks, each with its own cursor and its own failures. HLS and fMP4 are packaged once
+//! (`packaged`), for live clients (`live`) and for the disk (`writer`). The work at the end of a take
 //! is the same that repairs one after a crash ([`finish`]).
 
 mod common;
@@ -11,29 +12,32 @@ mod data;
 mod disk;
 mod finish;
 mod flv;
-mod fmp4;
-mod hls;
 mod hook;
 mod layout;
+mod live;
+#[cfg(test)]
+mod live_tests;
 mod merge;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
 mod pace_tests;
+mod packaged;
+mod pending;
 mod playlist;
 mod queue;
 mod retention;
-mod segment_file;
 #[cfg(test)]
 mod sim;
-mod source;
 mod space;
 mod stats;
+mod streams;
 mod tail;
 mod take;
 mod task;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -46,10 +50,9 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Hook, Record, Role};
+use crate::config::{Config, Hook, Role};
 use crate::live::events::Event;
 use crate::live::stream::Stream;
-use crate::media::segmenter::Lengths;
 use crate::server::shared::{RoleState, Shared, Source};
 use common::{Active, Common, Left};
 pub use data::check_data;
@@ -58,11 +61,7 @@ use hook::{Finished, Told};
 use layout::Kind;
 use queue::{Items, Queue, Queued};
 use retention::Keeper;
-use stats::Stats;
 pub(super) use stats::describe;
-use tail::Tail;
-use take::About;
-use task::{Setting, Task};
 
 /// The most takes that wait to be finished. Further ones are looked for when half of these are done.
 const JOBS_MAX: usize = 1000;
@@ -114,11 +113,15 @@ impl Recorder {
     pub(super) fn start(shared: Arc<Shared>, role: Role) -> Option<Rc<Self>> {
         origin(&shared)?;
         let own = &shared.config.origin;
-        if !own.records() {
+        let records = own.records();
+        if !records && !own.packaging.is_any() {
             return None;
         }
         let temporary = shared.config.is_temporary(role);
-        if temporary && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data) {
+        if temporary
+            && records
+            && let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&own.data)
+        {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;
         }
@@ -141,15 +144,17 @@ impl Recorder {
             busy,
             temporary,
         });
-        tokio_uring::spawn(Rc::clone(&recorder).work(queue));
         tokio_uring::spawn(Rc::clone(&recorder).watch());
-        // It reads the whole archive: new recordings do not wait for it.
-        tokio_uring::spawn({
-            let recorder = Rc::clone(&recorder);
-            async move { recorder.mend().await }
-        });
-        tokio_uring::spawn(Rc::clone(&recorder).finish_parted());
-        tokio_uring::spawn(Rc::clone(&recorder).keep());
+        if records {
+            tokio_uring::spawn(Rc::clone(&recorder).work_off(queue));
+            // It reads the whole archive: new recordings do not wait for it.
+            tokio_uring::spawn({
+                let recorder = Rc::clone(&recorder);
+                async move { recorder.mend().await }
+            });
+            tokio_uring::spawn(Rc::clone(&recorder).finish_parted());
+            tokio_uring::spawn(Rc::clone(&recorder).keep());
+        }
         Some(recorder)
     }
 
@@ -229,7 +234,7 @@ impl Recorder {
     }
 
     /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
-    async fn mend(&self) {
+    async fn mend(self: &Rc<Self>) {
         for kind in Kind::EVERY {
             let listing = finish::takes(&Local, &self.root(kind)).await;
             for finish::Unreadable { dir, error } in listing.unreadable {
@@ -238,7 +243,7 @@ impl Recorder {
             let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
             for take in listing.takes.into_iter().filter(is_left) {
                 info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                self.finish(Left { kind, dir: take.dir, id: take.id });
+                self.finish_cut_off(Left { kind, dir: take.dir, id: take.id });
             }
         }
     }
@@ -249,62 +254,6 @@ impl Recorder {
         if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
             self.overflowed.set(true);
         }
-    }
-
-    /// Starts the tasks of a stream.
-    fn record(self: &Rc<Self>, stream: &Arc<Stream>) {
-        let key = stream.key.as_str();
-        let app = key.rsplit_once('/').map_or("", |(app, _)| app);
-        let Record { flv, hls, fmp4 } = self.config().origin.record_of(app);
-        let id = stream.epochs().next().map_or_else(String::new, |epoch| format!("{epoch:016x}"));
-        let about = About { stream: key.to_owned(), began: take::now(), id, ..About::default() };
-        let dir = |kind| self.root(kind).join(key);
-        if flv {
-            let setting = self.setting(Kind::Flv, about.clone());
-            self.spawn(flv::Flv::new(setting.clone(), dir(Kind::Flv)), stream, setting);
-        }
-        if hls {
-            let setting = self.setting(Kind::Hls, about.clone());
-            self.spawn(hls::Hls::new(setting.clone(), dir(Kind::Hls)), stream, setting);
-        }
-        if fmp4 {
-            let setting = self.setting(Kind::Fmp4, about.clone());
-            self.spawn(fmp4::Fmp4::new(setting.clone(), dir(Kind::Fmp4)), stream, setting);
-        }
-    }
-
-    fn setting(&self, kind: Kind, about: About) -> Setting<Local> {
-        let own = &self.config().recording;
-        let target = i64::try_from(own.segment.as_millis()).unwrap_or(i64::MAX);
-        Setting {
-            disk: Local,
-            about,
-            lengths: Lengths { target, longest: target.saturating_mul(8) },
-            take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
-            parted: None,
-            window: own.window,
-            sync: own.sync,
-            stats: Stats::new(kind, Arc::clone(&self.shared.recording)),
-            common: Rc::clone(&self.common),
-        }
-    }
-
-    fn spawn<T: Task + 'static>(self: &Rc<Self>, task: T, stream: &Arc<Stream>, setting: Setting<Local>) {
-        let (recorder, stream) = (Rc::clone(self), Arc::clone(stream));
-        // Made here, while the event of the stream's coming holds its log.
-        let tail = Tail::of(&stream);
-        let busy = Rc::clone(&self.busy);
-        let active = self.common.activate(&self.root(T::KIND).join(stream.key.as_str()));
-        tokio_uring::spawn(async move {
-            let under_way = setting.stats.began();
-            let left = task::run(task, stream, tail, setting).await;
-            drop(under_way);
-            if let Some(left) = left {
-                recorder.last_word(T::KIND).await;
-                recorder.finish(left);
-            }
-            drop((active, busy));
-        });
     }
 
     /// Gives live players the time to read that a stream is over before its playlist changes.
@@ -319,7 +268,7 @@ impl Recorder {
     }
 
     /// Finishes one take after the other.
-    async fn work(self: Rc<Self>, mut queue: Items<Job>) {
+    async fn work_off(self: Rc<Self>, mut queue: Items<Job>) {
         while let Some(queued) = queue.recv().await {
             self.work_on(queued).await;
             if self.jobs.len() < JOBS_MAX / 2 && self.overflowed.take() {

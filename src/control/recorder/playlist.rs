@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Extent, read_all};
-use crate::media::m3u8::{Head, Kind, Playlist, Segment, Window, write_head};
+use crate::media::m3u8::{Head, Kind, Playlist, Segment, Traits, Window, write_head};
 
 /// The suffix of a journal.
 pub(super) const JOURNAL: &str = ".journal";
@@ -46,14 +46,15 @@ impl<D: Disk> LivePlaylist<D> {
         Self { disk, path, window, journal, journal_len: 0, pending: String::new(), map: None }
     }
 
-    /// A segment is finished: its file has its name.
-    pub(super) async fn push(&mut self, segment: Segment) -> io::Result<()> {
+    /// A segment is finished: its file has its name. `head` has its number and the target duration.
+    pub(super) async fn push(&mut self, head: Head, segment: Segment) -> io::Result<()> {
+        self.window.push_at(head, segment.clone());
         if self.journal_len == 0 && self.pending.is_empty() {
-            write_head(self.window.head(), Kind::Event, segment.map.is_some(), &mut self.pending);
+            let traits = Traits { mapped: segment.map.is_some(), independent: true };
+            write_head(self.window.head(), Kind::Event, traits, &mut self.pending);
         }
         segment.write(self.map.as_deref(), &mut self.pending);
-        self.map.clone_from(&segment.map);
-        self.window.push(segment);
+        self.map = segment.map;
         self.write(false).await
     }
 
@@ -88,7 +89,7 @@ impl<D: Disk> LivePlaylist<D> {
     fn next_head(&self) -> String {
         let mut text = String::new();
         let head = Head { target: self.window.head().target, ..self.window.next_head() };
-        write_head(&head, Kind::Event, self.window.segments().any(|one| one.map.is_some()), &mut text);
+        write_head(&head, Kind::Event, Traits { independent: true, ..self.window.traits() }, &mut text);
         text
     }
 

@@ -7,18 +7,22 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::disk::{ASIDE, Disk, Entry, listed, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
+use super::pending::SEGMENTS_MAX;
 use super::playlist::{self, Carry};
+use crate::media::m3u8::Head;
 use crate::protocol::http::date::format_stamp;
 
 /// The file that says when a take began. A folder without it is not a take.
 pub(super) const ABOUT: &str = "take.json";
 const ABOUT_MAX: usize = 4096;
+/// Clients and caches keep segments for so long ([`FileKind::Segment`](crate::protocol::http::FileKind)).
+const CACHED: Duration = Duration::from_secs(86_400);
 /// The most takes of one stream that may begin within the same second.
 const SAME_SECOND_MAX: u32 = 1000;
 
@@ -37,6 +41,14 @@ pub(super) struct About {
     /// The take was removed, and the next one starts with these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<Numbers>,
+    /// All its segments are on the disk, and its playlists name them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) whole: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Numbers that only increase, over all takes: the files' names are cached, and players keep count.
@@ -46,6 +58,30 @@ pub(super) struct Numbers {
     pub(super) sequence: u64,
     /// Discontinuities so far.
     pub(super) discontinuities: u64,
+}
+
+impl Numbers {
+    /// The larger ones of both.
+    pub(super) fn at_least(self, other: Self) -> Self {
+        Self {
+            sequence: self.sequence.max(other.sequence),
+            discontinuities: self.discontinuities.max(other.discontinuities),
+        }
+    }
+
+    /// Those that are so many segments later, if each begins after a discontinuity.
+    fn later_by(self, segments: u64) -> Self {
+        Self {
+            sequence: self.sequence.saturating_add(segments),
+            discontinuities: self.discontinuities.saturating_add(segments),
+        }
+    }
+
+    /// The head of a playlist that begins with these, and a target duration in seconds.
+    pub(super) fn head(self, target: u32) -> Head {
+        let Self { sequence, discontinuities } = self;
+        Head { target, sequence, discontinuities }
+    }
 }
 
 /// A take that has its folder.
@@ -71,9 +107,7 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
     let first = match &earlier {
         // An attempt that failed halfway.
         Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
-        Some(gone) if gone.next.is_some() => gone.next.unwrap_or_default(),
-        Some(own) => numbers_behind(disk, dir, own.first).await?,
-        None => attempt.clone().unwrap_or_default().first,
+        _ => written_numbers(disk, dir).await?.at_least(about.first),
     };
     if attempt.is_none_or(|attempt| attempt.id != about.id) && disk.list(&fresh).await.is_ok() {
         disk.remove_dir(&fresh).await?;
@@ -96,6 +130,48 @@ pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &
         disk.remove_dir(&fresh).await?;
     }
     Ok(Begun { first, moved })
+}
+
+/// The numbers that a take in `dir` begins with if it begins now and nothing else is known of the stream's segments.
+///
+/// Live clients may have got segments that the disk did not get before a crash. Their names may be cached, so they are
+/// left out. There were fewer than one a second since the newest segment on the disk was made, or as many as may wait for
+/// the disk if the stream came faster than that.
+pub(super) async fn next_numbers<D: Disk>(disk: &D, dir: &Path, now: SystemTime) -> io::Result<Numbers> {
+    let numbers = written_numbers(disk, dir).await?;
+    match found(disk, dir).await? {
+        Some(About { next: None, whole: false, .. }) => {}
+        _ => return Ok(numbers),
+    }
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for folder in layout::folders(dir) {
+        let entries = listed(disk, &folder).await?;
+        let segments = entries.iter().filter(|entry| !entry.is_dir && number_of(&entry.name).is_some());
+        newest = segments.map(|entry| entry.modified).fold(newest, SystemTime::max);
+    }
+    let since = now.duration_since(newest).unwrap_or_default();
+    let lost = since.as_secs() + SEGMENTS_MAX as u64 + 1;
+    Ok(if since < CACHED { numbers.later_by(lost) } else { numbers })
+}
+
+/// All segments of the take in `dir` are on the disk, and named, if it has that id.
+pub(super) async fn set_whole<D: Disk>(disk: &D, dir: &Path, id: &str) -> io::Result<()> {
+    match found(disk, dir).await? {
+        Some(about) if about.id == id => {
+            let about = serde_json::to_vec(&About { whole: true, ..about })?;
+            disk.replace(&dir.join(ABOUT), about, false).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The numbers that follow those on the disk.
+async fn written_numbers<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
+    match found(disk, dir).await? {
+        Some(About { next: Some(next), .. }) => Ok(next),
+        Some(own) => numbers_behind(disk, dir, own.first).await,
+        None => Ok(found(disk, &beside(dir, ASIDE)).await?.unwrap_or_default().first),
+    }
 }
 
 /// Puts into the folder `fresh` what is carried over from the take in `dir`.
@@ -198,8 +274,8 @@ pub(super) async fn remove<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
     if newest && let Some(about) = found(disk, dir).await? {
         // First what the numbers do not depend on: a full disk has no space for another file. If this is
         // interrupted, the folder is still a take, which can be removed again.
+        let next = Some(next_numbers(disk, dir, SystemTime::now()).await?);
         remove_media(disk, dir).await?;
-        let next = Some(numbers_behind(disk, dir, about.first).await?);
         disk.replace(&dir.join(ABOUT), serde_json::to_vec(&About { next, ..about })?, false).await?;
     }
     let names = match own {

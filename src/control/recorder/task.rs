@@ -1,4 +1,4 @@
-//! What the three recording tasks have in common: each reads a stream's log with its own cursor, and fails,
+//! What recording and packaging tasks have in common: each reads a stream's log with its own cursor, and fails,
 //! skips and recovers independently.
 
 use std::io;
@@ -14,23 +14,22 @@ use super::common::{Common, Left};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::playlist::Carry;
-use super::source::Complaint;
 use super::stats::{Counted, Stats};
 use super::tail::{News, Tail};
 use super::take::{self, About, Begun, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
-use crate::media::m3u8::Head;
 use crate::media::segmenter::Lengths;
 use crate::media::tag::TagRef;
+use crate::package::source::Complaint;
 
 /// A reader is woken for this many bytes, however short their time.
 const BATCH: u64 = 512 << 10;
 /// The shortest pause between two reads of the log.
 const REST: Duration = Duration::from_millis(200);
 /// How long a task waits after a failure before it tries again.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// A write that takes longer than this is logged.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -46,6 +45,8 @@ pub(super) struct Setting<D> {
     pub(super) parted: Option<String>,
     /// Segments of a live playlist.
     pub(super) window: usize,
+    /// Bytes of segments that may wait for the disk, if memory is not short.
+    pub(super) waiting: u64,
     /// Files are synced before they get their name.
     pub(super) sync: bool,
     pub(super) stats: Stats,
@@ -55,7 +56,7 @@ pub(super) struct Setting<D> {
 impl<D: Disk> Setting<D> {
     /// Creates the folder of the take and moves an earlier one away; returns the first numbers of its
     /// playlists.
-    pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Head> {
+    pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Numbers> {
         self.common.want(dir).await;
         let begun = take::begin(&self.disk, dir, &self.about, carry).await;
         self.common.leave(dir);
@@ -74,8 +75,7 @@ impl<D: Disk> Setting<D> {
             Some((id, dir)) => self.common.leave_behind(Left { kind, dir, id }),
             None => {}
         }
-        let Numbers { sequence, discontinuities } = first;
-        Ok(Head { target: self.target_seconds(), sequence, discontinuities })
+        Ok(first)
     }
 
     /// Begins another take; [`begin_take`](Self::begin_take) creates its folder.
@@ -96,21 +96,23 @@ impl<D: Disk> Setting<D> {
         Left { kind, dir: dir.to_owned(), id }
     }
 
-    /// `EXT-X-TARGETDURATION` of a take without segments.
-    fn target_seconds(&self) -> u32 {
-        u32::try_from((self.lengths.target + 500) / 1000).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// Logs what is not recorded, and why.
+    /// Logs what is neither recorded nor packaged, and why.
     pub(super) fn complain(&self, kind: Kind, error: &Complaint) {
-        warn!(stream = self.about.stream, kind = kind.name(), %error, "something is not recorded");
+        warn!(stream = self.about.stream, kind = kind.name(), %error, "a part of the stream is not packaged");
     }
 }
 
 /// One recording of one stream. The first three methods take what comes and do not touch the disk;
 /// [`write`](Self::write) is called often enough that little data collects.
 pub(super) trait Task {
-    const KIND: Kind;
+    /// The kind, for logs.
+    fn kind(&self) -> Kind;
+    /// Whether nothing is read while the disk is full.
+    fn needs_disk(&self) -> bool;
+    /// Whether the task ends before its stream does.
+    fn is_done(&self) -> bool {
+        false
+    }
     /// The most stream time that is read at once, in milliseconds. If nothing is read for twice as long,
     /// collected data is [settled](Self::settle).
     const PACE: StreamTime;
@@ -137,7 +139,7 @@ pub(super) trait Task {
 
 /// Runs a task until its stream is over. Returns the take that has to be finished.
 pub(super) async fn run<T: Task, D: Disk>(
-    mut task: T,
+    task: &mut T,
     stream: Arc<Stream>,
     tail: Tail,
     setting: Setting<D>,
@@ -154,20 +156,20 @@ pub(super) async fn run<T: Task, D: Disk>(
     };
     loop {
         // In this order: data from before the end is read.
-        let over = stream.has_ended() || runner.setting.common.is_stopping();
-        match runner.step(&mut task).await {
+        let over = stream.has_ended() || runner.setting.common.is_stopping() || task.is_done();
+        match runner.step(task).await {
             Ok(true) => tokio::task::yield_now().await,
             Ok(false) if over => break,
             Ok(false) => {
-                if let Err(error) = runner.wait(&mut task).await {
-                    runner.failed(&mut task, &error).await;
+                if let Err(error) = runner.wait(task).await {
+                    runner.failed(task, &error).await;
                 }
             }
             Err(_) if over => break,
-            Err(error) => runner.failed(&mut task, &error).await,
+            Err(error) => runner.failed(task, &error).await,
         }
     }
-    runner.finish(&mut task).await
+    runner.finish(task).await
 }
 
 /// Failed attempts to write.
@@ -219,12 +221,13 @@ impl<D: Disk> Runner<D> {
             tokio::task::yield_now().await;
         }
         self.settled = true;
-        Self::watch_disk(&self.setting, T::KIND, task.settle()).await
+        let kind = task.kind();
+        watch_disk(&self.setting, kind, task.settle()).await
     }
 
     /// Takes the next piece of the log; `Ok(false)`: there is none.
     async fn step<T: Task>(&mut self, task: &mut T) -> io::Result<bool> {
-        if self.setting.common.full.get() {
+        if task.needs_disk() && self.setting.common.full.get() {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         match self.tail.next() {
@@ -233,7 +236,7 @@ impl<D: Disk> Runner<D> {
                 if skipped > 0 {
                     self.setting.stats.skipped(skipped);
                     if self.failing.is_none() {
-                        let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
+                        let (stream, kind) = (&self.setting.about.stream, task.kind().name());
                         warn!(stream, kind, bytes = skipped, "recording was too slow and skipped a part");
                     }
                 }
@@ -277,34 +280,16 @@ impl<D: Disk> Runner<D> {
 
     /// Writes, and logs if that takes long.
     async fn write<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
-        let result = Self::watch_disk(&self.setting, T::KIND, task.write()).await;
+        let kind = task.kind();
+        let result = watch_disk(&self.setting, kind, task.write()).await;
         // A write that only collects data says nothing about the disk.
         let written = self.setting.stats.written();
         if result.is_ok() && self.failing.as_ref().is_some_and(|failure| written > failure.written) {
             self.failing = None;
-            let (stream, kind) = (self.setting.about.stream.as_str(), T::KIND.name());
+            let (stream, kind) = (self.setting.about.stream.as_str(), task.kind().name());
             info!(stream, kind, "recording continues");
         }
         result
-    }
-
-    /// Waits for the disk, and logs if that takes long.
-    async fn watch_disk(
-        setting: &Setting<D>,
-        kind: Kind,
-        writing: impl Future<Output = io::Result<()>>,
-    ) -> io::Result<()> {
-        let mut writing = std::pin::pin!(writing);
-        tokio::select! {
-            biased;
-            result = &mut writing => result,
-            () = tokio::time::sleep(STALL) => {
-                let (stream, kind) = (setting.about.stream.as_str(), kind.name());
-                warn!(stream, kind, "the disk is too slow for the recording; waiting for it");
-                let _stalled = setting.stats.stalled();
-                writing.await
-            }
-        }
     }
 
     async fn failed<T: Task>(&mut self, task: &mut T, error: &io::Error) {
@@ -312,7 +297,7 @@ impl<D: Disk> Runner<D> {
         if self.failing.is_none() {
             let (written, _counted) = (self.setting.stats.written(), self.setting.stats.failing());
             self.failing = Some(Failure { written, _counted });
-            let (stream, kind) = (&self.setting.about.stream, T::KIND.name());
+            let (stream, kind) = (&self.setting.about.stream, task.kind().name());
             warn!(stream, kind, %error, "recording failed; it continues at a keyframe when possible");
         }
         task.reset().await;
@@ -322,7 +307,7 @@ impl<D: Disk> Runner<D> {
 
     async fn finish<T: Task>(&mut self, task: &mut T) -> Option<Left> {
         task.end();
-        let (stream, kind) = (self.setting.about.stream.clone(), T::KIND.name());
+        let (stream, kind) = (self.setting.about.stream.clone(), task.kind().name());
         if let Err(error) = self.write(task).await {
             warn!(stream, kind, %error, "the end of a recording is lost");
             task.reset().await;
@@ -331,5 +316,24 @@ impl<D: Disk> Runner<D> {
             warn!(stream, kind, %error, "a recording was not closed properly; finishing it repairs that");
         }
         task.left()
+    }
+}
+
+/// Waits for the disk, and logs if that takes long.
+pub(super) async fn watch_disk<D: Disk>(
+    setting: &Setting<D>,
+    kind: Kind,
+    writing: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let mut writing = std::pin::pin!(writing);
+    tokio::select! {
+        biased;
+        result = &mut writing => result,
+        () = tokio::time::sleep(STALL) => {
+            let (stream, kind) = (setting.about.stream.as_str(), kind.name());
+            warn!(stream, kind, "the disk is too slow for the recording; waiting for it");
+            let _stalled = setting.stats.stalled();
+            writing.await
+        }
     }
 }

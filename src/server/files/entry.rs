@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 use std::rc::Rc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
+use crate::package::segment::File;
 use crate::protocol::http::conditional::Validators;
 use crate::protocol::http::date::format_date;
 use crate::protocol::http::{FileKind, FileType};
@@ -79,7 +81,7 @@ impl Entry {
         coding: Option<Coding>,
     ) -> Self {
         let modified = u64::try_from(file.modified.seconds).unwrap_or(0);
-        let etag = format!("\"{modified:x}-{:x}-{:x}\"", file.modified.nanos, file.len);
+        let etag = etag(modified, file.modified.nanos, file.len);
         let mut entry = Self::new(Content::File(Rc::clone(&file)), file.len, kind, &etag, Some(modified));
         if let Some(coding) = coding {
             let _ = write!(entry.content_fields, "Content-Encoding: {}\r\n", coding.token());
@@ -89,6 +91,16 @@ impl Entry {
             entry.content = Content::Memory(body);
         }
         entry.file = Some(file);
+        entry
+    }
+
+    /// A live file.
+    pub(in crate::server) fn of_live(file: &File, kind: FileType) -> Self {
+        let since = file.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos, len) = (since.as_secs(), since.subsec_nanos(), file.body.len() as u64);
+        let etag = etag(seconds, nanos, len);
+        let mut entry = Self::new(Content::Memory(file.body.clone()), len, kind, &etag, Some(seconds));
+        entry.target = target_duration(&file.body).filter(|_| entry.kind == FileKind::Playlist);
         entry
     }
 
@@ -142,6 +154,11 @@ impl Entry {
     pub(in crate::server) fn is_still(&self, file: &OpenFile) -> bool {
         self.file.as_ref().is_some_and(|known| known.is_same(file))
     }
+}
+
+/// The tag of the version of a file that was changed then and has so many bytes.
+fn etag(seconds: u64, nanos: u32, len: u64) -> String {
+    format!("\"{seconds:x}-{nanos:x}-{len:x}\"")
 }
 
 /// The value of `EXT-X-TARGETDURATION` (RFC 8216, 4.3.3.1) in a playlist.

@@ -13,6 +13,7 @@ use super::entry::{Coding, Entry, SMALL};
 use super::proxy::{Age, Fetched, Interest, Order, Proxy, is_fetchable};
 use super::site::Site;
 use super::store::Files;
+use crate::package::shelf::Found as Live;
 use crate::protocol::http::request::Request;
 use crate::protocol::http::{FileType, RelPath};
 use crate::server::core::{Core, Task};
@@ -74,6 +75,27 @@ impl Files {
         Found::Entry(plain)
     }
 
+    /// The live file with that path, if a stream is being packaged. `last`: the client does not wait.
+    pub(in crate::server) fn find_live<E: Engine>(
+        &mut self,
+        core: &Core<E>,
+        head: &ConnHead,
+        path: &RelPath,
+        last: bool,
+    ) -> Option<Found> {
+        let site = core.role(head.role).files.as_ref()?;
+        match site.live.find(path.as_str(), core.now()) {
+            Live::File(file) => {
+                Some(Found::Entry(Rc::new(Entry::of_live(&file, FileType::of(path.extension())))))
+            }
+            Live::Soon if !last => {
+                self.wait_for_packaged(head.sock, path.as_str());
+                Some(Found::Later)
+            }
+            Live::Soon | Live::Nothing => None,
+        }
+    }
+
     fn find_one<E: Engine>(&mut self, core: &mut Core<E>, key: &Key, asker: Asker) -> Found {
         let known = self.cache.get(key, asker, core.now());
         let counters = &core.counters[key.role].files;
@@ -120,6 +142,7 @@ impl Files {
     /// A client is gone, or asks for something else: it waits no more.
     pub(in crate::server) fn client_left(&mut self, sock: Sock) {
         self.cache.left(sock);
+        self.packaged_left(sock);
     }
 
     /// A client has sent its FIN. Whether it waits for an upstream: it may have hung up, so that wait ends.

@@ -9,6 +9,7 @@ use super::audience::Audience;
 use super::library::Library;
 use super::proxy::Proxy;
 use crate::live::key;
+use crate::package::shelf::Shelf;
 use crate::protocol::http::RelPath;
 use crate::server::http::routes::RECORDINGS;
 use crate::server::listing::Listing;
@@ -23,6 +24,8 @@ pub struct Site {
     folder: ArcSwapOption<Folder>,
     /// Whether this is an origin's: embedded pages come first, and of the folder only recordings are shown.
     origin: bool,
+    /// The live files of streams, which come before those in the folder.
+    pub live: Arc<Shelf>,
     /// Where files come from that are not there.
     pub proxy: Option<Proxy>,
     /// Who watches by playlists and segments.
@@ -38,15 +41,18 @@ impl Site {
             root,
             folder: ArcSwapOption::empty(),
             origin: true,
+            live: Arc::default(),
             proxy: None,
             audience: Audience::default(),
             library: Library::default(),
         }
     }
 
-    /// A file gateway's root: files there come before the embedded pages.
-    pub(in crate::server) fn of_gateway(root: PathBuf) -> Self {
-        Self { origin: false, ..Self::of_origin(root) }
+    /// A file gateway's root: files there come before the embedded pages. It shows the live files of an origin in the
+    /// same process whose data is that folder.
+    pub(in crate::server) fn of_gateway(root: PathBuf, origin: Option<&Self>) -> Self {
+        let own = origin.filter(|origin| origin.root == root).map(|origin| Arc::clone(&origin.live));
+        Self { origin: false, live: own.unwrap_or_default(), ..Self::of_origin(root) }
     }
 
     /// Opens the folder, or opens it again where another one has taken its place.
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_recorders_own_files_are_not_shown() {
-        let (origin, gateway) = (Site::of_origin("/data".into()), Site::of_gateway("/data".into()));
+        let (origin, gateway) = (Site::of_origin("/data".into()), Site::of_gateway("/data".into(), None));
         let shown = |path: &str| {
             let path = RelPath::parse(path).unwrap();
             (origin.shows(&path), gateway.shows(&path))

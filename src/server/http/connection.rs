@@ -344,7 +344,7 @@ impl Connection {
         looks: u8,
     ) -> Next {
         let (keep, head_only) = (keeps(core, &request), request.method == Method::Head);
-        let found = Self::find_file(core, web, head, &request);
+        let found = Self::find_file(core, web, head, &request, looks);
         let date = web.responder.date.now();
         let error = |status, message| Answer::of_error(status, message, &[("Date", date)], head_only, keep);
         let answer = match found {
@@ -368,7 +368,13 @@ impl Connection {
     }
 
     /// The file or the page that a request names.
-    fn find_file<E: Engine>(core: &mut Core<E>, web: &mut Web, head: &ConnHead, request: &Request) -> Found {
+    fn find_file<E: Engine>(
+        core: &mut Core<E>,
+        web: &mut Web,
+        head: &ConnHead,
+        request: &Request,
+        looks: u8,
+    ) -> Found {
         let shared = std::sync::Arc::clone(&core.shared);
         let Some(site) = &shared.roles[head.role].files else { return Found::Missing };
         let name = if request.path == "/" { "/index.html" } else { &request.path };
@@ -376,7 +382,10 @@ impl Connection {
         let page = if site.pages_first() { web.files.find_page(&request.path) } else { None };
         let found = match (page, &path) {
             (Some(page), _) => Found::Entry(page),
-            (None, Some(path)) => web.files.find(core, head, path, request),
+            (None, Some(path)) => match web.files.find_live(core, head, path, looks >= LOOKS_MAX) {
+                Some(found) => found,
+                None => web.files.find(core, head, path, request),
+            },
             (None, None) => Found::Missing,
         };
         if let (Found::Entry(entry), Some(path)) = (&found, &path) {

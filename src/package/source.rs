@@ -1,4 +1,4 @@
-//! From tags to a muxer's segments: the first stage of the HLS and of the fMP4 task.
+//! From tags to a muxer's segments: the first stage of packaging.
 
 use crate::live::log::{Start, wire_time};
 use crate::live::timeline::StreamTime;
@@ -9,7 +9,7 @@ use crate::media::track::Tracks;
 
 /// Remuxes one stream and cuts it into segments.
 #[derive(Debug)]
-pub(super) struct Source {
+pub struct Source {
     remuxer: Remuxer,
     segmenter: Segmenter,
     supported: fn(&Tracks) -> Tracks,
@@ -21,7 +21,7 @@ pub(super) struct Source {
 
 /// Why a part of a stream is not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Complaint {
+pub enum Complaint {
     /// A tag gives no frame.
     #[error("{0}")]
     Tag(#[from] RemuxError),
@@ -35,13 +35,13 @@ pub(super) enum Complaint {
 
 impl Source {
     /// For a container that can hold the tracks that `supported` returns.
-    pub(super) fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
+    pub fn new(lengths: Lengths, supported: fn(&Tracks) -> Tracks) -> Self {
         let (remuxer, segmenter) = (Remuxer::default(), Segmenter::new(lengths, supported));
         Self { remuxer, segmenter, supported, seen: Tracks::default(), last_error: None }
     }
 
     /// Continues at a start, with its headers.
-    pub(super) fn begin(&mut self, start: &Start, gap: bool, muxer: &mut impl Muxer) {
+    pub fn begin(&mut self, start: &Start, gap: bool, muxer: &mut impl Muxer) {
         if gap {
             self.segmenter.gap(muxer);
         }
@@ -52,12 +52,7 @@ impl Source {
     }
 
     /// Takes a tag. `Some`: an error that has not been reported yet.
-    pub(super) fn tag(
-        &mut self,
-        tag: &TagRef<'_>,
-        time: StreamTime,
-        muxer: &mut impl Muxer,
-    ) -> Option<Complaint> {
+    pub fn tag(&mut self, tag: &TagRef<'_>, time: StreamTime, muxer: &mut impl Muxer) -> Option<Complaint> {
         match self.remuxer.push(tag, time) {
             Ok(Some(sample)) => {
                 self.segmenter.push(self.remuxer.tracks(), &sample, muxer);
@@ -85,13 +80,18 @@ impl Source {
         (!codecs.is_empty()).then(|| Complaint::Unsupported { codecs: codecs.join(" and ") })
     }
 
+    /// `EXT-X-TARGETDURATION`, in seconds; zero before the first segment has ended.
+    pub fn target_seconds(&self) -> u32 {
+        self.segmenter.target_seconds().unwrap_or(0)
+    }
+
     /// The stream is over.
-    pub(super) fn end(&mut self, muxer: &mut impl Muxer) {
+    pub fn end(&mut self, muxer: &mut impl Muxer) {
         self.segmenter.end(muxer);
     }
 
     /// The current segment is lost.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.segmenter.reset();
     }
 }
