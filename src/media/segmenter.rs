@@ -1,6 +1,6 @@
 //! Where one segment ends and the next begins.
 //!
-//! A segment begins with the first keyframe at or after the target; without pictures only time decides ([`cutting`]
+//! A segment begins with the first keyframe at or after the target; without pictures only time decides (`cutting`
 //! has the exceptions). First the segmenter determines the stream's tracks: headers announce them, frames prove them.
 //! When a track changes or appears, or a part of the stream is missing, the next segment is marked as fresh: players
 //! start anew there.

@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::take::About;
+use super::take::{About, WAITING_MAX};
 use crate::package::segment::Segment;
 
 /// Segments that may wait, whatever their bytes.
 const SEGMENTS: usize = 8;
-/// Segments that may wait, however few bytes they have.
-pub(super) const SEGMENTS_MAX: usize = 256;
 /// Segments that may wait while memory is short.
 const SEGMENTS_SHORT: usize = 2;
 
@@ -55,7 +53,7 @@ impl Pending {
     pub(super) fn is_full(&self) -> bool {
         let max = match self.short.get() {
             true => SEGMENTS_SHORT,
-            false if self.bytes.get() < self.bytes_max => SEGMENTS_MAX,
+            false if self.bytes.get() < self.bytes_max => WAITING_MAX,
             false => SEGMENTS,
         };
         self.segments.get() >= max
@@ -274,7 +272,7 @@ mod tests {
         assert_eq!(drain(&pending), want);
         let pending = Pending::new(u64::MAX);
         let shed: u64 = (0..300).map(|n| pending.put(segment(n, false))).sum();
-        assert_eq!(shed, 10 * (300 - SEGMENTS_MAX as u64));
+        assert_eq!(shed, 10 * (300 - WAITING_MAX as u64));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{ASIDE, Disk, Entry, listed, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
-use super::pending::SEGMENTS_MAX;
 use super::playlist::{self, Carry};
 use crate::media::m3u8::Head;
 use crate::protocol::http::date::format_stamp;
@@ -23,6 +22,8 @@ pub(super) const ABOUT: &str = "take.json";
 const ABOUT_MAX: usize = 4096;
 /// Clients and caches keep segments for so long ([`FileKind::Segment`](crate::protocol::http::FileKind)).
 const CACHED: Duration = Duration::from_secs(86_400);
+/// The most segments that may wait for the disk: a crash loses them.
+pub(super) const WAITING_MAX: usize = 256;
 /// The most takes of one stream that may begin within the same second.
 const SAME_SECOND_MAX: u32 = 1000;
 
@@ -150,7 +151,7 @@ pub(super) async fn next_numbers<D: Disk>(disk: &D, dir: &Path, now: SystemTime)
         newest = segments.map(|entry| entry.modified).fold(newest, SystemTime::max);
     }
     let since = now.duration_since(newest).unwrap_or_default();
-    let lost = since.as_secs() + SEGMENTS_MAX as u64 + 1;
+    let lost = since.as_secs() + WAITING_MAX as u64 + 1;
     Ok(if since < CACHED { numbers.later_by(lost) } else { numbers })
 }
 
