@@ -32,6 +32,7 @@ impl Config {
         self.check_times()?;
         self.check_sizes()?;
         self.tls.check()?;
+        self.auth.check()?;
         if self.file_gateway.upstream.iter().any(|upstream| upstream.secure) {
             return Err(("file_gateway.upstream", Rule::PlainUpstream));
         }

@@ -23,7 +23,7 @@ mod written;
 
 pub use address::{parse_admin, parse_listen};
 pub use byte_size::{format_size, parse_size};
-pub use choice::{AccessFormat, LogFormat, SendPath};
+pub use choice::{AccessFormat, LogFormat, Policy, SendPath};
 pub use error::UnitError;
 pub use hook::Hook;
 pub use mask::masked;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::address::{parse_admin, parse_hosts, parse_listen, parse_names};
 use super::byte_size::{format_size, parse_size};
-use super::choice::{AccessFormat, LogFormat};
+use super::choice::{AccessFormat, LogFormat, Policy};
 use super::error::UnitError;
 use super::hook::Hook;
 use super::network::{Network, parse_networks};
@@ -119,6 +119,7 @@ macro_rules! by_text {
     };
 }
 
+by_text!(Policy, "\"open\", \"local\" or \"deny\"");
 by_text!(Rate, "a rate as \"100Mbps\"");
 by_text!(Packaging, "\"recorded\", \"none\" or some of \"hls,fmp4\"");
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");
