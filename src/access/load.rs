@@ -140,8 +140,8 @@ fn signing_key(text: &str) -> Option<SigningKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Action, Asker, Denied};
     use crate::access::token::{Claims, TokenError, sign};
+    use crate::access::{Action, Asker, Denied};
     use crate::config::{KeyRule, Policy};
 
     fn folder(name: &str) -> PathBuf {
@@ -164,11 +164,14 @@ mod tests {
     fn secrets_are_read_by_lines_and_never_shown() {
         let dir = folder("secrets");
         let file = dir.join("secrets");
-        std::fs::write(&file, "# rotated in May\nmay:a-secret-of-20-bytes\n\n  another-secret-of-more \n").unwrap();
+        std::fs::write(&file, "# rotated in May\nmay:a-secret-of-20-bytes\n\n  another-secret-of-more \n")
+            .unwrap();
         let keys = secrets(&file).unwrap();
         assert_eq!(keys.len(), 2);
         assert!(!format!("{keys:?}").contains("secret-of"));
-        for (text, line) in [("may:short", 1), ("\n\nalso-a-short", 3), ("good-enough-secret\n0123456789012345678", 2)] {
+        for (text, line) in
+            [("may:short", 1), ("\n\nalso-a-short", 3), ("good-enough-secret\n0123456789012345678", 2)]
+        {
             std::fs::write(&file, text).unwrap();
             let error = secrets(&file).unwrap_err();
             assert!(error.to_string().contains(&format!("line {line}:")), "{error}");

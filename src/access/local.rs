@@ -25,7 +25,8 @@ pub(super) fn is_own_page(origin: &str, host: Option<&str>) -> bool {
 
 /// Whether an origin is listed: as a whole, by its host, or with all others as `*`.
 pub(super) fn is_listed(origin: &str, listed: &[String]) -> bool {
-    let host = origin.split_once("://").map(|(_, authority)| name_of(authority)).filter(|host| !host.is_empty());
+    let host =
+        origin.split_once("://").map(|(_, authority)| name_of(authority)).filter(|host| !host.is_empty());
     listed.iter().any(|own| {
         own == "*"
             || own.trim_end_matches('/').eq_ignore_ascii_case(origin)
@@ -53,11 +54,21 @@ mod tests {
     #[test]
     fn names_that_no_other_site_can_have() {
         let listed = ["edge.example".to_owned()];
-        for own in ["127.0.0.1", "127.0.0.1:8501", "[::1]:80", "localhost", "LocalHost:1", "192.0.2.1", "Edge.Example:80", ""]
-        {
+        for own in [
+            "127.0.0.1",
+            "127.0.0.1:8501",
+            "[::1]:80",
+            "localhost",
+            "LocalHost:1",
+            "192.0.2.1",
+            "Edge.Example:80",
+            "",
+        ] {
             assert!(is_own_name(own, &listed), "{own}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "[x]", "edge.example."] {
+        for foreign in
+            ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "[x]", "edge.example."]
+        {
             assert!(!is_own_name(foreign, &listed), "{foreign}");
         }
     }

@@ -52,8 +52,7 @@ pub struct Grant {
 pub enum Denied {
     /// The policy is `local`, and the asker is not on this machine.
     #[error(
-        "without a key or a token only this machine may {0}: show one (auth.keys, auth.secret_file), or set auth.{0} = \
-         \"open\""
+        "only this machine may {0} without a key: show one (auth.keys, auth.secret_file) or set auth.{0} = \"open\""
     )]
     Elsewhere(Verb),
     /// The policy is `deny`.
@@ -61,8 +60,8 @@ pub enum Denied {
     Needed(Verb),
     /// The asker is on this machine, but used a name that other sites can point here.
     #[error(
-        "this machine's own programs have to use an address, localhost or a name in auth.hosts: other sites can point \
-         a name here"
+        "this machine's own programs use an address, localhost or a name in auth.hosts: other sites can point a name \
+         here"
     )]
     Host,
     /// A page of another site wants to publish.
@@ -200,7 +199,8 @@ impl Access {
             }
             Policy::Local | Policy::Open => {}
         }
-        let is_own = |origin| local::is_own_page(origin, asker.host) || local::is_listed(origin, &self.origins);
+        let is_own =
+            |origin| local::is_own_page(origin, asker.host) || local::is_listed(origin, &self.origins);
         match action {
             Action::Publish if !asker.origin.is_none_or(is_own) => Err(Denied::Origin),
             Action::Publish | Action::Play => Ok(()),
@@ -227,7 +227,8 @@ impl Access {
         if !Pattern::new(&claims.stream).matches(stream) {
             return Err(TokenError::Stream.into());
         }
-        let identity = claims.sub.map_or_else(|| format!("key {token}"), |subject| format!("subject {subject}"));
+        let identity =
+            claims.sub.map_or_else(|| format!("key {token}"), |subject| format!("subject {subject}"));
         Ok(Grant { end: claims.end, identity: Some(identity) })
     }
 

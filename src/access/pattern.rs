@@ -25,7 +25,9 @@ impl Pattern {
     pub fn matches(&self, stream: &str) -> bool {
         match self {
             Self::All => true,
-            Self::App(own) => stream.rsplit_once('/').is_some_and(|(app, name)| app == own && !name.is_empty()),
+            Self::App(own) => {
+                stream.rsplit_once('/').is_some_and(|(app, name)| app == own && !name.is_empty())
+            }
             Self::One(name) => name == stream,
         }
     }
@@ -38,7 +40,8 @@ mod tests {
     #[test]
     fn a_pattern_names_one_stream_an_app_or_all() {
         let names = |pattern: &str| {
-            ["live/a", "live/b", "live/a/b", "liver/a", "live", "live/"].map(|name| Pattern::new(pattern).matches(name))
+            ["live/a", "live/b", "live/a/b", "liver/a", "live", "live/"]
+                .map(|name| Pattern::new(pattern).matches(name))
         };
         assert_eq!(names("*"), [true; 6]);
         assert_eq!(names("live/*"), [true, true, false, false, false, false]);

@@ -61,9 +61,7 @@ fn by_default_this_machine_publishes_and_everyone_plays() {
 #[test]
 fn a_page_or_a_name_of_another_site_does_not_publish() {
     let access = rules(|auth| auth.origins = vec!["studio.example".to_owned()]);
-    let publish = |host, origin| {
-        answer(&access, Action::Publish, &Asker { host, origin, ..at("127.0.0.1") })
-    };
+    let publish = |host, origin| answer(&access, Action::Publish, &Asker { host, origin, ..at("127.0.0.1") });
     assert_eq!(publish(Some("localhost:8501"), None), Ok(()));
     assert_eq!(publish(Some("localhost:8501"), Some("http://localhost:8088")), Ok(()));
     assert_eq!(publish(Some("127.0.0.1:8501"), Some("https://studio.example")), Ok(()));
@@ -75,13 +73,18 @@ fn a_page_or_a_name_of_another_site_does_not_publish() {
     assert_eq!(answer(&open, Action::Publish, &asker), Err(Denied::Origin));
     assert_eq!(answer(&open, Action::Play, &asker), Ok(()), "pages of other sites may play");
     let keyed = closed();
-    assert_eq!(answer(&keyed, Action::Publish, &Asker { token: Some(KEY), ..asker }), Ok(()), "it has the key");
+    assert_eq!(
+        answer(&keyed, Action::Publish, &Asker { token: Some(KEY), ..asker }),
+        Ok(()),
+        "it has the key"
+    );
 }
 
 #[test]
 fn a_key_is_for_its_streams_and_its_action() {
     let access = closed();
-    let ask = |action, stream, key| access.authorise(action, stream, &showing(key), NOW).map(|grant| grant.end);
+    let ask =
+        |action, stream, key| access.authorise(action, stream, &showing(key), NOW).map(|grant| grant.end);
     assert_eq!(ask(Action::Publish, "live/a", KEY), Ok(None));
     for stream in ["live", "live/a/b", "other/a", "live/"] {
         assert_eq!(ask(Action::Publish, stream, KEY), Err(Denied::Key(Verb(Action::Publish))), "{stream}");
@@ -115,9 +118,9 @@ fn other_algorithms_are_refused() {
     let claims = sign(&SigningKey::new(None, b"x"), &Claims::new(Action::Play, "live/a", NOW + 60));
     let claims = claims.split('.').nth(1).unwrap().to_owned();
     for header in [
-        "eyJhbGciOiJub25lIn0",                          // {"alg":"none"}
-        "eyJhbGciOiJSUzI1NiJ9",                         // {"alg":"RS256"}
-        "eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ",       // {"alg":"HS256","crit":["x"]}
+        "eyJhbGciOiJub25lIn0",                    // {"alg":"none"}
+        "eyJhbGciOiJSUzI1NiJ9",                   // {"alg":"RS256"}
+        "eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ", // {"alg":"HS256","crit":["x"]}
     ] {
         for signature in ["", "AAAA"] {
             let token = format!("{header}.{claims}.{signature}");
@@ -158,7 +161,11 @@ fn gateways_show_a_token_of_their_own() {
     let token = access.for_upstream("live/a", false, NOW).unwrap();
     assert_eq!(answer(&access, Action::Play, &showing(&token)), Ok(()));
     let plain = rules(|auth| auth.play = Policy::Deny);
-    assert_eq!(plain.for_upstream("live/a", false, NOW), None, "there is no secret that the upstream could know");
+    assert_eq!(
+        plain.for_upstream("live/a", false, NOW),
+        None,
+        "there is no secret that the upstream could know"
+    );
     let token = plain.for_upstream("live/a", true, NOW).unwrap();
     assert_eq!(answer(&plain, Action::Play, &showing(&token)), Ok(()));
     assert_eq!(answer(&closed(), Action::Play, &showing(&token)), Err(TokenError::Signature.into()));

@@ -121,7 +121,8 @@ pub(super) fn has_form(text: &str) -> bool {
 
 /// Signs a token.
 pub fn sign(key: &SigningKey, claims: &Claims) -> String {
-    let part = |json: Result<Vec<u8>, _>| BASE64.encode(json.unwrap_or_else(|_: serde_json::Error| Vec::new()));
+    let part =
+        |json: Result<Vec<u8>, _>| BASE64.encode(json.unwrap_or_else(|_: serde_json::Error| Vec::new()));
     let header = Header { alg: ALGORITHM.to_owned(), kid: key.id.clone(), crit: None };
     let text = format!("{}.{}", part(serde_json::to_vec(&header)), part(serde_json::to_vec(claims)));
     let signature = hmac::sign(&key.key, text.as_bytes());

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tracing::warn;
 
+use super::authority::unix_time;
 use super::counters::RoleCounters;
 use super::head::{ConnHead, LinkId, Next, Reason};
 use super::limits::{Kind, Refused};
@@ -14,6 +15,7 @@ use super::log_limit::{LineKind, LogLimits};
 use super::roles::RoleState;
 use super::shared::{Message, Phase, Shared, millis};
 use super::transport::Transports;
+use crate::access::{Action, Asker, Denied, Grant, Verb};
 use crate::live::stream::StreamWriter;
 use crate::uring::{Engine, Millis, Sock};
 
@@ -182,6 +184,28 @@ impl<E: Engine> Core<E> {
     pub(super) fn may_log(&mut self, kind: LineKind) -> bool {
         let now = self.now();
         self.lines.allow(kind, now)
+    }
+
+    /// Asks whether a peer may do something with a stream. Every way to a stream asks, before a name is claimed or a
+    /// pull begins.
+    ///
+    /// # Errors
+    /// [`Denied`], which was counted and logged.
+    pub(super) fn authorise(
+        &mut self,
+        head: &ConnHead,
+        (action, stream): (Action, &str),
+        asker: &Asker<'_>,
+    ) -> Result<Grant, Denied> {
+        let answer = self.shared.authority.rules().authorise(action, stream, asker, unix_time());
+        if let Err(reason) = &answer {
+            self.count_refusal(head.role, Refused::Unauthorised);
+            if self.may_log(LineKind::Access) {
+                let (role, peer, action) = (self.role(head.role).name, self.peer(head.sock), Verb(action));
+                warn!(role, peer, stream, %action, %reason, "no right to the stream");
+            }
+        }
+        answer
     }
 
     /// Logs that a publisher was refused.

@@ -23,6 +23,7 @@ use super::viewers::audience::{Seat, Viewers};
 use super::viewers::play::Play;
 use super::viewers::player::Player;
 use super::viewers::viewer::Farewell;
+use crate::access::Grant;
 use crate::live::stream::Stream;
 use crate::protocol::http::request::Request;
 use crate::uring::{Engine, SendError, Sock};
@@ -74,7 +75,7 @@ impl<E: Engine> Dispatch<E> {
                     next => next,
                 },
                 Next::Play(play) => self.play(&mut conn, *play),
-                Next::Push(request, body) => self.push(&mut conn, &request, &body),
+                Next::Push(granted, body) => self.push(&mut conn, *granted, &body),
                 Next::Close(reason) => break self.close(conn, &reason, false),
                 Next::Refuse(reason) => break self.close(conn, &reason, true),
             };
@@ -175,8 +176,8 @@ impl<E: Engine> Dispatch<E> {
     }
 
     /// Makes a client the publisher of a stream over HTTP or WebSocket.
-    fn push(&mut self, conn: &mut Conn, request: &Request, body: &[u8]) -> Next {
-        match Push::begin(&mut self.core, &conn.head, request) {
+    fn push(&mut self, conn: &mut Conn, (request, grant): (Request, Grant), body: &[u8]) -> Next {
+        match Push::begin(&mut self.core, &conn.head, &request, grant) {
             Ok((push, answer)) => {
                 self.leave(conn, "it pushes");
                 conn.kind = Kind::Push(Box::new(push));

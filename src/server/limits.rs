@@ -58,6 +58,9 @@ pub enum Refused {
     /// The app's name is reserved for the server's own paths.
     #[error("the app's name is reserved: hls, mp4, flv and api are paths of the server")]
     Reserved,
+    /// It has no right to the stream.
+    #[error("it has no right to the stream")]
+    Unauthorised,
     /// The name is taken by another publisher.
     #[error("the stream name is taken by another publisher")]
     Taken,
@@ -65,7 +68,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons.
-    pub const EVERY: [Self; 10] = [
+    pub const EVERY: [Self; 11] = [
         Self::Full,
         Self::Memory,
         Self::Streams,
@@ -75,6 +78,7 @@ impl Refused {
         Self::Waits,
         Self::Requests,
         Self::Reserved,
+        Self::Unauthorised,
         Self::Taken,
     ];
 
@@ -90,6 +94,7 @@ impl Refused {
             Self::Waits => "address-waits",
             Self::Requests => "address-requests",
             Self::Reserved => "reserved-name",
+            Self::Unauthorised => "unauthorised",
             Self::Taken => "name-taken",
         }
     }
@@ -100,6 +105,7 @@ impl Refused {
             Self::Full | Self::Memory | Self::Streams => 503,
             Self::Bitrate | Self::Connections | Self::Publishes | Self::Waits | Self::Requests => 429,
             Self::Reserved => 400,
+            Self::Unauthorised => 403,
             Self::Taken => 409,
         }
     }

@@ -18,6 +18,7 @@ use super::viewers::audience::{KICKED, STREAM_ENDED, Seat};
 use super::viewers::play::{Options, Play, Via};
 use super::viewers::player::{cut, no_such_stream};
 use super::viewers::viewer::Farewell;
+use crate::access::{Action, Asker, Denied, Grant};
 use crate::config::Config;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Choice, Selection, Stream};
@@ -260,16 +261,30 @@ impl Peer {
     ) {
         let name = format!("{}/{}", target.app, target.name);
         match StreamKey::parse(&name) {
-            Ok(key) => {
-                let token = target.parameter("token");
-                self.publication.wish = Some(Wish { key, token, agent });
-                self.claim(core, streams, head);
-            }
+            Ok(key) => match Self::authorise(core, head, (Action::Publish, &key), target) {
+                Ok(grant) => {
+                    self.publication.wish = Some(Wish { key, token: grant.identity, agent });
+                    self.claim(core, streams, head);
+                }
+                Err(denied) => self.session.refuse_publish(Refusal::Unauthorised, &denied.to_string()),
+            },
             Err(error) => {
                 core.log_refusal(head, &name, &error.to_string());
                 self.session.refuse_publish(Refusal::BadName, &error.to_string());
             }
         }
+    }
+
+    /// Asks whether the peer may do what it wants with a stream.
+    fn authorise<E: Engine>(
+        core: &mut Core<E>,
+        head: &ConnHead,
+        (action, key): (Action, &StreamKey),
+        target: &Target,
+    ) -> Result<Grant, Denied> {
+        let token = target.parameter("token");
+        let asker = Asker { address: head.address, token: token.as_deref(), ..Asker::default() };
+        core.authorise(head, (action, key.as_str()), &asker)
     }
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
@@ -313,6 +328,11 @@ impl Peer {
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
             (Ok(key), Ok(options)) => {
+                if let Err(denied) = Self::authorise(core, head, (Action::Play, &key), target) {
+                    self.session.refuse_play(Refusal::Unauthorised, &denied.to_string());
+                    let bytes = self.output();
+                    return streams.viewers.say(core, head, bytes);
+                }
                 debug!(role = core.role(head.role).name, stream = key.as_str(), agent, "a player asks");
                 let (since, patience) = (core.now(), core.role(head.role).wait);
                 let play =
