@@ -73,16 +73,24 @@ pub fn secrets(path: &Path) -> Result<Vec<SigningKey>, AccessError> {
     if keys.is_empty() { Err(AccessError::Empty(path.to_owned())) } else { Ok(keys) }
 }
 
-/// Makes the rules of a configuration. `own` signs for this process; it stays the same when rules are made again.
+/// Reads all secrets of a configuration, those of the file first.
 ///
 /// # Errors
 /// [`AccessError`].
-pub fn access(auth: &Auth, own: &SigningKey) -> Result<Access, AccessError> {
+pub fn signing_keys(auth: &Auth) -> Result<Vec<SigningKey>, AccessError> {
     let in_file = Some(&auth.secret_file).filter(|path| !path.as_os_str().is_empty());
     let mut all = in_file.map_or_else(|| Ok(Vec::new()), |path| secrets(&place(path)))?;
     for text in auth.secrets.reveal().split(',').filter(|text| !text.is_empty()) {
         all.push(signing_key(text).ok_or(AccessError::Secrets)?);
     }
+    Ok(all)
+}
+
+/// Makes the rules of a configuration. `own` signs for this process; it stays the same when rules are made again.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn access(auth: &Auth, own: &SigningKey) -> Result<Access, AccessError> {
     let keys = auth.keys.iter().map(|rule| {
         let values = if rule.key.is_empty() {
             let path = place(&rule.key_file);
@@ -97,7 +105,7 @@ pub fn access(auth: &Auth, own: &SigningKey) -> Result<Access, AccessError> {
         publish: auth.publish,
         play: auth.play,
         keys: keys.collect::<Result<_, _>>()?,
-        secrets: all,
+        secrets: signing_keys(auth)?,
         own: own.clone(),
         upstream_key: auth.upstream_key.clone(),
         origins: auth.origins.clone(),

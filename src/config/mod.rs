@@ -29,7 +29,7 @@ pub use check::LOOPS_MAX;
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
-pub use quota::Quota;
+pub use quota::{Quota, is_pattern};
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use tls::{Certificate, Tls};
 pub use units::{
