@@ -9,6 +9,7 @@ pub mod load;
 pub mod local;
 pub mod mask;
 mod pattern;
+pub mod sessions;
 pub mod token;
 
 use std::net::IpAddr;

@@ -115,7 +115,7 @@ impl SigningKey {
 }
 
 /// Whether a text has the form of a token, so that it is no key.
-pub(super) fn has_form(text: &str) -> bool {
+pub fn has_form(text: &str) -> bool {
     text.split('.').count() == 3
 }
 
@@ -156,7 +156,7 @@ pub(super) fn verify<'a>(
     }
     let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Form)?;
     match claims.nbf {
-        _ if claims.exp <= now => Err(TokenError::Expired),
+        _ if claims.exp <= now || claims.end.is_some_and(|end| end <= now) => Err(TokenError::Expired),
         Some(from) if now < from => Err(TokenError::NotYet),
         _ => Ok(claims),
     }

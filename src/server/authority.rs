@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use crate::access::load::{self, AccessError};
-use crate::access::token::SigningKey;
-use crate::access::{Access, Asker};
+use crate::access::sessions::Sessions;
+use crate::access::token::{SigningKey, TokenError, has_form};
+use crate::access::{Access, Action, Asker, Denied, Grant};
 use crate::config::{Auth, Limits};
 use crate::protocol::http::request::Request;
 
@@ -32,6 +33,7 @@ pub struct Authority {
     rules: ArcSwap<Access>,
     /// Signs for this process; the same for as long as it runs.
     own: SigningKey,
+    sessions: Sessions,
 }
 
 impl Authority {
@@ -41,7 +43,11 @@ impl Authority {
     /// [`AccessError`].
     pub fn load(auth: &Auth) -> Result<Self, AccessError> {
         let own = load::own_key();
-        Ok(Self { rules: ArcSwap::from_pointee(load::access(auth, &own)?), own })
+        Ok(Self {
+            rules: ArcSwap::from_pointee(load::access(auth, &own)?),
+            own,
+            sessions: Sessions::default(),
+        })
     }
 
     /// Reads the rules again; if that fails, the present ones stay. Blocks.
@@ -51,6 +57,29 @@ impl Authority {
     pub fn reload(&self, auth: &Auth) -> Result<(), AccessError> {
         self.rules.store(Arc::new(load::access(auth, &self.own)?));
         Ok(())
+    }
+
+    /// Whether `asker` may do something with a stream. `lasting`: it asks again and again, and one that has begun with a
+    /// token goes on when that has expired.
+    pub(super) fn authorise(
+        &self,
+        (action, stream): (Action, &str),
+        asker: &Asker<'_>,
+        lasting: bool,
+    ) -> Result<Grant, Denied> {
+        let (rules, now) = (self.rules(), unix_time());
+        let answer = rules.authorise(action, stream, asker, now);
+        let Some(token) = asker.token.filter(|token| lasting && has_form(token)) else { return answer };
+        match answer {
+            Ok(_) => self.sessions.note(token, now),
+            Err(Denied::Token(TokenError::Expired)) => {
+                let Some(valid) = self.sessions.went_on(token, now) else { return answer };
+                let grant = rules.authorise(action, stream, asker, valid)?;
+                return if grant.end.is_some_and(|end| end <= now) { answer } else { Ok(grant) };
+            }
+            Err(_) => {}
+        }
+        answer
     }
 
     /// The rules as they are now.

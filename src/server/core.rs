@@ -1,6 +1,7 @@
 //! What every handler of a loop may use: the transports, the clock, the counters, the deadlines of connections,
 //! and what all loops share. It holds no table of connections, streams or files.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -49,6 +50,10 @@ pub(super) struct Core<E: Engine> {
     /// Limits of the log lines that peers can cause.
     pub(super) lines: LogLimits,
     deadlines: Vec<Millis>,
+    /// The ends that came with grants, in order: the time, and the socket's index and generation.
+    ends: BTreeSet<(Millis, u32, u32)>,
+    /// The same by the socket.
+    end_of: HashMap<(u32, u32), Millis>,
 }
 
 impl<E: Engine> Core<E> {
@@ -62,6 +67,8 @@ impl<E: Engine> Core<E> {
             tasks: Vec::new(),
             news: Vec::new(),
             deadlines: Vec::new(),
+            ends: BTreeSet::new(),
+            end_of: HashMap::new(),
         }
     }
 
@@ -118,6 +125,26 @@ impl<E: Engine> Core<E> {
         if let Some(deadline) = self.deadlines.get_mut(sock.index as usize) {
             *deadline = NEVER;
         }
+    }
+
+    /// Lets a connection end at `end`, in seconds since 1970, instead of an end that was set before.
+    pub(super) fn end_at(&mut self, sock: Sock, end: Option<u64>) {
+        let Sock { index, generation } = sock;
+        if let Some(before) = self.end_of.remove(&(index, generation)) {
+            self.ends.remove(&(before, index, generation));
+        }
+        let Some(end) = end else { return };
+        let left = end.saturating_sub(unix_time()).saturating_mul(1000);
+        let at = self.now().saturating_add(left);
+        self.ends.insert((at, index, generation));
+        self.end_of.insert((index, generation), at);
+    }
+
+    /// Removes the ends that have come, and returns their connections.
+    pub(super) fn take_ended(&mut self) -> Vec<Sock> {
+        let later = self.ends.split_off(&(self.now() + 1, 0, 0));
+        let ended = std::mem::replace(&mut self.ends, later);
+        ended.into_iter().map(|(_, index, generation)| Sock { index, generation }).collect()
     }
 
     /// Removes the deadlines that have passed and returns their places in the socket table.
@@ -187,7 +214,7 @@ impl<E: Engine> Core<E> {
     }
 
     /// Asks whether a peer may do something with a stream. Every way to a stream asks, before a name is claimed or a
-    /// pull begins.
+    /// pull begins. `lasting`: as in [`super::authority::Authority::authorise`].
     ///
     /// # Errors
     /// [`Denied`], which was counted and logged.
@@ -196,8 +223,9 @@ impl<E: Engine> Core<E> {
         head: &ConnHead,
         (action, stream): (Action, &str),
         asker: &Asker<'_>,
+        lasting: bool,
     ) -> Result<Grant, Denied> {
-        let answer = self.shared.authority.rules().authorise(action, stream, asker, unix_time());
+        let answer = self.shared.authority.authorise((action, stream), asker, lasting);
         if let Err(reason) = &answer {
             self.count_refusal(head.role, Refused::Unauthorised);
             if self.may_log(LineKind::Access) {

@@ -5,6 +5,7 @@
 //! ([`Next`]).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::{debug, warn};
@@ -19,7 +20,7 @@ use super::log_limit::LineKind;
 use super::publishers::push::Push;
 use super::streams::Streams;
 use super::upstreams::links::Upstreams;
-use super::viewers::audience::{Seat, Viewers};
+use super::viewers::audience::{EXPIRED, Seat, Viewers};
 use super::viewers::play::Play;
 use super::viewers::player::Player;
 use super::viewers::viewer::Farewell;
@@ -166,6 +167,10 @@ impl<E: Engine> Dispatch<E> {
         let Some(stream) = stream.filter(|stream| !stream.has_ended()) else {
             return Ok(Seat::Waiting(viewers.wait(core, head, play)?));
         };
+        let limit = core.shared.config.limits.viewers_per_stream;
+        if limit > 0 && stream.viewers.load(Ordering::Relaxed) as usize >= limit {
+            return Err(Refused::Viewers);
+        }
         let answer = match kind {
             Kind::Rtmp(peer) => peer.answer(),
             Kind::Player(player) => player.answer(),
@@ -233,6 +238,7 @@ impl<E: Engine> Dispatch<E> {
         self.core.counters[role].connections.sub(1);
         self.conns.closed();
         self.core.no_deadline(sock);
+        self.core.end_at(sock, None);
         self.core.net.close(sock);
     }
 
@@ -344,6 +350,20 @@ impl<E: Engine> Dispatch<E> {
             Kind::Player(player) => player.deadline(core, &mut self.streams.viewers, head),
             Kind::Rtmp(peer) => peer.deadline(core, &mut self.streams, head),
             Kind::Link(_) => Next::Stay,
+        }
+    }
+
+    /// The end that a connection's token tells has come.
+    pub(super) fn expired(&mut self, conn: &mut Conn) -> Next {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        if head.out.is_closed() {
+            return Next::Stay;
+        }
+        match &mut conn.kind {
+            Kind::Push(push) => push.dismiss(core, &mut self.streams.publishers, head, 403, EXPIRED),
+            Kind::Player(player) => player.expired(core, &mut self.streams.viewers, head),
+            Kind::Rtmp(peer) => peer.expired(core, &mut self.streams, head),
+            Kind::Http(_) | Kind::Link(_) | Kind::Leaving => Next::Stay,
         }
     }
 

@@ -40,6 +40,9 @@ pub enum Refused {
     /// The server has reached its limit of streams.
     #[error("the server has as many streams as it may")]
     Streams,
+    /// The stream has as many viewers as it may have.
+    #[error("the stream has as many viewers as it may have")]
+    Viewers,
     /// A publisher exceeds its bit rate.
     #[error("more bits a second than a publisher may send")]
     Bitrate,
@@ -68,10 +71,11 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons.
-    pub const EVERY: [Self; 11] = [
+    pub const EVERY: [Self; 12] = [
         Self::Full,
         Self::Memory,
         Self::Streams,
+        Self::Viewers,
         Self::Bitrate,
         Self::Connections,
         Self::Publishes,
@@ -88,6 +92,7 @@ impl Refused {
             Self::Full => "full",
             Self::Memory => "memory",
             Self::Streams => "streams",
+            Self::Viewers => "stream-viewers",
             Self::Bitrate => "bitrate",
             Self::Connections => "address-connections",
             Self::Publishes => "address-publishes",
@@ -102,7 +107,7 @@ impl Refused {
     /// The HTTP status of the answer.
     pub(super) const fn status(self) -> u16 {
         match self {
-            Self::Full | Self::Memory | Self::Streams => 503,
+            Self::Full | Self::Memory | Self::Streams | Self::Viewers => 503,
             Self::Bitrate | Self::Connections | Self::Publishes | Self::Waits | Self::Requests => 429,
             Self::Reserved => 400,
             Self::Unauthorised => 403,

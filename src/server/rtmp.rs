@@ -14,7 +14,7 @@ use super::http::connection::SERVER_FULL;
 use super::limits::Refused;
 use super::publishers::claim::{Claimed, Publication, Wish, tag_max};
 use super::streams::Streams;
-use super::viewers::audience::{KICKED, STREAM_ENDED, Seat};
+use super::viewers::audience::{EXPIRED, KICKED, STREAM_ENDED, Seat};
 use super::viewers::play::{Options, Play, Via};
 use super::viewers::player::{cut, no_such_stream};
 use super::viewers::viewer::Farewell;
@@ -284,7 +284,9 @@ impl Peer {
     ) -> Result<Grant, Denied> {
         let token = target.parameter("token");
         let asker = Asker { address: head.address, token: token.as_deref(), ..Asker::default() };
-        core.authorise(head, (action, key.as_str()), &asker)
+        let grant = core.authorise(head, (action, key.as_str()), &asker, false)?;
+        core.end_at(head.sock, grant.end);
+        Ok(grant)
     }
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
@@ -461,8 +463,12 @@ impl Peer {
                     next => next,
                 }
             }
-            Farewell::StreamEnded | Farewell::Kicked => {
-                let why = if farewell == Farewell::Kicked { KICKED } else { STREAM_ENDED };
+            Farewell::StreamEnded | Farewell::Kicked | Farewell::Expired => {
+                let why = match farewell {
+                    Farewell::Kicked => KICKED,
+                    Farewell::Expired => EXPIRED,
+                    _ => STREAM_ENDED,
+                };
                 streams.viewers.leave(core, head);
                 let goodbye = self.goodbye(why);
                 core.say_goodbye(head, goodbye)
@@ -509,9 +515,9 @@ impl Peer {
         head: &mut ConnHead,
     ) -> Next {
         if let Some(id) = head.viewer {
-            if streams.viewers.fanout.is_kicked(id) {
-                core.counters[head.role].farewell(Farewell::Kicked);
-                return Next::close(Farewell::Kicked.to_string());
+            if let Some(why) = streams.viewers.fanout.dismissed(id) {
+                core.counters[head.role].farewell(why);
+                return Next::close(why.to_string());
             }
             if !streams.viewers.fanout.is_waiting(id, core.now()) {
                 head.is_established();
@@ -540,6 +546,24 @@ impl Peer {
         core.log_refusal(head, "", REASON);
         core.counters[head.role].bad_peers.add(1);
         self.dismiss(core, streams, head, REASON)
+    }
+
+    /// The end that its token tells has come.
+    pub(super) fn expired<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        streams: &mut Streams,
+        head: &mut ConnHead,
+    ) -> Next {
+        match head.viewer {
+            Some(id) => streams.viewers.expire(core, head, id),
+            None if self.play.is_some() => {
+                let goodbye = self.goodbye(EXPIRED);
+                return core.say_last(head, goodbye);
+            }
+            None => return self.dismiss(core, streams, head, EXPIRED),
+        }
+        Next::Stay
     }
 
     /// Ends it as a publisher, through no fault of its bytes.

@@ -254,6 +254,10 @@ impl<E: Engine> Worker<E> {
             let Some(sock) = peers.conns.at(place) else { continue };
             peers.with(sock, Dispatch::deadline);
         }
+        for sock in peers.core.take_ended() {
+            peers.core.end_at(sock, None);
+            peers.with(sock, Dispatch::expired);
+        }
         peers.upstreams.sweep(&mut peers.core);
         peers.do_tasks();
         if now >= self.next_stall_sweep {

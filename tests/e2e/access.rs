@@ -347,3 +347,84 @@ fn a_greeting_of_bytes_is_not_waited_for_after_a_refusal() {
     let answer = read_until(&mut socket, b"auth.keys");
     assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer));
 }
+
+#[test]
+fn an_end_in_a_token_ends_publishers_and_viewers_and_expiry_does_not() {
+    let scratch = Scratch::new("access-end");
+    let origin = origin(&scratch, CLOSED, &["--record", "none"]);
+    let addr = origin.addr("flv");
+    let _feed = Feed::start(addr, &format!("live/a?token={KEY}"));
+    let start = |token: &str, flavor| {
+        Watch::start(addr, Box::leak(format!("/live/a.flv?token={token}").into_boxed_str()), flavor)
+    };
+    let short = sign(&scratch, "play", "live/a", &["--expires", "2s"]);
+    let stays = start(&short, Flavor::Http);
+    let ending = sign(&scratch, "play", "live/a", &["--end", "3s"]);
+    let viewers = [start(&ending, Flavor::Http), start(&ending, Flavor::Ws)];
+    let mut player = Rtmp::connect(origin.addr("rtmp"), "live");
+    player.say(&[raw::play(&format!("a?token={ending}"))]);
+    player.wait("NetStream.Play.Start");
+    let publishing = sign(&scratch, "publish", "live/b", &["--end", "3s"]);
+    let mut publisher = Rtmp::connect(origin.addr("rtmp"), "live");
+    publisher.say(&[vec![raw::publish(&format!("b?token={publishing}"))], opening_messages()].concat());
+    publisher.wait("NetStream.Publish.Start");
+    let poster = Poster::opened(
+        addr,
+        &format!("live/c?token={}", sign(&scratch, "publish", "live/*", &["--end", "3s"])),
+    );
+    viewers.iter().for_each(Watch::wait_end);
+    player.wait("token that you came with has ended");
+    publisher.wait("token that you came with has ended");
+    let answer = poster.finish();
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("has ended"), "{answer}");
+    let expired =
+        origin.wait_metric("uringcast_viewers_left_total", "reason=\"expired\"", |left| left == 3.0);
+    assert!(expired > 2.0);
+    assert_eq!(status(addr, &format!("/live/a.flv?token={short}"), ""), 403, "nobody joins with it any more");
+    stays.wait_pictures_after(stays.count());
+}
+
+#[test]
+fn a_player_of_files_goes_on_with_a_token_that_has_expired() {
+    let scratch = Scratch::new("access-session");
+    let root = scratch.path("root/hls/live/a");
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("segment_0.ts"), [0x47; 188]).unwrap();
+    let file = secrets(&scratch, "may:the-first-secret-of-all\n");
+    let args = ["file-gateway", "--listen", ANY, "--admin", ANY, "--root", "root", "--auth-play", "deny"];
+    let more = ["--auth-secret-file", file.to_str().unwrap()];
+    let gateway = Server::start(&scratch.path(""), &[&args[..], &more].concat());
+    let segment =
+        |token: &str| status(gateway.addr("listen"), &format!("/~{token}/hls/live/a/segment_0.ts"), "");
+    let began = sign(&scratch, "play", "live/a", &["--expires", "4s"]);
+    let ends = sign(&scratch, "play", "live/a", &["--expires", "4s", "--end", "4s"]);
+    let late = sign(&scratch, "play", "live/a", &["--expires", "4s", "--subject", "late"]);
+    assert_eq!((segment(&began), segment(&ends)), (200, 200));
+    until("the tokens to expire", || (segment(&ends) == 403).then_some(()));
+    assert_eq!(segment(&late), 403, "it has not begun in time");
+    assert_eq!(segment(&began), 200, "it has begun before");
+    let other = format!("/~{began}/hls/live/b/segment_0.ts");
+    assert_eq!(status(gateway.addr("listen"), &other, ""), 403, "another stream is no part of it");
+}
+
+#[test]
+fn a_stream_takes_as_many_viewers_as_it_may_have() {
+    let scratch = Scratch::new("access-cap");
+    let text = "[limits]\nviewers_per_stream = 2\n";
+    let origin = origin(&scratch, text, &["--record", "none"]);
+    let addr = origin.addr("flv");
+    let (_feed, _other) = (Feed::start(addr, "live/a"), Feed::start(addr, "live/b"));
+    let watch = || Watch::start(addr, "/live/a.flv", Flavor::Http);
+    let (first, second) = (watch(), watch());
+    [&first, &second].into_iter().for_each(|watch| watch.wait_pictures_after(0));
+    let (answer, body) = http(addr, "GET", "/live/a.flv", "");
+    assert_eq!(answer.status, 503, "{}", String::from_utf8_lossy(&body));
+    let mut player = Rtmp::connect(origin.addr("rtmp"), "live");
+    player.say(&[raw::play("a")]);
+    player.wait("as many viewers as it may have");
+    Watch::start(addr, "/live/b.flv", Flavor::Http).wait_pictures_after(0);
+    assert_eq!(origin.refused("stream-viewers"), 2);
+    drop(first);
+    until("a place to be free", || Watch::try_start(addr, "/live/a.flv", Flavor::Http).ok())
+        .wait_pictures_after(0);
+}

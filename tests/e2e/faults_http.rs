@@ -203,7 +203,7 @@ fn begin_push(addr: SocketAddr, way: &str, key: &str) -> std::net::TcpStream {
         socket.write_all(&frame(CLIP)).unwrap();
     } else {
         let len = CLIP.len() + 10;
-        write!(socket, "{way} /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").unwrap();
+        write!(socket, "{way} /{key} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n").unwrap();
         socket.write_all(CLIP).unwrap();
     }
     socket

@@ -249,6 +249,7 @@ impl Connection {
         let answer = match found {
             Ok(Err(denied)) => refusal(&request, denied, keep),
             Ok(Ok((Resource::Push(_), grant))) => {
+                core.end_at(head.sock, grant.end);
                 return Next::Push(Box::new((*request, grant)), self.reader.take_rest());
             }
             Ok(Ok((Resource::Health, _))) => health(core, head_only, keep),
@@ -257,8 +258,11 @@ impl Connection {
                 let asked = request.header("access-control-request-headers");
                 Answer::of_page(204, preflight(self.routes.methods(), asked, keep), keep)
             }
-            Ok(Ok((Resource::Play(name), _))) => match live::play(core, head.role, &request, name) {
-                Ok(play) => return Next::Play(Box::new(play)),
+            Ok(Ok((Resource::Play(name), grant))) => match live::play(core, head.role, &request, name) {
+                Ok(play) => {
+                    core.end_at(head.sock, grant.end);
+                    return Next::Play(Box::new(play));
+                }
                 Err(refusal) => Answer::of_page(refusal.status, refusal.page, false),
             },
             Ok(Ok((Resource::Streams, _))) => match core.shared.listing.fresh(now) {
@@ -301,12 +305,14 @@ impl Connection {
         locked: Locked<'a>,
         looks: u8,
     ) -> Result<(Resource<'a>, Grant), Denied> {
+        let lasting = locked.is_file();
         locked.open(|action, stream| {
             if looks > 0 {
                 return Ok(Grant::default());
             }
             let shared = Arc::clone(&core.shared);
-            core.authorise(head, (action, stream), &asker_of(&shared.config.limits, head.address, request))
+            let asker = asker_of(&shared.config.limits, head.address, request);
+            core.authorise(head, (action, stream), &asker, lasting)
         })
     }
 

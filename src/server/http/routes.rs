@@ -64,6 +64,11 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Whether it is a file, which a player asks for one after the other.
+    pub(in crate::server) fn is_file(&self) -> bool {
+        self.resource == Resource::File
+    }
+
     /// The resource, if `ask` grants what it wants.
     ///
     /// # Errors
