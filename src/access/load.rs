@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::token::SigningKey;
-use super::{Access, Key, Pattern};
+use super::{Access, Down, Key, Pattern};
 use crate::config::{Auth, Secret};
 
 /// The folder of the credentials that the service manager hands to a service (systemd.exec(5)).
@@ -104,6 +104,7 @@ pub fn access(auth: &Auth, own: &SigningKey) -> Result<Access, AccessError> {
     Ok(Access {
         publish: auth.publish,
         play: auth.play,
+        hook: auth.hook.as_ref().map(|_| Down { publish: auth.hook_down_publish, play: auth.hook_down_play }),
         keys: keys.collect::<Result<_, _>>()?,
         secrets: signing_keys(auth)?,
         own: own.clone(),

@@ -5,6 +5,7 @@
 //!
 //! A key or a token for the stream is enough by itself. Without one the policy of the action decides.
 
+pub mod hook;
 pub mod load;
 pub mod local;
 pub mod mask;
@@ -68,6 +69,9 @@ pub enum Denied {
     /// A page of another site wants to publish.
     #[error("a page of another site may not publish here: list the site in auth.origins")]
     Origin,
+    /// The hook refuses.
+    #[error("the service that decides about this (auth.hook) refuses it")]
+    Hook,
     /// What was shown is no key of this stream and no token.
     #[error("this key is not one that may {0} the stream")]
     Key(Verb),
@@ -93,7 +97,7 @@ impl Denied {
     /// The HTTP status: 401 asks for a key, 403 does not.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Elsewhere(_) | Self::Needed(_) => 401,
+            Self::Elsewhere(_) | Self::Needed(_) | Self::Hook => 401,
             Self::Host | Self::Origin | Self::Key(_) | Self::Token(_) => 403,
         }
     }
@@ -126,11 +130,20 @@ struct Key {
     values: Vec<Secret>,
 }
 
+/// The policies while the hook is down.
+#[derive(Debug)]
+struct Down {
+    publish: Policy,
+    play: Policy,
+}
+
 /// The rules.
 #[derive(Debug)]
 pub struct Access {
     publish: Policy,
     play: Policy,
+    /// There is a hook, which decides instead of the policies; these hold while it is down.
+    hook: Option<Down>,
     keys: Vec<Key>,
     /// The first one signs.
     secrets: Vec<SigningKey>,
@@ -173,6 +186,22 @@ impl Access {
         }
     }
 
+    /// Whether a hook decides about those who show no valid key or token.
+    pub const fn has_hook(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    /// Whether `asker` may do something with a stream while the hook is down.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn while_down(&self, action: Action, asker: &Asker<'_>) -> Result<Grant, Denied> {
+        let down =
+            self.hook.as_ref().map(|down| if action == Action::Publish { down.publish } else { down.play });
+        self.check(down.unwrap_or(Policy::Deny), action, asker)?;
+        Ok(Grant { end: None, identity: asker.token.map(|token| format!("key {token}")) })
+    }
+
     /// The streams that `asker` may do something with.
     pub fn streams(&self, action: Action, asker: &Asker<'_>, now: u64) -> Streams {
         if self.by_policy(action, asker).is_ok() {
@@ -189,7 +218,11 @@ impl Access {
 
     /// The policy's answer, for an asker without a key.
     fn by_policy(&self, action: Action, asker: &Asker<'_>) -> Result<(), Denied> {
-        let policy = self.policy(action);
+        let policy = if self.has_hook() { Policy::Deny } else { self.policy(action) };
+        self.check(policy, action, asker)
+    }
+
+    fn check(&self, policy: Policy, action: Action, asker: &Asker<'_>) -> Result<(), Denied> {
         match policy {
             Policy::Deny => return Err(Denied::Needed(Verb(action))),
             Policy::Local if asker.forwarded || !asker.address.is_some_and(is_loopback) => {

@@ -38,6 +38,9 @@ pub(super) struct CommonFlags {
     /// Who may play without a key: open, local (this machine) or deny [default: open].
     #[arg(long, global = true, value_name = "POLICY", value_parser = checked(str::parse::<Policy>))]
     auth_play: Option<String>,
+    /// Ask this service (http://…) about those who show no key and no token.
+    #[arg(long, global = true, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    auth_hook: Option<String>,
     /// The secrets of signed tokens, one a line, NAME:SECRET or SECRET; the first one signs.
     #[arg(long, global = true, value_name = "FILE")]
     auth_secret_file: Option<String>,
@@ -145,6 +148,7 @@ impl Given {
         self.add("--drain", &["drain"], flags.drain.as_ref());
         self.add("--auth-publish", &["auth.publish"], flags.auth_publish.as_ref());
         self.add("--auth-play", &["auth.play"], flags.auth_play.as_ref());
+        self.add("--auth-hook", &["auth.hook"], flags.auth_hook.as_ref());
         self.add("--auth-secret-file", &["auth.secret_file"], flags.auth_secret_file.as_ref());
         self.add("--tls-cert", &["tls.cert"], flags.tls_cert.as_ref());
         self.add("--tls-key", &["tls.key"], flags.tls_key.as_ref());

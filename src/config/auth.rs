@@ -1,11 +1,13 @@
 //! Who may publish and play.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Rule;
-use super::units::{self, Policy, Secret};
+use super::quantities::SECOND;
+use super::units::{self, Policy, Secret, Upstream};
 
 /// What may be done with a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,6 +39,19 @@ pub struct Auth {
     /// Host names, besides addresses and `localhost`, under which this machine's own programs reach the server.
     #[serde(with = "units::names")]
     pub hosts: Vec<String>,
+    /// The service that decides about those who show no key and no token, instead of the policies.
+    #[serde(with = "units::service")]
+    pub hook: Option<Upstream>,
+    /// How long it may take to answer.
+    #[serde(with = "units::duration")]
+    pub hook_timeout: Duration,
+    /// How long its answers are kept.
+    #[serde(with = "units::duration")]
+    pub hook_cache: Duration,
+    /// Who may publish while it does not answer.
+    pub hook_down_publish: Policy,
+    /// Who may play while it does not answer.
+    pub hook_down_play: Policy,
     /// The key that gateways show to their upstreams; empty: a signed token if there is a secret.
     pub upstream_key: Secret,
 }
@@ -67,6 +82,11 @@ impl Default for Auth {
             secrets: Secret::default(),
             origins: Vec::new(),
             hosts: Vec::new(),
+            hook: None,
+            hook_timeout: SECOND * 2,
+            hook_cache: SECOND * 10,
+            hook_down_publish: Policy::Deny,
+            hook_down_play: Policy::Open,
             upstream_key: Secret::default(),
         }
     }

@@ -36,7 +36,9 @@ pub use remote::Remote;
 pub use secret::Secret;
 pub use time::parse_duration;
 pub use upstream::Upstream;
-pub(super) use written::{admin, duration, hosts, listen, names, networks, path_or_off, size, upstreams};
+pub(super) use written::{
+    admin, duration, hosts, listen, names, networks, path_or_off, service, size, upstreams,
+};
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod admin;
 pub mod demo;
 mod fetch;
 mod file_metrics;
+mod hook;
 mod listings;
 pub mod logging;
 pub mod metrics;
@@ -110,6 +111,8 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
         fetch::start(shared);
+        let rules = Rc::clone(&control);
+        hook::start(shared, move || rules.auth.borrow().clone());
         listings::start(shared);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control), hangup));

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::authority::unix_time;
+use super::authority::{Ungranted, unix_time};
 use super::counters::RoleCounters;
 use super::head::{ConnHead, LinkId, Next, Reason};
 use super::limits::{Kind, Refused};
@@ -16,7 +16,8 @@ use super::log_limit::{LineKind, LogLimits};
 use super::roles::RoleState;
 use super::shared::{Message, Phase, Shared, millis};
 use super::transport::Transports;
-use crate::access::{Action, Asker, Denied, Grant, Verb};
+use crate::access::hook::Question;
+use crate::access::{Action, Asker, Grant, Verb};
 use crate::live::stream::StreamWriter;
 use crate::uring::{Engine, Millis, Sock};
 
@@ -104,6 +105,11 @@ impl<E: Engine> Core<E> {
     /// Milliseconds that a client may stay connected without a request.
     pub(super) fn idle_time(&self) -> Millis {
         millis(self.shared.config.limits.keep_alive)
+    }
+
+    /// Milliseconds that the hook may take, and a moment more.
+    pub(super) fn hook_time(&self) -> Millis {
+        millis(self.shared.config.auth.hook_timeout) + LEAVE
     }
 
     /// Milliseconds that a client may go without taking any byte of its answer.
@@ -214,19 +220,26 @@ impl<E: Engine> Core<E> {
     }
 
     /// Asks whether a peer may do something with a stream. Every way to a stream asks, before a name is claimed or a
-    /// pull begins. `lasting`: as in [`super::authority::Authority::authorise`].
+    /// pull begins. `lasting`: as in [`super::authority::Authority::authorise`]; `question`: for the hook.
     ///
     /// # Errors
-    /// [`Denied`], which was counted and logged.
+    /// [`Ungranted`]; a refusal was counted and logged.
     pub(super) fn authorise(
         &mut self,
         head: &ConnHead,
         (action, stream): (Action, &str),
         asker: &Asker<'_>,
         lasting: bool,
-    ) -> Result<Grant, Denied> {
-        let answer = self.shared.authority.authorise((action, stream), asker, lasting);
-        if let Err(reason) = &answer {
+        question: impl FnOnce() -> Question,
+    ) -> Result<Grant, Ungranted> {
+        let authority = &self.shared.authority;
+        let answer = match authority.authorise((action, stream), asker, lasting) {
+            Err(_) if authority.rules().has_hook() => {
+                authority.ask(&question(), (action, asker), (self.index, head.sock), self.shared.now())
+            }
+            answer => answer.map_err(Ungranted::Denied),
+        };
+        if let Err(Ungranted::Denied(reason)) = &answer {
             self.count_refusal(head.role, Refused::Unauthorised);
             if self.may_log(LineKind::Access) {
                 let (role, peer, action) = (self.role(head.role).name, self.peer(head.sock), Verb(action));

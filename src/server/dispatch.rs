@@ -59,6 +59,7 @@ impl<E: Engine> Dispatch<E> {
                 Task::Opened(head, link) => self.add(head, Kind::Link(link)),
                 Task::AskAgain(sock) => self.with(sock, |own, conn| match &mut conn.kind {
                     Kind::Http(http) => http.ask_again(&mut own.core, &mut own.web, &mut conn.head),
+                    Kind::Rtmp(peer) => peer.ask_again(&mut own.core, &mut own.streams, &mut conn.head),
                     _ => Next::Stay,
                 }),
             }

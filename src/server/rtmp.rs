@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::askers::Ticket;
+use super::authority::{Ungranted, question_of_target};
 use super::core::Core;
 use super::head::{ConnHead, Next};
 use super::http::connection::SERVER_FULL;
@@ -18,7 +19,7 @@ use super::viewers::audience::{EXPIRED, KICKED, STREAM_ENDED, Seat};
 use super::viewers::play::{Options, Play, Via};
 use super::viewers::player::{cut, no_such_stream};
 use super::viewers::viewer::Farewell;
-use crate::access::{Action, Asker, Denied, Grant};
+use crate::access::{Action, Asker, Grant};
 use crate::config::Config;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Choice, Selection, Stream};
@@ -42,6 +43,8 @@ pub(super) struct Peer {
     wants: Wants,
     /// What it watches or waits for at present.
     seated: Option<Seated>,
+    /// What it wants to do while the hook is asked.
+    asking: Option<(Action, Target, String)>,
     /// The stream that it has paused.
     paused: Option<(StreamKey, Ticket)>,
 }
@@ -89,6 +92,7 @@ impl Peer {
             fresh: false,
             wants: Wants::of(Selection::All),
             seated: None,
+            asking: None,
             paused: None,
         }
     }
@@ -231,11 +235,13 @@ impl Peer {
                 self.session.refuse_publish(Refusal::Failed, text);
             }
             Event::Unpublish => {
+                self.asking = None;
                 streams.publishers.give_up(core, head, &mut self.publication, "it said so");
                 self.publication.wish = None;
             }
             Event::Play { target, agent } => return self.on_play(core, streams, head, &target, &agent),
             Event::StopPlay => {
+                self.asking = None;
                 self.play = None;
                 return self.change(core, streams, head);
             }
@@ -266,7 +272,10 @@ impl Peer {
                     self.publication.wish = Some(Wish { key, token: grant.identity, agent });
                     self.claim(core, streams, head);
                 }
-                Err(denied) => self.session.refuse_publish(Refusal::Unauthorised, &denied.to_string()),
+                Err(Ungranted::Later) => self.asking = Some((Action::Publish, target.clone(), agent)),
+                Err(Ungranted::Denied(denied)) => {
+                    self.session.refuse_publish(Refusal::Unauthorised, &denied.to_string());
+                }
             },
             Err(error) => {
                 core.log_refusal(head, &name, &error.to_string());
@@ -281,12 +290,32 @@ impl Peer {
         head: &ConnHead,
         (action, key): (Action, &StreamKey),
         target: &Target,
-    ) -> Result<Grant, Denied> {
+    ) -> Result<Grant, Ungranted> {
         let token = target.parameter("token");
         let asker = Asker { address: head.address, token: token.as_deref(), ..Asker::default() };
-        let grant = core.authorise(head, (action, key.as_str()), &asker, false)?;
+        let grant = core.authorise(head, (action, key.as_str()), &asker, false, || {
+            question_of_target((action, key.as_str()), &asker, target)
+        })?;
         core.end_at(head.sock, grant.end);
         Ok(grant)
+    }
+
+    /// The hook has answered.
+    pub(super) fn ask_again<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        streams: &mut Streams,
+        head: &mut ConnHead,
+    ) -> Next {
+        match self.asking.take() {
+            None => return Next::Stay,
+            Some((Action::Play, target, agent)) => match self.on_play(core, streams, head, &target, &agent) {
+                Next::Stay => {}
+                next => return next,
+            },
+            Some((Action::Publish, target, agent)) => self.on_publish(core, streams, head, &target, agent),
+        }
+        self.events(core, streams, head)
     }
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
@@ -330,7 +359,12 @@ impl Peer {
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
             (Ok(key), Ok(options)) => {
-                if let Err(denied) = Self::authorise(core, head, (Action::Play, &key), target) {
+                let answer = Self::authorise(core, head, (Action::Play, &key), target);
+                if answer == Err(Ungranted::Later) {
+                    self.asking = Some((Action::Play, target.clone(), agent.to_owned()));
+                    return self.say(core, streams, head);
+                }
+                if let Err(Ungranted::Denied(denied)) = answer {
                     self.session.refuse_play(Refusal::Unauthorised, &denied.to_string());
                     let bytes = self.output();
                     return streams.viewers.say(core, head, bytes);

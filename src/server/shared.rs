@@ -92,6 +92,8 @@ pub enum Message {
     Shorten,
     /// A stream's first live files are there, or none will come: requests that wait for them are answered.
     Packaged(Arc<str>),
+    /// The hook has answered what this connection waits for.
+    Answered(Sock),
     /// A listing was made: requests that wait for one are answered.
     Listed,
     /// Accept no more connections, and end when the last one is gone.

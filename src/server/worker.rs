@@ -228,6 +228,7 @@ impl<E: Engine> Worker<E> {
                 let waiting = peers.web.files.take_packaged(&stream);
                 peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));
             }
+            Message::Answered(sock) => peers.core.tasks.push(Task::AskAgain(sock)),
             Message::Listed => {
                 let waiting = peers.web.responder.take_listing();
                 peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::harness::ffmpeg::{make_clip, publish};
 use crate::harness::raw::{self, Feed, Poster, Rtmp, connect, exchange, opening_messages, read_until, rest};
@@ -427,4 +428,130 @@ fn a_stream_takes_as_many_viewers_as_it_may_have() {
     drop(first);
     until("a place to be free", || Watch::try_start(addr, "/live/a.flv", Flavor::Http).ok())
         .wait_pictures_after(0);
+}
+
+/// A service that decides, by the stream's name and by what is shown; returns its address and the questions.
+fn service() -> (SocketAddr, Arc<Mutex<Vec<serde_json::Value>>>) {
+    let listener = TcpListener::bind(ANY).unwrap();
+    let (addr, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let questions = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let questions = Arc::clone(&questions);
+            std::thread::spawn(move || decide(socket.unwrap(), &questions));
+        }
+    });
+    (addr, asked)
+}
+
+fn decide(mut socket: std::net::TcpStream, questions: &Mutex<Vec<serde_json::Value>>) {
+    let mut text = Vec::new();
+    let question: serde_json::Value = loop {
+        let mut part = [0; 4096];
+        let len = socket.read(&mut part).unwrap();
+        text.extend_from_slice(&part[..len]);
+        let Some(end) = text.windows(4).position(|part| part == b"\r\n\r\n") else { continue };
+        if let Ok(question) = serde_json::from_slice(&text[end + 4..]) {
+            break question;
+        }
+    };
+    questions.lock().unwrap().push(question.clone());
+    let path = question["path"].as_str().unwrap();
+    let good = question["token"] == "good" || (question["user"] == "anna" && question["password"] == "pw");
+    if path.ends_with("silent") {
+        std::thread::sleep(Duration::from_secs(30));
+    }
+    if path.ends_with("late") {
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let answer = match path.rsplit('/').next().unwrap() {
+        "lying" => "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "nonsense" => "good\r\n\r\n".to_owned(),
+        "huge" => format!("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n{}", "x".repeat(10_000_000)),
+        _ if good => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        _ => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    };
+    let _ = socket.write_all(answer.as_bytes());
+}
+
+#[test]
+fn a_service_decides_and_a_name_is_free_until_it_has() {
+    let scratch = Scratch::new("access-hook");
+    let (service, asked) = service();
+    let text = format!(
+        "[auth]\nhook = \"http://{service}/auth\"\nhook_timeout = \"2s\"\nhook_cache = \"60s\"\n\
+         secret_file = \"SECRETS\"\n"
+    );
+    let mut origin = origin(&scratch, &text, &["--record", "none", "--wait", "1s"]);
+    let (rtmp, addr) = (origin.addr("rtmp"), origin.addr("flv"));
+    // It is asked with the fields of MediaMTX, and what is sent before it has decided is kept.
+    let mut publisher = Rtmp::connect(rtmp, "live");
+    publisher.say(&[vec![raw::publish("late?user=anna&pass=pw")], opening_messages()].concat());
+    until("the question", || asked.lock().unwrap().first().cloned());
+    assert_eq!(origin.metric("uringcast_streams", ""), 0.0, "the name is not taken yet");
+    publisher.wait("NetStream.Publish.Start");
+    let question = asked.lock().unwrap()[0].clone();
+    for (field, value) in [
+        ("user", "anna"),
+        ("password", "pw"),
+        ("token", ""),
+        ("ip", "127.0.0.1"),
+        ("action", "publish"),
+        ("path", "live/late"),
+        ("protocol", "rtmp"),
+        ("query", "user=anna&pass=pw"),
+    ] {
+        assert_eq!(question[field], value, "{field}");
+    }
+    let watch = Watch::start(addr, "/live/late.flv?token=good", Flavor::Http);
+    watch.wait("the picture sent before the answer", |tags| tags.iter().any(|tag| tag.key));
+    let poster = Poster::opened(addr, "live/later-late?token=good");
+    Watch::start(addr, "/live/later-late.flv?token=good", Flavor::Ws)
+        .wait("a keyframe", |tags| tags.iter().any(|tag| tag.key));
+    drop(poster);
+    // Its answers are kept, and a viewer by RTMP waits for them as well.
+    let count = asked.lock().unwrap().len();
+    (0..5).for_each(|_| assert_eq!(status(addr, "/live/none.flv?token=good", ""), 404));
+    assert_eq!(asked.lock().unwrap().len(), count + 1);
+    let _feed = Feed::start(addr, "live/fed-late?token=good");
+    let mut player = Rtmp::connect(rtmp, "live");
+    player.say(&[raw::play("fed-late?token=good")]);
+    player.wait("NetStream.Play.Start");
+    player.say(&[raw::delete_stream()]);
+    for refused in ["/live/late.flv", "/live/late.flv?token=bad"] {
+        assert_eq!(status(addr, refused, ""), 401, "{refused}");
+    }
+    let answer = post(addr, "/live/x?token=bad", "Host: localhost\r\n");
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("auth.hook"), "{answer}");
+    assert!(websocket(addr, "/live/x?token=bad", "").contains("auth.hook"));
+    let mut refused = Rtmp::connect(rtmp, "live");
+    refused.say(&[raw::publish("x?token=bad")]);
+    refused.wait("NetStream.Publish.Unauthorized");
+    // A token of our own needs no question.
+    let count = asked.lock().unwrap().len();
+    let token = sign(&scratch, "play", "live/none", &[]);
+    assert_eq!(status(addr, &format!("/live/none.flv?token={token}"), ""), 404);
+    assert_eq!(asked.lock().unwrap().len(), count);
+    // While it does not answer as it should, nobody publishes and everybody plays.
+    for name in ["silent", "lying", "nonsense", "huge"] {
+        let answer = post(addr, &format!("/live/{name}?token=good"), "Host: localhost\r\n");
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{name}: {answer}");
+        assert_eq!(status(addr, &format!("/live/{name}.flv?token=good"), ""), 404, "{name}");
+    }
+    origin.assert_up();
+}
+
+#[test]
+fn many_who_wait_for_the_service_are_answered_by_one_question() {
+    let scratch = Scratch::new("access-hook-many");
+    let (service, asked) = service();
+    let text = format!("[auth]\nhook = \"http://{service}\"\n");
+    let origin = origin(&scratch, &text, &["--record", "none", "--wait", "0s"]);
+    let addr = origin.addr("flv");
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| assert_eq!(status(addr, "/live/late.flv?token=good", ""), 404));
+        }
+    });
+    assert_eq!(asked.lock().unwrap().len(), 1);
 }

@@ -16,7 +16,7 @@ use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, 
 use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
 use crate::protocol::ws;
-use crate::server::authority::{asker_of, unix_time};
+use crate::server::authority::{Ungranted, asker_of, question_of_request, unix_time};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
 use crate::server::files::lookup::{Found, HUNG_UP};
@@ -26,10 +26,14 @@ use crate::uring::{Engine, SendError};
 
 /// The largest number of bytes of further requests that wait while an answer is sent.
 const HELD_MAX: usize = 256 << 10;
+/// The same while the hook decides: the beginning of a push.
+const UNDECIDED_MAX: usize = 1 << 20;
 /// How often a request may be put off because another file has to be looked up: the file, its compressed forms,
 /// and some of them again if they change meanwhile.
 const LOOKS_MAX: u8 = 12;
 
+/// The text for clients about whom the hook has not decided in time.
+const NO_VERDICT: &str = "The service that decides about this has not answered. Try again soon.";
 /// The text for clients whose listing was not made in time.
 const NO_LISTING: &str = "The list of streams is not ready. Try again soon.";
 /// The text for clients that are turned away because the server is full.
@@ -43,6 +47,8 @@ pub(in crate::server) struct Connection {
     reader: RequestReader,
     /// A request whose file is being looked up, and how often it was put off.
     asked: Option<(Box<Request>, u8)>,
+    /// Its client was granted what it asks for.
+    granted: bool,
     transfer: Transfer,
     /// Part of a head has been received; its time limit runs.
     begun: bool,
@@ -56,6 +62,7 @@ impl Connection {
             routes,
             reader: RequestReader::new(limits),
             asked: None,
+            granted: false,
             transfer: Transfer::default(),
             begun: false,
             insecure: false,
@@ -99,7 +106,8 @@ impl Connection {
             return self.next_request(core, web, head, data);
         }
         self.reader.hold(data);
-        if self.reader.held() > HELD_MAX {
+        let waits = self.asked.is_some() && !self.granted;
+        if self.reader.held() > if waits { UNDECIDED_MAX } else { HELD_MAX } {
             return Next::refuse("it sends requests and does not read the answers");
         }
         Next::Stay
@@ -231,6 +239,7 @@ impl Connection {
             let answer = to_tls(&request);
             return self.answer(core, web, head, answer);
         }
+        self.granted = false;
         self.respond(core, web, head, Box::new(request), 0)
     }
 
@@ -245,9 +254,16 @@ impl Connection {
     ) -> Next {
         let keep = keeps(core, &request) && (!request.has_body() || request.method != Method::Options);
         let (head_only, now) = (request.method == Method::Head, core.now());
-        let found = self.routes.find(&request).map(|locked| Self::open(core, head, &request, locked, looks));
+        let granted = &mut self.granted;
+        let found = self.routes.find(&request).map(|locked| open(core, head, &request, locked, granted));
         let answer = match found {
-            Ok(Err(denied)) => refusal(&request, denied, keep),
+            Ok(Err(Ungranted::Denied(denied))) => refusal(&request, denied, keep),
+            Ok(Err(Ungranted::Later)) if looks < LOOKS_MAX => {
+                self.asked = Some((request, looks + 1));
+                core.deadline(head.sock, core.hook_time());
+                return Next::Stay;
+            }
+            Ok(Err(Ungranted::Later)) => Answer::of_error(503, NO_VERDICT, &[], head_only, false),
             Ok(Ok((Resource::Push(_), grant))) => {
                 core.end_at(head.sock, grant.end);
                 return Next::Push(Box::new((*request, grant)), self.reader.take_rest());
@@ -295,25 +311,6 @@ impl Connection {
             }
         };
         self.answer(core, web, head, answer)
-    }
-
-    /// Gives out what a request asks for, if its client may have it; a request that was put off was granted before.
-    fn open<'a, E: Engine>(
-        core: &mut Core<E>,
-        head: &ConnHead,
-        request: &Request,
-        locked: Locked<'a>,
-        looks: u8,
-    ) -> Result<(Resource<'a>, Grant), Denied> {
-        let lasting = locked.is_file();
-        locked.open(|action, stream| {
-            if looks > 0 {
-                return Ok(Grant::default());
-            }
-            let shared = Arc::clone(&core.shared);
-            let asker = asker_of(&shared.config.limits, head.address, request);
-            core.authorise(head, (action, stream), &asker, lasting)
-        })
     }
 
     /// Waits for the control thread to make the requested list.
@@ -476,6 +473,36 @@ fn health<E: Engine>(core: &Core<E>, head_only: bool, keep: bool) -> Answer {
         None => Answer::of_text(200, "ok\n", head_only, keep),
         Some(ailment) => Answer::of_text(503, &format!("{ailment}\n"), head_only, keep),
     }
+}
+
+/// Gives out what a request asks for, if its client may have it; `granted` keeps that for a request that is put off.
+fn open<'a, E: Engine>(
+    core: &mut Core<E>,
+    head: &ConnHead,
+    request: &Request,
+    locked: Locked<'a>,
+    granted: &mut bool,
+) -> Result<(Resource<'a>, Grant), Ungranted> {
+    let lasting = locked.is_file();
+    locked.open(|action, stream| {
+        if *granted {
+            return Ok(Grant::default());
+        }
+        let shared = Arc::clone(&core.shared);
+        let asker = asker_of(&shared.config.limits, head.address, request);
+        let is_upgrade = request.headers.has_token("upgrade", "websocket");
+        let protocol = if lasting {
+            "hls"
+        } else if is_upgrade {
+            "ws"
+        } else {
+            "http"
+        };
+        let question = || question_of_request((action, stream), &asker, request, protocol);
+        let grant = core.authorise(head, (action, stream), &asker, lasting, question)?;
+        *granted = true;
+        Ok(grant)
+    })
 }
 
 /// The streams that a client may play, and so sees in lists.

@@ -1,6 +1,6 @@
 //! The table of routes of each listener.
 
-use crate::access::{Action, Denied, Grant};
+use crate::access::{Action, Grant};
 use crate::protocol::http::path::RelPath;
 use crate::protocol::http::request::{Method, Request};
 
@@ -73,10 +73,10 @@ impl<'a> Locked<'a> {
     ///
     /// # Errors
     /// The refusal of `ask`.
-    pub(in crate::server) fn open(
+    pub(in crate::server) fn open<R>(
         self,
-        ask: impl FnOnce(Action, &str) -> Result<Grant, Denied>,
-    ) -> Result<(Resource<'a>, Grant), Denied> {
+        ask: impl FnOnce(Action, &str) -> Result<Grant, R>,
+    ) -> Result<(Resource<'a>, Grant), R> {
         match self.wants() {
             Wants::Nothing | Wants::List => Ok((self.resource, Grant::default())),
             Wants::Stream(action, stream) => Ok((self.resource, ask(action, &stream)?)),
