@@ -91,7 +91,10 @@ struct Push(TcpStream);
 impl Push {
     fn start(addr: SocketAddr, name: &str) -> Result<Self> {
         let mut socket = connect(addr)?;
-        write!(socket, "POST /live/{name} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        write!(
+            socket,
+            "POST /live/{name} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )?;
         Ok(Self(socket))
     }
 

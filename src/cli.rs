@@ -4,6 +4,7 @@
 //! layers unchanged. No default is written here.
 
 mod flags;
+mod sign;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ use crate::config::load::{DEFAULT_FILE, Sources};
 use crate::config::{Config, ConfigError, Role, Warning};
 use crate::tools::push::{self, PushArgs};
 use crate::tools::stress::{self, StressArgs};
+pub use sign::SignError;
+
 use flags::{CommonFlags, FileGatewayFlags, FlvGatewayFlags, Given, OriginFlags};
 
 /// What the user asked for.
@@ -43,6 +46,8 @@ pub enum Command {
         /// Settings that are valid but probably not intended.
         warnings: Vec<Warning>,
     },
+    /// Print a signed token and its URLs.
+    Sign(String),
     /// Print completions: [`write_completions`].
     Completions(Shell),
     /// Print or write man pages: [`write_man`].
@@ -77,6 +82,7 @@ impl Command {
                     .try_for_each(|warning| writeln!(io::stderr(), "{name}: warning: {warning}"))
                     .and_then(|()| writeln!(out, "{name}: {what}"))
             }
+            Self::Sign(text) => out.write_all(text.as_bytes()),
             Self::Completions(shell) => {
                 write_completions(shell, &mut out);
                 Ok(())
@@ -107,6 +113,9 @@ pub enum CliError {
     /// The configuration is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Nothing can be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 impl CliError {
@@ -115,7 +124,7 @@ impl CliError {
         match self {
             Self::Usage(error) if !error.use_stderr() => 0,
             Self::Usage(_) => 2,
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Sign(_) => 78,
         }
     }
 }
@@ -171,6 +180,10 @@ enum Sub {
         /// The file; without it the one that a role would read.
         file: Option<PathBuf>,
     },
+    /// Sign a token that lets its bearer publish or play a stream.
+    ///
+    /// Prints the token alone on the first line, then URLs that carry it. It is a JSON Web Token (HS256).
+    Sign(sign::SignArgs),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -234,6 +247,10 @@ fn parse_with(
         Some(Sub::Push(arguments)) => Ok(Command::Push(arguments)),
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man { dir }) => Ok(Command::Man { dir }),
+        Some(Sub::Sign(arguments)) => {
+            let config = with_default_file(sources, default_file).check()?;
+            Ok(Command::Sign(arguments.sign(&config)?))
+        }
         Some(Sub::CheckConfig { .. }) => {
             let sources = with_default_file(sources, default_file);
             let mut warnings = sources.check()?.warnings();
@@ -280,7 +297,7 @@ fn sources(cli: &Cli, role: Role) -> Sources {
         Some(Sub::FlvGateway(flags)) => given.flv_gateway(flags),
         Some(Sub::FileGateway(flags)) => given.file_gateway(flags),
         Some(Sub::CheckConfig { file: named }) => file = named.clone().or(file),
-        Some(Sub::Stress(_) | Sub::Push(_) | Sub::Completions { .. } | Sub::Man { .. }) => {}
+        Some(Sub::Stress(_) | Sub::Push(_) | Sub::Sign(_) | Sub::Completions { .. } | Sub::Man { .. }) => {}
     }
     Sources { file, flags: given.0, environment: Vec::new() }
 }

@@ -11,13 +11,15 @@
 //! | [`package`] | HLS and fMP4 out of a stream, in memory | `live`, `media` |
 //! | [`uring`] | the engine: rings, operations, buffers; knows no media | `memory` |
 //! | [`config`] | the settings, read and checked once | – |
+//! | [`access`] | who may publish and play: policies, keys, tokens | `config` |
 //! | [`server`] | the roles: loops that connect the other modules | all of the above |
 //! | [`control`] | the side thread: signals, admin HTTP, metrics, the recorder | `server` and below |
 //! | [`tools`] | what is not part of the server: the pusher and the load generator | `media`, `protocol` |
-//! | [`cli`] | the command line | `config`, `tools` |
+//! | [`cli`] | the command line | `access`, `config`, `tools` |
 //!
 //! `live`, `protocol` and `uring` never use each other. `tests/layers.rs` checks this table.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod control;

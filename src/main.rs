@@ -1,5 +1,6 @@
 //! The `uringcast` program: from its arguments to a role, its configuration, and its run.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     if let Some(hints) = announce::hints(role, &server.shared) {
         announcement = format!("{announcement}\n{hints}");
     }
-    control::run(&runtime, Control { server, metrics, admin, log_level, announcement, role, sources });
+    let auth = RefCell::new(server.shared.config.auth.clone());
+    control::run(&runtime, Control { server, metrics, admin, log_level, announcement, role, sources, auth });
     Ok(())
 }

@@ -14,10 +14,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("package", &["live", "media"]),
     ("uring", &["memory"]),
     ("config", &[]),
-    ("server", &["config", "live", "media", "memory", "package", "protocol", "uring"]),
-    ("control", &["config", "live", "media", "memory", "package", "protocol", "server"]),
+    ("access", &["config"]),
+    ("server", &["access", "config", "live", "media", "memory", "package", "protocol", "uring"]),
+    ("control", &["access", "config", "live", "media", "memory", "package", "protocol", "server"]),
     ("tools", &["media", "protocol"]),
-    ("cli", &["config", "tools"]),
+    ("cli", &["access", "config", "tools"]),
 ];
 
 #[test]

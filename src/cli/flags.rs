@@ -7,7 +7,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::config::load::Setting;
 use crate::config::units;
-use crate::config::{LogFormat, Packaging, Place, Record, Role, Upstream};
+use crate::config::{LogFormat, Packaging, Place, Policy, Record, Role, Upstream};
 
 #[derive(Debug, Args)]
 pub(super) struct CommonFlags {
@@ -32,6 +32,18 @@ pub(super) struct CommonFlags {
     /// The private key of --tls-cert (PEM).
     #[arg(long, global = true, value_name = "FILE")]
     tls_key: Option<String>,
+    /// Who may publish without a key: open, local (this machine) or deny [default: local].
+    #[arg(long, global = true, value_name = "POLICY", value_parser = checked(str::parse::<Policy>))]
+    auth_publish: Option<String>,
+    /// Who may play without a key: open, local (this machine) or deny [default: open].
+    #[arg(long, global = true, value_name = "POLICY", value_parser = checked(str::parse::<Policy>))]
+    auth_play: Option<String>,
+    /// Ask this service (http://…) about those who show no key and no token.
+    #[arg(long, global = true, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
+    auth_hook: Option<String>,
+    /// The secrets of signed tokens, one a line, NAME:SECRET or SECRET; the first one signs.
+    #[arg(long, global = true, value_name = "FILE")]
+    auth_secret_file: Option<String>,
     /// Let viewers finish for this long after SIGTERM [default: 10s].
     #[arg(long, global = true, value_name = "TIME", value_parser = checked(units::parse_duration))]
     drain: Option<String>,
@@ -134,6 +146,10 @@ impl Given {
         self.add("--log", &["log"], flags.log.as_ref());
         self.add("--log-format", &["log_format"], flags.log_format.as_ref());
         self.add("--drain", &["drain"], flags.drain.as_ref());
+        self.add("--auth-publish", &["auth.publish"], flags.auth_publish.as_ref());
+        self.add("--auth-play", &["auth.play"], flags.auth_play.as_ref());
+        self.add("--auth-hook", &["auth.hook"], flags.auth_hook.as_ref());
+        self.add("--auth-secret-file", &["auth.secret_file"], flags.auth_secret_file.as_ref());
         self.add("--tls-cert", &["tls.cert"], flags.tls_cert.as_ref());
         self.add("--tls-key", &["tls.key"], flags.tls_key.as_ref());
     }

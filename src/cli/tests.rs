@@ -126,3 +126,29 @@ fn other_commands() {
     write_man(None, &mut page).unwrap();
     assert!(script.len() > 1000 && page.len() > 1000);
 }
+
+#[test]
+fn a_signed_token_is_printed_alone_and_then_in_urls() {
+    let file = std::env::temp_dir().join(format!("uringcast-sign-{}", std::process::id()));
+    std::fs::write(&file, "may:a-secret-of-20-bytes\n").unwrap();
+    let sign = |line: &str| {
+        let line = format!("uringcast sign {line} --secret-file {}", file.display());
+        match parse_with(line.split(' ').map(OsString::from), std::iter::empty(), Path::new("/nonexistent")) {
+            Ok(Command::Sign(text)) => Ok(text.lines().map(str::to_owned).collect::<Vec<_>>()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.exit_code()),
+        }
+    };
+    let lines = sign("live/show --for play --expires 2h --host h.example --ip 192.0.2.1").unwrap();
+    let token = &lines[0];
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)), "{token}");
+    assert_eq!(lines[1], format!("rtmp://h.example:1935/live/show?token={token}"));
+    assert_eq!(lines[2], format!("http://h.example:8501/live/show.flv?token={token}"));
+    assert_eq!(lines[3], format!("http://h.example:80/~{token}/hls/live/show/index.m3u8"));
+    assert_eq!(sign("live/* --for publish --expires 2h").unwrap().len(), 1);
+    assert_eq!(sign("live --for publish --expires 2h"), Err(2));
+    assert_eq!(sign("live/a --for watch --expires 2h"), Err(2));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(sign("live/a --for play --expires 2h"), Err(78));
+    assert_eq!(run("sign live/a --for play --expires 2h").unwrap_err().exit_code(), 78);
+}

@@ -32,6 +32,7 @@ impl Config {
         self.check_times()?;
         self.check_sizes()?;
         self.tls.check()?;
+        self.auth.check()?;
         if self.file_gateway.upstream.iter().any(|upstream| upstream.secure) {
             return Err(("file_gateway.upstream", Rule::PlainUpstream));
         }
@@ -99,6 +100,7 @@ impl Config {
             ("flv_gateway.gap", gateway.gap),
             ("flv_gateway.negative", gateway.negative),
             ("file_gateway.stale", self.file_gateway.stale),
+            ("auth.hook_cache", self.auth.hook_cache),
         ] {
             bounded(key, time)?;
         }
@@ -115,6 +117,7 @@ impl Config {
             ("limits.request_time", self.limits.request_time),
             ("limits.keep_alive", self.limits.keep_alive),
             ("limits.send_time", self.limits.send_time),
+            ("auth.hook_timeout", self.auth.hook_timeout),
             ("file_gateway.playlist_life", self.file_gateway.playlist_life),
         ] {
             bounded(key, time)?;

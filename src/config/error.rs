@@ -79,6 +79,12 @@ pub enum Rule {
         /// What was written.
         name: String,
     },
+    /// A key rule without a key, or with two.
+    #[error("the rule for {stream:?} needs a key or a key_file, and only one of them")]
+    HalfKey {
+        /// The streams of the rule.
+        stream: String,
+    },
     /// A gateway without an upstream.
     #[error("a gateway needs at least one upstream: give --upstream http://ORIGIN:8501")]
     NoUpstream,

@@ -28,6 +28,8 @@ pub struct Limits {
     pub memory: usize,
     /// Streams in all.
     pub streams: usize,
+    /// Viewers of one stream, in each role.
+    pub viewers_per_stream: usize,
     /// The bit rate that a publisher may send, averaged over some seconds.
     pub publish_bitrate: Rate,
     /// Connections of one address, not counting established viewers and publishers.
@@ -71,6 +73,7 @@ impl Default for Limits {
             reserve: 64,
             memory: 0,
             streams: 20_000,
+            viewers_per_stream: 0,
             publish_bitrate: Rate::mbps(400),
             // A quarter of the ports that an address has: a network behind one shared address stays below
             // it, since viewers of live streams are not counted.

@@ -4,6 +4,7 @@
 //! flags* ([`load`]); unknown keys are refused, and an error names the place, the key and the remedy. This
 //! module uses no sockets, and every [`Config`] that it returns has passed [`Config::validate`].
 
+mod auth;
 mod check;
 mod error;
 mod limits;
@@ -23,15 +24,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::{Action, Auth, KeyRule};
 pub use check::LOOPS_MAX;
 pub use error::{ConfigError, Place, Problem, Rule};
 pub use limits::{Limits, default_memory};
 pub use listener::ListenerOptions;
-pub use quota::Quota;
+pub use quota::{Quota, is_pattern};
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use tls::{Certificate, Tls};
 pub use units::{
-    AccessFormat, Hook, LogFormat, Network, Packaging, Rate, Record, Remote, Secret, SendPath, Upstream,
+    AccessFormat, Hook, LogFormat, Network, Packaging, Policy, Rate, Record, Remote, Secret, SendPath, Upstream,
     client_address, is_private, masked,
 };
 pub use warning::Warning;
@@ -118,6 +120,8 @@ pub struct Config {
     pub limits: Limits,
     /// Certificates, in every role.
     pub tls: Tls,
+    /// Who may publish and play, in every role.
+    pub auth: Auth,
     /// Streams of the origin that are also published to other servers.
     pub forward: Vec<Forward>,
     /// Streams that the origin fetches from other servers.
@@ -251,6 +255,7 @@ impl Default for Config {
             live: Live::default(),
             limits: Limits::default(),
             tls: Tls::default(),
+            auth: Auth::default(),
             forward: Vec::new(),
             pull: Vec::new(),
         }

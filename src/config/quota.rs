@@ -44,7 +44,7 @@ mod optional {
 }
 
 /// Whether `pattern` is `app/name`, or `app/*` for all streams of an app.
-pub(super) fn is_pattern(pattern: &str) -> bool {
+pub fn is_pattern(pattern: &str) -> bool {
     pattern.rsplit_once('/').is_some_and(|(app, name)| {
         let is_plain = |text: &str| !text.is_empty() && !text.contains('*');
         is_plain(app) && (name == "*" || is_plain(name))

@@ -23,7 +23,7 @@ mod written;
 
 pub use address::{parse_admin, parse_listen};
 pub use byte_size::{format_size, parse_size};
-pub use choice::{AccessFormat, LogFormat, SendPath};
+pub use choice::{AccessFormat, LogFormat, Policy, SendPath};
 pub use error::UnitError;
 pub use hook::Hook;
 pub use mask::masked;
@@ -36,7 +36,9 @@ pub use remote::Remote;
 pub use secret::Secret;
 pub use time::parse_duration;
 pub use upstream::Upstream;
-pub(super) use written::{admin, duration, hosts, listen, names, networks, path_or_off, size, upstreams};
+pub(super) use written::{
+    admin, duration, hosts, listen, names, networks, path_or_off, service, size, upstreams,
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,13 @@
 //! Settings that are valid but probably not intended: `check-config` reports them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::units::format_size;
-use super::{Config, Hook};
+use super::{Config, Hook, Policy, is_private};
 
 /// Tags are gathered for longer than this only by mistake, or on purpose for a special reason.
 const FLUSH_LONG: Duration = Duration::from_secs(1);
@@ -40,9 +40,19 @@ impl Warning {
         let text = std::fs::read_to_string(path).ok()?;
         let line = |line: &str| !line.trim_start().starts_with('#');
         let secret = text.lines().filter(|text| line(text)).any(|line| {
-            ["admin_token", "[[forward]]", "[[pull]]", "forward", "pull"]
-                .iter()
-                .any(|word| line.trim_start().starts_with(word))
+            [
+                "admin_token",
+                "[[forward]]",
+                "[[pull]]",
+                "forward",
+                "pull",
+                "key =",
+                "keys",
+                "secrets",
+                "upstream_key",
+            ]
+            .iter()
+            .any(|word| line.trim_start().starts_with(word))
         });
         (mode & 0o004 != 0 && secret).then(|| {
             warning("file", "it holds a token or stream URLs, and every user of the machine may read it")
@@ -69,6 +79,19 @@ impl Config {
                 "{address} is not a loopback address: without admin_token operators have no access there"
             );
             list.push(warning("admin", text));
+        }
+        let public = |address: &SocketAddr| !is_private(address.ip());
+        let origin = [self.origin.rtmp, self.origin.flv, self.origin.web];
+        if self.auth.publish == Policy::Open
+            && let Some(address) = origin.iter().find(|address| public(address))
+        {
+            let text =
+                format!("{address} is not a private address: everyone who reaches it may publish there");
+            list.push(warning("auth.publish", text));
+        }
+        if self.auth.origins.iter().any(|origin| origin == "*") && self.auth.publish != Policy::Deny {
+            let text = "pages of all sites may publish as the browser's machine may";
+            list.push(warning("auth.origins", text));
         }
         let any = |ip: &str| ip.parse().is_ok_and(|ip: IpAddr| self.limits.is_trusted(ip));
         if any("8.8.8.8") || any("2001:4860:4860::8888") {
@@ -156,6 +179,14 @@ mod tests {
         assert_eq!(keys(|c| c.admin = "0.0.0.0:1".parse().ok()), ["admin"]);
         assert_eq!(keys(|c| c.limits.trusted = vec!["0.0.0.0/0".parse().unwrap()]), ["limits.trusted"]);
         assert_eq!(keys(|c| c.limits.trusted = vec!["::/0".parse().unwrap()]), ["limits.trusted"]);
+        assert_eq!(keys(|c| c.auth.publish = Policy::Open), ["auth.publish"]);
+        let private: SocketAddr = "10.0.0.1:0".parse().unwrap();
+        let inside = |c: &mut Config| {
+            c.auth.publish = Policy::Open;
+            (c.origin.rtmp, c.origin.flv, c.origin.web) = (private, private, private);
+        };
+        assert!(keys(inside).is_empty());
+        assert_eq!(keys(|c| c.auth.origins = vec!["*".to_owned()]), ["auth.origins"]);
         assert_eq!(keys(|c| c.origin.flush = second * 2), ["origin.flush"]);
         assert_eq!(keys(|c| c.origin.silence = second), ["origin.silence"]);
         assert_eq!(keys(|c| c.live.gop_time = second), ["live.gop_time"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::server::listing::Listing;
+use crate::server::listing::{Listed, Listing};
 use crate::server::shared::{Message, Shared};
 use crate::server::streams_json;
 
@@ -19,14 +19,14 @@ pub(super) fn start(shared: &Arc<Shared>) {
 
 /// The listing of streams, for this thread: made now if there is none that is fresh enough.
 pub(super) fn streams(shared: &Shared) -> Bytes {
-    shared.listing.young(shared.now()).unwrap_or_else(|| make_streams(shared))
+    shared.listing.young(shared.now()).unwrap_or_else(|| make_streams(shared)).whole()
 }
 
-fn make_streams(shared: &Shared) -> Bytes {
+fn make_streams(shared: &Shared) -> Listed {
     let now = shared.now();
-    let json = Bytes::from(streams_json(shared));
-    shared.listing.store(now, json.clone());
-    json
+    let listed = streams_json(shared);
+    shared.listing.store(now, listed.clone());
+    listed
 }
 
 async fn keep_streams(shared: Arc<Shared>) {

@@ -7,6 +7,7 @@ mod admin;
 pub mod demo;
 mod fetch;
 mod file_metrics;
+mod hook;
 mod listings;
 pub mod logging;
 pub mod metrics;
@@ -15,6 +16,7 @@ mod recorder;
 mod sums;
 mod traffic;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,8 +26,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use crate::access::load;
 use crate::config::load::Sources;
-use crate::config::{Config, Role, Tls};
+use crate::config::{Auth, Config, Role, Tls};
 use crate::server::certificates;
 use crate::server::files;
 use crate::server::shared::Shared;
@@ -41,7 +44,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 const RESOLVE: Duration = Duration::from_secs(30);
 /// How often it is checked whether a served folder has appeared or was replaced.
 const FOLDERS: Duration = Duration::from_secs(1);
-/// How often it is checked whether the files of the certificates have changed.
+/// How often it is checked whether the files of certificates and secrets have changed.
 const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// What the side thread works with.
@@ -61,6 +64,8 @@ pub struct Control {
     pub role: Role,
     /// Where the configuration came from, for a reload.
     pub sources: Sources,
+    /// Who may publish and play, as read last.
+    pub auth: RefCell<Auth>,
 }
 
 /// Binds the admin listener. If the default address is taken, the process runs without one.
@@ -106,10 +111,13 @@ pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
         tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
         tokio_uring::spawn(resolve(Rc::clone(&control)));
         fetch::start(shared);
+        let rules = Rc::clone(&control);
+        hook::start(shared, move || rules.auth.borrow().clone());
         listings::start(shared);
         tokio_uring::spawn(watch_folders(Rc::clone(&control)));
         tokio_uring::spawn(reload(Rc::clone(&control), hangup));
         tokio_uring::spawn(watch_certificates(Arc::clone(shared)));
+        tokio_uring::spawn(watch_secrets(Rc::clone(&control)));
         tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
         let recorder = recorder::Recorder::start(Arc::clone(shared), control.role);
         let _ = writeln!(std::io::stderr(), "{}", control.announcement);
@@ -232,9 +240,11 @@ async fn reload(control: Rc<Control>, mut hangup: Signal) {
                     warn!(%error, "cannot change the log's filter");
                 }
                 load_certificates(&control.server.shared, &config.tls).await;
+                *control.auth.borrow_mut() = config.auth.clone();
+                load_access(&control).await;
                 info!(
                     log = config.log,
-                    "reloaded the log's filter and the certificates; other keys take effect at a restart"
+                    "reloaded the log's filter, the certificates and [auth]; other keys take effect at a restart"
                 );
             }
             Err(error) => error!(%error, "the configuration is wrong and was not reloaded"),
@@ -256,6 +266,29 @@ async fn watch_certificates(shared: Arc<Shared>) {
             known = changed;
             load_certificates(&shared, &tls).await;
         }
+    }
+}
+
+/// Reads keys and secrets again when their files have changed.
+async fn watch_secrets(control: Rc<Control>) {
+    let changed = || load::changed(&control.auth.borrow());
+    let mut known = changed();
+    loop {
+        tokio::time::sleep(CERTIFICATES).await;
+        if known != changed() {
+            known = changed();
+            load_access(&control).await;
+        }
+    }
+}
+
+/// Reads keys and secrets; if that fails, the present ones stay.
+async fn load_access(control: &Control) {
+    let (shared, auth) = (Arc::clone(&control.server.shared), control.auth.borrow().clone());
+    match tokio::task::spawn_blocking(move || shared.authority.reload(&auth)).await {
+        Ok(Ok(())) => info!("read the keys and the secrets of [auth]"),
+        Err(_) => {}
+        Ok(Err(error)) => error!(%error, "[auth] was not reloaded; the present keys and secrets stay"),
     }
 }
 

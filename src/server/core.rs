@@ -1,12 +1,14 @@
 //! What every handler of a loop may use: the transports, the clock, the counters, the deadlines of connections,
 //! and what all loops share. It holds no table of connections, streams or files.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::warn;
 
+use super::authority::{Ungranted, unix_time};
 use super::counters::RoleCounters;
 use super::head::{ConnHead, LinkId, Next, Reason};
 use super::limits::{Kind, Refused};
@@ -14,6 +16,8 @@ use super::log_limit::{LineKind, LogLimits};
 use super::roles::RoleState;
 use super::shared::{Message, Phase, Shared, millis};
 use super::transport::Transports;
+use crate::access::hook::Question;
+use crate::access::{Action, Asker, Grant, Verb};
 use crate::live::stream::StreamWriter;
 use crate::uring::{Engine, Millis, Sock};
 
@@ -47,6 +51,10 @@ pub(super) struct Core<E: Engine> {
     /// Limits of the log lines that peers can cause.
     pub(super) lines: LogLimits,
     deadlines: Vec<Millis>,
+    /// The ends that came with grants, in order: the time, and the socket's index and generation.
+    ends: BTreeSet<(Millis, u32, u32)>,
+    /// The same by the socket.
+    end_of: HashMap<(u32, u32), Millis>,
 }
 
 impl<E: Engine> Core<E> {
@@ -60,6 +68,8 @@ impl<E: Engine> Core<E> {
             tasks: Vec::new(),
             news: Vec::new(),
             deadlines: Vec::new(),
+            ends: BTreeSet::new(),
+            end_of: HashMap::new(),
         }
     }
 
@@ -97,6 +107,11 @@ impl<E: Engine> Core<E> {
         millis(self.shared.config.limits.keep_alive)
     }
 
+    /// Milliseconds that the hook may take, and a moment more.
+    pub(super) fn hook_time(&self) -> Millis {
+        millis(self.shared.config.auth.hook_timeout) + LEAVE
+    }
+
     /// Milliseconds that a client may go without taking any byte of its answer.
     pub(super) fn send_time(&self) -> Millis {
         millis(self.shared.config.limits.send_time)
@@ -116,6 +131,26 @@ impl<E: Engine> Core<E> {
         if let Some(deadline) = self.deadlines.get_mut(sock.index as usize) {
             *deadline = NEVER;
         }
+    }
+
+    /// Lets a connection end at `end`, in seconds since 1970, instead of an end that was set before.
+    pub(super) fn end_at(&mut self, sock: Sock, end: Option<u64>) {
+        let Sock { index, generation } = sock;
+        if let Some(before) = self.end_of.remove(&(index, generation)) {
+            self.ends.remove(&(before, index, generation));
+        }
+        let Some(end) = end else { return };
+        let left = end.saturating_sub(unix_time()).saturating_mul(1000);
+        let at = self.now().saturating_add(left);
+        self.ends.insert((at, index, generation));
+        self.end_of.insert((index, generation), at);
+    }
+
+    /// Removes the ends that have come, and returns their connections.
+    pub(super) fn take_ended(&mut self) -> Vec<Sock> {
+        let later = self.ends.split_off(&(self.now() + 1, 0, 0));
+        let ended = std::mem::replace(&mut self.ends, later);
+        ended.into_iter().map(|(_, index, generation)| Sock { index, generation }).collect()
     }
 
     /// Removes the deadlines that have passed and returns their places in the socket table.
@@ -182,6 +217,36 @@ impl<E: Engine> Core<E> {
     pub(super) fn may_log(&mut self, kind: LineKind) -> bool {
         let now = self.now();
         self.lines.allow(kind, now)
+    }
+
+    /// Asks whether a peer may do something with a stream. Every way to a stream asks, before a name is claimed or a
+    /// pull begins. `lasting`: as in [`super::authority::Authority::authorise`]; `question`: for the hook.
+    ///
+    /// # Errors
+    /// [`Ungranted`]; a refusal was counted and logged.
+    pub(super) fn authorise(
+        &mut self,
+        head: &ConnHead,
+        (action, stream): (Action, &str),
+        asker: &Asker<'_>,
+        lasting: bool,
+        question: impl FnOnce() -> Question,
+    ) -> Result<Grant, Ungranted> {
+        let authority = &self.shared.authority;
+        let answer = match authority.authorise((action, stream), asker, lasting) {
+            Err(_) if authority.rules().has_hook() => {
+                authority.ask(&question(), (action, asker), (self.index, head.sock), self.shared.now())
+            }
+            answer => answer.map_err(Ungranted::Denied),
+        };
+        if let Err(Ungranted::Denied(reason)) = &answer {
+            self.count_refusal(head.role, Refused::Unauthorised);
+            if self.may_log(LineKind::Access) {
+                let (role, peer, action) = (self.role(head.role).name, self.peer(head.sock), Verb(action));
+                warn!(role, peer, stream, %action, %reason, "no right to the stream");
+            }
+        }
+        answer
     }
 
     /// Logs that a publisher was refused.

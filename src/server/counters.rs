@@ -8,8 +8,8 @@ use super::viewers::viewer::{Farewell, Protocol};
 use crate::uring::Millis;
 
 /// Why viewers are disconnected, as labels of the metric.
-pub const FAREWELLS: [&str; 7] =
-    ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began", "kicked"];
+pub const FAREWELLS: [&str; 8] =
+    ["stream-ended", "too-slow", "stalled", "broken", "refused", "never-began", "kicked", "expired"];
 
 /// What one loop counts for one role.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! ([`Next`]).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::{debug, warn};
@@ -19,10 +20,11 @@ use super::log_limit::LineKind;
 use super::publishers::push::Push;
 use super::streams::Streams;
 use super::upstreams::links::Upstreams;
-use super::viewers::audience::{Seat, Viewers};
+use super::viewers::audience::{EXPIRED, Seat, Viewers};
 use super::viewers::play::Play;
 use super::viewers::player::Player;
 use super::viewers::viewer::Farewell;
+use crate::access::Grant;
 use crate::live::stream::Stream;
 use crate::protocol::http::request::Request;
 use crate::uring::{Engine, SendError, Sock};
@@ -57,6 +59,7 @@ impl<E: Engine> Dispatch<E> {
                 Task::Opened(head, link) => self.add(head, Kind::Link(link)),
                 Task::AskAgain(sock) => self.with(sock, |own, conn| match &mut conn.kind {
                     Kind::Http(http) => http.ask_again(&mut own.core, &mut own.web, &mut conn.head),
+                    Kind::Rtmp(peer) => peer.ask_again(&mut own.core, &mut own.streams, &mut conn.head),
                     _ => Next::Stay,
                 }),
             }
@@ -74,7 +77,7 @@ impl<E: Engine> Dispatch<E> {
                     next => next,
                 },
                 Next::Play(play) => self.play(&mut conn, *play),
-                Next::Push(request, body) => self.push(&mut conn, &request, &body),
+                Next::Push(granted, body) => self.push(&mut conn, *granted, &body),
                 Next::Close(reason) => break self.close(conn, &reason, false),
                 Next::Refuse(reason) => break self.close(conn, &reason, true),
             };
@@ -165,6 +168,10 @@ impl<E: Engine> Dispatch<E> {
         let Some(stream) = stream.filter(|stream| !stream.has_ended()) else {
             return Ok(Seat::Waiting(viewers.wait(core, head, play)?));
         };
+        let limit = core.shared.config.limits.viewers_per_stream;
+        if limit > 0 && stream.viewers.load(Ordering::Relaxed) as usize >= limit {
+            return Err(Refused::Viewers);
+        }
         let answer = match kind {
             Kind::Rtmp(peer) => peer.answer(),
             Kind::Player(player) => player.answer(),
@@ -175,8 +182,8 @@ impl<E: Engine> Dispatch<E> {
     }
 
     /// Makes a client the publisher of a stream over HTTP or WebSocket.
-    fn push(&mut self, conn: &mut Conn, request: &Request, body: &[u8]) -> Next {
-        match Push::begin(&mut self.core, &conn.head, request) {
+    fn push(&mut self, conn: &mut Conn, (request, grant): (Request, Grant), body: &[u8]) -> Next {
+        match Push::begin(&mut self.core, &conn.head, &request, grant) {
             Ok((push, answer)) => {
                 self.leave(conn, "it pushes");
                 conn.kind = Kind::Push(Box::new(push));
@@ -232,6 +239,7 @@ impl<E: Engine> Dispatch<E> {
         self.core.counters[role].connections.sub(1);
         self.conns.closed();
         self.core.no_deadline(sock);
+        self.core.end_at(sock, None);
         self.core.net.close(sock);
     }
 
@@ -343,6 +351,20 @@ impl<E: Engine> Dispatch<E> {
             Kind::Player(player) => player.deadline(core, &mut self.streams.viewers, head),
             Kind::Rtmp(peer) => peer.deadline(core, &mut self.streams, head),
             Kind::Link(_) => Next::Stay,
+        }
+    }
+
+    /// The end that a connection's token tells has come.
+    pub(super) fn expired(&mut self, conn: &mut Conn) -> Next {
+        let (core, head) = (&mut self.core, &mut conn.head);
+        if head.out.is_closed() {
+            return Next::Stay;
+        }
+        match &mut conn.kind {
+            Kind::Push(push) => push.dismiss(core, &mut self.streams.publishers, head, 403, EXPIRED),
+            Kind::Player(player) => player.expired(core, &mut self.streams.viewers, head),
+            Kind::Rtmp(peer) => peer.expired(core, &mut self.streams, head),
+            Kind::Http(_) | Kind::Link(_) | Kind::Leaving => Next::Stay,
         }
     }
 

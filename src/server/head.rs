@@ -9,6 +9,7 @@ use super::limits::Pass;
 use super::transport::Outbox;
 use super::viewers::play::Play;
 use super::viewers::viewer::ViewerId;
+use crate::access::Grant;
 use crate::protocol::http::request::Request;
 use crate::uring::Sock;
 
@@ -90,9 +91,9 @@ pub(super) enum Next {
     Refuse(Reason),
     /// It asks for a stream: it becomes a viewer or waits.
     Play(Box<Play>),
-    /// It starts to push a stream over HTTP or WebSocket; the bytes are those received after the request's
-    /// head.
-    Push(Box<Request>, Bytes),
+    /// It starts to push a stream over HTTP or WebSocket, as it was granted; the bytes are those received after the
+    /// request's head.
+    Push(Box<(Request, Grant)>, Bytes),
 }
 
 impl Next {

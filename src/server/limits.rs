@@ -40,6 +40,9 @@ pub enum Refused {
     /// The server has reached its limit of streams.
     #[error("the server has as many streams as it may")]
     Streams,
+    /// The stream has as many viewers as it may have.
+    #[error("the stream has as many viewers as it may have")]
+    Viewers,
     /// A publisher exceeds its bit rate.
     #[error("more bits a second than a publisher may send")]
     Bitrate,
@@ -58,6 +61,9 @@ pub enum Refused {
     /// The app's name is reserved for the server's own paths.
     #[error("the app's name is reserved: hls, mp4, flv and api are paths of the server")]
     Reserved,
+    /// It has no right to the stream.
+    #[error("it has no right to the stream")]
+    Unauthorised,
     /// The name is taken by another publisher.
     #[error("the stream name is taken by another publisher")]
     Taken,
@@ -65,16 +71,18 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons.
-    pub const EVERY: [Self; 10] = [
+    pub const EVERY: [Self; 12] = [
         Self::Full,
         Self::Memory,
         Self::Streams,
+        Self::Viewers,
         Self::Bitrate,
         Self::Connections,
         Self::Publishes,
         Self::Waits,
         Self::Requests,
         Self::Reserved,
+        Self::Unauthorised,
         Self::Taken,
     ];
 
@@ -84,12 +92,14 @@ impl Refused {
             Self::Full => "full",
             Self::Memory => "memory",
             Self::Streams => "streams",
+            Self::Viewers => "stream-viewers",
             Self::Bitrate => "bitrate",
             Self::Connections => "address-connections",
             Self::Publishes => "address-publishes",
             Self::Waits => "address-waits",
             Self::Requests => "address-requests",
             Self::Reserved => "reserved-name",
+            Self::Unauthorised => "unauthorised",
             Self::Taken => "name-taken",
         }
     }
@@ -97,9 +107,10 @@ impl Refused {
     /// The HTTP status of the answer.
     pub(super) const fn status(self) -> u16 {
         match self {
-            Self::Full | Self::Memory | Self::Streams => 503,
+            Self::Full | Self::Memory | Self::Streams | Self::Viewers => 503,
             Self::Bitrate | Self::Connections | Self::Publishes | Self::Waits | Self::Requests => 429,
             Self::Reserved => 400,
+            Self::Unauthorised => 403,
             Self::Taken => 409,
         }
     }

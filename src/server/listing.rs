@@ -4,13 +4,72 @@
 //! last one is old enough, and notifies the loops ([`super::shared::Message::Listed`]), where requests without
 //! a listing wait. Without requests none is made.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::access::Streams;
 use crate::uring::Millis;
+
+/// A listing as JSON: whole, and by its entries, so that a client can get some of them alone.
+#[derive(Clone, Debug)]
+pub struct Listed(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    whole: Bytes,
+    /// The stream of each entry, and its place in `whole`.
+    entries: Vec<(String, Range<usize>)>,
+    /// What stands before and after some of the entries.
+    some: (String, String),
+}
+
+impl Listed {
+    /// Between `all.0` and `all.1` stand the entries, each with its stream. For a client that may not see all of them,
+    /// some stand between `some.0` and `some.1`, in which `{total}` is replaced by their number.
+    pub fn new(all: (&str, &str), entries: Vec<(String, String)>, some: (&str, &str)) -> Self {
+        let mut whole = all.0.to_owned();
+        let mut places = Vec::with_capacity(entries.len());
+        for (stream, json) in entries {
+            if !places.is_empty() {
+                whole.push(',');
+            }
+            let start = whole.len();
+            whole.push_str(&json);
+            places.push((stream, start..whole.len()));
+        }
+        whole.push_str(all.1);
+        let some = (some.0.to_owned(), some.1.to_owned());
+        Self(Arc::new(Parts { whole: whole.into(), entries: places, some }))
+    }
+
+    /// The whole listing.
+    pub fn whole(&self) -> Bytes {
+        Bytes::clone(&self.0.whole)
+    }
+
+    /// The listing for a client that may see these streams.
+    pub fn of(&self, streams: &Streams) -> Bytes {
+        let Parts { whole, entries, some: (front, back) } = &*self.0;
+        if *streams == Streams::All {
+            return Bytes::clone(whole);
+        }
+        let mut seen = front.clone().into_bytes();
+        let mut total = 0;
+        for (_, place) in entries.iter().filter(|(stream, _)| streams.contain(stream)) {
+            if total > 0 {
+                seen.push(b',');
+            }
+            total += 1;
+            seen.extend_from_slice(&whole[place.clone()]);
+        }
+        seen.extend_from_slice(back.replace("{total}", &total.to_string()).as_bytes());
+        seen.into()
+    }
+}
 
 /// A listing as JSON, and how old it may be.
 #[derive(Debug)]
@@ -27,7 +86,7 @@ pub struct Listing {
 struct Made {
     /// When reading began: nothing that came later is in it.
     at: Millis,
-    json: Bytes,
+    listed: Listed,
 }
 
 impl Listing {
@@ -39,7 +98,7 @@ impl Listing {
 
     /// The listing, if it is fresh enough. If not, a new one is being made: the caller asks again on
     /// [`super::shared::Message::Listed`].
-    pub fn fresh(&self, now: Millis) -> Option<Bytes> {
+    pub fn fresh(&self, now: Millis) -> Option<Listed> {
         if self.rest_left(now) == 0 {
             self.wanted.notify_one();
         }
@@ -47,15 +106,15 @@ impl Listing {
     }
 
     /// The same, without marking it as wanted: for the thread that makes it.
-    pub fn young(&self, now: Millis) -> Option<Bytes> {
+    pub fn young(&self, now: Millis) -> Option<Listed> {
         let newest = self.newest.load();
         let made = newest.as_ref().filter(|made| now.saturating_sub(made.at) <= self.life);
-        made.map(|made| Bytes::clone(&made.json))
+        made.map(|made| made.listed.clone())
     }
 
     /// The newest listing, however old.
-    pub fn newest(&self) -> Option<Bytes> {
-        self.newest.load().as_ref().map(|made| Bytes::clone(&made.json))
+    pub fn newest(&self) -> Option<Listed> {
+        self.newest.load().as_ref().map(|made| made.listed.clone())
     }
 
     /// Waits until a listing is asked for while the newest one is old. Only one task may wait: that of the
@@ -71,14 +130,44 @@ impl Listing {
     }
 
     /// Stores a new listing; `at` is when reading began.
-    pub fn store(&self, at: Millis, json: Bytes) {
-        self.newest.store(Some(Arc::new(Made { at, json })));
+    pub fn store(&self, at: Millis, listed: Listed) {
+        self.newest.store(Some(Arc::new(Made { at, listed })));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Pattern;
+
+    fn listed(text: &str) -> Listed {
+        Listed::new((text, ""), Vec::new(), ("", ""))
+    }
+
+    #[test]
+    fn a_client_sees_its_own_streams_alone() {
+        let entries =
+            ["live/a", "live/b", "other/a"].map(|name| (name.to_owned(), format!("{{\"key\":\"{name}\"}}")));
+        let listed = Listed::new(
+            ("{\"secret\":1,\"streams\":[", "],\"more\":2}"),
+            entries.into(),
+            ("{\"streams\":[", "],\"total\":{total}}"),
+        );
+        let seen = |streams: &Streams| {
+            let json: serde_json::Value = serde_json::from_slice(&listed.of(streams)).unwrap();
+            let keys = json["streams"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|entry| entry["key"].as_str().unwrap().to_owned());
+            (keys.collect::<Vec<_>>().join(" "), json["total"].as_u64(), json["secret"].as_u64())
+        };
+        let some = |pattern| Streams::Some(vec![Pattern::new(pattern)]);
+        assert_eq!(seen(&Streams::All), ("live/a live/b other/a".to_owned(), None, Some(1)));
+        assert_eq!(seen(&some("live/*")), ("live/a live/b".to_owned(), Some(2), None));
+        assert_eq!(seen(&some("other/a")), ("other/a".to_owned(), Some(1), None));
+        assert_eq!(seen(&Streams::Some(Vec::new())), (String::new(), Some(0), None));
+    }
 
     fn is_wanted(listing: &Listing) -> bool {
         let mut wanted = std::pin::pin!(listing.until_wanted());
@@ -91,16 +180,16 @@ mod tests {
         let listing = Listing::new(250, 1_000);
         assert!(!is_wanted(&listing));
         assert_eq!(
-            (listing.fresh(0), listing.newest()),
-            (None, None),
+            (listing.fresh(0).is_none(), listing.newest().is_none()),
+            (true, true),
             "nothing is made before the first request"
         );
         assert!(is_wanted(&listing) && !is_wanted(&listing), "once");
-        listing.store(10, Bytes::from_static(b"one"));
-        assert_eq!(listing.fresh(100).as_deref(), Some(&b"one"[..]));
+        listing.store(10, listed("one"));
+        assert_eq!(listing.fresh(100).unwrap().whole(), "one");
         assert!(!is_wanted(&listing), "it is young");
         assert_eq!(listing.rest_left(100), 160);
-        assert_eq!(listing.fresh(260).as_deref(), Some(&b"one"[..]));
+        assert_eq!(listing.fresh(260).unwrap().whole(), "one");
         assert!(is_wanted(&listing));
         assert_eq!(listing.rest_left(260), 0);
         assert!(
@@ -109,7 +198,7 @@ mod tests {
         );
         assert!(is_wanted(&listing));
         assert!(listing.newest().is_some());
-        listing.store(1_020, Bytes::from_static(b"two"));
-        assert_eq!(listing.fresh(1_000).as_deref(), Some(&b"two"[..]), "a loop's clock may be older");
+        listing.store(1_020, listed("two"));
+        assert_eq!(listing.fresh(1_000).unwrap().whole(), "two", "a loop's clock may be older");
     }
 }

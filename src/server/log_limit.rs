@@ -29,13 +29,23 @@ pub enum LineKind {
     Pull,
     /// A relay that began, failed or ended.
     Relay,
+    /// A peer without a right to a stream.
+    Access,
     /// A connection that could not be accepted, or was turned away.
     Accept,
 }
 
 impl LineKind {
-    const EVERY: [Self; 7] =
-        [Self::Publisher, Self::Viewer, Self::Request, Self::Protocol, Self::Pull, Self::Relay, Self::Accept];
+    const EVERY: [Self; 8] = [
+        Self::Publisher,
+        Self::Viewer,
+        Self::Request,
+        Self::Protocol,
+        Self::Pull,
+        Self::Relay,
+        Self::Access,
+        Self::Accept,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -45,6 +55,7 @@ impl LineKind {
             Self::Protocol => "protocol",
             Self::Pull => "pull",
             Self::Relay => "relay",
+            Self::Access => "access",
             Self::Accept => "accept",
         }
     }

@@ -27,6 +27,7 @@
 
 pub mod announce;
 mod askers;
+pub mod authority;
 pub mod budget;
 pub mod certificates;
 mod conn;

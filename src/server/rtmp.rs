@@ -8,16 +8,18 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::askers::Ticket;
+use super::authority::{Ungranted, question_of_target};
 use super::core::Core;
 use super::head::{ConnHead, Next};
 use super::http::connection::SERVER_FULL;
 use super::limits::Refused;
 use super::publishers::claim::{Claimed, Publication, Wish, tag_max};
 use super::streams::Streams;
-use super::viewers::audience::{KICKED, STREAM_ENDED, Seat};
+use super::viewers::audience::{EXPIRED, KICKED, STREAM_ENDED, Seat};
 use super::viewers::play::{Options, Play, Via};
 use super::viewers::player::{cut, no_such_stream};
 use super::viewers::viewer::Farewell;
+use crate::access::{Action, Asker, Grant};
 use crate::config::Config;
 use crate::live::key::StreamKey;
 use crate::live::stream::{Choice, Selection, Stream};
@@ -41,6 +43,8 @@ pub(super) struct Peer {
     wants: Wants,
     /// What it watches or waits for at present.
     seated: Option<Seated>,
+    /// What it wants to do while the hook is asked.
+    asking: Option<(Action, Target, String)>,
     /// The stream that it has paused.
     paused: Option<(StreamKey, Ticket)>,
 }
@@ -88,6 +92,7 @@ impl Peer {
             fresh: false,
             wants: Wants::of(Selection::All),
             seated: None,
+            asking: None,
             paused: None,
         }
     }
@@ -230,11 +235,13 @@ impl Peer {
                 self.session.refuse_publish(Refusal::Failed, text);
             }
             Event::Unpublish => {
+                self.asking = None;
                 streams.publishers.give_up(core, head, &mut self.publication, "it said so");
                 self.publication.wish = None;
             }
             Event::Play { target, agent } => return self.on_play(core, streams, head, &target, &agent),
             Event::StopPlay => {
+                self.asking = None;
                 self.play = None;
                 return self.change(core, streams, head);
             }
@@ -260,16 +267,55 @@ impl Peer {
     ) {
         let name = format!("{}/{}", target.app, target.name);
         match StreamKey::parse(&name) {
-            Ok(key) => {
-                let token = target.parameter("token");
-                self.publication.wish = Some(Wish { key, token, agent });
-                self.claim(core, streams, head);
-            }
+            Ok(key) => match Self::authorise(core, head, (Action::Publish, &key), target) {
+                Ok(grant) => {
+                    self.publication.wish = Some(Wish { key, token: grant.identity, agent });
+                    self.claim(core, streams, head);
+                }
+                Err(Ungranted::Later) => self.asking = Some((Action::Publish, target.clone(), agent)),
+                Err(Ungranted::Denied(denied)) => {
+                    self.session.refuse_publish(Refusal::Unauthorised, &denied.to_string());
+                }
+            },
             Err(error) => {
                 core.log_refusal(head, &name, &error.to_string());
                 self.session.refuse_publish(Refusal::BadName, &error.to_string());
             }
         }
+    }
+
+    /// Asks whether the peer may do what it wants with a stream.
+    fn authorise<E: Engine>(
+        core: &mut Core<E>,
+        head: &ConnHead,
+        (action, key): (Action, &StreamKey),
+        target: &Target,
+    ) -> Result<Grant, Ungranted> {
+        let token = target.parameter("token");
+        let asker = Asker { address: head.address, token: token.as_deref(), ..Asker::default() };
+        let grant = core.authorise(head, (action, key.as_str()), &asker, false, || {
+            question_of_target((action, key.as_str()), &asker, target)
+        })?;
+        core.end_at(head.sock, grant.end);
+        Ok(grant)
+    }
+
+    /// The hook has answered.
+    pub(super) fn ask_again<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        streams: &mut Streams,
+        head: &mut ConnHead,
+    ) -> Next {
+        match self.asking.take() {
+            None => return Next::Stay,
+            Some((Action::Play, target, agent)) => match self.on_play(core, streams, head, &target, &agent) {
+                Next::Stay => {}
+                next => return next,
+            },
+            Some((Action::Publish, target, agent)) => self.on_publish(core, streams, head, &target, agent),
+        }
+        self.events(core, streams, head)
     }
 
     fn claim<E: Engine>(&mut self, core: &mut Core<E>, streams: &mut Streams, head: &ConnHead) {
@@ -313,6 +359,16 @@ impl Peer {
             (Err(error), _) => error.to_string(),
             (_, Err(error)) => error.to_string(),
             (Ok(key), Ok(options)) => {
+                let answer = Self::authorise(core, head, (Action::Play, &key), target);
+                if answer == Err(Ungranted::Later) {
+                    self.asking = Some((Action::Play, target.clone(), agent.to_owned()));
+                    return self.say(core, streams, head);
+                }
+                if let Err(Ungranted::Denied(denied)) = answer {
+                    self.session.refuse_play(Refusal::Unauthorised, &denied.to_string());
+                    let bytes = self.output();
+                    return streams.viewers.say(core, head, bytes);
+                }
                 debug!(role = core.role(head.role).name, stream = key.as_str(), agent, "a player asks");
                 let (since, patience) = (core.now(), core.role(head.role).wait);
                 let play =
@@ -441,8 +497,12 @@ impl Peer {
                     next => next,
                 }
             }
-            Farewell::StreamEnded | Farewell::Kicked => {
-                let why = if farewell == Farewell::Kicked { KICKED } else { STREAM_ENDED };
+            Farewell::StreamEnded | Farewell::Kicked | Farewell::Expired => {
+                let why = match farewell {
+                    Farewell::Kicked => KICKED,
+                    Farewell::Expired => EXPIRED,
+                    _ => STREAM_ENDED,
+                };
                 streams.viewers.leave(core, head);
                 let goodbye = self.goodbye(why);
                 core.say_goodbye(head, goodbye)
@@ -489,9 +549,9 @@ impl Peer {
         head: &mut ConnHead,
     ) -> Next {
         if let Some(id) = head.viewer {
-            if streams.viewers.fanout.is_kicked(id) {
-                core.counters[head.role].farewell(Farewell::Kicked);
-                return Next::close(Farewell::Kicked.to_string());
+            if let Some(why) = streams.viewers.fanout.dismissed(id) {
+                core.counters[head.role].farewell(why);
+                return Next::close(why.to_string());
             }
             if !streams.viewers.fanout.is_waiting(id, core.now()) {
                 head.is_established();
@@ -520,6 +580,24 @@ impl Peer {
         core.log_refusal(head, "", REASON);
         core.counters[head.role].bad_peers.add(1);
         self.dismiss(core, streams, head, REASON)
+    }
+
+    /// The end that its token tells has come.
+    pub(super) fn expired<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        streams: &mut Streams,
+        head: &mut ConnHead,
+    ) -> Next {
+        match head.viewer {
+            Some(id) => streams.viewers.expire(core, head, id),
+            None if self.play.is_some() => {
+                let goodbye = self.goodbye(EXPIRED);
+                return core.say_last(head, goodbye);
+            }
+            None => return self.dismiss(core, streams, head, EXPIRED),
+        }
+        Next::Stay
     }
 
     /// Ends it as a publisher, through no fault of its bytes.

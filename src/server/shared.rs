@@ -9,17 +9,20 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
+use super::authority::{Authority, unix_time};
 use super::budget::Budget;
 use super::counters::RoleCounters;
 use super::files::proxy::Fetched;
 use super::health::{Health, State};
 use super::http::access_writer::LogQueue;
+use super::http::routes::stream_of;
 use super::limits::AddressLimits;
 use super::listing::Listing;
 use super::recording::RecordingState;
 pub use super::roles::{RoleState, Source};
 use super::viewers::listing::{Kick, Query, ViewerList};
-use crate::config::Config;
+use crate::access::local::is_loopback;
+use crate::config::{Config, Upstream};
 use crate::live::stream::Stream;
 use crate::memory::Arena;
 use crate::protocol::http::RelPath;
@@ -89,6 +92,8 @@ pub enum Message {
     Shorten,
     /// A stream's first live files are there, or none will come: requests that wait for them are answered.
     Packaged(Arc<str>),
+    /// The hook has answered what this connection waits for.
+    Answered(Sock),
     /// A listing was made: requests that wait for one are answered.
     Listed,
     /// Accept no more connections, and end when the last one is gone.
@@ -192,6 +197,8 @@ pub struct Shared {
     pub trust: OnceLock<Arc<rustls::ClientConfig>>,
     /// For new connections; `None`: they are plain.
     pub certificates: ArcSwapOption<rustls::ServerConfig>,
+    /// Who may publish and play.
+    pub authority: Authority,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
@@ -199,7 +206,7 @@ pub struct Shared {
 impl Shared {
     /// The state before the start; there is one loop for each postbox.
     pub(super) fn new(
-        config: Config,
+        (config, authority): (Config, Authority),
         arena: Arc<Arena>,
         roles: Vec<RoleState>,
         posts: Vec<Postbox<Message>>,
@@ -226,6 +233,7 @@ impl Shared {
             log_suppressed: Arc::default(),
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
             certificates: ArcSwapOption::empty(),
+            authority,
             address_limits: AddressLimits::new(&config.limits),
             config,
             arena,
@@ -287,6 +295,21 @@ impl Shared {
             (Phase::Draining, None) => Some(Ailment::Draining),
             (Phase::Ready, None) => None,
         }
+    }
+
+    /// What a gateway shows to play a stream of an upstream, as the value of `Authorization`: its own credential, never
+    /// a viewer's.
+    pub(super) fn credential(&self, upstream: &Upstream, stream: &str) -> Option<String> {
+        let own = self.addresses.flv.into_iter().chain(self.addresses.web);
+        let is_loopback = upstream.host.parse().is_ok_and(is_loopback);
+        let is_own = is_loopback && own.into_iter().any(|address| address.port() == upstream.port);
+        let token = self.authority.rules().for_upstream(stream, is_own, unix_time())?;
+        Some(format!("Bearer {token}"))
+    }
+
+    /// The same for a file; `None` for files that belong to no stream.
+    pub fn credential_for_file(&self, upstream: &Upstream, path: &RelPath) -> Option<String> {
+        self.credential(upstream, &stream_of(path)?)
     }
 
     /// Milliseconds since the start, as the loops count them.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::authority::Authority;
 use super::certificates;
 use super::files::cache::FILES_MAX;
 use super::files::proxy::Proxy;
@@ -80,11 +81,12 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     let certificates = certificates::load(&config.tls)?;
     let trust = certificates::trust(&config)?;
+    let authority = Authority::load(&config.auth)?;
     let arena = Arena::new().map_err(StartError::Memory)?;
     let mut roles = roles(&config, role, &arena);
     open_sites(role, &config, &mut roles)?;
     let (posts, mails, eventfds) = mailboxes(loops)?;
-    let shared = Arc::new(Shared::new(config, arena, roles, posts, addresses, started));
+    let shared = Arc::new(Shared::new((config, authority), arena, roles, posts, addresses, started));
     shared.certificates.store(certificates);
     if let Some(trust) = trust {
         shared.trust.set(trust).expect("set once");

@@ -228,6 +228,7 @@ impl<E: Engine> Worker<E> {
                 let waiting = peers.web.files.take_packaged(&stream);
                 peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));
             }
+            Message::Answered(sock) => peers.core.tasks.push(Task::AskAgain(sock)),
             Message::Listed => {
                 let waiting = peers.web.responder.take_listing();
                 peers.core.tasks.extend(waiting.into_iter().map(Task::AskAgain));
@@ -253,6 +254,10 @@ impl<E: Engine> Worker<E> {
         for place in peers.core.take_due() {
             let Some(sock) = peers.conns.at(place) else { continue };
             peers.with(sock, Dispatch::deadline);
+        }
+        for sock in peers.core.take_ended() {
+            peers.core.end_at(sock, None);
+            peers.with(sock, Dispatch::expired);
         }
         peers.upstreams.sweep(&mut peers.core);
         peers.do_tasks();

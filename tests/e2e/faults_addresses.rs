@@ -47,6 +47,7 @@ fn origin(scratch: &Scratch, limits: &str) -> Server {
     std::fs::write(&file, config).unwrap();
     let every = "0.0.0.0:0";
     let args = ["origin", "--rtmp", every, "--flv", every, "--web", every, "--admin", "127.0.0.1:0"];
+    let args = [&args[..], &["--auth-publish", "open"]].concat();
     let more = ["--record", "none", "--config", file.to_str().unwrap()];
     Server::start(&scratch.path(""), &[&args[..], &more].concat())
 }

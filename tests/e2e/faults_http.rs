@@ -168,8 +168,11 @@ fn a_push_that_is_cut_by_a_fin_gives_its_name_back() {
     let page = "GET /vendor/mpegts.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4);
     for before in ["", &page] {
         let mut socket = connect(origin.addr("flv"));
-        write!(socket, "{before}POST /live/cut HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-            .unwrap();
+        write!(
+            socket,
+            "{before}POST /live/cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+        )
+        .unwrap();
         socket.write_all(&opening()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
         rest(&mut socket);
@@ -186,7 +189,7 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
 
 fn upgrade(path: &str, more: &str) -> String {
     format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
 }
@@ -200,7 +203,7 @@ fn begin_push(addr: SocketAddr, way: &str, key: &str) -> std::net::TcpStream {
         socket.write_all(&frame(CLIP)).unwrap();
     } else {
         let len = CLIP.len() + 10;
-        write!(socket, "{way} /{key} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n").unwrap();
+        write!(socket, "{way} /{key} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n").unwrap();
         socket.write_all(CLIP).unwrap();
     }
     socket
@@ -233,8 +236,10 @@ fn a_push_follows_other_requests_on_its_connection() {
     for name in LISTENERS {
         let mut socket = connect(origin.addr(name));
         let page = "GET /index.html HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3);
-        let head =
-            format!("PUT /live/{name}.flv HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", CLIP.len());
+        let head = format!(
+            "PUT /live/{name}.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            CLIP.len()
+        );
         // The first bytes of the body come in one piece with the requests.
         socket.write_all(&[page.as_bytes(), head.as_bytes(), &CLIP[..40_000]].concat()).unwrap();
         let watch = Watch::start(origin.addr("flv"), &format!("/live/{name}.flv"), Flavor::Http);

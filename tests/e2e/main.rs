@@ -6,6 +6,7 @@
 //! Waiting is polling with generous bounds; no test asserts a speed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod access;
 mod admin;
 mod badinput;
 mod chain;

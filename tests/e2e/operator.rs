@@ -161,7 +161,9 @@ fn a_kicked_publisher_is_told_and_its_name_is_free() {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut socket =
-        Response::to(flv, &format!("GET /live/one HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n")).unwrap().socket;
+        Response::to(flv, &format!("GET /live/one HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n"))
+            .unwrap()
+            .socket;
     socket.write_all(b"\x82\x8d\0\0\0\0FLV\x01\x05\0\0\0\x09\0\0\0\0").unwrap();
     until("it to publish", || (kick("live/one").0 == 204).then_some(()));
     let mut rest = Vec::new();

@@ -319,7 +319,8 @@ fn a_silent_publisher_is_replaced() {
     let mut origin = Server::origin(&scratch.path(""), "5s");
     let flv = origin.addr("flv");
     let mut silent = TcpStream::connect(flv).unwrap();
-    write!(silent, "POST /live/stale HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n").unwrap();
+    write!(silent, "POST /live/stale HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")
+        .unwrap();
     silent.write_all(&clip[..100_000]).unwrap();
     let watch = Watch::start(flv, "/live/stale.flv", Flavor::Http);
     let head = format!("Content-Length: {}\r\n", clip.len());

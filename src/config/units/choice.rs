@@ -85,3 +85,37 @@ impl fmt::Display for AccessFormat {
         })
     }
 }
+
+/// Who may do something without a key or a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Everyone.
+    Open,
+    /// Programs and pages of this machine.
+    Local,
+    /// No one.
+    Deny,
+}
+
+impl FromStr for Policy {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "open" => Ok(Self::Open),
+            "local" => Ok(Self::Local),
+            "deny" => Ok(Self::Deny),
+            _ => Err(UnitError::Policy { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Local => "local",
+            Self::Deny => "deny",
+        })
+    }
+}

@@ -86,6 +86,12 @@ pub enum UnitError {
     /// Not a valid secret; the text is not repeated.
     #[error("this is not a token: write at least 16 letters, digits and signs, not digits alone")]
     Secret,
+    /// Not a policy.
+    #[error("{text:?} is not a policy: write \"open\", \"local\" or \"deny\"")]
+    Policy {
+        /// What was written.
+        text: String,
+    },
     /// Not a log format.
     #[error("{text:?} is not a log format: write \"text\" or \"json\"")]
     LogFormat {

@@ -20,6 +20,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// The token itself: to sign with it, or to show it to another server.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Compares `shown` with the token; the time taken does not depend on where they differ.
     pub fn is(&self, shown: &str) -> bool {
         let differ = self.0.bytes().zip(shown.bytes()).fold(0, |sum, (one, other)| sum | (one ^ other));

@@ -93,6 +93,21 @@ pub(super) fn parse_upstreams(text: &str) -> Result<Vec<Upstream>, UnitError> {
     text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::parse).collect()
 }
 
+/// Parses the URL of a service that is called; empty: none.
+///
+/// # Errors
+/// [`UnitError::Upstream`].
+pub(super) fn parse_service(text: &str) -> Result<Option<Upstream>, UnitError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url: Upstream = text.parse()?;
+    if url.secure {
+        return Err(UnitError::Upstream { text: masked(text), why: "a hook is called by http:// only" });
+    }
+    Ok(Some(url))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

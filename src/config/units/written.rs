@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::address::{parse_admin, parse_hosts, parse_listen, parse_names};
 use super::byte_size::{format_size, parse_size};
-use super::choice::{AccessFormat, LogFormat};
+use super::choice::{AccessFormat, LogFormat, Policy};
 use super::error::UnitError;
 use super::hook::Hook;
 use super::network::{Network, parse_networks};
@@ -21,7 +21,7 @@ use super::record::Record;
 use super::remote::Remote;
 use super::secret::Secret;
 use super::time::parse_duration;
-use super::upstream::{Upstream, parse_upstreams};
+use super::upstream::{Upstream, parse_service, parse_upstreams};
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -91,6 +91,9 @@ written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 });
 
+written!(service, Option<Upstream>, "an http:// URL", parse_service, |url| {
+    url.as_ref().map_or_else(String::new, ToString::to_string)
+});
 written!(path_or_off, Option<PathBuf>, "a path or \"off\"", parse_path_or_off, |path| {
     path.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
 });
@@ -119,6 +122,7 @@ macro_rules! by_text {
     };
 }
 
+by_text!(Policy, "\"open\", \"local\" or \"deny\"");
 by_text!(Rate, "a rate as \"100Mbps\"");
 by_text!(Packaging, "\"recorded\", \"none\" or some of \"hls,fmp4\"");
 by_text!(Record, "\"none\" or some of \"flv,hls,fmp4\"");

@@ -98,7 +98,9 @@ impl Upstream {
         path: &RelPath,
         etag: Option<&str>,
     ) -> Result<Answer, UpstreamError> {
-        let fields: Vec<_> = etag.map(|etag| ("If-None-Match", etag)).into_iter().collect();
+        let bearer = self.shared.credential_for_file(&self.state.url, path);
+        let fields = [("If-None-Match", etag), ("Authorization", bearer.as_deref())];
+        let fields: Vec<_> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let request = self.request(&encode(path), &fields);
         let begun = self.note(self.begin(&request).await)?;
         match begun.reader.head().expect("after the head").status {

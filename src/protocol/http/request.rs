@@ -186,10 +186,12 @@ impl RequestReader {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The path, percent-decoded once: begins with `/`, contains no control character, no backslash and no `..`
+    /// The path without a token in front of it, percent-decoded once: begins with `/`, contains no control character, no backslash and no `..`
     /// between slashes. It is not a file name yet.
     pub path: String,
-    /// The target as sent, including the query.
+    /// What stood in front of the path, as `/~TOKEN/path`.
+    path_token: Option<String>,
+    /// The target as sent, including the query and a token in front of the path.
     pub target: String,
     /// HTTP/1.1; otherwise HTTP/1.0.
     pub version11: bool,
@@ -229,9 +231,11 @@ impl Request {
             BodyLength::Length(0) => BodyLength::None,
             other => other,
         };
+        let (path_token, path) = split_token(decode_path(path)?);
         Ok(Self {
             method,
-            path: decode_path(path)?,
+            path,
+            path_token,
             target: target.to_owned(),
             version11,
             query: decode_query(query),
@@ -248,6 +252,16 @@ impl Request {
     /// The first value of a query parameter; a parameter without `=` has an empty one.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The key or the token that the client shows: in front of the path, as a bearer (RFC 6750, 2.1), or as the
+    /// parameter `token`.
+    pub fn token(&self) -> Option<&str> {
+        let bearer = || {
+            let (scheme, token) = self.header("authorization")?.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        };
+        self.path_token.as_deref().or_else(bearer).or_else(|| self.query("token"))
     }
 
     /// All query parameters in order, decoded.
@@ -368,6 +382,13 @@ fn decode_path(raw: &str) -> Result<String, HttpError> {
         return Err(HttpError::Target("contains \"..\""));
     }
     Ok(path)
+}
+
+/// Takes a token off the front of a path: `/~TOKEN/path`.
+fn split_token(path: String) -> (Option<String>, String) {
+    let parts = path.strip_prefix("/~").and_then(|rest| rest.split_once('/'));
+    let parts = parts.map(|(token, rest)| (token.to_owned(), format!("/{rest}")));
+    parts.map_or((None, path), |(token, rest)| (Some(token), rest))
 }
 
 fn escapes_are_whole(raw: &str) -> bool {

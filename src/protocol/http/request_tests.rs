@@ -264,3 +264,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_token_stands_in_front_of_the_path_or_in_a_field_or_in_the_query() {
+    let token = |target: &str, fields: &str| {
+        let request = get(target, fields).unwrap();
+        (request.token().map(str::to_owned), request.path)
+    };
+    let found = |token: &str, path: &str| (Some(token.to_owned()), path.to_owned());
+    assert_eq!(token("/~a.b-c_d/hls/x?token=e", "Authorization: Bearer f\r\n"), found("a.b-c_d", "/hls/x"));
+    assert_eq!(token("/%7Ea/x", ""), found("a", "/x"));
+    assert_eq!(token("/~a/", ""), found("a", "/"));
+    assert_eq!(token("/~a/~b/x", ""), found("a", "/~b/x"));
+    assert_eq!(token("/~a//x", ""), found("a", "//x"));
+    assert_eq!(token("/x?token=e&token=g", "authorization: bearer  f\r\n"), found("f", "/x"));
+    assert_eq!(token("/x?y&token=e%2Ef", "Authorization: Basic f\r\n"), found("e.f", "/x"));
+    for plain in ["/x", "/~a", "/x/~a/y"] {
+        assert_eq!(token(plain, ""), (None, plain.to_owned()));
+    }
+    for bad in ["/~a/../x", "/~a/%2e%2e/x", "/..%2f~a/x", "/~a/%2E./x"] {
+        assert!(get(bad, "").is_err(), "{bad}");
+    }
+}

@@ -13,16 +13,19 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::access::Streams;
 use crate::server::http::routes::RECORDINGS;
-use crate::server::listing::Listing;
+use crate::server::listing::{Listed, Listing};
 use crate::uring::Millis;
 
 /// The shortest time between two walks, and how old an answer may be.
 const REST: Millis = 3_000;
 const LIFE: Millis = 6_000;
 /// How an answer ends that names all, and one that does not.
-const COMPLETE: &str = "\"complete\":true}";
-const INCOMPLETE: &str = "\"complete\":false}";
+const COMPLETE: &str = "],\"complete\":true}";
+const INCOMPLETE: &str = "],\"complete\":false}";
+/// How it begins.
+const FRONT: &str = "{\"recordings\":[";
 /// Takes that are listed.
 const TAKES_MAX: usize = 2000;
 /// Names that one walk looks at: segments are among them.
@@ -47,30 +50,35 @@ impl Default for Library {
 
 impl Library {
     /// What is known at once: the recordings, or as many as are known, which the answer says.
-    pub(in crate::server) fn at_once(&self, now: Millis) -> Bytes {
-        self.listing.fresh(now).unwrap_or_else(|| incomplete(self.listing.newest()))
+    pub(in crate::server) fn at_once(&self, now: Millis, streams: &Streams) -> Bytes {
+        match self.listing.fresh(now) {
+            Some(list) => list.of(streams),
+            None => incomplete(self.listing.newest().map(|list| list.of(streams))),
+        }
     }
 
     /// Looks again. Blocks.
     pub(in crate::server) fn refresh(&self, root: &Path, now: Millis) {
-        let json = serde_json::to_vec(&walk(root)).expect("plain data");
-        self.listing.store(now, json.into());
+        let Recordings { recordings, complete } = walk(root);
+        let entry = |take: Take| (take.key.clone(), serde_json::to_string(&take).expect("plain data"));
+        let ends = (FRONT, if complete { COMPLETE } else { INCOMPLETE });
+        self.listing.store(now, Listed::new(ends, recordings.into_iter().map(entry).collect(), ends));
     }
 }
 
 /// An old answer, or none, as one that does not name all.
 fn incomplete(old: Option<Bytes>) -> Bytes {
-    let Some(old) = old else { return Bytes::from(format!("{{\"recordings\":[],{INCOMPLETE}")) };
+    let Some(old) = old else { return Bytes::from([FRONT, INCOMPLETE].concat()) };
     match old.strip_suffix(COMPLETE.as_bytes()) {
         Some(front) => [front, INCOMPLETE.as_bytes()].concat().into(),
         None => old,
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Recordings {
     recordings: Vec<Take>,
-    /// Whether these are all. It is the last member: see [`incomplete`].
+    /// Whether these are all.
     complete: bool,
 }
 
@@ -225,11 +233,14 @@ mod tests {
     #[test]
     fn an_answer_before_the_first_walk_is_not_complete() {
         let library = Library::default();
-        assert_eq!(&library.at_once(0)[..], br#"{"recordings":[],"complete":false}"#);
+        assert_eq!(&library.at_once(0, &Streams::All)[..], br#"{"recordings":[],"complete":false}"#);
         library.refresh(Path::new("/nonexistent"), 10);
-        assert_eq!(&library.at_once(20)[..], br#"{"recordings":[],"complete":true}"#);
-        assert_eq!(library.listing.fresh(10 + LIFE + 1), None, "it waits for the next walk");
-        assert_eq!(&library.at_once(10 + LIFE + 1)[..], br#"{"recordings":[],"complete":false}"#);
+        assert_eq!(&library.at_once(20, &Streams::All)[..], br#"{"recordings":[],"complete":true}"#);
+        assert!(library.listing.fresh(10 + LIFE + 1).is_none(), "it waits for the next walk");
+        assert_eq!(
+            &library.at_once(10 + LIFE + 1, &Streams::All)[..],
+            br#"{"recordings":[],"complete":false}"#
+        );
     }
 
     #[test]

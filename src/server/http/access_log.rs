@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::access_writer::LogQueue;
+use crate::access::mask::without_tokens;
 use crate::config::AccessFormat;
 use crate::protocol::http::date::format_date;
 use crate::protocol::http::request::Request;
@@ -39,9 +40,10 @@ pub(in crate::server) struct Outcome {
 
 impl Record {
     pub(in crate::server) fn of_request(request: &Request, peer: Option<IpAddr>, now: Millis) -> Box<Self> {
-        let field = |name| request.header(name).map(|value| cut(value).to_owned());
+        let field = |name| request.header(name).map(|value| cut(&without_tokens(value)).to_owned());
         let version = if request.version11 { "1.1" } else { "1.0" };
-        let line = format!("{} {} HTTP/{version}", request.method.name(), cut(&request.target));
+        let line =
+            format!("{} {} HTTP/{version}", request.method.name(), cut(&without_tokens(&request.target)));
         Box::new(Self { peer, line, referrer: field("referer"), agent: field("user-agent"), began: now })
     }
 

@@ -1,5 +1,6 @@
 //! Builds the head and the body of an answer from a request and what was found for it.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::rc::Rc;
 
@@ -83,7 +84,7 @@ impl Answer {
         match conditional::evaluate(&request.headers, entry.validators()) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
-                let head = head(304, date, keep, &[&entry.version_fields]);
+                let head = head(304, date, keep, &[&version_fields(request, entry)]);
                 return Self::of_page(304, head, keep);
             }
             Verdict::Failed => {
@@ -126,7 +127,8 @@ impl Answer {
         if status == 206 {
             let _ = write!(length, "Content-Range: bytes {from}-{}/{}\r\n", from + len - 1, entry.len);
         }
-        let mut head = head(status, date, keep, &[&entry.content_fields, &entry.version_fields, &length]);
+        let mut head =
+            head(status, date, keep, &[&entry.content_fields, &version_fields(request, entry), &length]);
         let head_len = head.len() as u64;
         let none = request.method == Method::Head || len == 0;
         let body = match &entry.content {
@@ -160,6 +162,15 @@ impl Answer {
             Body::File { from, to, .. } => to - from,
         };
         self.head.len() as u64 + body
+    }
+}
+
+/// The fields that say which version of a file this is. What a client gets for its own credential is not for the next
+/// client of a cache on the way (RFC 9111, 3.5).
+fn version_fields<'a>(request: &Request, entry: &'a Entry) -> Cow<'a, str> {
+    match request.header("authorization") {
+        Some(_) => entry.version_fields.replacen("Cache-Control: public", "Cache-Control: private", 1).into(),
+        None => Cow::Borrowed(&entry.version_fields),
     }
 }
 

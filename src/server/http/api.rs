@@ -7,6 +7,7 @@ use crate::media::codec;
 use crate::media::tag::TagKind;
 use crate::media::track_facts::{self, TrackFacts};
 use crate::server::counters::{Counter, FAREWELLS, RoleCounters};
+use crate::server::listing::Listed;
 use crate::server::recording::RecordingFacts;
 use crate::server::roles::{RoleState, Source, UpstreamState};
 use crate::server::shared::Shared;
@@ -14,14 +15,19 @@ use crate::server::shared::Shared;
 /// The largest number of streams that are listed.
 const STREAMS_MAX: usize = 10_000;
 
+/// Members of [`Body`]: the streams without entries, their beginning, and what only those are told who see all.
+const EMPTY: &str = "\"streams\":[]";
+const ENTRIES: &str = "\"streams\":[";
+const TOTAL: &str = "\"total\":";
+
 #[derive(Serialize)]
 struct Body {
     role: &'static str,
     version: &'static str,
     ports: Ports,
-    /// The number of streams, listed or not.
+    /// The number of streams, listed or not. Members before this one are public.
     total: usize,
-    streams: Vec<Entry>,
+    streams: [(); 0],
     /// Totals of each role since the start of the process.
     roles: Vec<Sums>,
     upstreams: Vec<UpstreamEntry>,
@@ -103,13 +109,18 @@ impl TrackEntry {
 /// The body of `GET /api/v1/streams`: all streams of an origin, or those that a gateway pulls if it runs alone.
 /// Only the control thread calls this, since it takes long with thousands of streams. Others read
 /// [`Shared::listing`].
-pub fn streams_json(shared: &Shared) -> String {
+pub fn streams_json(shared: &Shared) -> Listed {
     let main = shared.roles.iter().find(|role| matches!(role.source, Source::Publishers));
     let origin = main.is_some();
-    let Some(main) = main.or(shared.roles.first()) else { return "{}".to_owned() };
+    let Some(main) = main.or(shared.roles.first()) else {
+        return Listed::new(("{}", ""), Vec::new(), ("{}", ""));
+    };
     let now = shared.now();
     let streams = main.directory.list();
-    let entry = |(stream, live): &(std::sync::Arc<Stream>, bool)| entry(stream, *live, main.name, now);
+    let entry = |(stream, live): &(std::sync::Arc<Stream>, bool)| {
+        let entry = entry(stream, *live, main.name, now);
+        (entry.key.clone(), serde_json::to_string(&entry).expect("plain data"))
+    };
     let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
     let body = Body {
         role: main.name,
@@ -121,12 +132,20 @@ pub fn streams_json(shared: &Shared) -> String {
             web: port(shared.addresses.web.or(shared.addresses.files)),
         },
         total: streams.len(),
-        streams: streams.iter().take(STREAMS_MAX).map(entry).collect(),
+        streams: [],
         roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
         upstreams: shared.roles.iter().flat_map(upstreams).collect(),
         recording: (origin && shared.config.origin.records()).then(|| shared.recording.facts()),
     };
-    serde_json::to_string(&body).expect("plain data")
+    let all = serde_json::to_string(&body).expect("plain data");
+    let (front, back) = all.split_once(EMPTY).expect("a member of the body");
+    // Those who may not see all streams are not told totals either.
+    let (public, _) = front.split_once(TOTAL).expect("a member of the body");
+    Listed::new(
+        (&format!("{front}{ENTRIES}"), &format!("]{back}")),
+        streams.iter().take(STREAMS_MAX).map(entry).collect(),
+        (&format!("{public}{ENTRIES}"), "],\"roles\":[],\"upstreams\":[],\"total\":{total}}"),
+    )
 }
 
 fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {

@@ -1,18 +1,22 @@
 //! An HTTP client: its requests are answered one after the other. Pipelined requests wait, up to a limit.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::access_log::Record;
 use super::answer::Answer;
 use super::live;
-use super::routes::{Resource, Routes};
+use super::routes::{Locked, Resource, Routes};
 use super::transfer::{Progress, Transfer};
 use super::web::Web;
+use crate::access::{Action, Denied, Grant, Streams};
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
 use crate::protocol::http::response::preflight;
 use crate::protocol::http::{FileKind, RelPath};
+use crate::protocol::ws;
+use crate::server::authority::{Ungranted, asker_of, question_of_request, unix_time};
 use crate::server::core::Core;
 use crate::server::files::entry::Entry;
 use crate::server::files::lookup::{Found, HUNG_UP};
@@ -22,10 +26,14 @@ use crate::uring::{Engine, SendError};
 
 /// The largest number of bytes of further requests that wait while an answer is sent.
 const HELD_MAX: usize = 256 << 10;
+/// The same while the hook decides: the beginning of a push.
+const UNDECIDED_MAX: usize = 1 << 20;
 /// How often a request may be put off because another file has to be looked up: the file, its compressed forms,
 /// and some of them again if they change meanwhile.
 const LOOKS_MAX: u8 = 12;
 
+/// The text for clients about whom the hook has not decided in time.
+const NO_VERDICT: &str = "The service that decides about this has not answered. Try again soon.";
 /// The text for clients whose listing was not made in time.
 const NO_LISTING: &str = "The list of streams is not ready. Try again soon.";
 /// The text for clients that are turned away because the server is full.
@@ -39,6 +47,8 @@ pub(in crate::server) struct Connection {
     reader: RequestReader,
     /// A request whose file is being looked up, and how often it was put off.
     asked: Option<(Box<Request>, u8)>,
+    /// Its client was granted what it asks for.
+    granted: bool,
     transfer: Transfer,
     /// Part of a head has been received; its time limit runs.
     begun: bool,
@@ -52,6 +62,7 @@ impl Connection {
             routes,
             reader: RequestReader::new(limits),
             asked: None,
+            granted: false,
             transfer: Transfer::default(),
             begun: false,
             insecure: false,
@@ -95,7 +106,8 @@ impl Connection {
             return self.next_request(core, web, head, data);
         }
         self.reader.hold(data);
-        if self.reader.held() > HELD_MAX {
+        let waits = self.asked.is_some() && !self.granted;
+        if self.reader.held() > if waits { UNDECIDED_MAX } else { HELD_MAX } {
             return Next::refuse("it sends requests and does not read the answers");
         }
         Next::Stay
@@ -227,6 +239,7 @@ impl Connection {
             let answer = to_tls(&request);
             return self.answer(core, web, head, answer);
         }
+        self.granted = false;
         self.respond(core, web, head, Box::new(request), 0)
     }
 
@@ -241,38 +254,56 @@ impl Connection {
     ) -> Next {
         let keep = keeps(core, &request) && (!request.has_body() || request.method != Method::Options);
         let (head_only, now) = (request.method == Method::Head, core.now());
-        let answer = match self.routes.find(&request) {
-            Ok(Resource::Push) => return Next::Push(request, self.reader.take_rest()),
-            Ok(Resource::Health) => health(core, head_only, keep),
-            Ok(_) if head.reserved => Answer::of_error(503, SERVER_FULL, &[], head_only, false),
-            Ok(Resource::Preflight) => {
+        let granted = &mut self.granted;
+        let found = self.routes.find(&request).map(|locked| open(core, head, &request, locked, granted));
+        let answer = match found {
+            Ok(Err(Ungranted::Denied(denied))) => refusal(&request, denied, keep),
+            Ok(Err(Ungranted::Later)) if looks < LOOKS_MAX => {
+                self.asked = Some((request, looks + 1));
+                core.deadline(head.sock, core.hook_time());
+                return Next::Stay;
+            }
+            Ok(Err(Ungranted::Later)) => Answer::of_error(503, NO_VERDICT, &[], head_only, false),
+            Ok(Ok((Resource::Push(_), grant))) => {
+                core.end_at(head.sock, grant.end);
+                return Next::Push(Box::new((*request, grant)), self.reader.take_rest());
+            }
+            Ok(Ok((Resource::Health, _))) => health(core, head_only, keep),
+            Ok(Ok(_)) if head.reserved => Answer::of_error(503, SERVER_FULL, &[], head_only, false),
+            Ok(Ok((Resource::Preflight, _))) => {
                 let asked = request.header("access-control-request-headers");
                 Answer::of_page(204, preflight(self.routes.methods(), asked, keep), keep)
             }
-            Ok(Resource::Play(name)) => match live::play(core, head.role, &request, name) {
-                Ok(play) => return Next::Play(Box::new(play)),
+            Ok(Ok((Resource::Play(name), grant))) => match live::play(core, head.role, &request, name) {
+                Ok(play) => {
+                    core.end_at(head.sock, grant.end);
+                    return Next::Play(Box::new(play));
+                }
                 Err(refusal) => Answer::of_page(refusal.status, refusal.page, false),
             },
-            Ok(Resource::Streams) => match core.shared.listing.fresh(now) {
-                Some(list) => Answer::of_json(list, head_only, keep),
+            Ok(Ok((Resource::Streams, _))) => match core.shared.listing.fresh(now) {
+                Some(list) => Answer::of_json(list.of(&playable(core, head, &request)), head_only, keep),
                 None if looks < LOOKS_MAX => {
                     return self.wait_for_listing(core, web, head, request, looks);
                 }
                 None => Answer::of_error(503, NO_LISTING, &[], head_only, keep),
             },
-            Ok(Resource::Recordings) => match &core.role(head.role).files {
+            Ok(Ok((Resource::Recordings, _))) => match &core.role(head.role).files {
                 Some(site) if site.recordings().fresh(now).is_none() && looks < LOOKS_MAX => {
                     return self.wait_for_listing(core, web, head, request, looks);
                 }
-                Some(site) => Answer::of_json(site.library.at_once(now), head_only, keep),
+                Some(site) => {
+                    let list = site.library.at_once(now, &playable(core, head, &request));
+                    Answer::of_json(list, head_only, keep)
+                }
                 None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Ok(Resource::Page) => match web.files.find_page(&request.path) {
+            Ok(Ok((Resource::Page, _))) => match web.files.find_page(&request.path) {
                 Some(page) => Answer::of_entry(&request, &page, web.responder.date.now(), keep),
                 None => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             },
-            Ok(Resource::File) => return self.serve_file(core, web, head, request, looks),
-            Ok(Resource::Missing) => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
+            Ok(Ok((Resource::File, _))) => return self.serve_file(core, web, head, request, looks),
+            Ok(Ok((Resource::Missing, _))) => Answer::of_error(404, self.routes.hint, &[], head_only, keep),
             Err(error) => {
                 let (status, message) = (error.status(), error.to_string());
                 let keep = keep && !request.has_body();
@@ -442,6 +473,57 @@ fn health<E: Engine>(core: &Core<E>, head_only: bool, keep: bool) -> Answer {
         None => Answer::of_text(200, "ok\n", head_only, keep),
         Some(ailment) => Answer::of_text(503, &format!("{ailment}\n"), head_only, keep),
     }
+}
+
+/// Gives out what a request asks for, if its client may have it; `granted` keeps that for a request that is put off.
+fn open<'a, E: Engine>(
+    core: &mut Core<E>,
+    head: &ConnHead,
+    request: &Request,
+    locked: Locked<'a>,
+    granted: &mut bool,
+) -> Result<(Resource<'a>, Grant), Ungranted> {
+    let lasting = locked.is_file();
+    locked.open(|action, stream| {
+        if *granted {
+            return Ok(Grant::default());
+        }
+        let shared = Arc::clone(&core.shared);
+        let asker = asker_of(&shared.config.limits, head.address, request);
+        let is_upgrade = request.headers.has_token("upgrade", "websocket");
+        let protocol = if lasting {
+            "hls"
+        } else if is_upgrade {
+            "ws"
+        } else {
+            "http"
+        };
+        let question = || question_of_request((action, stream), &asker, request, protocol);
+        let grant = core.authorise(head, (action, stream), &asker, lasting, question)?;
+        *granted = true;
+        Ok(grant)
+    })
+}
+
+/// The streams that a client may play, and so sees in lists.
+fn playable<E: Engine>(core: &Core<E>, head: &ConnHead, request: &Request) -> Streams {
+    let asker = asker_of(&core.shared.config.limits, head.address, request);
+    core.shared.authority.rules().streams(Action::Play, &asker, unix_time())
+}
+
+/// The answer to a client without the right to what it asks for. A script cannot see why an upgrade is refused, so
+/// the reason is sent in a close frame.
+fn refusal(request: &Request, denied: Denied, keep: bool) -> Answer {
+    let (status, reason) = (denied.status(), denied.to_string());
+    if let Ok(Some(key)) = request.websocket_key() {
+        let protocol = request.header("sec-websocket-protocol").and_then(ws::first_protocol);
+        let upgrade = ws::upgrade_response(&key, protocol);
+        let close = ws::close_frame(ws::code::POLICY, &reason);
+        return Answer::of_page(status, [upgrade.as_slice(), &close].concat(), false);
+    }
+    let asks: &[(&str, &str)] = if status == 401 { &[("WWW-Authenticate", "Bearer")] } else { &[] };
+    let keep = keep && !request.has_body();
+    Answer::of_error(status, &reason, asks, request.method == Method::Head, keep)
 }
 
 /// Where a plain request finds what it asks for. What it wanted to send is not repeated unasked.

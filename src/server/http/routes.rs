@@ -1,5 +1,6 @@
 //! The table of routes of each listener.
 
+use crate::access::{Action, Grant};
 use crate::protocol::http::path::RelPath;
 use crate::protocol::http::request::{Method, Request};
 
@@ -7,7 +8,7 @@ use crate::protocol::http::request::{Method, Request};
 /// a name.
 pub(in crate::server) const RECORDINGS: [&str; 3] = ["hls", "mp4", "flv"];
 
-/// What a request asks for.
+/// What a request asks for. A new resource needs a line in [`Locked::wants`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Resource<'a> {
     /// Whether the process is healthy and accepts work.
@@ -18,8 +19,8 @@ pub(in crate::server) enum Resource<'a> {
     Recordings,
     /// A live stream, by its name.
     Play(&'a str),
-    /// A stream to publish.
-    Push,
+    /// A stream to publish, by its name.
+    Push(&'a str),
     /// A browser's CORS preflight request.
     Preflight,
     /// A file of the role's folder, or an embedded page.
@@ -28,6 +29,74 @@ pub(in crate::server) enum Resource<'a> {
     Page,
     /// Not found.
     Missing,
+}
+
+/// What a request asks for, before it is known whether it may have it: [`Locked::open`] is the only way to it.
+#[derive(Debug)]
+pub(in crate::server) struct Locked<'a> {
+    resource: Resource<'a>,
+    path: &'a str,
+}
+
+/// What is to be authorised before a resource is given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Wants {
+    /// Nothing: everyone may have it.
+    Nothing,
+    /// The list is cut down to the streams that the client may play.
+    List,
+    /// An action on a stream.
+    Stream(Action, String),
+}
+
+impl<'a> Locked<'a> {
+    /// What is to be authorised.
+    pub(in crate::server) fn wants(&self) -> Wants {
+        match self.resource {
+            Resource::Health | Resource::Preflight | Resource::Page | Resource::Missing => Wants::Nothing,
+            Resource::Streams | Resource::Recordings => Wants::List,
+            Resource::Play(name) => Wants::Stream(Action::Play, name.to_owned()),
+            Resource::Push(name) => Wants::Stream(Action::Publish, name.to_owned()),
+            Resource::File => {
+                let stream = RelPath::parse(self.path).ok().as_ref().and_then(stream_of);
+                stream.map_or(Wants::Nothing, |stream| Wants::Stream(Action::Play, stream))
+            }
+        }
+    }
+
+    /// Whether it is a file, which a player asks for one after the other.
+    pub(in crate::server) fn is_file(&self) -> bool {
+        self.resource == Resource::File
+    }
+
+    /// The resource, if `ask` grants what it wants.
+    ///
+    /// # Errors
+    /// The refusal of `ask`.
+    pub(in crate::server) fn open<R>(
+        self,
+        ask: impl FnOnce(Action, &str) -> Result<Grant, R>,
+    ) -> Result<(Resource<'a>, Grant), R> {
+        match self.wants() {
+            Wants::Nothing | Wants::List => Ok((self.resource, Grant::default())),
+            Wants::Stream(action, stream) => Ok((self.resource, ask(action, &stream)?)),
+        }
+    }
+}
+
+/// The stream that a file of recordings belongs to, earlier takes included; `None` for other files.
+pub(in crate::server) fn stream_of(path: &RelPath) -> Option<String> {
+    let (kind, rest) = path.as_str().split_once('/')?;
+    if !RECORDINGS.contains(&kind) {
+        return None;
+    }
+    let folder = rest.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder = ["/output_merge", "/output_separate"]
+        .iter()
+        .find_map(|own| folder.strip_suffix(own))
+        .unwrap_or(folder);
+    let stream = folder.split('@').next().unwrap_or_default();
+    Some(stream.to_owned())
 }
 
 /// Why a listener has no route for a request.
@@ -117,7 +186,11 @@ impl Routes {
     ///
     /// # Errors
     /// [`Unroutable`], with the status to answer.
-    pub(in crate::server) fn find<'a>(&self, request: &'a Request) -> Result<Resource<'a>, Unroutable> {
+    pub(in crate::server) fn find<'a>(&self, request: &'a Request) -> Result<Locked<'a>, Unroutable> {
+        self.resource(request).map(|resource| Locked { resource, path: &request.path })
+    }
+
+    fn resource<'a>(&self, request: &'a Request) -> Result<Resource<'a>, Unroutable> {
         let path = request.path.as_str();
         if request.method == Method::Options {
             return Ok(Resource::Preflight);
@@ -127,7 +200,8 @@ impl Routes {
         let is_push =
             matches!(request.method, Method::Post | Method::Put) || (is_upgrade && !path.ends_with(".flv"));
         if self.pushes && is_push {
-            return Ok(Resource::Push);
+            let name = path.trim_start_matches('/');
+            return Ok(Resource::Push(name.strip_suffix(".flv").unwrap_or(name)));
         }
         match request.method {
             Method::Get | Method::Head => {}
@@ -166,7 +240,7 @@ mod tests {
     #[test]
     fn each_listener_has_its_own_routes() {
         let found = |routes: &Routes, line: &str| {
-            format!("{:?}", routes.find(&request(line, "")).map_err(Unroutable::status))
+            format!("{:?}", routes.resource(&request(line, "")).map_err(Unroutable::status))
         };
         for (line, stream, web, gateway, files) in [
             ("GET /healthz", "Ok(Health)", "Ok(Health)", "Ok(Health)", "Ok(Health)"),
@@ -186,8 +260,8 @@ mod tests {
                 "Ok(Play(\"flv/live/a/index\"))",
                 "Ok(File)",
             ),
-            ("POST /live/a", "Ok(Push)", "Ok(Push)", "Err(405)", "Err(405)"),
-            ("PUT /live/a.flv", "Ok(Push)", "Ok(Push)", "Err(405)", "Err(405)"),
+            ("POST /live/a", "Ok(Push(\"live/a\"))", "Ok(Push(\"live/a\"))", "Err(405)", "Err(405)"),
+            ("PUT /live/a.flv", "Ok(Push(\"live/a\"))", "Ok(Push(\"live/a\"))", "Err(405)", "Err(405)"),
             ("DELETE /live/a", "Err(405)", "Err(405)", "Err(405)", "Err(405)"),
             ("BREW /live/a", "Err(501)", "Err(501)", "Err(501)", "Err(501)"),
             ("OPTIONS /live/a", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)", "Ok(Preflight)"),
@@ -204,10 +278,67 @@ mod tests {
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
         let found = |path: &str| {
             WEB_PORT
-                .find(&request(&format!("GET {path}"), upgrade))
-                .is_ok_and(|found| found == Resource::Push)
+                .resource(&request(&format!("GET {path}"), upgrade))
+                .is_ok_and(|found| found == Resource::Push("live/a"))
         };
         assert!(found("/live/a") && !found("/live/a.flv"));
+    }
+
+    /// Every way to a stream, on every listener, asks for the right to it; what asks for none is listed here.
+    #[test]
+    fn every_route_asks_for_the_right_to_its_stream() {
+        let listeners = [&STREAM_PORT, &WEB_PORT, &FLV_GATEWAY, &FILE_GATEWAY];
+        let wants = |line: &str, fields: &str| {
+            listeners.map(|routes| routes.find(&request(line, fields)).ok().map(|locked| locked.wants()))
+        };
+        let stream = |action| Some(Wants::Stream(action, "live/a".to_owned()));
+        let (play, publish, free) = (stream(Action::Play), stream(Action::Publish), Some(Wants::Nothing));
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+        for method in ["GET", "HEAD"] {
+            for fields in ["", upgrade] {
+                let found = wants(&format!("{method} /live/a.flv"), fields);
+                assert_eq!(found[..3], [&play, &play, &play].map(Clone::clone), "{method} {fields}");
+            }
+        }
+        for (line, fields) in [("POST /live/a", ""), ("PUT /live/a.flv", ""), ("GET /live/a", upgrade)] {
+            assert_eq!(wants(line, fields)[..2], [publish.clone(), publish.clone()], "{line}");
+        }
+        for path in [
+            "hls/live/a/index.m3u8",
+            "hls/live/a/segment_1.ts",
+            "hls//live/a//segment_1.ts",
+            "hls/live/a@20261121T091545Z/index.m3u8",
+            "mp4/live/a/output_merge/a_full.mp4",
+            "mp4/live/a/output_separate/video_3.m4s",
+            "mp4/live/a@20261121T091545Z/output_merge/init.mp4",
+            "mp4/live/a/poster.jpg",
+            "flv/live/a/index.flv",
+            "flv/live/a@20261121T091545Z/index.flv",
+            "h%6cs/live/a/index.m3u8",
+            "~token/hls/live/a/index.m3u8",
+        ] {
+            let found = wants(&format!("GET /{path}"), "");
+            assert_eq!([&found[1], &found[3]], [&play, &play], "{path}");
+        }
+        for path in ["hls/index.m3u8", "mp4/a_full.mp4", "flv/index.flv"] {
+            let nameless = Some(Wants::Stream(Action::Play, String::new()));
+            assert_eq!(wants(&format!("GET /{path}"), "")[3], nameless, "{path}");
+        }
+        for list in ["/api/v1/streams", "/api/v1/recordings"] {
+            assert_eq!(wants(&format!("GET {list}"), "")[1], Some(Wants::List), "{list}");
+        }
+        for line in ["GET /healthz", "GET /index.html", "OPTIONS /live/a", "GET /", "GET /hls", "GET /hls/"] {
+            assert_eq!(wants(line, ""), [&free; 4].map(Clone::clone), "{line}");
+        }
+        // Every resource of the tables is one of those above.
+        for routes in listeners {
+            for (path, _) in routes.exact {
+                assert!(
+                    ["/healthz", "/api/v1/streams", "/api/v1/recordings"].contains(path),
+                    "{path} is not tried"
+                );
+            }
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ const WITHOUT_MEDIA: u64 = 4;
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Wish {
     pub(in crate::server) key: StreamKey,
-    /// The `token` parameter of its URL.
+    /// Its identity, by the key or the token that it has shown.
     pub(in crate::server) token: Option<String>,
     /// The software that it says it is.
     pub(in crate::server) agent: String,

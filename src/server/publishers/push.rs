@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::claim::{Claimed, Publication, Publishers, Wish, tag_max};
+use crate::access::Grant;
 use crate::live::key::StreamKey;
 use crate::protocol::http::error_page;
 use crate::protocol::http::request::Request;
@@ -92,9 +93,10 @@ impl Push {
         core: &mut Core<E>,
         head: &ConnHead,
         request: &Request,
+        grant: Grant,
     ) -> Result<(Self, Bytes), Bytes> {
         let (flv, answer) = transport(request, tag_max(&core.shared.config))?;
-        match wish(core, head, request) {
+        match wish(core, head, request, grant) {
             Ok(wish) => Ok((Self { flv, publication: Publication::of(wish) }, answer)),
             // A script cannot see why an upgrade is refused, so the reason is sent in a close frame.
             Err((status, reason)) if flv.is_websocket() => {
@@ -233,7 +235,12 @@ impl Push {
 }
 
 /// What a request asks to publish, or the status and the text of an immediate refusal.
-fn wish<E: Engine>(core: &mut Core<E>, head: &ConnHead, request: &Request) -> Result<Wish, (u16, String)> {
+fn wish<E: Engine>(
+    core: &mut Core<E>,
+    head: &ConnHead,
+    request: &Request,
+    grant: Grant,
+) -> Result<Wish, (u16, String)> {
     if core.is_draining() {
         return Err((503, "This server is shutting down; push to another one.".to_owned()));
     }
@@ -243,9 +250,8 @@ fn wish<E: Engine>(core: &mut Core<E>, head: &ConnHead, request: &Request) -> Re
         core.log_refusal(head, name, &error.to_string());
         (400, error.to_string())
     })?;
-    let token = request.query("token").map(str::to_owned);
     let agent = request.header("user-agent").unwrap_or_default().to_owned();
-    let wish = Wish { key, token, agent };
+    let wish = Wish { key, token: grant.identity, agent };
     if core.role(head.role).directory.is_taken(&wish.key, &wish.claim(core.now())) {
         core.count_refusal(head.role, Refused::Taken);
         core.log_refusal(head, wish.key.as_str(), &Refused::Taken.to_string());

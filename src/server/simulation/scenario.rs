@@ -17,9 +17,10 @@ use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Forward, Pull, Remote, Role, Upstream};
+use crate::config::{Config, Forward, Policy, Pull, Remote, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
+use crate::server::authority::Authority;
 use crate::server::http::routes::{FILE_GATEWAY, FLV_GATEWAY, STREAM_PORT};
 use crate::server::reception::{Capacity, Listener, Speaks};
 use crate::server::roles::{RoleState, Source, roles};
@@ -68,6 +69,7 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     let gateways = rng.pick(&[0, 1, 1, 2]);
     let together = gateways > 0 && rng.chance(500);
     let mut config = config(rng, wide);
+    config.auth.publish = Policy::Open;
     let (forwards, pulls) = if rng.chance(400) { relays(rng) } else { (Vec::new(), Vec::new()) };
     let far = !forwards.is_empty() || !pulls.is_empty();
     world.out_cap = world.rng.pick(&[4 << 10, 16 << 10, 64 << 10]);
@@ -260,7 +262,9 @@ impl Simulation {
             posts.push(post);
             mails.push((at, mail));
         }
-        let shared = Shared::new(config, arena, roles, posts, Addresses::default(), Instant::now());
+        let authority = Authority::load(&config.auth).expect("no files");
+        let shared =
+            Shared::new((config, authority), arena, roles, posts, Addresses::default(), Instant::now());
         let shared = Arc::new(shared);
         let forwards = shared.forwards.iter().zip(shared.config.forward.iter().map(|forward| &forward.to));
         let pulls = shared.pulls.iter().zip(shared.config.pull.iter().map(|pull| &pull.from));

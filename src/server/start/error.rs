@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::access::load::AccessError;
 use crate::uring::setup::RingError;
 
 /// Why the program could not start.
@@ -85,6 +86,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// A file of keys or secrets cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A loop could not create its ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -130,7 +134,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ring(error) | Self::Control(error) if !error.is_shortage() => 69,
-            Self::Data { .. } | Self::Certificate(_) | Self::Trust(_) => 78,
+            Self::Data { .. } | Self::Access(_) | Self::Certificate(_) | Self::Trust(_) => 78,
             _ => 75,
         }
     }

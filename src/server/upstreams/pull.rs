@@ -172,7 +172,11 @@ impl Pulls {
                 let target = format!("{}/{}.flv", upstream.url.prefix, pull.writer.stream().key);
                 // An upstream that waits longer for a publisher could not be distinguished from one that is
                 // frozen.
-                let speech = Speech::get(&upstream.url.authority(), &target, &[("Prefer", "wait=1")]);
+                let bearer = shared.credential(&upstream.url, pull.writer.stream().key.as_str());
+                let fields =
+                    [Some(("Prefer", "wait=1")), bearer.as_deref().map(|bearer| ("Authorization", bearer))];
+                let fields: Vec<_> = fields.into_iter().flatten().collect();
+                let speech = Speech::get(&upstream.url.authority(), &target, &fields);
                 pull.link = Some(Link::new(sock, speech, now));
                 *self.asking(place) += 1;
                 core.tasks.push(Task::Opened(ConnHead::new(sock, role), LinkId::Pull(id)));

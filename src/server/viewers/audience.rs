@@ -9,7 +9,7 @@ use tracing::info;
 use super::fanout::{Fanout, SLICE};
 use super::listing::{Entry, Kick, LIMIT_MAX, Query, ViewerList, ViewerName};
 use super::play::Play;
-use super::viewer::{Viewer, Wish};
+use super::viewer::{Farewell, Viewer, ViewerId, Wish};
 use crate::live::key::StreamKey;
 use crate::live::stream::Stream;
 use crate::server::askers::{Askers, Ticket};
@@ -22,6 +22,8 @@ use crate::uring::{Engine, Sock};
 pub(in crate::server) const STREAM_ENDED: &str = "The stream has ended.";
 /// The text for clients that an operator has ended.
 pub(in crate::server) const KICKED: &str = "An operator has ended this.";
+/// What a viewer is told whose token has ended.
+pub(in crate::server) const EXPIRED: &str = "The token that you came with has ended.";
 
 /// The state of a connection and the stream that it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +213,13 @@ impl Viewers {
         let (role, peer) = (core.role(head.role).name, core.peer(head.sock));
         info!(role, peer, stream = stream.key.as_str(), "an operator has kicked a viewer");
         core.deadline(head.sock, LEAVE);
-        self.fanout.kick(&mut core.net, id, &core.counters);
+        self.fanout.dismiss(&mut core.net, id, Farewell::Kicked, &core.counters);
         Kick::Done
+    }
+
+    /// Disconnects a viewer whose token has ended, with a goodbye if it reads that soon.
+    pub(in crate::server) fn expire<E: Engine>(&mut self, core: &mut Core<E>, head: &ConnHead, id: ViewerId) {
+        core.deadline(head.sock, LEAVE);
+        self.fanout.dismiss(&mut core.net, id, Farewell::Expired, &core.counters);
     }
 }

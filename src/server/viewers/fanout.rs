@@ -282,20 +282,22 @@ impl Fanout {
     }
 
     /// Removes a viewer after the tag, or the message, that is being sent.
-    pub(in crate::server) fn kick<E: Engine>(
+    pub(in crate::server) fn dismiss<E: Engine>(
         &mut self,
         net: &mut Transports<E>,
         id: ViewerId,
+        why: Farewell,
         counters: &[RoleCounters],
     ) {
         let Some(viewer) = self.viewers.get_mut(id as usize).and_then(Option::as_mut) else { return };
-        viewer.last_words = Some(Farewell::Kicked);
+        viewer.last_words = Some(why);
         self.serve(net, id, counters);
     }
 
-    /// Whether an operator has ended a viewer.
-    pub(in crate::server) fn is_kicked(&self, id: ViewerId) -> bool {
-        self.viewer(id).is_some_and(|viewer| viewer.last_words == Some(Farewell::Kicked))
+    /// Why a viewer has been dismissed, if it was, and not by itself.
+    pub(in crate::server) fn dismissed(&self, id: ViewerId) -> Option<Farewell> {
+        let why = self.viewer(id).and_then(|viewer| viewer.last_words);
+        why.filter(|why| matches!(why, Farewell::Kicked | Farewell::Expired))
     }
 
     /// The views of the stream of that name, or all.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tracing::{debug, info};
 
-use super::audience::{KICKED, Seat, Viewers};
+use super::audience::{EXPIRED, KICKED, Seat, Viewers};
 use super::play::{Play, Via};
 use super::viewer::Farewell;
 use crate::live::key::StreamKey;
@@ -92,12 +92,14 @@ impl Player {
         viewers: &mut Viewers,
         head: &mut ConnHead,
     ) -> Next {
+        let dismissed = head.viewer.and_then(|id| viewers.fanout.dismissed(id));
         match (self.seat, head.viewer) {
             (Seat::Pending, _) => Next::close("it did not read its answer in time"),
-            (Seat::Watching, Some(id)) if viewers.fanout.is_kicked(id) => {
+            (Seat::Watching, Some(_)) if dismissed.is_some() => {
                 // It does not even take the rest of its tag.
-                core.counters[head.role].farewell(Farewell::Kicked);
-                Next::close(Farewell::Kicked.to_string())
+                let why = dismissed.unwrap_or(Farewell::Kicked);
+                core.counters[head.role].farewell(why);
+                Next::close(why.to_string())
             }
             (Seat::Watching, Some(id)) if !viewers.fanout.is_waiting(id, core.now()) => {
                 head.is_established();
@@ -108,6 +110,22 @@ impl Player {
                 self.refuse(core, viewers, head, status)
             }
         }
+    }
+
+    /// The end that its token tells has come.
+    pub(in crate::server) fn expired<E: Engine>(
+        &mut self,
+        core: &mut Core<E>,
+        viewers: &mut Viewers,
+        head: &mut ConnHead,
+    ) -> Next {
+        if let Some(id) = head.viewer {
+            viewers.expire(core, head, id);
+            return Next::Stay;
+        }
+        viewers.forget(head, &self.play.key, self.seat);
+        self.seat = Seat::Gone;
+        core.say_last(head, error_page(403, EXPIRED, self.play.head_only, false).into())
     }
 
     /// Answers that a limit does not let it wait.
@@ -157,14 +175,17 @@ impl Player {
                 self.seat = Seat::Pending;
                 Next::Play(Box::new(self.play.clone()))
             }
-            Farewell::StreamEnded | Farewell::Refused | Farewell::Kicked => {
+            Farewell::StreamEnded | Farewell::Refused | Farewell::Kicked | Farewell::Expired => {
                 let fresh = head.viewer.is_some_and(|id| viewers.fanout.is_fresh(id));
                 let bytes = match farewell {
                     Farewell::StreamEnded => play.framing().goodbye(ws::code::NORMAL, "the stream has ended"),
-                    Farewell::Kicked if fresh && matches!(play.via, Via::Http) => {
-                        error_page(403, KICKED, play.head_only, false).into()
+                    Farewell::Kicked | Farewell::Expired if fresh && matches!(play.via, Via::Http) => {
+                        let text = if farewell == Farewell::Expired { EXPIRED } else { KICKED };
+                        error_page(403, text, play.head_only, false).into()
                     }
-                    Farewell::Kicked => play.framing().goodbye(ws::code::POLICY, &farewell.to_string()),
+                    Farewell::Kicked | Farewell::Expired => {
+                        play.framing().goodbye(ws::code::POLICY, &farewell.to_string())
+                    }
                     _ => Bytes::new(),
                 };
                 viewers.leave(core, head);

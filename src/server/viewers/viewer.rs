@@ -153,6 +153,9 @@ pub(in crate::server) enum Farewell {
     /// An operator has ended it.
     #[error("an operator has ended it")]
     Kicked,
+    /// The end that its token tells has come.
+    #[error("the token that it came with has ended")]
+    Expired,
 }
 
 impl Farewell {
@@ -166,6 +169,7 @@ impl Farewell {
             Self::Broken(_) => "broken",
             Self::Refused => "refused",
             Self::Kicked => "kicked",
+            Self::Expired => "expired",
         }
     }
 }

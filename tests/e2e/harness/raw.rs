@@ -125,7 +125,8 @@ pub(crate) struct Poster(pub(crate) TcpStream);
 impl Poster {
     pub(crate) fn start(addr: SocketAddr, key: &str) -> Self {
         let mut socket = connect(addr);
-        write!(socket, "POST /{key} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        write!(socket, "POST /{key} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
         Self(socket)
     }
 

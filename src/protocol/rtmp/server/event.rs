@@ -84,8 +84,8 @@ pub enum Event {
 pub enum Refusal {
     /// The name is not allowed, or it has a publisher already.
     BadName,
-    /// The peer has no permission.
-    Denied,
+    /// The peer has no right to the stream.
+    Unauthorised,
     /// There is no such stream; for viewers.
     NotFound,
     /// A fault of the server.
@@ -96,7 +96,7 @@ impl Refusal {
     pub(super) fn publish_code(self) -> &'static str {
         match self {
             Self::BadName => "NetStream.Publish.BadName",
-            Self::Denied => "NetStream.Publish.Denied",
+            Self::Unauthorised => "NetStream.Publish.Unauthorized",
             Self::NotFound | Self::Failed => "NetStream.Failed",
         }
     }
@@ -104,7 +104,7 @@ impl Refusal {
     pub(super) fn play_code(self) -> &'static str {
         match self {
             Self::NotFound | Self::BadName => "NetStream.Play.StreamNotFound",
-            Self::Denied | Self::Failed => "NetStream.Play.Failed",
+            Self::Unauthorised | Self::Failed => "NetStream.Play.Failed",
         }
     }
 }

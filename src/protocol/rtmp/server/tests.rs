@@ -98,7 +98,7 @@ fn run_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, accept: bool) -> Outco
         while let Some(event) = session.poll_event() {
             match &event {
                 Event::Publish { .. } if accept => session.accept_publish(),
-                Event::Publish { .. } => session.refuse_publish(Refusal::Denied, "no"),
+                Event::Publish { .. } => session.refuse_publish(Refusal::Unauthorised, "no"),
                 Event::Play { .. } => session.refuse_play(Refusal::NotFound, "nothing here"),
                 _ => {}
             }
@@ -318,7 +318,7 @@ fn a_refused_publisher_may_try_again_but_not_flood() {
     let mut script = Script::connected("live", "").publish("x").call_on(1, "publish", 6.0, Some("y".into()));
     let refused = run_pieces(script.pieces.iter().map(|piece| &piece[..]), false);
     let codes = refused.summary();
-    assert_eq!(codes[codes.len() - 2..], ["onStatus NetStream.Publish.Denied"; 2]);
+    assert_eq!(codes[codes.len() - 2..], ["onStatus NetStream.Publish.Unauthorized"; 2]);
     for _ in 0..200 {
         script = script.message(kind::VIDEO, 0, 1, &frame);
     }
