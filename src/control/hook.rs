@@ -6,36 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use super::post::{PostError, post};
 use crate::access::hook::{Question, Verdict};
 use crate::config::{Auth, Upstream};
-use crate::protocol::http::ResponseError;
-use crate::protocol::http::client::{ResponseReader, State, post_json};
 use crate::server::shared::{Message, Shared};
 
 /// Questions that are under way at a time.
 const CALLS_MAX: usize = 64;
-/// The largest head and body of an answer, in bytes.
-const HEAD_MAX: usize = 16 << 10;
+/// The largest body of an answer, in bytes.
 const BODY_MAX: usize = 16 << 10;
 /// How long a failure of the hook is remembered: it gets time to recover. Verdicts are kept at least as long, for those
 /// who wait for them.
 const FAILURE_LIFE: Duration = Duration::from_millis(500);
-const READ: usize = 4 << 10;
 
 /// Why the hook gave no verdict.
 #[derive(Debug, thiserror::Error)]
 enum HookError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("the answer cannot be parsed: {0}")]
-    Answer(#[from] ResponseError),
-    #[error("the answer is longer than {BODY_MAX} bytes")]
-    TooLong,
+    #[error(transparent)]
+    Post(#[from] PostError),
     #[error("it did not answer in time")]
     Late,
     #[error("the answer's status is {0}, and neither 2xx nor 401 nor 403")]
@@ -93,28 +86,9 @@ async fn decide(shared: &Shared, auth: &Auth, question: &Question, number: u64) 
 async fn call(url: &Upstream, question: &Question, number: u64) -> Result<Verdict, HookError> {
     let json =
         serde_json::to_string(&Numbered { question, id: number.to_string() }).map_err(io::Error::from)?;
-    let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    let target = if url.prefix.is_empty() { "/" } else { &url.prefix };
-    stream.write_all(&post_json(&url.authority(), target, &json)).await?;
-    let mut reader = ResponseReader::new(HEAD_MAX);
-    let (mut buffer, mut body) = (vec![0; READ], Vec::new());
-    loop {
-        let state = match stream.read(&mut buffer).await? {
-            0 => {
-                reader.end()?;
-                State::Finished
-            }
-            len => reader.push(&buffer[..len], |_, bytes| body.extend_from_slice(bytes))?,
-        };
-        if body.len() > BODY_MAX {
-            return Err(HookError::TooLong);
-        }
-        if state == State::Finished {
-            let status = reader.head().map_or(0, |head| head.status);
-            return match Verdict::of_answer(status, &body) {
-                Verdict::Failed => Err(HookError::Status(status)),
-                verdict => Ok(verdict),
-            };
-        }
+    let (status, body) = post(url, &json, Some(BODY_MAX)).await?;
+    match Verdict::of_answer(status, &body) {
+        Verdict::Failed => Err(HookError::Status(status)),
+        verdict => Ok(verdict),
     }
 }

@@ -12,6 +12,7 @@ mod listings;
 pub mod logging;
 pub mod metrics;
 mod notify;
+mod post;
 mod recorder;
 mod sums;
 mod traffic;

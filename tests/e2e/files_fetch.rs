@@ -185,7 +185,7 @@ fn an_upstream_that_does_not_answer_is_left_for_the_next() {
     assert_eq!((first.asked("/segment_4.ts"), second.asked("/segment_4.ts")), (1, 0));
 }
 
-/// Whoever balances over file gateways learns that this one has nobody to fetch from.
+/// A balancer over file gateways learns that this one has nobody to fetch from.
 #[test]
 fn a_gateway_without_upstreams_is_not_ready() {
     let scratch = Scratch::new("fetch-ready");

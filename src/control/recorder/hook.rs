@@ -7,14 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tracing::{error, warn};
 
 use super::queue::Items;
 use crate::config::{Hook, Upstream};
-use crate::protocol::http::client::{ResponseReader, post_json};
+use crate::control::post::{PostError, post};
 
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -25,8 +24,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 20;
 /// The most files that wait for the hook; for further ones it is not called.
 pub(super) const WAITING_MAX: usize = 1000;
-/// The largest head of an answer, in bytes.
-const HEAD_MAX: usize = 16 << 10;
 
 /// A finished file.
 #[derive(Clone, Debug, Serialize)]
@@ -51,8 +48,8 @@ pub(super) struct Finished {
 enum HookError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("the answer cannot be parsed: {0}")]
-    Answer(#[from] crate::protocol::http::ResponseError),
+    #[error(transparent)]
+    Post(#[from] PostError),
     #[error("the answer's status is {0}")]
     Status(u16),
     #[error("the command ended with {0}")]
@@ -78,7 +75,7 @@ async fn tell(hook: &Hook, finished: &Finished) {
         let attempted = async {
             match hook {
                 Hook::Nobody => Ok(()),
-                Hook::Http(url) => post(url, &json).await,
+                Hook::Http(url) => call(url, &json).await,
                 Hook::Command(command) => run(command, finished, &json, std::env::vars_os()).await,
             }
         };
@@ -95,23 +92,8 @@ async fn tell(hook: &Hook, finished: &Finished) {
     }
 }
 
-async fn post(url: &Upstream, json: &str) -> Result<(), HookError> {
-    let mut stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    let target = if url.prefix.is_empty() { "/" } else { &url.prefix };
-    stream.write_all(&post_json(&url.authority(), target, json)).await?;
-    let mut reader = ResponseReader::new(HEAD_MAX);
-    let mut buffer = vec![0; 4 << 10];
-    let status = loop {
-        if let Some(head) = reader.head() {
-            break head.status;
-        }
-        match stream.read(&mut buffer).await? {
-            0 => reader.end()?,
-            len => {
-                reader.push(&buffer[..len], |_, _| {})?;
-            }
-        }
-    };
+async fn call(url: &Upstream, json: &str) -> Result<(), HookError> {
+    let (status, _) = post(url, json, None).await?;
     if (200..300).contains(&status) { Ok(()) } else { Err(HookError::Status(status)) }
 }
 
