@@ -114,7 +114,7 @@ impl Disk for Local {
     async fn write(&self, file: &Arc<File>, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let file = Arc::clone(file);
         let written = call(move || {
-            let result = file.write_all_at(&bytes, at);
+            let result = write_at(&file, &bytes, at);
             Ok((result, bytes))
         });
         written.await.unwrap_or_else(|error| (Err(error), Vec::new()))
@@ -174,7 +174,7 @@ impl Disk for Local {
         let Extent { file, at, lines } = to;
         let file = Arc::clone(file);
         let done = blocking(path, move |path| {
-            if let Err(error) = file.write_all_at(&lines, at) {
+            if let Err(error) = write_at(&file, &lines, at) {
                 return Ok((false, Err(error)));
             }
             Ok((true, replace_at(path, &bytes, None, false)))
@@ -270,10 +270,24 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
 }
 
+/// Bytes given to the kernel at a time. It gives each call's bytes page cache in blocks as large as the call, and
+/// blocks of 2 MiB are the ones that a virtual machine's host has taken back: writing 10 MiB in one call took 2.0 s
+/// of CPU per GB, in calls of up to 1 MiB 0.3 s.
+const WRITE: usize = 512 << 10;
+
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    let mut at = at;
+    for piece in bytes.chunks(WRITE) {
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
 fn replace_at(path: &Path, bytes: &[u8], modified: Option<SystemTime>, sync: bool) -> io::Result<()> {
     let aside = aside(path);
     let file = create(&aside)?;
-    file.write_all_at(bytes, 0)?;
+    write_at(&file, bytes, 0)?;
     if let Some(modified) = modified {
         file.set_modified(modified)?;
     }
