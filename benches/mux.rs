@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use uringcast::media::flv::{FlvItem, FlvReader};
-use uringcast::media::mp4::{self, fragment::Fragmenter, fragment::Piece};
+use uringcast::media::mp4::{self, fragment::Fragmenter};
 use uringcast::media::remux::Remuxer;
 use uringcast::media::segmenter::{Lengths, Muxer, Segmenter};
 use uringcast::media::tag::{Tag, TagRef};
@@ -85,14 +85,15 @@ fn steps(tags: &[Tag]) -> Vec<Step> {
         ts.out.clear();
         len
     };
-    let take_pieces = |muxer: &mut Fragmenter| {
-        let len = |piece| if let Piece::Bytes(bytes) = piece { bytes.iter().map(Vec::len).sum() } else { 0 };
-        muxer.pieces.drain(..).map(len).sum()
+    let take_fragments = |muxer: &mut Fragmenter| {
+        let len = muxer.outs.iter().map(Vec::len).sum();
+        muxer.outs.iter_mut().for_each(Vec::clear);
+        len
     };
     vec![
         remuxing(tags.to_vec()),
         Step::muxing("transport_stream", tags.to_vec(), ts::supported, TsMuxer::default(), take_packets),
-        Step::muxing("fragments", tags.to_vec(), mp4::supported, Fragmenter::default(), take_pieces),
+        Step::muxing("fragments", tags.to_vec(), mp4::supported, Fragmenter::default(), take_fragments),
     ]
 }
 

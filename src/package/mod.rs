@@ -5,8 +5,9 @@
 //! | `format` | the formats, their playlists, and the names of their files |
 //! | `source` | tags to a muxer's segments |
 //! | `muxing` | the muxers, with a whole segment as their output |
+//! | `memory` | how much memory all of it takes, and buffers to be used again |
 //! | `packager` | numbers segments and names their files |
-//! | `segment` | a finished segment, and its bytes, which are counted |
+//! | `segment` | a finished segment, and its bytes |
 //! | `window` | the segments that live players see, with their playlists |
 //! | `shelf` | where the loops find all of that, without a lock |
 //!
@@ -15,6 +16,7 @@
 //! another file of the window: a name on the shelf, and a line in the playlist.
 
 pub mod format;
+pub mod memory;
 mod muxing;
 pub mod packager;
 pub mod segment;

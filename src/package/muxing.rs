@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::format::Format;
-use crate::media::mp4::fragment::{Fragmenter, Piece};
+use super::memory::Memory;
+use crate::media::mp4::fragment::Fragmenter;
 use crate::media::remux::Sample;
 use crate::media::segmenter::{Muxer, Opening};
 use crate::media::ts::TsMuxer;
@@ -31,70 +32,57 @@ pub(super) struct Segments {
     first: Option<bool>,
     /// What is finished and was not taken yet.
     pub(super) finished: VecDeque<Muxed>,
+    memory: Memory,
 }
 
 #[derive(Debug)]
 enum Writer {
     Ts(Box<TsMuxer>),
-    Mp4 { fragments: Box<Fragmenter>, bodies: Vec<Vec<u8>> },
+    Mp4(Box<Fragmenter>),
+}
+
+impl Writer {
+    fn muxer(&mut self) -> &mut dyn Muxer {
+        match self {
+            Self::Ts(ts) => &mut **ts,
+            Self::Mp4(fragments) => &mut **fragments,
+        }
+    }
+
+    /// The bytes of the segment that is open, by lane.
+    fn outs(&mut self) -> &mut [Vec<u8>] {
+        match self {
+            Self::Ts(ts) => std::slice::from_mut(&mut ts.out),
+            Self::Mp4(fragments) => &mut fragments.outs,
+        }
+    }
 }
 
 impl Segments {
-    pub(super) fn new(format: Format) -> Self {
-        let lanes = format.lanes().len();
+    pub(super) fn new(format: Format, memory: Memory) -> Self {
         let writer = match format {
             Format::Hls => Writer::Ts(Box::default()),
-            Format::Fmp4 => Writer::Mp4 { fragments: Box::default(), bodies: vec![Vec::new(); lanes] },
+            Format::Fmp4 => Writer::Mp4(Box::default()),
         };
-        Self { writer, opening: None, first: None, finished: VecDeque::new() }
+        Self { writer, opening: None, first: None, finished: VecDeque::new(), memory }
     }
 
     /// Bytes in segments that were not taken, finished or not.
-    pub(super) fn bytes(&self) -> u64 {
-        let len = |bodies: &[Vec<u8>]| bodies.iter().map(|body| body.len() as u64).sum::<u64>();
-        let open = match &self.writer {
-            Writer::Ts(ts) => ts.out.len() as u64,
-            Writer::Mp4 { bodies, .. } => len(bodies),
-        };
-        open + self.finished.iter().map(|muxed| len(&muxed.bodies)).sum::<u64>()
-    }
-
-    /// Takes over the fragments that are complete.
-    fn gather(&mut self) {
-        let Writer::Mp4 { fragments, bodies } = &mut self.writer else { return };
-        for piece in fragments.pieces.drain(..) {
-            let Piece::Bytes(all) = piece else { continue };
-            for (body, bytes) in bodies.iter_mut().zip(all) {
-                if body.is_empty() {
-                    *body = bytes;
-                } else {
-                    body.extend_from_slice(&bytes);
-                }
-            }
-        }
+    pub(super) fn bytes(&mut self) -> u64 {
+        let size = |bodies: &[Vec<u8>]| bodies.iter().map(|body| body.capacity() as u64).sum::<u64>();
+        size(self.writer.outs()) + self.finished.iter().map(|muxed| size(&muxed.bodies)).sum::<u64>()
     }
 
     /// The bodies of the segment that has just ended. The next one is expected to be about as long.
     fn take_bodies(&mut self) -> Vec<Vec<u8>> {
-        match &mut self.writer {
-            Writer::Ts(ts) => {
-                let next = Vec::with_capacity(ts.out.len() + ts.out.len() / 16);
-                vec![std::mem::replace(&mut ts.out, next)]
-            }
-            Writer::Mp4 { bodies, .. } => {
-                let lanes = bodies.len();
-                std::mem::replace(bodies, vec![Vec::new(); lanes])
-            }
-        }
+        let memory = &self.memory;
+        self.writer.outs().iter_mut().map(|out| std::mem::replace(out, memory.buffer(out.len()))).collect()
     }
 }
 
 impl Muxer for Segments {
     fn open(&mut self, opening: &Opening) {
-        match &mut self.writer {
-            Writer::Ts(ts) => ts.open(opening),
-            Writer::Mp4 { fragments, .. } => fragments.open(opening),
-        }
+        self.writer.muxer().open(opening);
         assert!(self.opening.is_none(), "one segment is open at a time");
         (self.opening, self.first) = (Some(opening.clone()), None);
     }
@@ -103,19 +91,11 @@ impl Muxer for Segments {
         if sample.video {
             self.first.get_or_insert(sample.key);
         }
-        match &mut self.writer {
-            Writer::Ts(ts) => ts.sample(sample),
-            Writer::Mp4 { fragments, .. } => fragments.sample(sample),
-        }
-        self.gather();
+        self.writer.muxer().sample(sample);
     }
 
     fn close(&mut self, end: i64) {
-        match &mut self.writer {
-            Writer::Ts(ts) => ts.close(end),
-            Writer::Mp4 { fragments, .. } => fragments.close(end),
-        }
-        self.gather();
+        self.writer.muxer().close(end);
         let opening = self.opening.take().expect("what is closed was opened");
         let duration = u32::try_from(end - opening.start).unwrap_or(0).max(1);
         let bodies = self.take_bodies();

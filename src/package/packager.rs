@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::format::Format;
+use super::memory::{Memory, Used};
 use super::muxing::{Muxed, Segments};
-use super::segment::{Account, File, Gathered, Init, Piece, Segment};
+use super::segment::{File, Init, Piece, Segment};
 use super::source::{Complaint, Source};
 use crate::live::log::Start;
 use crate::live::timeline::StreamTime;
@@ -26,24 +27,24 @@ pub struct Packager {
     next: Option<Head>,
     /// The newest init segment of each lane, with how many there were.
     inits: Vec<(Option<Arc<Init>>, u32)>,
-    account: Account,
+    memory: Memory,
     /// What is not part of a finished segment yet.
-    gathered: Gathered,
+    gathered: Used,
     /// Media of the segments that were taken, in milliseconds.
     packaged: u64,
 }
 
 impl Packager {
     /// Nothing is packaged yet, and segments have no numbers before [`number_from`](Self::number_from).
-    pub fn new(format: Format, lengths: Lengths, account: Account) -> Self {
+    pub fn new(format: Format, lengths: Lengths, memory: Memory) -> Self {
         Self {
             format,
             source: Source::new(lengths, format.supported()),
-            segments: Segments::new(format),
+            segments: Segments::new(format, memory.clone()),
             next: None,
             inits: vec![(None, 0); format.lanes().len()],
-            gathered: Gathered::new(account.clone()),
-            account,
+            gathered: memory.used_by(),
+            memory,
             packaged: 0,
         }
     }
@@ -137,7 +138,7 @@ impl Packager {
         let sound_alone = self.format == Format::Fmp4 && Output::EVERY[lane] == Output::Audio;
         Some(Piece {
             name: format!("{}_{number}{}", names.segment, names.suffix),
-            file: File::new(body, now, &self.account),
+            file: File::new(body, now, &self.memory),
             init,
             dependent: muxed.dependent && !sound_alone,
         })
@@ -154,7 +155,7 @@ impl Packager {
         if known.as_ref().is_none_or(|known| known.file.body != bytes) {
             *count += 1;
             let name = if *count == 1 { format!("{prefix}.mp4") } else { format!("{prefix}_{count}.mp4") };
-            *known = Some(Arc::new(Init { name, file: File::new(bytes, now, &self.account) }));
+            *known = Some(Arc::new(Init { name, file: File::new(bytes, now, &self.memory) }));
         }
         known.clone()
     }

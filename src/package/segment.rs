@@ -1,69 +1,15 @@
 //! A finished segment. Its bytes are counted for as long as a reader has them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::format::Format;
+use super::memory::Memory;
 use crate::media::m3u8;
 use crate::media::track::Tracks;
-
-/// Counts the bytes of all files in memory.
-#[derive(Clone, Debug, Default)]
-pub struct Account(Arc<AtomicU64>);
-
-impl Account {
-    /// Bytes at present.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Bytes that are not in a file yet.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    account: Account,
-    bytes: u64,
-}
-
-impl Gathered {
-    pub(super) fn new(account: Account) -> Self {
-        Self { account, bytes: 0 }
-    }
-
-    /// There are so many now.
-    pub(super) fn set(&mut self, bytes: u64) {
-        self.account.0.fetch_add(bytes, Ordering::Relaxed);
-        self.account.0.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
-/// Bytes that are counted until they are dropped.
-#[derive(Debug)]
-struct Counted {
-    bytes: Vec<u8>,
-    account: Account,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.account.0.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
-    }
-}
 
 /// A file in memory.
 #[derive(Clone, Debug)]
@@ -76,11 +22,8 @@ pub struct File {
 
 impl File {
     /// A file whose bytes are counted until the last reader has dropped them.
-    pub fn new(mut bytes: Vec<u8>, modified: SystemTime, account: &Account) -> Arc<Self> {
-        bytes.shrink_to_fit();
-        account.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let body = Bytes::from_owner(Counted { bytes, account: account.clone() });
-        Arc::new(Self { body, modified })
+    pub fn new(bytes: Vec<u8>, modified: SystemTime, memory: &Memory) -> Arc<Self> {
+        Arc::new(Self { body: memory.keep(bytes), modified })
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::format::Format;
-use super::segment::{Account, File, Init, Piece, Segment};
+use super::memory::Memory;
+use super::segment::{File, Init, Piece, Segment};
 use super::shelf::{Found, Shelf};
 use super::window::{LiveWindow, Pressure};
 use crate::media::m3u8::{Head, Playlist};
@@ -13,15 +14,15 @@ use crate::media::track::{Tracks, Video, VideoCodec};
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// A segment of 4 s and 1,000 bytes in each lane; the init segment is the one with that number.
-fn segment(format: Format, number: u64, init: u32, account: &Account) -> Arc<Segment> {
+fn segment(format: Format, number: u64, init: u32, memory: &Memory) -> Arc<Segment> {
     let head = Head { target: 5, sequence: number, discontinuities: 0 };
     let mut segment = Segment::new(head, false, 4_000, Tracks::default());
     for lane in format.lanes() {
         let name = format!("{}_{init}.mp4", lane.init);
         let init = (!lane.init.is_empty())
-            .then(|| Arc::new(Init { name, file: File::new(vec![0; 100], NOW, account) }));
+            .then(|| Arc::new(Init { name, file: File::new(vec![0; 100], NOW, memory) }));
         let (name, file) =
-            (format!("{}_{number}{}", lane.segment, lane.suffix), File::new(vec![0; 1000], NOW, account));
+            (format!("{}_{number}{}", lane.segment, lane.suffix), File::new(vec![0; 1000], NOW, memory));
         segment.pieces.push(Some(Piece { name, file, init, dependent: false }));
     }
     Arc::new(segment)
@@ -43,11 +44,11 @@ fn kept(window: &LiveWindow) -> Vec<u64> {
 
 #[test]
 fn what_playlists_name_is_there_and_a_playlist_longer() {
-    let account = Account::default();
+    let memory = Memory::default();
     for format in Format::EVERY {
-        let mut window = LiveWindow::new(format, 4, account.clone());
+        let mut window = LiveWindow::new(format, 4, memory.clone());
         for number in 7..30 {
-            window.push(segment(format, number, 1 + u32::from(number > 20), &account), Pressure::None);
+            window.push(segment(format, number, 1 + u32::from(number > 20), &memory), Pressure::None);
             let snapshot = window.snapshot(NOW);
             for lane in format.lanes() {
                 let playlist = Playlist::parse(&text(&window, &lane.path(lane.index)));
@@ -65,15 +66,15 @@ fn what_playlists_name_is_there_and_a_playlist_longer() {
         window.end();
         assert!(text(&window, &ended.path(ended.index)).ends_with("#EXT-X-ENDLIST\n"));
     }
-    assert_eq!(account.bytes(), 0, "all of it is dropped");
+    assert_eq!(memory.bytes(), 0, "all of it is dropped");
 }
 
 #[test]
 fn what_is_on_the_disk_leaves_memory_except_for_the_live_edge() {
-    let account = Account::default();
-    let mut window = LiveWindow::new(Format::Hls, 6, account.clone());
+    let memory = Memory::default();
+    let mut window = LiveWindow::new(Format::Hls, 6, memory.clone());
     for number in 0..20 {
-        let segment = segment(Format::Hls, number, 0, &account);
+        let segment = segment(Format::Hls, number, 0, &memory);
         if number != 12 {
             segment.set_on_disk();
         }
@@ -81,7 +82,7 @@ fn what_is_on_the_disk_leaves_memory_except_for_the_live_edge() {
     }
     assert_eq!(kept(&window), [12, 17, 18, 19], "12 is not on the disk");
     assert!(!window.is_on_disk());
-    assert_eq!(account.bytes(), 4_000);
+    assert_eq!(memory.bytes(), 4_000);
     window.trim(Pressure::Tight);
     assert_eq!(kept(&window), [] as [u64; 0], "12 is named by no playlist");
     assert!(text(&window, "index.m3u8").contains("segment_14.ts"), "it is named and served from the disk");
@@ -89,19 +90,19 @@ fn what_is_on_the_disk_leaves_memory_except_for_the_live_edge() {
 
 #[test]
 fn when_memory_is_spent_playlists_get_shorter() {
-    let account = Account::default();
-    let mut window = LiveWindow::new(Format::Hls, 6, account.clone());
+    let memory = Memory::default();
+    let mut window = LiveWindow::new(Format::Hls, 6, memory.clone());
     for number in 0..20 {
-        window.push(segment(Format::Hls, number, 0, &account), Pressure::None);
+        window.push(segment(Format::Hls, number, 0, &memory), Pressure::None);
     }
     assert_eq!(kept(&window).len(), 13);
     window.trim(Pressure::Tight);
     assert_eq!(kept(&window), [14, 15, 16, 17, 18, 19]);
-    window.push(segment(Format::Hls, 20, 0, &account), Pressure::Spent);
+    window.push(segment(Format::Hls, 20, 0, &memory), Pressure::Spent);
     let playlist = Playlist::parse(&text(&window, "index.m3u8"));
     assert_eq!((playlist.head.sequence, kept(&window)), (18, vec![18, 19, 20]));
     for number in 21..24 {
-        window.push(segment(Format::Hls, number, 0, &account), Pressure::None);
+        window.push(segment(Format::Hls, number, 0, &memory), Pressure::None);
     }
     let playlist = Playlist::parse(&text(&window, "index.m3u8"));
     assert_eq!((playlist.head.sequence, playlist.segments.len()), (18, 6), "it grows again");
@@ -109,7 +110,7 @@ fn when_memory_is_spent_playlists_get_shorter() {
 
 #[test]
 fn the_master_playlist_follows_the_tracks() {
-    let account = Account::default();
+    let memory = Memory::default();
     let video = |width, codecs: &str| {
         Arc::new(Video {
             codec: VideoCodec::H264,
@@ -121,9 +122,9 @@ fn the_master_playlist_follows_the_tracks() {
             parameter_sets: Vec::new(),
         })
     };
-    let mut window = LiveWindow::new(Format::Fmp4, 6, account.clone());
+    let mut window = LiveWindow::new(Format::Fmp4, 6, memory.clone());
     let mut master = |number, video: Option<Arc<Video>>| {
-        let mut segment = Arc::into_inner(segment(Format::Fmp4, number, 1, &account)).unwrap();
+        let mut segment = Arc::into_inner(segment(Format::Fmp4, number, 1, &memory)).unwrap();
         segment.tracks.video = video;
         window.push(Arc::new(segment), Pressure::None);
         text(&window, "output_separate/index.m3u8")
@@ -148,7 +149,7 @@ fn paths_of_live_files() {
 
 #[test]
 fn the_shelf_shows_live_files_and_takes_wishes() {
-    let (shelf, account) = (Shelf::default(), Account::default());
+    let (shelf, memory) = (Shelf::default(), Memory::default());
     let find = |now| shelf.find("hls/live/a/index.m3u8", now);
     assert!(matches!(find(1), Found::Nothing));
     let shown = shelf.show("live/a");
@@ -163,8 +164,8 @@ fn the_shelf_shows_live_files_and_takes_wishes() {
         assert!(matches!(find(3), Found::Soon));
         place.wanted().await;
     });
-    let mut window = LiveWindow::new(Format::Hls, 6, account.clone());
-    window.push(segment(Format::Hls, 0, 0, &account), Pressure::None);
+    let mut window = LiveWindow::new(Format::Hls, 6, memory.clone());
+    window.push(segment(Format::Hls, 0, 0, &memory), Pressure::None);
     let snapshot = Arc::new(window.snapshot(NOW));
     place.put(&snapshot);
     assert!(matches!(find(4), Found::File(_)));
@@ -183,13 +184,13 @@ fn the_shelf_shows_live_files_and_takes_wishes() {
 
 #[test]
 fn playlists_of_a_stream_that_is_over_give_way_to_the_next_one() {
-    let (shelf, account) = (Shelf::default(), Account::default());
+    let (shelf, memory) = (Shelf::default(), Memory::default());
     let shown = shelf.show("live/a");
     let place = shown.place(Format::Hls);
     let found = || ["index.m3u8", "segment_0.ts"].map(|name| shelf.find(&format!("hls/live/a/{name}"), 1));
     place.offer();
-    let mut window = LiveWindow::new(Format::Hls, 6, account.clone());
-    window.push(segment(Format::Hls, 0, 0, &account), Pressure::None);
+    let mut window = LiveWindow::new(Format::Hls, 6, memory.clone());
+    window.push(segment(Format::Hls, 0, 0, &memory), Pressure::None);
     window.end();
     place.put(&Arc::new(window.snapshot(NOW)));
     assert!(matches!(found(), [Found::Soon, Found::File(_)]));
@@ -202,11 +203,11 @@ fn playlists_of_a_stream_that_is_over_give_way_to_the_next_one() {
 
 #[test]
 fn a_track_that_was_away_comes_back_with_the_numbers_of_the_others() {
-    let account = Account::default();
-    let mut window = LiveWindow::new(Format::Fmp4, 6, account.clone());
+    let memory = Memory::default();
+    let mut window = LiveWindow::new(Format::Fmp4, 6, memory.clone());
     let mut discontinuities = 0;
     for number in 0..20 {
-        let mut next = Arc::into_inner(segment(Format::Fmp4, number, 1, &account)).unwrap();
+        let mut next = Arc::into_inner(segment(Format::Fmp4, number, 1, &memory)).unwrap();
         next.discontinuity = [5, 9].contains(&number);
         next.discontinuities = discontinuities;
         discontinuities += u64::from(next.discontinuity);
@@ -229,10 +230,10 @@ fn a_track_that_was_away_comes_back_with_the_numbers_of_the_others() {
 
 #[test]
 fn init_segments_stay_as_long_as_segments_that_need_them() {
-    let account = Account::default();
-    let mut window = LiveWindow::new(Format::Fmp4, 3, account.clone());
+    let memory = Memory::default();
+    let mut window = LiveWindow::new(Format::Fmp4, 3, memory.clone());
     for number in 0..12 {
-        window.push(segment(Format::Fmp4, number, 1 + u32::from(number >= 6), &account), Pressure::None);
+        window.push(segment(Format::Fmp4, number, 1 + u32::from(number >= 6), &memory), Pressure::None);
         let snapshot = window.snapshot(NOW);
         let is_there = |name: &str| snapshot.find(&format!("output_merge/{name}")).is_some();
         let needs_first = (0..6).any(|number| is_there(&format!("segment_{number}.m4s")));

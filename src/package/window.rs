@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::format::{Format, INDEX, Lane, SEPARATE};
-use super::segment::{Account, File, Segment};
+use super::memory::Memory;
+use super::segment::{File, Segment};
 use crate::media::m3u8::{Rendition, Window, master};
 use crate::media::mp4::fragment::Output;
 use crate::media::track::Tracks;
@@ -119,12 +120,12 @@ pub struct LiveWindow {
     rates: Rates,
     tracks: Tracks,
     ended: bool,
-    account: Account,
+    memory: Memory,
 }
 
 impl LiveWindow {
     /// An empty window of `size` segments.
-    pub fn new(format: Format, size: usize, account: Account) -> Self {
+    pub fn new(format: Format, size: usize, memory: Memory) -> Self {
         Self {
             format,
             size,
@@ -134,7 +135,7 @@ impl LiveWindow {
             rates: Rates::default(),
             tracks: Tracks::default(),
             ended: false,
-            account,
+            memory,
         }
     }
 
@@ -181,6 +182,9 @@ impl LiveWindow {
         });
         let needed = self.needed_inits();
         self.inits.retain(|path, _| needed.contains(path));
+        if pressure > Pressure::None {
+            self.memory.release();
+        }
     }
 
     /// The paths of the init segments of what is in memory or in a playlist.
@@ -212,7 +216,7 @@ impl LiveWindow {
             files.extend(segment.files(self.format).map(|(path, file)| (path, Arc::clone(file))));
         }
         files.extend(self.inits.iter().map(|(path, file)| (path.clone(), Arc::clone(file))));
-        let text = |text: String| File::new(text.into_bytes(), now, &self.account);
+        let text = |text: String| File::new(text.into_bytes(), now, &self.memory);
         for (lane, playlist) in self.format.lanes().iter().zip(&self.playlists) {
             let Some(playlist) = playlist else { continue };
             files.insert(lane.path(lane.index), text(playlist.render(self.ended)));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::memory::Arena;
-use crate::package::segment::Account;
+use crate::package::memory::Memory;
 
 /// In percent of the budget: above this, histories are shortened so that all streams fit.
 const SHORTEN: u64 = 60;
@@ -37,7 +37,7 @@ pub struct Budget {
     pub limit: u64,
     arena: Arc<Arena>,
     /// Packaged segments and playlists.
-    pub packages: Account,
+    pub packages: Memory,
     /// By loop.
     pub loops: Vec<Held>,
     tight: AtomicBool,
@@ -47,7 +47,7 @@ impl Budget {
     /// A budget of `limit` bytes for `loops` loops and the logs of `arena`.
     pub(super) fn new(limit: u64, arena: Arc<Arena>, loops: usize) -> Self {
         let loops = std::iter::repeat_with(Held::default).take(loops).collect();
-        let (packages, tight) = (Account::default(), AtomicBool::new(false));
+        let (packages, tight) = (Memory::default(), AtomicBool::new(false));
         let budget = Self { limit, arena, packages, loops, tight };
         budget.adjust(0);
         budget

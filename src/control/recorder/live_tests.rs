@@ -17,7 +17,7 @@ use super::tests::{self, Publisher, dir, mend, play, play_ts, runtime, work};
 use crate::live::stream::Stream;
 use crate::media::m3u8::Playlist;
 use crate::package::format::Format;
-use crate::package::segment::Account;
+use crate::package::memory::Memory;
 use crate::package::shelf::Shelf;
 use crate::package::window::{LiveWindow, Pressure};
 
@@ -57,18 +57,18 @@ struct Seen {
 struct Stage {
     shelf: Shelf,
     scene: Rc<Scene>,
-    account: Account,
+    memory: Memory,
 }
 
 impl Stage {
     fn new() -> Self {
         let scene =
             Scene { pressure: Cell::new(Pressure::None), now: Cell::new(0), told: RefCell::default() };
-        Self { shelf: Shelf::default(), scene: Rc::new(scene), account: Account::default() }
+        Self { shelf: Shelf::default(), scene: Rc::new(scene), memory: Memory::default() }
     }
 
     fn live(&self, format: Format) -> Live {
-        let window = LiveWindow::new(format, 3, self.account.clone());
+        let window = LiveWindow::new(format, 3, self.memory.clone());
         let scene = Rc::clone(&self.scene) as Rc<dyn Surroundings>;
         Live::new("live/x".into(), self.shelf.show("live/x"), window, format, scene)
     }
@@ -94,7 +94,7 @@ impl Stage {
             seen.segments.insert(number, bytes);
         }
         seen.targets.push(playlist.head.target);
-        seen.most_bytes = seen.most_bytes.max(self.account.bytes());
+        seen.most_bytes = seen.most_bytes.max(self.memory.bytes());
         seen.last = Some(playlist);
     }
 }
@@ -112,7 +112,7 @@ fn watched(seconds: u32, trouble: impl Fn(&Sim, u32)) -> (Sim, Seen, Stage) {
         let mut publisher = Publisher::new();
         let stream = publisher.stream();
         let mut work = work(Format::Hls, setting(&disk, "a", &common), dir(Kind::Hls));
-        (work.live, work.account) = (Some(stage.live(Format::Hls)), stage.account.clone());
+        (work.live, work.memory) = (Some(stage.live(Format::Hls)), stage.memory.clone());
         let recording = packaged::run(work, Arc::clone(&stream), Tail::of(&stream));
         let publishing = async {
             for second in 0..seconds {
@@ -151,7 +151,7 @@ fn assert_whole(seen: &Seen, seconds: usize) {
 fn live_goes_on_while_the_disk_is_frozen_and_the_recording_after_that() {
     let (disk, seen, stage) = watched(100, |disk, second| disk.stall((10..70).contains(&second)));
     assert_whole(&seen, 100);
-    assert_eq!(stage.account.bytes(), 0, "nothing is kept in the end");
+    assert_eq!(stage.memory.bytes(), 0, "nothing is kept in the end");
     // The window, those that wait, and the one that is being written: not a minute.
     let segment = seen.segments.values().map(|bytes| bytes.len() as u64).max().unwrap();
     assert!(seen.most_bytes < 20 * segment, "{} of {segment}", seen.most_bytes);
@@ -282,7 +282,7 @@ fn what_is_not_recorded_touches_no_disk_and_ends_when_no_client_asks() {
         let mut sequences = Vec::new();
         for _ in 0..2 {
             let mut work = work(Format::Hls, setting(&disk, "a", &common), dir(Kind::Hls));
-            (work.live, work.account) = (Some(stage.live(Format::Hls)), stage.account.clone());
+            (work.live, work.memory) = (Some(stage.live(Format::Hls)), stage.memory.clone());
             (work.recorded, work.lapse) = (false, Some(20_000));
             let mut seen = Seen::default();
             let publishing = async {
@@ -297,7 +297,7 @@ fn what_is_not_recorded_touches_no_disk_and_ends_when_no_client_asks() {
                 tokio::join!(packaged::run(work, Arc::clone(&stream), Tail::of(&stream)), publishing);
             assert!(left.is_none());
             live.unwrap().leave();
-            assert_eq!(stage.account.bytes(), 0);
+            assert_eq!(stage.memory.bytes(), 0);
             let numbers: Vec<u64> = seen.segments.keys().copied().collect();
             assert!(numbers.len() >= 4, "{numbers:?}");
             sequences.extend(numbers);

@@ -24,8 +24,8 @@ use crate::live::timeline::StreamTime;
 use crate::media::m3u8::Head;
 use crate::media::tag::TagRef;
 use crate::package::format::Format;
+use crate::package::memory::Memory;
 use crate::package::packager::Packager;
-use crate::package::segment::Account;
 use crate::package::window::Pressure;
 
 /// How long the disk may take to tell the numbers of the stream's earlier takes.
@@ -43,7 +43,7 @@ pub(super) struct Work<D: Disk> {
     pub(super) recorded: bool,
     /// Where live clients find it; `None`: nowhere.
     pub(super) live: Option<Live>,
-    pub(super) account: Account,
+    pub(super) memory: Memory,
     pub(super) surroundings: Rc<dyn Surroundings>,
     /// The milliseconds without a request after which packaging ends; `None`: it goes on.
     pub(super) lapse: Option<u64>,
@@ -55,11 +55,11 @@ pub(super) async fn run<D: Disk>(
     stream: Arc<Stream>,
     tail: Tail,
 ) -> (Option<Left>, Option<Live>) {
-    let Work { format, setting, dir, recorded, live, account, surroundings, lapse } = work;
+    let Work { format, setting, dir, recorded, live, memory, surroundings, lapse } = work;
     let pending = Rc::new(Pending::new(setting.waiting));
     let writer = recorded.then(|| Writer::new(format, setting.clone(), dir.clone(), Rc::clone(&pending)));
     let mut task = Packaged {
-        packager: Packager::new(format, setting.lengths, account),
+        packager: Packager::new(format, setting.lengths, memory),
         pending: recorded.then(|| Rc::clone(&pending)),
         stream: Arc::clone(&stream),
         began: None,

@@ -201,12 +201,13 @@ mod tests {
     use super::*;
     use crate::media::m3u8::Head;
     use crate::media::track::Tracks;
-    use crate::package::segment::{Account, File, Piece};
+    use crate::package::memory::Memory;
+    use crate::package::segment::{File, Piece};
 
     fn segment(number: u64, dependent: bool) -> Arc<Segment> {
         let head = Head { target: 5, sequence: number, discontinuities: 0 };
         let mut segment = Segment::new(head, false, 4_000, Tracks::default());
-        let file = File::new(vec![0; 10], std::time::SystemTime::UNIX_EPOCH, &Account::default());
+        let file = File::new(vec![0; 10], std::time::SystemTime::UNIX_EPOCH, &Memory::default());
         segment.pieces.push(Some(Piece {
             name: format!("segment_{number}.ts"),
             file,

@@ -135,14 +135,14 @@ impl Recorder {
 
     fn work(&self, stream: &Stream, format: Format, about: About, shown: Option<&Arc<Shown>>) -> Work<Local> {
         let kind = Kind::of(format);
-        let (setting, account) = (self.setting(kind, about), self.shared.budget.packages.clone());
-        let window = LiveWindow::new(format, setting.window, account.clone());
+        let (setting, memory) = (self.setting(kind, about), self.shared.budget.packages.clone());
+        let window = LiveWindow::new(format, setting.window, memory.clone());
         let surroundings: Rc<dyn Surroundings> = Rc::new(Outer { shared: Arc::clone(&self.shared) });
         let name = stream.key.as_str().to_owned();
         let outer = Rc::clone(&surroundings);
         let live = shown.map(|shown| Live::new(name, Arc::clone(shown), window, format, outer));
         let dir = self.root(kind).join(stream.key.as_str());
-        Work { format, setting, dir, recorded: false, live, account, surroundings, lapse: None }
+        Work { format, setting, dir, recorded: false, live, memory, surroundings, lapse: None }
     }
 
     async fn record_packaged(

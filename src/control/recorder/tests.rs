@@ -32,7 +32,7 @@ use crate::media::segmenter::Lengths;
 use crate::media::tag::{Class, Tag, TagKind};
 use crate::memory::Arena;
 use crate::package::format::Format;
-use crate::package::segment::Account;
+use crate::package::memory::Memory;
 use crate::package::window::Pressure;
 use crate::server::recording::RecordingState;
 
@@ -137,8 +137,8 @@ pub(super) fn dir(kind: Kind) -> PathBuf {
 
 /// A recording of a format, without live clients.
 pub(super) fn work<D: Disk>(format: Format, setting: Setting<D>, dir: PathBuf) -> Work<D> {
-    let (account, surroundings) = (Account::default(), Rc::new(Calm));
-    Work { format, setting, dir, recorded: true, live: None, account, surroundings, lapse: None }
+    let (memory, surroundings) = (Memory::default(), Rc::new(Calm));
+    Work { format, setting, dir, recorded: true, live: None, memory, surroundings, lapse: None }
 }
 
 /// Nothing happens around the recordings of a test.

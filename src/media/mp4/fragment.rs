@@ -45,20 +45,15 @@ impl Output {
         };
         (picked.video.is_some() || picked.audio.is_some()).then_some(picked)
     }
-}
 
-/// What a muxer gives, in order.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// A segment begins.
-    Open(Opening),
-    /// Bytes for each output's file; empty where the output has no such track.
-    Bytes([Vec<u8>; 3]),
-    /// The segment is finished; its duration is in milliseconds.
-    Close {
-        /// In milliseconds.
-        duration: u32,
-    },
+    /// Whether it contains the track with this id.
+    fn contains(self, id: u32) -> bool {
+        match self {
+            Self::Merge => true,
+            Self::Audio => id == AUDIO_ID,
+            Self::Video => id == VIDEO_ID,
+        }
+    }
 }
 
 /// One frame in a fragment; times in the track's units.
@@ -129,31 +124,50 @@ impl Lane {
         self.frames.push(Frame { dts, cts, size: count(sample.data.len()), key: sample.key });
     }
 
-    /// Takes out what can be written: all frames, the last one ending at `end`, or all but the last.
-    fn take(&mut self, end: Option<i64>) -> Option<Run> {
-        let keep = usize::from(end.is_none());
-        let len = self.frames.len().checked_sub(keep).filter(|len| *len > 0)?;
+    /// The number of frames that can be written: all, the last one ending at `end`, or all but the last.
+    fn complete(&self, end: Option<i64>) -> usize {
+        self.frames.len().saturating_sub(usize::from(end.is_none()))
+    }
+
+    /// What can be written; `None`: nothing.
+    fn run(&self, end: Option<i64>) -> Option<Run<'_>> {
+        let len = self.complete(end);
+        let (frames, kept) = self.frames.split_at(len);
+        let last = frames.last()?;
         let ends_at = match end {
-            None => self.frames[len].dts,
-            Some(_) if self.clock.is_some() => self.frames[len - 1].dts + i64::from(self.last),
+            None => kept[0].dts,
+            Some(_) if self.clock.is_some() => last.dts + i64::from(self.last),
             Some(end) => self.units(end),
         };
-        let kept = self.frames.split_off(len);
-        let frames = std::mem::replace(&mut self.frames, kept);
-        let kept: usize = self.frames.iter().map(|frame| frame.size as usize).sum();
-        let kept = self.data.split_off(self.data.len() - kept);
-        let data = std::mem::replace(&mut self.data, kept);
-        Some(Run { id: self.id, timescale: self.timescale, frames, data, ends_at })
+        Some(Run {
+            id: self.id,
+            timescale: self.timescale,
+            frames,
+            data: &self.data[..bytes(frames)],
+            ends_at,
+        })
     }
+
+    /// What could be written is written.
+    fn written(&mut self, end: Option<i64>) {
+        let len = self.complete(end);
+        self.data.drain(..bytes(&self.frames[..len]));
+        self.frames.drain(..len);
+    }
+}
+
+/// The length of some frames' data.
+fn bytes(frames: &[Frame]) -> usize {
+    frames.iter().map(|frame| frame.size as usize).sum()
 }
 
 /// Frames of one track for one fragment.
 #[derive(Debug)]
-struct Run {
+struct Run<'a> {
     id: u32,
     timescale: u32,
-    frames: Vec<Frame>,
-    data: Vec<u8>,
+    frames: &'a [Frame],
+    data: &'a [u8],
     /// The end of the last frame.
     ends_at: i64,
 }
@@ -161,59 +175,42 @@ struct Run {
 /// Writes the fragments of a stream.
 #[derive(Debug, Default)]
 pub struct Fragmenter {
-    /// Output that was not taken yet.
-    pub pieces: std::collections::VecDeque<Piece>,
+    /// By output, in the order of [`Output::EVERY`]: the bytes of its file that were not taken yet.
+    pub outs: [Vec<u8>; 3],
     tracks: Tracks,
     lanes: Vec<Lane>,
     sequence: u32,
     /// The stream time in milliseconds from which the take counts.
     origin: Option<i64>,
-    started: i64,
 }
 
 impl Fragmenter {
-    /// Drops the frames that are not written yet, and the output that was not taken.
-    pub fn reset(&mut self) {
-        self.pieces.clear();
-        self.lanes.clear();
-    }
-
     /// Writes a fragment of what can be written; at the end of a segment (`end`) of everything.
     fn flush(&mut self, end: Option<i64>) {
-        let runs: Vec<Run> = self.lanes.iter_mut().filter_map(|lane| lane.take(end)).collect();
+        let runs: Vec<Run<'_>> = self.lanes.iter().filter_map(|lane| lane.run(end)).collect();
         if runs.is_empty() {
             return;
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let origin = self.origin.unwrap_or(0);
-        let bytes = Output::EVERY.map(|output| {
-            let own = |run: &&Run| match output {
-                Output::Merge => true,
-                Output::Audio => run.id == AUDIO_ID,
-                Output::Video => run.id == VIDEO_ID,
-            };
-            let runs: Vec<&Run> = runs.iter().filter(own).collect();
-            let mut out = Vec::new();
-            if !runs.is_empty() {
-                put_fragment(self.sequence, &runs, origin, &mut out);
+        for (output, out) in Output::EVERY.into_iter().zip(&mut self.outs) {
+            let own: Vec<&Run<'_>> = runs.iter().filter(|run| output.contains(run.id)).collect();
+            if !own.is_empty() {
+                put_fragment(self.sequence, &own, self.origin.unwrap_or(0), out);
             }
-            out
-        });
-        self.pieces.push_back(Piece::Bytes(bytes));
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.written(end));
     }
 }
 
 impl Muxer for Fragmenter {
     fn open(&mut self, opening: &Opening) {
         self.origin.get_or_insert(opening.start);
-        self.started = opening.start;
         if opening.fresh {
             self.tracks = opening.tracks.clone();
             let video = self.tracks.video.as_ref().map(|_| Lane::video());
             let audio = self.tracks.audio.as_deref().map(Lane::audio);
             self.lanes = video.into_iter().chain(audio).collect();
         }
-        self.pieces.push_back(Piece::Open(opening.clone()));
     }
 
     fn sample(&mut self, sample: &Sample<'_>) {
@@ -227,13 +224,11 @@ impl Muxer for Fragmenter {
 
     fn close(&mut self, end: i64) {
         self.flush(Some(end));
-        let duration = u32::try_from(end - self.started).unwrap_or(0).max(1);
-        self.pieces.push_back(Piece::Close { duration });
     }
 }
 
 /// `moof` and `mdat` of some tracks.
-fn put_fragment(sequence: u32, runs: &[&Run], origin: i64, out: &mut Vec<u8>) {
+fn put_fragment(sequence: u32, runs: &[&Run<'_>], origin: i64, out: &mut Vec<u8>) {
     let payload: usize = runs.iter().map(|run| run.data.len()).sum();
     out.reserve(payload + runs.iter().map(|run| run.frames.len() * 16 + 128).sum::<usize>());
     let start = out.len();
@@ -250,11 +245,11 @@ fn put_fragment(sequence: u32, runs: &[&Run], origin: i64, out: &mut Vec<u8>) {
         out[at..at + 4].copy_from_slice(&count(offset).to_be_bytes());
         offset += run.data.len();
     }
-    put_box(out, *b"mdat", |out| runs.iter().for_each(|run| out.extend_from_slice(&run.data)));
+    put_box(out, *b"mdat", |out| runs.iter().for_each(|run| out.extend_from_slice(run.data)));
 }
 
 /// The content of `traf`. Where the data offset must be filled in is added to `offsets`.
-fn put_run(run: &Run, origin: i64, offsets: &mut Vec<usize>, out: &mut Vec<u8>) {
+fn put_run(run: &Run<'_>, origin: i64, offsets: &mut Vec<usize>, out: &mut Vec<u8>) {
     put_full(out, *b"tfhd", 0, BASE_IS_MOOF, |out| put_u32(out, run.id));
     let origin = origin * i64::from(run.timescale) / 1000;
     let first = run.frames.first().map_or(0, |frame| frame.dts) - origin;

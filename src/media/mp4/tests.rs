@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fragment::{Fragmenter, Output, Piece};
+use super::fragment::{Fragmenter, Output};
 use super::merge::Merger;
 use super::*;
 use crate::media::picture::Place;
@@ -20,7 +20,7 @@ fn tracks() -> Tracks {
 /// Segments of one second each, of 25 pictures and their sound: the bytes of each output's files.
 fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
     let mut fragmenter = Fragmenter::default();
-    let mut sound = 0;
+    let (mut files, mut sound) = (Vec::new(), 0);
     for second in 0..count {
         let start = 5_000 + second * 1000;
         fragmenter.open(&Opening { tracks: tracks(), fresh: second == 0, start });
@@ -50,17 +50,7 @@ fn segments(count: i64, size: usize) -> Vec<[Vec<u8>; 3]> {
             }
         }
         fragmenter.close(start + 1000);
-    }
-    let mut files = Vec::new();
-    for piece in fragmenter.pieces {
-        match piece {
-            Piece::Open(_) => files.push([const { Vec::new() }; 3]),
-            Piece::Bytes(bytes) => {
-                let file: &mut [Vec<u8>; 3] = files.last_mut().unwrap();
-                file.iter_mut().zip(bytes).for_each(|(file, bytes)| file.extend(bytes));
-            }
-            Piece::Close { duration } => assert_eq!(duration, 1000),
-        }
+        files.push(std::mem::take(&mut fragmenter.outs));
     }
     files
 }
@@ -197,12 +187,7 @@ fn a_track_that_comes_later_waits_for_its_time() {
         data: &[2],
     });
     fragmenter.close(1000);
-    let Some(Piece::Bytes([file, ..])) =
-        fragmenter.pieces.iter().find(|piece| matches!(piece, Piece::Bytes(_)))
-    else {
-        panic!("no fragment")
-    };
-    for (moof, mdat) in fragments(file) {
+    for (moof, mdat) in fragments(&fragmenter.outs[0]) {
         merger.fragment(moof, mdat.len() as u64).unwrap();
     }
     let head = merger.finish();
@@ -246,6 +231,31 @@ proptest! {
     }
 }
 
+/// The segments that a fragmenter has written: their openings, and the bytes with all tracks.
+#[derive(Default)]
+struct Written {
+    fragmenter: Fragmenter,
+    openings: Vec<Opening>,
+    files: Vec<Vec<u8>>,
+}
+
+impl Muxer for Written {
+    fn open(&mut self, opening: &Opening) {
+        self.openings.push(opening.clone());
+        self.fragmenter.open(opening);
+    }
+
+    fn sample(&mut self, sample: &Sample<'_>) {
+        self.fragmenter.sample(sample);
+    }
+
+    fn close(&mut self, end: i64) {
+        self.fragmenter.close(end);
+        let [file, ..] = std::mem::take(&mut self.fragmenter.outs);
+        self.files.push(file);
+    }
+}
+
 /// For any tags, the muxers write whole packets, and fragments that the merge can read.
 fn mux_anything(data: &[u8]) {
     use crate::media::remux::Remuxer;
@@ -255,7 +265,7 @@ fn mux_anything(data: &[u8]) {
     const LENGTHS: Lengths = Lengths { target: 1000, longest: 8000 };
     let mut remuxer = Remuxer::default();
     let mut segmenters = (Segmenter::new(LENGTHS, ts::supported), Segmenter::new(LENGTHS, supported));
-    let (mut packets, mut fragmenter) = (TsMuxer::default(), Fragmenter::default());
+    let (mut packets, mut written) = (TsMuxer::default(), Written::default());
     let headers: [(TagKind, &[u8]); 2] = [
         (TagKind::Video, &[&[0x17, 0, 0, 0, 0], h264::tests::AVCC].concat()),
         (TagKind::Audio, &[0xaf, 0, 0x12, 0x10]),
@@ -272,24 +282,18 @@ fn mux_anything(data: &[u8]) {
         time += i64::from(*step) * 8;
         if let Ok(Some(sample)) = remuxer.push(&TagRef { kind, timestamp: 0, body: &wrapped }, time) {
             segmenters.0.push(remuxer.tracks(), &sample, &mut packets);
-            segmenters.1.push(remuxer.tracks(), &sample, &mut fragmenter);
+            segmenters.1.push(remuxer.tracks(), &sample, &mut written);
         }
     }
     segmenters.0.end(&mut packets);
-    segmenters.1.end(&mut fragmenter);
+    segmenters.1.end(&mut written);
     assert!(packets.out.chunks(ts::PACKET).all(|packet| packet.len() == ts::PACKET && packet[0] == 0x47));
     let mut merger = Merger::default();
-    for piece in &fragmenter.pieces {
-        match piece {
-            Piece::Open(opening) => {
-                merger.init(&init(&Output::Merge.pick(&opening.tracks).unwrap())).unwrap()
-            }
-            Piece::Bytes([bytes, ..]) => {
-                for (moof, mdat) in fragments(bytes) {
-                    merger.fragment(moof, mdat.len() as u64).unwrap();
-                }
-            }
-            Piece::Close { .. } => {}
+    assert_eq!(written.openings.len(), written.files.len());
+    for (opening, file) in written.openings.iter().zip(&written.files) {
+        merger.init(&init(&Output::Merge.pick(&opening.tracks).unwrap())).unwrap();
+        for (moof, mdat) in fragments(file) {
+            merger.fragment(moof, mdat.len() as u64).unwrap();
         }
     }
     merger.finish();
