@@ -41,7 +41,7 @@ take() {
   rm -rf "$data"
   start_origin "$server_core" --loops 1 --data "$data"
   start_publisher "$(clip "${1#*x}")" --streams "${1%x*}"
-  sleep 3 # the first segments are there
+  sleep 20 # as many segments as stay in memory are there
   before=$(sample)
   [[ -z ${PROFILE:-} || $2 != all ]] || perf record -q -e cpu-clock -F 499 -g -p "$pid" -o "$out/record-$1.data" -- \
     sleep "$duration" &

@@ -12,8 +12,8 @@ use bytes::Bytes;
 const KEPT_MIN: usize = 128 << 10;
 /// Spare buffers have at most this part (a quarter) of the bytes in use.
 const SPARE: u64 = 4;
-/// A buffer is that much longer than what is expected in it (a sixteenth): most segments then never outgrow it.
-const SLACK: usize = 16;
+/// A new buffer is that much longer than what is expected in it (an eighth): most segments then never outgrow it.
+const SLACK: usize = 8;
 
 /// The memory of all packaged files of a process.
 #[derive(Clone, Debug, Default)]
@@ -43,16 +43,16 @@ impl Memory {
 
     /// An empty buffer for about `len` bytes.
     pub(super) fn buffer(&self, len: usize) -> Vec<u8> {
-        let wanted = len + len / SLACK;
-        if wanted < KEPT_MIN {
+        if len < KEPT_MIN {
             return Vec::new();
         }
-        let fits = |buffer: &Vec<u8>| (wanted..=2 * wanted).contains(&buffer.capacity());
+        let fits = |buffer: &Vec<u8>| (len..2 * len).contains(&buffer.capacity());
         let found = self.with_spare(|spare| {
-            let at = spare.iter().position(fits)?;
+            let fitting = spare.iter().enumerate().filter(|(_, buffer)| fits(buffer));
+            let (at, _) = fitting.max_by_key(|(_, buffer)| buffer.capacity())?;
             Some(spare.remove(at))
         });
-        found.unwrap_or_else(|| Vec::with_capacity(wanted))
+        found.unwrap_or_else(|| Vec::with_capacity(len + len / SLACK))
     }
 
     /// Bytes that are counted until the last reader has dropped them.
