@@ -1,9 +1,12 @@
 //! Upstreams that are frozen, gone, or have nothing: the next one serves, and nothing goes on for clients that left.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::raw::{Feed, connect};
 use crate::harness::{Flavor, Scratch, Server, Watch, http, nobody, until};
@@ -27,13 +30,33 @@ fn frozen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
+/// The kernel drops every SYN to it: its queue is full of connections that nobody accepts.
+struct Deaf {
+    addr: SocketAddr,
+    _listener: Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Deaf {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let addr = listener.local_addr().unwrap().as_socket().unwrap();
+        let connected = || TcpStream::connect_timeout(&addr, Duration::from_millis(300)).ok();
+        let queue: Vec<_> = std::iter::from_fn(connected).take(10).collect();
+        assert!((1..10).contains(&queue.len()), "{} connections fit into no queue", queue.len());
+        Self { addr, _listener: listener, _queue: queue }
+    }
+}
+
 #[test]
-fn the_second_upstream_serves_when_the_first_is_frozen_or_gone() {
+fn the_second_upstream_serves_when_the_first_is_frozen_deaf_or_gone() {
     let scratch = Scratch::new("second");
     let origin = Server::origin(&scratch.path(""), "1s");
     let _feed = Feed::start(origin.addr("flv"), "live/second");
-    let stuck = frozen();
-    for first in [stuck.local_addr().unwrap(), nobody()] {
+    let (stuck, deaf) = (frozen(), Deaf::new());
+    for first in [stuck.local_addr().unwrap(), deaf.addr, nobody()] {
         // With its default wait.
         let mut gateway = gateway(&scratch, &[first, origin.addr("flv")], "");
         for _ in 0..3 {
