@@ -26,7 +26,7 @@ const HANDSHAKES_A_TURN: usize = 8;
 const PENDING_MAX: usize = 64 << 10;
 /// How many sends are under way at a time; the others wait unsealed. So the buffers for ciphertext are few and stay in
 /// the processor's cache, however many viewers a flush serves.
-const UNDER_WAY_MAX: usize = 32;
+const UNDER_WAY_MAX: usize = 8;
 /// The tickets of reads for TLS: those of the file cache are counted up from zero.
 const TICKET: u64 = 1 << 63;
 /// The first byte of a TLS handshake; no other protocol of a listener begins with it.
