@@ -33,9 +33,6 @@ impl Config {
         self.check_sizes()?;
         self.tls.check()?;
         self.auth.check()?;
-        if self.file_gateway.upstream.iter().any(|upstream| upstream.secure) {
-            return Err(("file_gateway.upstream", Rule::PlainUpstream));
-        }
         named("origin.data", &self.origin.data)?;
         named("file_gateway.root", &self.file_gateway.root)?;
         named("file_gateway.cache", &self.file_gateway.cache)?;

@@ -64,9 +64,6 @@ pub enum Rule {
         /// The key of the other listener.
         other: &'static str,
     },
-    /// Files are fetched plain.
-    #[error("files are fetched by http:// only")]
-    PlainUpstream,
     /// A certificate without its key, or the other way round.
     #[error("a certificate needs both files: give --tls-cert FILE and --tls-key FILE")]
     HalfCertificate,

@@ -43,7 +43,7 @@ const FETCHES_MAX: usize = 128;
 const CLIENT_MAX: usize = 64;
 /// Bytes that are removed when the disk is full.
 const FULL_FREES: u64 = 64 << 20;
-/// How often it is looked whether an upstream is to be probed, and whether unused connections are to be closed.
+/// How often it is looked whether an upstream is to be probed.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Takes orders for all roles that have upstreams.
@@ -266,11 +266,10 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Probes upstreams that are not up, and closes connections that are not used.
+    /// Probes upstreams that are not up.
     async fn watch_upstreams(self: Rc<Self>) {
         loop {
             for upstream in &self.upstreams {
-                upstream.close_idle();
                 tokio_uring::spawn(Rc::clone(upstream).probe());
             }
             tokio::time::sleep(TICK).await;

@@ -4,6 +4,7 @@
 //! It reads what the loops count and sends messages to them. A stall of this thread does not affect a loop.
 
 mod admin;
+mod client;
 pub mod demo;
 mod fetch;
 mod file_metrics;
@@ -12,7 +13,6 @@ mod listings;
 pub mod logging;
 pub mod metrics;
 mod notify;
-mod post;
 mod recorder;
 mod sums;
 mod traffic;

@@ -15,7 +15,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, Res
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, ServerConfig};
 
-use crate::config::{Config, Tls};
+use crate::config::{Config, Hook, Tls};
 use crate::protocol::tls::pem::{self, PemError};
 use crate::protocol::tls::trust::{self, Trust, TrustError};
 
@@ -126,7 +126,12 @@ fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<Certif
 pub fn trust(config: &Config) -> Result<Option<Arc<ClientConfig>>, TrustError> {
     let remotes = config.forward.iter().map(|one| &one.to).chain(config.pull.iter().map(|one| &one.from));
     let upstreams = config.flv_gateway.upstream.iter().chain(&config.file_gateway.upstream);
-    let secure = remotes.map(|remote| remote.secure).chain(upstreams.map(|upstream| upstream.secure));
+    let recorded = match &config.recording.hook {
+        Hook::Http(url) => Some(url),
+        Hook::Nobody | Hook::Command(_) => None,
+    };
+    let services = upstreams.chain(&config.auth.hook).chain(recorded);
+    let secure = remotes.map(|remote| remote.secure).chain(services.map(|service| service.secure));
     if !secure.into_iter().any(|secure| secure) {
         return Ok(None);
     }

@@ -39,5 +39,6 @@ mod restart;
 mod service;
 mod stress;
 mod tls;
+mod tls_services;
 mod tracks;
 mod upstream;

@@ -6,15 +6,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::error::{FetchError, UpstreamError};
 use super::pending::Askers;
 use super::room::Room;
 use super::upstream::{Begun, Upstream};
-use crate::protocol::http::client::State;
+use crate::control::client::ClientError;
 
 /// How long an upstream may say nothing in the middle of a body.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -23,7 +24,6 @@ const PACE_BYTES: u64 = 256 << 10;
 const PACE_TIME: Duration = Duration::from_secs(30);
 /// How long a body is fetched on that no client waits for any more.
 const UNWANTED: Duration = Duration::from_secs(20);
-const READ: usize = 64 << 10;
 
 const KEEP_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
 /// Leaves a file's time of change as it is, and sets its inode's to now.
@@ -38,57 +38,46 @@ pub(super) async fn write_to(
     room: &mut Room<'_>,
     askers: Askers<'_>,
 ) -> Result<u64, FetchError> {
-    let Begun { mut socket, mut reader, body: mut piece } = begun;
-    let mut buffer = vec![0; READ];
+    let mut body = begun.into_body();
     let mut patience = Patience::new(Instant::now());
     let mut at = 0;
-    loop {
-        if at + piece.len() as u64 > limit {
+    while let Some(piece) = upstream.note(read(&mut body, &mut patience, askers).await)? {
+        patience.came(piece.len(), Instant::now(), || askers.are_there())?;
+        let end = at + piece.len() as u64;
+        if end > limit {
             return Err(FetchError::TooLarge { limit });
         }
-        if !piece.is_empty() {
-            room.cover(at + piece.len() as u64).await?;
-            let (written, returned) = file.write_all_at(piece, at).await;
-            written?;
-            at += returned.len() as u64;
-            piece = returned;
-            piece.clear();
-        }
-        if reader.state() == State::Finished {
-            if reader.keeps_connection() {
-                upstream.keep(socket);
-            }
-            return Ok(at);
-        }
-        let read = read(&mut socket, &mut buffer, &mut patience, askers).await;
-        let len = upstream.note(read)?;
-        if len == 0 {
-            reader.end().map_err(UpstreamError::from)?;
-            return Ok(at);
-        }
-        patience.came(len, Instant::now(), || askers.are_there())?;
-        let pushed = reader.push(&buffer[..len], |_, body| piece.extend_from_slice(body));
-        pushed.map_err(UpstreamError::from)?;
+        room.cover(end).await?;
+        let (written, _) = file.write_all_at(piece, at).await;
+        written?;
+        at = end;
     }
+    Ok(at)
 }
 
-/// Reads what comes next, and notes when no client waits for it any more.
+/// The next bytes, and when no client waits for them any more, that is noted; `None`: the body is complete.
 async fn read(
-    socket: &mut TcpStream,
-    buffer: &mut [u8],
+    body: &mut Incoming,
     patience: &mut Patience,
     askers: Askers<'_>,
-) -> Result<usize, UpstreamError> {
+) -> Result<Option<Bytes>, UpstreamError> {
     let reading = async {
         loop {
             tokio::select! {
-                read = socket.read(buffer) => return read,
+                frame = body.frame() => match frame.transpose() {
+                    Ok(Some(frame)) => match frame.into_data() {
+                        Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                        Ok(_) | Err(_) => {} // trailers
+                    },
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Err(ClientError::from(error)),
+                },
                 () = askers.gone(), if !patience.is_unwanted() => patience.unwanted(Instant::now()),
             }
         }
     };
     let read = tokio::time::timeout(SILENCE, reading).await;
-    read.map_err(|_| UpstreamError::Silent(SILENCE))?.map_err(UpstreamError::Broken)
+    Ok(read.map_err(|_| UpstreamError::Silent(SILENCE))??)
 }
 
 /// When a body is given up although it still comes.

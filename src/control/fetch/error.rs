@@ -3,23 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use crate::protocol::http::client::ResponseError;
+use hyper::StatusCode;
+
+use crate::control::client::ClientError;
 
 /// An upstream did not give a file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
-    /// The connection did not come to be in time.
-    #[error("no connection within {0:?}")]
-    ConnectTime(Duration),
-    /// The connection could not be made.
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(io::Error),
-    /// The connection ended before a byte of the answer had come.
-    #[error("it closed the connection without an answer")]
-    Closed,
+    /// No answer, or not all of it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// No answer, and no sign of life either.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
@@ -34,29 +27,17 @@ pub(super) enum UpstreamError {
     TooSlow(u64, Duration),
     /// Not an answer that says whether there is such a file.
     #[error("it answered {0}")]
-    Status(u16),
-    /// The answer breaks the protocol, or is broken off.
-    #[error(transparent)]
-    Unreadable(#[from] ResponseError),
+    Status(StatusCode),
 }
 
 impl UpstreamError {
     /// Whether this means that the upstream does not answer at all: others are asked from now on.
     pub(super) fn is_down(&self) -> bool {
         match self {
-            Self::ConnectTime(_)
-            | Self::Connect(_)
-            | Self::Broken(_)
-            | Self::Closed
-            | Self::NoAnswer(_)
-            | Self::Silent(_) => true,
-            Self::Slow(_) | Self::TooSlow(..) | Self::Status(_) | Self::Unreadable(_) => false,
+            Self::Client(ClientError::Unreadable(_) | ClientError::TooLong(_)) => false,
+            Self::Client(_) | Self::NoAnswer(_) | Self::Silent(_) => true,
+            Self::Slow(_) | Self::TooSlow(..) | Self::Status(_) => false,
         }
-    }
-
-    /// Whether a connection that was used before may just have been closed by the upstream in between.
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed | Self::Broken(_))
     }
 }
 

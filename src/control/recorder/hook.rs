@@ -1,19 +1,27 @@
-//! Calls the hook for each finished file: a POST or a command, tried again for a while when it fails.
+//! Calls the hook for each finished file: a POST or a command, tried again for a while when it fails. The files of a
+//! stream come in their order; a call that fails keeps no other stream waiting.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
+use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
-use super::queue::Items;
+use super::queue::{Items, Queued};
 use crate::config::{Hook, Upstream};
-use crate::control::post::{PostError, post};
+use crate::control::client::{Client, ClientError};
 
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -22,6 +30,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Attempts for one file: about a quarter of an hour.
 const ATTEMPTS: u32 = 20;
+/// Calls at a time.
+const CALLS_MAX: usize = 16;
 /// The most files that wait for the hook; for further ones it is not called.
 pub(super) const WAITING_MAX: usize = 1000;
 
@@ -49,9 +59,9 @@ enum HookError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Post(#[from] PostError),
+    Client(#[from] ClientError),
     #[error("the answer's status is {0}")]
-    Status(u16),
+    Status(StatusCode),
     #[error("the command ended with {0}")]
     Command(std::process::ExitStatus),
     #[error("it took longer than {ATTEMPT:?}")]
@@ -61,40 +71,79 @@ enum HookError {
 /// A finished file to call the hook for, and a handle that counts the work under way.
 pub(super) type Told = (Finished, Rc<()>);
 
-/// Calls the hook for one file after the other, for ever.
-pub(super) async fn tell_all(hook: Hook, mut queue: Items<Told>) {
-    while let Some(told) = queue.recv().await {
-        tell(&hook, &told.item.0).await;
-    }
+/// Calls the hook for files.
+pub(super) struct Caller {
+    hook: Hook,
+    client: Client,
+    calls: Semaphore,
+    /// The files of each stream that the hook is being called for, the first of them now.
+    streams: RefCell<HashMap<String, VecDeque<Queued<Told>>>>,
 }
 
-async fn tell(hook: &Hook, finished: &Finished) {
-    let Ok(json) = serde_json::to_string(finished) else { return };
-    let mut wait = FIRST_WAIT;
-    for attempt in 1..=ATTEMPTS {
+impl Caller {
+    /// `trusted`: the servers to which it speaks TLS.
+    pub(super) fn new(hook: Hook, trusted: Option<&Arc<ClientConfig>>) -> Self {
+        let (client, calls) = (Client::new(trusted, ATTEMPT), Semaphore::new(CALLS_MAX));
+        Self { hook, client, calls, streams: RefCell::default() }
+    }
+
+    /// Calls the hook for what comes, for ever.
+    pub(super) async fn run(self: Rc<Self>, mut queue: Items<Told>) {
+        while let Some(told) = queue.recv().await {
+            match self.streams.borrow_mut().entry(told.item.0.stream.clone()) {
+                Entry::Occupied(mut waiting) => waiting.get_mut().push_back(told),
+                Entry::Vacant(stream) => {
+                    let name = stream.key().clone();
+                    stream.insert([told].into());
+                    tokio_uring::spawn(Rc::clone(&self).tell_stream(name));
+                }
+            }
+        }
+    }
+
+    /// Calls the hook for the files of a stream, until none waits.
+    async fn tell_stream(self: Rc<Self>, stream: String) {
+        loop {
+            let next = self.streams.borrow()[&stream].front().map(|told| told.item.0.clone());
+            let Some(file) = next else { break };
+            self.tell(&file).await;
+            self.streams.borrow_mut().get_mut(&stream).expect("until none waits").pop_front();
+        }
+        self.streams.borrow_mut().remove(&stream);
+    }
+
+    async fn tell(&self, finished: &Finished) {
+        let Ok(json) = serde_json::to_string(finished) else { return };
+        let mut wait = FIRST_WAIT;
+        for attempt in 1..=ATTEMPTS {
+            let Err(error) = self.attempt(finished, &json).await else { return };
+            let file = &finished.file;
+            if attempt == ATTEMPTS {
+                error!(file, %error, "the hook failed and is not tried again for this file");
+                return;
+            }
+            warn!(file, %error, again_in = ?wait, "the hook failed");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn attempt(&self, finished: &Finished, json: &str) -> Result<(), HookError> {
+        let _call = self.calls.acquire().await;
         let attempted = async {
-            match hook {
+            match &self.hook {
                 Hook::Nobody => Ok(()),
-                Hook::Http(url) => call(url, &json).await,
-                Hook::Command(command) => run(command, finished, &json, std::env::vars_os()).await,
+                Hook::Http(url) => self.call(url, json).await,
+                Hook::Command(command) => run(command, finished, json, std::env::vars_os()).await,
             }
         };
-        let result = tokio::time::timeout(ATTEMPT, attempted).await.unwrap_or(Err(HookError::TooLong));
-        let Err(error) = result else { return };
-        let file = &finished.file;
-        if attempt == ATTEMPTS {
-            error!(file, %error, "the hook failed and is not tried again for this file");
-            return;
-        }
-        warn!(file, %error, again_in = ?wait, "the hook failed");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        tokio::time::timeout(ATTEMPT, attempted).await.unwrap_or(Err(HookError::TooLong))
     }
-}
 
-async fn call(url: &Upstream, json: &str) -> Result<(), HookError> {
-    let (status, _) = post(url, json, None).await?;
-    if (200..300).contains(&status) { Ok(()) } else { Err(HookError::Status(status)) }
+    async fn call(&self, url: &Upstream, json: &str) -> Result<(), HookError> {
+        let status = self.client.post(url, json.to_owned()).await?.status();
+        if status.is_success() { Ok(()) } else { Err(HookError::Status(status)) }
+    }
 }
 
 /// Whether a variable of the environment is for this process alone: its configuration, which contains secrets,
@@ -189,7 +238,7 @@ mod tests {
     #[test]
     fn a_call_that_fails_is_tried_again() {
         let (hook, server) = server(&[500, 204]);
-        runtime().block_on(tell(&hook, &finished()));
+        runtime().block_on(async { Caller::new(hook, None).tell(&finished()).await });
         let bodies = server.join().unwrap();
         assert_eq!(bodies[0], bodies[1]);
         let value: serde_json::Value = serde_json::from_str(&bodies[0]).unwrap();
@@ -200,7 +249,7 @@ mod tests {
     fn a_command_gets_it_on_its_standard_input() {
         let file = std::env::temp_dir().join(format!("uringcast-hook-{}", std::process::id()));
         let command = format!("cat > {0} && test $URINGCAST_KIND = flv", file.display());
-        runtime().block_on(tell(&command.parse().unwrap(), &finished()));
+        runtime().block_on(async { Caller::new(command.parse().unwrap(), None).tell(&finished()).await });
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
         assert!(text.contains("\"url\":\"/flv/live/x/index.flv\""));

@@ -130,7 +130,8 @@ impl Recorder {
             Hook::Nobody => None,
             hook => {
                 let (told, queue) = Queue::new("hook", hook::WAITING_MAX);
-                tokio_uring::spawn(hook::tell_all(hook, queue));
+                let caller = Rc::new(hook::Caller::new(hook, shared.trust.get()));
+                tokio_uring::spawn(caller.run(queue));
                 Some(told)
             }
         };

@@ -38,16 +38,6 @@ pub fn get_request(host: &str, target: &str, headers: &[(&str, &str)]) -> Vec<u8
     request_head("GET", host, target, headers).into_bytes()
 }
 
-/// Writes a POST of JSON; the connection is closed after the response.
-pub fn post_json(host: &str, target: &str, json: &str) -> Vec<u8> {
-    let length = json.len().to_string();
-    let headers =
-        [("Content-Type", "application/json"), ("Content-Length", length.as_str()), ("Connection", "close")];
-    let mut text = request_head("POST", host, target, &headers);
-    text.push_str(json);
-    text.into_bytes()
-}
-
 /// Writes the head of a request, cleaned as by [`get_request`].
 pub fn request_head(method: &str, host: &str, target: &str, headers: &[(&str, &str)]) -> String {
     let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).collect::<String>();

@@ -44,17 +44,26 @@ pub fn client(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
         Trust::File(path) => of_file(path)?,
         Trust::Anyone => RootCertStore::empty(),
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the suites fit both versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = of_roots(roots, &provider);
     if *trust == Trust::Anyone {
         config.dangerous().set_certificate_verifier(Arc::new(Anyone::new(&provider)));
     }
     config.enable_secret_extraction = true;
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The configuration of a client that trusts no server.
+pub fn no_server() -> Arc<ClientConfig> {
+    of_roots(RootCertStore::empty(), &Arc::new(rustls::crypto::aws_lc_rs::default_provider())).into()
+}
+
+fn of_roots(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .expect("the suites fit both versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 fn system() -> Result<RootCertStore, TrustError> {
