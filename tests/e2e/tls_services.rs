@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use rustls::{ServerConnection, StreamOwned};
@@ -162,4 +163,53 @@ fn a_file_gateway_fetches_in_tls() {
         assert_eq!(gateway.metric("uringcast_upstream_up", "") == 1.0, want == 200);
         gateway.assert_up();
     }
+}
+
+/// The authority asks by plain HTTP, before there is a certificate that it would trust.
+#[test]
+fn the_challenge_of_an_authority_is_answered_plainly() {
+    let scratch = Scratch::new("tls-challenge");
+    let certificate = Certificate::make(&scratch.path(""), "own");
+    let data = scratch.path("data");
+    let challenges = data.join(".well-known/acme-challenge");
+    std::fs::create_dir_all(&challenges).unwrap();
+    std::fs::write(challenges.join("token-1"), "token-1.print").unwrap();
+    let more = [&["--record", "none", "--data", data.to_str().unwrap()][..], &certificate.flags()].concat();
+    let origin = origin(&scratch, "[tls]\nrequired = [\"web\"]\n[auth]\nplay = \"deny\"\n", &more);
+    let get = |path: &str| http(origin.addr("web"), "GET", path, "");
+    let (answer, body) = get("/.well-known/acme-challenge/token-1");
+    assert_eq!((answer.status, &body[..]), (200, &b"token-1.print"[..]));
+    assert_eq!(get("/.well-known/acme-challenge/token-2").0.status, 404);
+    for path in ["/", "/.well-known/security.txt", "/.well-known/acme-challenge/a/b"] {
+        assert_eq!(get(path).0.status, 308, "{path}");
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_handed_over_by_the_deploy_hook() {
+    let scratch = Scratch::new("tls-deploy");
+    let [lineage, tls] = ["lineage", "tls"].map(|name| scratch.path(name));
+    std::fs::create_dir(&lineage).unwrap();
+    let renew = || {
+        let made = Certificate::make(&scratch.path(""), "made");
+        std::fs::copy(&made.cert, lineage.join("fullchain.pem")).unwrap();
+        std::fs::copy(&made.key, lineage.join("privkey.pem")).unwrap();
+        let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/certbot-deploy.sh");
+        let mut command = Command::new(hook);
+        command.env("RENEWED_LINEAGE", &lineage).env("URINGCAST_TLS", &tls);
+        assert!(command.status().unwrap().success());
+        made
+    };
+    let first = renew();
+    let config = format!("[tls]\ncert = {:?}\nkey = {:?}\n", tls.join("cert.pem"), tls.join("key.pem"));
+    let origin = origin(&scratch, &config, &["--record", "none"]);
+    let healthy = |certificate: &Certificate| {
+        let mut stream = certificate.connect(origin.addr("web"));
+        let asked = write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        asked.and_then(|()| stream.read_to_end(&mut answer)).is_ok() && answer.starts_with(b"HTTP/1.1 200 ")
+    };
+    assert!(healthy(&first));
+    let second = renew();
+    until("the renewed certificate", || healthy(&second).then_some(()));
 }

@@ -8,6 +8,8 @@ const LEN_MAX: usize = 1024;
 const NAME_MAX: usize = 255;
 /// Most folders above a file.
 const DEPTH_MAX: usize = 32;
+/// Where an authority that issues certificates looks for its challenge (RFC 8555, 8.3).
+const CHALLENGES: &str = ".well-known/acme-challenge/";
 
 /// Why a path does not name a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,8 @@ pub enum PathError {
     TooLong,
 }
 
-/// The path of a file below a folder: relative and not empty; none of its names is empty, hidden or `..`.
+/// The path of a file below a folder: relative and not empty; none of its names is empty, hidden or `..`,
+/// except in the path of a challenge.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelPath(String);
 
@@ -56,6 +59,10 @@ impl RelPath {
         if rest.is_empty() || rest.ends_with('/') {
             return Err(PathError::Folder);
         }
+        if let Some(token) = rest.strip_prefix(CHALLENGES) {
+            let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            return token.chars().all(is_token).then(|| Self(rest.to_owned())).ok_or(PathError::Dot);
+        }
         let mut clean = String::with_capacity(rest.len());
         for (depth, name) in rest.split('/').filter(|name| !name.is_empty()).enumerate() {
             if name.starts_with('.') {
@@ -75,6 +82,11 @@ impl RelPath {
     /// The path, without a leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is the path of a challenge of an authority that issues certificates (RFC 8555, 8.3).
+    pub fn is_challenge(&self) -> bool {
+        self.0.starts_with(CHALLENGES)
     }
 
     /// The first name in it.
@@ -112,6 +124,9 @@ mod tests {
         assert_eq!((path("/flv/a.b/index").first(), path("/flv/a.b/index").extension()), ("flv", ""));
         assert_eq!(path("/a/index.m3u8").extension(), "m3u8");
         assert_eq!(path("/a.js").with_suffix(".gz").as_str(), "a.js.gz");
+        let challenge = path("/.well-known/acme-challenge/Ab-_09");
+        assert!(challenge.is_challenge() && !path("/acme-challenge/Ab").is_challenge());
+        assert_eq!(challenge.as_str(), ".well-known/acme-challenge/Ab-_09");
     }
 
     #[test]
@@ -126,6 +141,12 @@ mod tests {
             ("/hls/../../etc/passwd", PathError::Dot),
             ("/hls/./x.ts", PathError::Dot),
             ("/.git/config", PathError::Dot),
+            ("/.well-known/x", PathError::Dot),
+            ("/a/.well-known/acme-challenge/x", PathError::Dot),
+            ("/.well-known/acme-challenge/../x", PathError::Dot),
+            ("/.well-known/acme-challenge/a/b", PathError::Dot),
+            ("/.well-known/acme-challenge/.x", PathError::Dot),
+            ("/.well-known/acme-challenge/", PathError::Folder),
             ("/hls/.index.m3u8.part", PathError::Dot),
             ("/a\\b", PathError::Character('\\')),
             ("/a\0.ts", PathError::Character('\0')),

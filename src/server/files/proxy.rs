@@ -189,7 +189,7 @@ impl Proxy {
 /// a stream is `….flv`, except below the folder of FLV recordings.
 pub(in crate::server) fn is_fetchable(path: &RelPath) -> bool {
     let is_live = path.extension().eq_ignore_ascii_case("flv") && path.first() != "flv";
-    !is_live && path.first() != "api"
+    !is_live && path.first() != "api" && !path.is_challenge()
 }
 
 #[cfg(test)]
@@ -202,7 +202,15 @@ mod tests {
         for path in ["/hls/live/a/index.m3u8", "/flv/live/a/index.flv", "/mp4/a/b.mp4", "/a.txt", "/apis/x"] {
             assert!(fetched(path), "{path}");
         }
-        for path in ["/live/a.flv", "/a.FLV", "/hls/a.flv", "/api/v1/viewers", "/api", "/flv.flv"] {
+        for path in [
+            "/live/a.flv",
+            "/a.FLV",
+            "/hls/a.flv",
+            "/api/v1/viewers",
+            "/api",
+            "/flv.flv",
+            "/.well-known/acme-challenge/x",
+        ] {
             assert!(!fetched(path), "{path}");
         }
     }

@@ -99,10 +99,10 @@ impl Site {
         self.origin
     }
 
-    /// Whether a path is one that is shown: the recorder's own files are not.
+    /// Whether a path is one that is shown: the recorder's own files are not. An origin shows recordings and challenges.
     pub(in crate::server) fn shows(&self, path: &RelPath) -> bool {
         let is_public = !path.as_str().split('/').any(key::is_internal);
-        is_public && (!self.origin || RECORDINGS.contains(&path.first()))
+        is_public && (!self.origin || RECORDINGS.contains(&path.first()) || path.is_challenge())
     }
 }
 
