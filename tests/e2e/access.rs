@@ -197,14 +197,18 @@ fn ffmpeg_publishes_with_a_key_and_a_player_of_hls_follows_a_signed_playlist() {
     let _other = publish(&clip, &format!("rtmp://{rtmp}/live/b?token={KEY}"), true);
     let token = sign(&scratch, "play", "live/a", &[]);
     let secrets = scratch.path("secrets");
-    // A gateway of files: it asks the origin with a token of its own, and shares what it has among tokens.
-    let upstream = format!("http://{}", origin.addr("web"));
-    std::fs::create_dir(scratch.path("root")).unwrap();
-    let flags = ["--upstream", &upstream, "--cache", "cache", "--root", "root", "--admin", ANY];
-    let auth = ["--auth-play", "deny", "--auth-secret-file", secrets.to_str().unwrap()];
-    let gateway =
-        Server::start(&scratch.path(""), &[&["file-gateway", "--listen", ANY][..], &flags, &auth].concat());
-    for addr in [origin.addr("web"), gateway.addr("listen")] {
+    // Gateways of files, one after the other: they ask with tokens of their own, and share what they have among tokens.
+    let gateway = |name: &str, upstream: SocketAddr| {
+        let home = scratch.path(name);
+        std::fs::create_dir_all(home.join("root")).unwrap();
+        let upstream = format!("http://{upstream}");
+        let flags = ["--upstream", &upstream, "--cache", "cache", "--root", "root", "--admin", ANY];
+        let auth = ["--auth-play", "deny", "--auth-secret-file", secrets.to_str().unwrap()];
+        Server::start(&home, &[&["file-gateway", "--listen", ANY][..], &flags, &auth].concat())
+    };
+    let near = gateway("near", origin.addr("web"));
+    let far = gateway("far", near.addr("listen"));
+    for addr in [origin.addr("web"), near.addr("listen"), far.addr("listen")] {
         let playlist = format!("/~{token}/hls/live/a/index.m3u8");
         let segment = until("a segment", || {
             let (answer, body) = http(addr, "GET", &playlist, "");

@@ -69,6 +69,31 @@ test("a camera, as H.264 and AAC", async () => {
   clean(page);
 });
 
+test("a camera over https, pushed and played by wss", async () => {
+  const folder = scratch();
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder, name));
+  const made = spawnSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+    "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key,
+    "-out", cert], { encoding: "utf8" });
+  assert.equal(made.status, 0, made.stderr);
+  const secure = await Server.start(["--tls-cert", cert, "--tls-key", key]);
+  const open = (page) => browser.page(`https://${secure.addresses.web}/${page}`, { ignoreHTTPSErrors: true });
+  try {
+    const page = await open("push.html?stream=live/secure");
+    await until(page, "it knows what the browser encodes", () => document.querySelectorAll("#video-codec option").length > 0);
+    assert.equal(await page.inputValue("#target"), `wss://${secure.addresses.web}`);
+    await page.check("[value=camera]", { force: true });
+    await goLive(page);
+    const viewer = await open("index.html?stream=live/secure");
+    await plays(viewer, { seconds: 3, frames: 30 });
+    clean(viewer);
+    clean(page);
+    await Promise.all([viewer, page].map((one) => one.context().close()));
+  } finally {
+    await secure.stop();
+  }
+});
+
 test("a camera, as AV1 and Opus by enhanced FLV", async () => {
   const page = await ready("live/av1", { size: "640x360", rate: "15", "video-codec": "av1", "audio-codec": "opus" });
   await goLive(page);
