@@ -18,6 +18,7 @@ use super::http::web::Web;
 use super::limits::Refused;
 use super::log_limit::LineKind;
 use super::publishers::push::Push;
+use super::reception::Reception;
 use super::streams::Streams;
 use super::upstreams::links::Upstreams;
 use super::viewers::audience::{EXPIRED, Seat, Viewers};
@@ -256,6 +257,9 @@ impl<E: Engine> Dispatch<E> {
         if conn.head.out.is_closed() {
             return Next::Stay; // after the final answer, whatever follows is ignored
         }
+        if let Err(why) = Reception::learn_client(&mut self.core, &mut conn.head) {
+            return Reception::turn_away(&mut self.core, conn, why);
+        }
         let (core, head) = (&mut self.core, &mut conn.head);
         if head.requires_tls && !core.net.is_secure(head.sock) {
             match &mut conn.kind {
@@ -277,7 +281,10 @@ impl<E: Engine> Dispatch<E> {
     pub(super) fn finished(&mut self, conn: &mut Conn, error: Option<rustix::io::Errno>) -> Next {
         conn.head.finished = true;
         match (&mut conn.kind, error) {
-            (_, Some(error)) => Next::close(error.to_string()),
+            (_, Some(error)) => match self.core.net.header_fault(conn.head.sock) {
+                Some(fault) => Next::refuse(fault.to_string()),
+                None => Next::close(error.to_string()),
+            },
             (Kind::Leaving, None) => Next::close("the peer closed the connection"),
             (_, None) if conn.head.out.is_closed() => Next::Stay,
             (Kind::Http(http), None) => http.finished(&mut self.web, &conn.head),

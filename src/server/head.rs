@@ -27,6 +27,8 @@ pub(super) struct ConnHead {
     pub(super) reserved: bool,
     /// Its listener takes no plain connections.
     pub(super) requires_tls: bool,
+    /// Its peer is a trusted proxy that has not sent anything yet.
+    pub(super) is_behind_proxy: bool,
     /// The peer sends no more.
     pub(super) finished: bool,
     /// Bytes of memory counted for it in the budget.
@@ -49,6 +51,7 @@ impl ConnHead {
             viewer: None,
             reserved: false,
             requires_tls: false,
+            is_behind_proxy: false,
             finished: false,
             held: 0,
             address: None,

@@ -32,6 +32,7 @@ mod listings;
 mod misuse;
 mod operator;
 mod packaging;
+mod proxied;
 mod push;
 mod recording;
 mod relay;

@@ -10,9 +10,11 @@
 //! - the offered bytes stay unchanged and reachable until the send has ended: bytes are shared, log segments are
 //!   held by the view whose viewer is reading them, files by their descriptor.
 //!
-//! Bytes travel plain, and the payload goes to the engine unchanged; or in TLS ([`secure`]).
+//! Bytes travel plain, and the payload goes to the engine unchanged; or in TLS ([`secure`]). Beneath both, trusted
+//! proxies may tell the client's address ([`proxied`]).
 
 mod outbox;
+mod proxied;
 mod received;
 mod secure;
 #[cfg(test)]
@@ -27,31 +29,33 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use crate::memory::Segment;
+use crate::protocol::proxy::ProxyError;
 use crate::protocol::tls::handshake::Handshake;
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 pub(super) use outbox::Outbox;
+use proxied::{Proxied, Rest};
 pub(super) use received::Received;
 use secure::Secures;
 
 /// The connections of a loop as their sessions see them. Nothing else uses the engine directly.
 #[derive(Debug)]
 pub(super) struct Transports<E: Engine> {
-    engine: E,
-    secures: Secures<E::Buf>,
+    engine: Proxied<E>,
+    secures: Secures<Rest<E::Buf>>,
 }
 
 impl<E: Engine> Transports<E> {
     /// Wraps all sockets of `engine`.
     pub(super) fn new(engine: E) -> Self {
-        Self { engine, secures: Secures::new() }
+        Self { engine: Proxied::new(engine), secures: Secures::new() }
     }
 
     /// The engine itself, for tests that take the kernel's part.
     #[cfg(test)]
     pub(super) fn engine(&mut self) -> &mut E {
-        &mut self.engine
+        &mut self.engine.engine
     }
 
     /// New connections may speak TLS with these certificates; `None`: they are plain.
@@ -62,6 +66,21 @@ impl<E: Engine> Transports<E> {
     /// A socket was accepted whose first byte tells whether it speaks TLS.
     pub(super) fn accepted(&mut self, sock: Sock) {
         self.secures.accepted(sock);
+    }
+
+    /// A trusted peer was accepted: it may tell in a PROXY header for whom it has connected.
+    pub(super) fn await_header(&mut self, sock: Sock) {
+        self.engine.await_header(sock);
+    }
+
+    /// Whether a PROXY header has come; it may have named a client.
+    pub(super) fn told(&self, sock: Sock) -> Option<Option<SocketAddr>> {
+        self.engine.told(sock)
+    }
+
+    /// What was wrong with a connection's PROXY header.
+    pub(super) fn header_fault(&self, sock: Sock) -> Option<ProxyError> {
+        self.engine.fault(sock)
     }
 
     /// Whether a connection travels in TLS.
@@ -136,7 +155,7 @@ impl<E: Engine> Transports<E> {
         self.engine.close(sock);
     }
 
-    /// The peer's address, while the socket is open.
+    /// The peer's address, while the socket is open; for a trusted proxy that of the client that it has named.
     pub(super) fn peer(&self, sock: Sock) -> Option<SocketAddr> {
         self.engine.peer(sock)
     }
@@ -215,7 +234,10 @@ impl<E: Engine> Transports<E> {
     pub(super) fn next_event(&mut self) -> Option<Event<Received<E::Buf>>> {
         loop {
             if let Some(event) = self.secures.next() {
-                return Some(event);
+                return Some(event.map(|data| match data {
+                    Received::Plain(bytes) => bytes.plain(),
+                    Received::Opened(bytes) => Received::Opened(bytes),
+                }));
             }
             let event = self.engine.next_event()?;
             let sock = match &event {
@@ -228,12 +250,12 @@ impl<E: Engine> Transports<E> {
                     if self.secures.loaded(&mut self.engine, *ticket, result) {
                         continue;
                     }
-                    return Some(event.map(Received::Plain));
+                    return Some(event.map(Rest::plain));
                 }
-                _ => return Some(event.map(Received::Plain)),
+                _ => return Some(event.map(Rest::plain)),
             };
             if !self.secures.has(sock) {
-                return Some(event.map(Received::Plain));
+                return Some(event.map(Rest::plain));
             }
             self.secures.take(&mut self.engine, sock, event);
         }

@@ -138,7 +138,7 @@ impl Pair {
     fn deliver(&mut self, piece: usize) {
         let wire = drain(&mut self.client);
         for part in wire.chunks(piece) {
-            self.net.engine.events.push_back(Event::Received { sock: SOCK, data: part.to_vec() });
+            self.net.engine().events.push_back(Event::Received { sock: SOCK, data: part.to_vec() });
         }
     }
 
@@ -148,7 +148,7 @@ impl Pair {
         while let Some(event) = self.net.next_event() {
             self.events.push(event);
         }
-        let wire = self.net.engine.drain(space);
+        let wire = self.net.engine().drain(space);
         let (plain, closed) = give(&mut self.client, &wire);
         self.read.extend(plain);
         self.closed |= closed;
@@ -160,7 +160,7 @@ impl Pair {
             self.turn(space);
             if !self.client.is_handshaking()
                 && !self.client.wants_write()
-                && self.net.engine.events.is_empty()
+                && self.net.engine().events.is_empty()
             {
                 return self.turn(space);
             }
@@ -218,7 +218,7 @@ fn what_a_peer_says_after_its_handshake_reaches_the_session() {
 #[test]
 fn another_first_byte_is_a_plain_connection() {
     let mut pair = Pair::new();
-    pair.net.engine.events.push_back(Event::Received { sock: SOCK, data: b"GET".to_vec() });
+    pair.net.engine().events.push_back(Event::Received { sock: SOCK, data: b"GET".to_vec() });
     pair.turn(0);
     assert!(
         matches!(&pair.events[..], [Event::Received { data: Received::Plain(data), .. }] if data == b"GET")
@@ -230,15 +230,15 @@ fn another_first_byte_is_a_plain_connection() {
 fn a_peer_that_breaks_the_protocol_is_told_and_ended() {
     let mut pair = Pair::new();
     pair.shake(usize::MAX, 1 << 20);
-    pair.net.engine.events.push_back(Event::Received { sock: SOCK, data: b"GET / HTTP/1.1".to_vec() });
+    pair.net.engine().events.push_back(Event::Received { sock: SOCK, data: b"GET / HTTP/1.1".to_vec() });
     pair.net.wait(None);
     let events: Vec<_> = std::iter::from_fn(|| pair.net.next_event()).collect();
     assert!(matches!(events[..], [Event::Finished { error: Some(Errno::PROTO), .. }]), "{events:?}");
-    let alert = pair.net.engine.drain(1 << 20);
+    let alert = pair.net.engine().drain(1 << 20);
     pair.client.read_tls(&mut &alert[..]).unwrap();
     let error = pair.client.process_new_packets().unwrap_err();
     assert_eq!(error, rustls::Error::AlertReceived(rustls::AlertDescription::DecodeError));
-    assert!(pair.net.engine.shut);
+    assert!(pair.net.engine().shut);
     assert_eq!(pair.net.take_tls_failures(), 1);
 }
 
@@ -250,14 +250,14 @@ fn each_side_can_end_its_direction() {
     pair.deliver(1);
     pair.turn(1 << 20);
     assert!(matches!(pair.events[..], [Event::Finished { error: None, .. }]), "{:?}", pair.events);
-    pair.net.engine.events.push_back(Event::Finished { sock: SOCK, error: None });
+    pair.net.engine().events.push_back(Event::Finished { sock: SOCK, error: None });
     pair.turn(1 << 20);
     assert_eq!(pair.events.len(), 1, "it is told once");
     assert_eq!(pair.send(&Payload::Bytes(Bytes::from_static(b"last")), &mut std::iter::repeat(1 << 20)), 4);
     pair.net.shutdown_write(SOCK);
     pair.turn(1 << 20);
     pair.turn(1 << 20);
-    assert!(pair.closed && pair.net.engine.shut && pair.read == b"last");
+    assert!(pair.closed && pair.net.engine().shut && pair.read == b"last");
 }
 
 #[test]
@@ -330,7 +330,7 @@ proptest! {
             pair.turn(1 << 20);
         }
         prop_assert!(pair.read == sent, "{} of {} bytes", pair.read.len(), sent.len());
-        prop_assert!(pair.closed && pair.net.engine.shut);
+        prop_assert!(pair.closed && pair.net.engine().shut);
     }
 }
 
@@ -346,4 +346,61 @@ fn tempfile() -> Rc<OpenFile> {
     let file = Folder::open(&dir).unwrap().open_file("data").unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     Rc::new(file)
+}
+
+/// What a session is told of a connection of a trusted proxy that sends `bytes` in two pieces.
+fn proxied(bytes: &[u8], at: usize) -> (Pair, Vec<u8>) {
+    let mut pair = Pair::new();
+    pair.net.await_header(SOCK);
+    for part in [&bytes[..at], &bytes[at..]].into_iter().filter(|part| !part.is_empty()) {
+        pair.net.engine().events.push_back(Event::Received { sock: SOCK, data: part.to_vec() });
+    }
+    pair.turn(0);
+    let received = pair.events.iter().flat_map(|event| match event {
+        Event::Received { data, .. } => data.to_vec(),
+        _ => Vec::new(),
+    });
+    let received = received.collect();
+    (pair, received)
+}
+
+#[test]
+fn the_header_of_a_proxy_is_taken_off_at_every_split() {
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n";
+    let client = "192.0.2.1:5000".parse().ok();
+    for rest in [&b"GET / HTTP/1.1\r\n"[..], b"\x03", b""] {
+        let bytes = [&header[..], rest].concat();
+        for at in 0..bytes.len() {
+            let (mut pair, received) = proxied(&bytes, at);
+            assert_eq!((received.as_slice(), pair.net.told(SOCK)), (rest, Some(client)), "split at {at}");
+            assert_eq!((pair.net.peer(SOCK), pair.net.is_secure(SOCK)), (client, false));
+            pair.net.close(SOCK);
+            assert_eq!(pair.net.peer(SOCK), None);
+        }
+    }
+    for other in [&b"POST / HTTP/1.1"[..], b"PROX", b"\r\n\r\nGET", b"\x03\x01"] {
+        for at in 0..other.len() {
+            let (pair, received) = proxied(other, at);
+            let want = if other == b"PROX" { &b""[..] } else { other };
+            assert_eq!((received.as_slice(), pair.net.told(SOCK)), (want, None), "split at {at}");
+        }
+    }
+}
+
+#[test]
+fn tls_follows_the_header_of_a_proxy() {
+    let (pair, received) = proxied(b"PROXY UNKNOWN\r\n\x16\x03\x01", 7);
+    assert!(pair.net.is_secure(SOCK) && received.is_empty());
+    assert_eq!(pair.net.told(SOCK), Some(None));
+}
+
+#[test]
+fn nothing_is_taken_after_a_malformed_header() {
+    let (pair, received) = proxied(b"PROXY TCP4 x\r\nGET / HTTP/1.1\r\n\r\n", 14);
+    assert!(
+        matches!(pair.events[..], [Event::Finished { error: Some(Errno::PROTO), .. }]),
+        "{:?}",
+        pair.events
+    );
+    assert_eq!((received.as_slice(), pair.net.header_fault(SOCK)), (&b""[..], Some(ProxyError::Line)));
 }

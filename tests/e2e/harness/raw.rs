@@ -186,7 +186,11 @@ pub(crate) fn command(stream: u8, name: &str, arguments: &[Vec<u8>]) -> Vec<u8> 
 impl Rtmp {
     /// Has done the handshake and `connect`, and has a message stream, which is 1.
     pub(crate) fn connect(addr: SocketAddr, app: &str) -> Self {
-        let mut socket = connect(addr);
+        Self::on(connect(addr), app)
+    }
+
+    /// The same over a connection on which something else was sent before.
+    pub(crate) fn on(mut socket: TcpStream, app: &str) -> Self {
         let mut hello = vec![0; 1537];
         hello[0] = 3;
         socket.write_all(&hello).unwrap();
