@@ -2,6 +2,7 @@
 //! and what all loops share. It holds no table of connections, streams or files.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +11,7 @@ use tracing::warn;
 
 use super::authority::{Ungranted, unix_time};
 use super::counters::RoleCounters;
+use super::forwarded::{is_forwarded, told_address};
 use super::head::{ConnHead, LinkId, Next, Reason};
 use super::limits::{Kind, Refused};
 use super::log_limit::{LineKind, LogLimits};
@@ -19,6 +21,7 @@ use super::transport::Transports;
 use crate::access::hook::Question;
 use crate::access::{Action, Asker, Grant, Verb};
 use crate::live::stream::StreamWriter;
+use crate::protocol::http::request::Request;
 use crate::uring::{Engine, Millis, Sock};
 
 /// How long a peer may take to read the final answer and to close the connection.
@@ -94,7 +97,11 @@ impl<E: Engine> Core<E> {
 
     /// The peer's address, for the log.
     pub(super) fn peer(&self, sock: Sock) -> String {
-        self.net.peer(sock).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+        match self.net.peer(sock) {
+            None => "unknown".to_owned(),
+            Some(peer) if peer.port() == 0 => peer.ip().to_string(), // as a forwarded request tells it
+            Some(peer) => peer.to_string(),
+        }
     }
 
     /// Milliseconds that a peer may take to send its request.
@@ -269,6 +276,41 @@ impl<E: Engine> Core<E> {
     pub(super) fn admit(&self, head: &mut ConnHead) -> Result<(), Refused> {
         head.pass = self.shared.address_limits.enter(Kind::Connection, head.address)?;
         Ok(())
+    }
+
+    /// The first bytes of a connection have come, after a PROXY header if there was one: the client's address is known.
+    ///
+    /// # Errors
+    /// [`Refused`] when the client's address has reached its limit.
+    pub(super) fn learn_client(&self, head: &mut ConnHead) -> Result<(), Refused> {
+        if !std::mem::take(&mut head.awaits_header) {
+            return Ok(());
+        }
+        let Some(client) = self.net.told(head.sock) else { return Ok(()) };
+        let address = client.map(|client| client.ip());
+        head.is_proxy = address.is_some_and(|address| self.shared.config.limits.is_trusted(address));
+        self.move_to(head, address)
+    }
+
+    /// A request has come: if a trusted proxy has forwarded it, its client's address counts until the next one.
+    ///
+    /// # Errors
+    /// [`Refused`] when the client's address has reached its limit.
+    pub(super) fn learn_forwarded(&mut self, head: &mut ConnHead, request: &Request) -> Result<(), Refused> {
+        if !head.is_proxy {
+            return Ok(());
+        }
+        let limits = &self.shared.config.limits;
+        let told = is_forwarded(request).then(|| told_address(limits, request));
+        self.net.set_forwarded(head.sock, told.flatten());
+        let address = told.unwrap_or_else(|| self.net.peer(head.sock).map(|peer| peer.ip().to_canonical()));
+        if address == head.address { Ok(()) } else { self.move_to(head, address) }
+    }
+
+    /// Counts a connection for another address than before.
+    fn move_to(&self, head: &mut ConnHead, address: Option<IpAddr>) -> Result<(), Refused> {
+        (head.address, head.pass) = (address, None);
+        self.admit(head)
     }
 
     /// Counts a connection among those of its address that wait for a stream.

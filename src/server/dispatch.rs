@@ -257,7 +257,7 @@ impl<E: Engine> Dispatch<E> {
         if conn.head.out.is_closed() {
             return Next::Stay; // after the final answer, whatever follows is ignored
         }
-        if let Err(why) = Reception::learn_client(&mut self.core, &mut conn.head) {
+        if let Err(why) = self.core.learn_client(&mut conn.head) {
             return Reception::turn_away(&mut self.core, conn, why);
         }
         let (core, head) = (&mut self.core, &mut conn.head);

@@ -27,8 +27,10 @@ pub(super) struct ConnHead {
     pub(super) reserved: bool,
     /// Its listener takes no plain connections.
     pub(super) requires_tls: bool,
-    /// Its peer is a trusted proxy that has not sent anything yet.
-    pub(super) is_behind_proxy: bool,
+    /// Its peer is trusted and has not sent anything yet: a PROXY header may come.
+    pub(super) awaits_header: bool,
+    /// Its peer, or the one that a PROXY header names, is trusted to forward requests.
+    pub(super) is_proxy: bool,
     /// The peer sends no more.
     pub(super) finished: bool,
     /// Bytes of memory counted for it in the budget.
@@ -51,7 +53,8 @@ impl ConnHead {
             viewer: None,
             reserved: false,
             requires_tls: false,
-            is_behind_proxy: false,
+            awaits_header: false,
+            is_proxy: false,
             finished: false,
             held: 0,
             address: None,

@@ -39,6 +39,7 @@ mod counter;
 pub mod counters;
 mod dispatch;
 pub mod files;
+mod forwarded;
 mod head;
 pub mod health;
 pub mod http;

@@ -88,22 +88,12 @@ impl Reception {
         head.address = core.net.peer(sock).map(|peer| peer.ip().to_canonical());
         if head.address.is_some_and(|peer| core.shared.config.limits.is_trusted(peer)) {
             core.net.await_header(sock);
-            head.is_behind_proxy = true;
+            (head.awaits_header, head.is_proxy) = (true, true);
         }
         head.reserved = conns.open() + self.capacity.reserve >= self.capacity.connections;
         core.deadline(sock, core.request_time());
         let admitted = core.admit(&mut head);
         (Conn { head, kind }, admitted)
-    }
-
-    /// The first bytes of a client have come that a trusted proxy may have named: from here on its address counts.
-    pub(super) fn learn_client<E: Engine>(core: &mut Core<E>, head: &mut ConnHead) -> Result<(), Refused> {
-        if !std::mem::take(&mut head.is_behind_proxy) {
-            return Ok(());
-        }
-        let Some(client) = core.net.told(head.sock) else { return Ok(()) };
-        head.address = client.map(|client| client.ip());
-        core.admit(head)
     }
 
     /// Whether the loop has more connections than its limit: one has to go.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::raw::{self, Feed, Rtmp, connect, exchange, read_until, rest};
@@ -133,10 +134,7 @@ fn viewers_tokens_and_limits_go_by_the_client_of_a_header_in_tls_as_well() {
     );
     let origin = origin(&scratch, &config, &certificate.flags());
     let _feed = Feed::start(origin.addr("flv"), "live/a");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
-    command.args(["sign", "live/a", "--for", "play", "--expires", "10m", "--ip", "203.0.113.7"]);
-    let signed = command.args(["--secret-file", secrets.to_str().unwrap()]).output().unwrap().stdout;
-    let token = String::from_utf8(signed).unwrap().lines().next().unwrap().to_owned();
+    let token = sign(&secrets, "203.0.113.7");
     let ask = format!("GET /live/a.flv?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     let play = |ip: &str| {
         let mut socket = connect(origin.addr("flv"));
@@ -169,4 +167,66 @@ fn viewers_tokens_and_limits_go_by_the_client_of_a_header_in_tls_as_well() {
     read_until(&mut idle("203.0.113.10"), b"\r\n\r\nok\n");
     assert_eq!(origin.refused("address-connections"), 1);
     Watch::try_start(origin.addr("flv"), "/live/a.flv", Flavor::Http).err().expect("it shows no token");
+}
+
+/// A token for one client alone.
+fn sign(secrets: &Path, ip: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
+    command.args(["sign", "live/a", "--for", "play", "--expires", "10m", "--ip", ip]);
+    let signed = command.args(["--secret-file", secrets.to_str().unwrap()]).output().unwrap().stdout;
+    String::from_utf8(signed).unwrap().lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn requests_that_a_trusted_proxy_forwards_are_their_clients() {
+    let scratch = Scratch::new("proxied-forwarded");
+    let secrets = scratch.path("secrets");
+    std::fs::write(&secrets, "may:the-first-secret-of-all\n").unwrap();
+    let log = scratch.path("access.log");
+    let config = format!(
+        "{TRUSTS}connections_per_address = 2\n[auth]\nplay = \"deny\"\nsecret_file = \"{}\"\n\
+         [access_log]\npath = \"{}\"\n",
+        secrets.display(),
+        log.display()
+    );
+    let origin = origin(&scratch, &config, &[]);
+    let _feed = Feed::start(origin.addr("flv"), "live/a");
+    let token = sign(&secrets, "203.0.113.7");
+    let path = format!("/live/a.flv?token={token}");
+    // Requests of several clients over one connection of the proxy.
+    let mut socket = connect(origin.addr("flv"));
+    let mut ask = |fields: &str, answer: &str| {
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").unwrap();
+        read_until(&mut socket, answer.as_bytes());
+    };
+    ask("X-Forwarded-For: 203.0.113.8\r\n", "the token is for another address");
+    ask("", "the token is for another address");
+    ask("X-Forwarded-For: 203.0.113.7\r\nX-Real-IP: 203.0.113.8\r\n", "the token is for another address");
+    ask("Forwarded: for=203.0.113.7;proto=https\r\n", "FLV\x01");
+    let fields = "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 127.0.0.1\r\n";
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let mut upgraded = connect(origin.addr("web"));
+    upgraded.write_all(request.as_bytes()).unwrap();
+    read_until(&mut upgraded, b"FLV\x01");
+    until("both viewers to be listed by the client's address", || {
+        let (_, body) = http(origin.addr("admin"), "GET", "/api/v1/viewers", "");
+        (String::from_utf8(body).unwrap().matches("\"203.0.113.7\"").count() == 2).then_some(())
+    });
+    // Viewers are not counted; two connections with other requests are one too few.
+    let get = |ip: &str| {
+        let mut socket = connect(origin.addr("web"));
+        write!(socket, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {ip}\r\n\r\n").unwrap();
+        socket
+    };
+    let mut held = [get("203.0.113.9"), get("203.0.113.9")];
+    held.iter_mut().for_each(|socket| drop(read_until(socket, b"\r\n\r\nok\n")));
+    assert!(rest(&mut get("203.0.113.9")).starts_with("HTTP/1.1 429 "));
+    read_until(&mut get("203.0.113.10"), b"\r\n\r\nok\n");
+    assert_eq!(push(origin.addr("flv"), b""), "409", "the proxy itself may publish");
+    until("the access log to name the client", || {
+        std::fs::read_to_string(&log).ok()?.contains("203.0.113.10 - ").then_some(())
+    });
 }

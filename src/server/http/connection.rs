@@ -1,7 +1,6 @@
 //! An HTTP client: its requests are answered one after the other. Pipelined requests wait, up to a limit.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -226,11 +225,13 @@ impl Connection {
         head: &mut ConnHead,
         request: Request,
     ) -> Next {
+        let learned = core.learn_forwarded(head, &request);
         if web.responder.wants_record() {
             let client = Self::client_address(core, head, &request);
             self.transfer.record = Some(Record::of_request(&request, client, core.now()));
         }
-        if let Err(why) = core.shared.address_limits.request(head.address, core.now()) {
+        let counted = learned.and_then(|()| core.shared.address_limits.request(head.address, core.now()));
+        if let Err(why) = counted {
             core.count_refusal(head.role, why);
             let answer = Answer::of_error(why.status(), &why.to_string(), &[], false, false);
             return self.answer(core, web, head, answer);
@@ -489,8 +490,7 @@ fn open<'a, E: Engine>(
         if *granted {
             return Ok(Grant::default());
         }
-        let shared = Arc::clone(&core.shared);
-        let asker = asker_of(&shared.config.limits, head.address, request);
+        let asker = asker_of(head, request);
         let is_upgrade = request.headers.has_token("upgrade", "websocket");
         let protocol = if lasting {
             "hls"
@@ -508,7 +508,7 @@ fn open<'a, E: Engine>(
 
 /// The streams that a client may play, and so sees in lists.
 fn playable<E: Engine>(core: &Core<E>, head: &ConnHead, request: &Request) -> Streams {
-    let asker = asker_of(&core.shared.config.limits, head.address, request);
+    let asker = asker_of(head, request);
     core.shared.authority.rules().streams(Action::Play, &asker, unix_time())
 }
 

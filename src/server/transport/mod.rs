@@ -20,7 +20,7 @@ mod secure;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,11 @@ impl<E: Engine> Transports<E> {
     /// Whether a PROXY header has come; it may have named a client.
     pub(super) fn told(&self, sock: Sock) -> Option<Option<SocketAddr>> {
         self.engine.told(sock)
+    }
+
+    /// The client whose request a trusted proxy has forwarded; `None`: its own.
+    pub(super) fn set_forwarded(&mut self, sock: Sock, client: Option<IpAddr>) {
+        self.engine.set_forwarded(sock, client);
     }
 
     /// What was wrong with a connection's PROXY header.

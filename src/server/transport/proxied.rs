@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ pub(super) struct Proxied<E> {
     pub(super) engine: E,
     /// The connections that await a header or had one.
     places: HashMap<Sock, Stage>,
+    /// The clients whose requests were forwarded.
+    forwarded: HashMap<Sock, IpAddr>,
 }
 
 impl<E> fmt::Debug for Proxied<E> {
@@ -75,7 +77,7 @@ impl<E> fmt::Debug for Proxied<E> {
 
 impl<E: Engine> Proxied<E> {
     pub(super) fn new(engine: E) -> Self {
-        Self { engine, places: HashMap::new() }
+        Self { engine, places: HashMap::new(), forwarded: HashMap::new() }
     }
 
     /// A trusted peer has connected: what it sends first may be a header.
@@ -89,6 +91,14 @@ impl<E: Engine> Proxied<E> {
             Some(Stage::Told(client)) => Some(*client),
             _ => None,
         }
+    }
+
+    /// The client whose request was forwarded; `None`: the peer's own.
+    pub(super) fn set_forwarded(&mut self, sock: Sock, client: Option<IpAddr>) {
+        match client {
+            Some(client) => self.forwarded.insert(sock, client),
+            None => self.forwarded.remove(&sock),
+        };
     }
 
     /// What was wrong with a connection's header.
@@ -139,14 +149,13 @@ impl<E: Engine> Engine for Proxied<E> {
     type Buf = Rest<E::Buf>;
 
     fn peer(&self, sock: Sock) -> Option<SocketAddr> {
-        match self.told(sock) {
-            Some(Some(client)) => Some(client),
-            _ => self.engine.peer(sock),
-        }
+        let forwarded = self.forwarded.get(&sock).map(|client| SocketAddr::from((*client, 0)));
+        forwarded.or_else(|| self.told(sock)?).or_else(|| self.engine.peer(sock))
     }
 
     fn close(&mut self, sock: Sock) {
         self.places.remove(&sock);
+        self.forwarded.remove(&sock);
         self.engine.close(sock);
     }
 
