@@ -7,7 +7,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::config::load::Setting;
 use crate::config::units;
-use crate::config::{LogFormat, Packaging, Place, Policy, Record, Role, Upstream};
+use crate::config::{Listen, LogFormat, Packaging, Place, Policy, Record, Role, Upstream};
 
 #[derive(Debug, Args)]
 pub(super) struct CommonFlags {
@@ -51,14 +51,14 @@ pub(super) struct CommonFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct OriginFlags {
-    /// Listen here for RTMP [default: 0.0.0.0:1935].
-    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    /// Listen here for RTMP; several addresses with commas [default: 0.0.0.0:1935].
+    #[arg(long, value_name = "ADDR", value_parser = checked(str::parse::<Listen>))]
     rtmp: Option<String>,
-    /// Listen here for HTTP-FLV and WS-FLV, push and play [default: 0.0.0.0:8501].
-    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    /// Listen here for HTTP-FLV and WS-FLV, push and play; several addresses with commas [default: 0.0.0.0:8501].
+    #[arg(long, value_name = "ADDR", value_parser = checked(str::parse::<Listen>))]
     flv: Option<String>,
-    /// Listen here for pages and files [default: 0.0.0.0:80].
-    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    /// Listen here for pages and files; several addresses with commas [default: 0.0.0.0:80].
+    #[arg(long, value_name = "ADDR", value_parser = checked(str::parse::<Listen>))]
     web: Option<String>,
     /// Keep recordings under this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]
@@ -75,8 +75,8 @@ pub(super) struct OriginFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct FlvGatewayFlags {
-    /// Listen here for viewers [default: 0.0.0.0:8080].
-    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    /// Listen here for viewers; several addresses with commas [default: 0.0.0.0:8080].
+    #[arg(long, value_name = "ADDR", value_parser = checked(str::parse::<Listen>))]
     listen: Option<String>,
     /// Pull from here, http://host:port/prefix; repeat it to add upstreams to try next.
     #[arg(long, value_name = "URL", value_parser = checked(str::parse::<Upstream>))]
@@ -103,8 +103,8 @@ pub(super) struct ViewerFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct FileGatewayFlags {
-    /// Listen here for HTTP clients [default: 0.0.0.0:8100].
-    #[arg(long, value_name = "ADDR", value_parser = checked(units::parse_listen))]
+    /// Listen here for HTTP clients; several addresses with commas [default: 0.0.0.0:8100].
+    #[arg(long, value_name = "ADDR", value_parser = checked(str::parse::<Listen>))]
     listen: Option<String>,
     /// Serve this folder [default: /var/lib/uringcast].
     #[arg(long, value_name = "DIR")]

@@ -18,12 +18,14 @@ fn the_definition_is_sound() {
 
 #[test]
 fn the_origin_takes_its_stable_flags() {
-    let (role, config) = run("origin --rtmp :1 --flv 127.0.0.1:2 --web [::1]:3 --data /d --record flv,hls \
+    let (role, config) =
+        run("origin --rtmp :1 --flv 127.0.0.1:2,[::1]:2 --web [::1]:3 --data /d --record flv,hls \
          --flush 350ms --wait 1s --gap 2s --loops 2 --admin off --log debug --log-format json --drain 3s")
-    .unwrap();
+        .unwrap();
     let origin = &config.origin;
     assert_eq!(role, Role::Origin);
     assert_eq!(origin.rtmp.to_string(), "0.0.0.0:1");
+    assert_eq!(origin.flv.to_string(), "127.0.0.1:2,[::1]:2");
     assert_eq!((origin.flv.port(), origin.web.to_string().as_str()), (2, "[::1]:3"));
     assert_eq!((origin.data.to_str(), origin.record.to_string()), (Some("/d"), "flv,hls".to_owned()));
     assert_eq!((origin.flush, origin.wait), (Duration::from_millis(350), Duration::from_secs(1)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::quantities::{KIB, MIB};
 use super::units::format_size;
-use super::{Config, Rate, Role, Rule, quota};
+use super::{Config, Listen, Rate, Role, Rule, quota};
 
 /// Longest time that tags may be gathered.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -54,33 +54,36 @@ impl Config {
             return Err(("flv_gateway.upstream", Rule::NoUpstream));
         }
         let listeners = self.listeners(role);
-        for (at, (key, address)) in listeners.iter().enumerate() {
-            let Some((other, _)) = listeners.iter().take(at).find(|(_, earlier)| clash(earlier, address))
-            else {
-                continue;
+        for (at, (key, address, _)) in listeners.iter().enumerate() {
+            let clash = |(_, earlier, v6_only): &&(_, _, bool)| {
+                clash((*earlier, *v6_only), (*address, listeners[at].2))
             };
+            let Some((other, _, _)) = listeners[..at].iter().find(clash) else { continue };
             return Err((key, Rule::SameAddress { address: address.to_string(), other }));
         }
         Ok(())
     }
 
-    /// The addresses that a role listens on, each with its key; the admin address only if the user wrote it,
-    /// since the default one may be dropped.
-    pub fn listeners(&self, role: Role) -> Vec<(&'static str, SocketAddr)> {
-        let mut list = Vec::new();
+    /// The addresses that a role listens on, each with its key and whether it leaves IPv4 to others; the admin address
+    /// only if the user wrote it, since the default one may be dropped.
+    fn listeners(&self, role: Role) -> Vec<(&'static str, SocketAddr, bool)> {
+        let mut list: Vec<(&'static str, &Listen)> = Vec::new();
         if role.has_origin() {
-            list.push(("origin.rtmp", self.origin.rtmp));
-            list.push(("origin.flv", self.origin.flv));
-            list.push(("origin.web", self.origin.web));
+            list.push(("origin.rtmp", &self.origin.rtmp));
+            list.push(("origin.flv", &self.origin.flv));
+            list.push(("origin.web", &self.origin.web));
         }
         if role.has_flv_gateway() {
-            list.push(("flv_gateway.listen", self.flv_gateway.listen));
+            list.push(("flv_gateway.listen", &self.flv_gateway.listen));
         }
         if role.has_file_gateway() {
-            list.push(("file_gateway.listen", self.file_gateway.listen));
+            list.push(("file_gateway.listen", &self.file_gateway.listen));
         }
-        list.extend(self.admin.filter(|_| self.admin_explicit).map(|address| ("admin", address)));
-        list
+        let each = |(key, listen): (&'static str, &Listen)| {
+            listen.iter().map(|address| (key, *address, listen.is_v6_only(*address))).collect::<Vec<_>>()
+        };
+        let admin = self.admin.filter(|_| self.admin_explicit).map(|address| ("admin", address, false));
+        list.into_iter().flat_map(each).chain(admin).collect()
     }
 
     fn check_times(&self) -> Result<(), Broken> {
@@ -169,9 +172,15 @@ impl Config {
     }
 }
 
-/// Whether two addresses cannot both be listened on. Port 0 stands for a free one each time.
-fn clash(one: &SocketAddr, other: &SocketAddr) -> bool {
-    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+/// Whether two addresses cannot both be listened on; each with whether it leaves IPv4 to others. Port 0 stands for a
+/// free one each time.
+fn clash((one, one_v6_only): (SocketAddr, bool), (other, other_v6_only): (SocketAddr, bool)) -> bool {
+    let takes_all = |address: SocketAddr| address.ip().is_unspecified();
+    let same_host = match (one, other) {
+        (SocketAddr::V4(_), SocketAddr::V6(_)) => takes_all(other) && !other_v6_only,
+        (SocketAddr::V6(_), SocketAddr::V4(_)) => takes_all(one) && !one_v6_only,
+        _ => one.ip() == other.ip() || takes_all(one) || takes_all(other),
+    };
     one.port() != 0 && one.port() == other.port() && same_host
 }
 
@@ -261,14 +270,42 @@ mod tests {
     }
 
     #[test]
+    fn addresses_clash_only_where_the_kernel_refuses_them() {
+        let check = |rtmp: &str, flv: &str| {
+            let mut config = Config::default();
+            (config.origin.rtmp, config.origin.flv) = (rtmp.parse().unwrap(), flv.parse().unwrap());
+            config.validate_role(Role::Origin).map_err(|(key, _)| key)
+        };
+        for (rtmp, flv) in [
+            ("0.0.0.0:1,[::]:1", ":2"),
+            ("[::]:1,127.0.0.1:1,10.0.0.1:1", ":2"),
+            ("127.0.0.1:1,[::1]:1,127.0.0.2:1", "127.0.0.3:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+            ("[::]:0,:0", "[::]:0,:0"),
+        ] {
+            assert_eq!(check(rtmp, flv), Ok(()), "{rtmp} {flv}");
+        }
+        for (rtmp, flv, key) in [
+            (":1,127.0.0.1:1", ":2", "origin.rtmp"),
+            ("[::1]:1,[::]:1", ":2", "origin.rtmp"),
+            ("[::]:1", ":1", "origin.flv"),
+            ("127.0.0.1:1", "[::]:2,[::]:1", "origin.flv"),
+            ("[::]:1,:1", "127.0.0.1:1", "origin.flv"),
+        ] {
+            assert_eq!(check(rtmp, flv), Err(key), "{rtmp} {flv}");
+        }
+    }
+
+    #[test]
     fn two_listeners_on_one_port_are_refused() {
         let mut config = Config::default();
-        config.origin.flv = config.origin.rtmp;
+        config.origin.flv = config.origin.rtmp.clone();
         let (key, rule) = config.validate_role(Role::Origin).unwrap_err();
         assert_eq!(key, "origin.flv");
         assert_eq!(rule, Rule::SameAddress { address: "0.0.0.0:1935".to_owned(), other: "origin.rtmp" });
-        config.origin.rtmp.set_port(0);
-        config.origin.flv.set_port(0);
+        for listen in [&mut config.origin.rtmp, &mut config.origin.flv] {
+            *listen = ":0".parse().unwrap();
+        }
         assert_eq!(config.validate_role(Role::Origin), Ok(()));
         let gateway = config.validate_role(Role::FlvGateway).unwrap_err();
         assert_eq!(gateway, ("flv_gateway.upstream", Rule::NoUpstream));

@@ -7,7 +7,6 @@ mod given;
 mod line;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
@@ -16,7 +15,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::units::masked;
-use super::{Config, ConfigError, Place, Problem, Role, Rule, Upstream};
+use super::{Config, ConfigError, Place, Problem, Role, Rule};
 pub(super) use given::GivenError;
 use line::line_of;
 
@@ -77,7 +76,11 @@ impl Sources {
         let layers = self.layers(&Config::for_role(role))?;
         let mut config = layers.extract()?;
         if role.has_origin() && role.has_flv_gateway() && config.flv_gateway.upstream.is_empty() {
-            config.flv_gateway.upstream.push(beside(config.origin.flv));
+            config.flv_gateway.upstream.push(config.origin.beside());
+        }
+        let web_is_default = || layers.place("origin.web") == Place::Default;
+        if matches!(role, Role::AllInOne | Role::Origin) && config.tls.is_on() && web_is_default() {
+            config.origin.secure_web();
         }
         if role == Role::AllInOne && layers.place("file_gateway.root") == Place::Default {
             config.file_gateway.root = config.origin.data.clone();
@@ -129,16 +132,6 @@ fn parse_toml(path: &Path, text: &str) -> Result<Dict, ConfigError> {
         let place = Place::File { path: path.to_owned(), line };
         ConfigError::Syntax { place, what: error.message().replace('\n', ", ") }
     })
-}
-
-/// The URL of an origin's HTTP-FLV listener as seen from the same host.
-fn beside(flv: SocketAddr) -> Upstream {
-    let host = match flv.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
-        ip => ip.to_string(),
-    };
-    Upstream { secure: false, host, port: flv.port(), prefix: String::new() }
 }
 
 /// One layer: a dict whose values are traced to their place by the layer's name.

@@ -103,7 +103,20 @@ fn roles_together_fill_in_what_was_left_out() {
     assert_eq!(config.flv_gateway.upstream[0].to_string(), "http://127.0.0.1:9000");
     assert_eq!(config.file_gateway.root, PathBuf::from("/srv/media"));
     let demo = Sources::default().load(Role::Demo { gateway: true }).unwrap();
-    assert!(demo.listeners(Role::Demo { gateway: true }).iter().all(|(_, a)| a.ip().is_loopback()));
+    let listeners = [&demo.origin.rtmp, &demo.origin.flv, &demo.origin.web, &demo.flv_gateway.listen];
+    assert!(listeners.into_iter().all(|listen| listen.iter().all(|address| address.ip().is_loopback())));
+}
+
+#[test]
+fn a_certificate_adds_the_port_of_https() {
+    let web = |role, more: &[Setting]| {
+        let own = [flag("--tls-cert", "tls.cert", "c"), flag("--tls-key", "tls.key", "k")];
+        let sources = Sources { flags: [&own, more].concat(), ..Sources::default() };
+        sources.load(role).unwrap().origin.web.to_string()
+    };
+    assert_eq!(web(Role::Origin, &[]), "0.0.0.0:80,0.0.0.0:443");
+    assert_eq!(web(Role::Origin, &[flag("--web", "origin.web", ":80")]), "0.0.0.0:80");
+    assert_eq!(web(Role::Demo { gateway: false }, &[]), "127.0.0.1:8088");
 }
 
 #[test]

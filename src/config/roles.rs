@@ -1,14 +1,14 @@
 //! Settings of the three roles, with their defaults.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::quantities::{ANY, MIB, SECOND};
-use super::units::{self, Packaging, Record, Upstream};
+use super::units::{self, Listen, Packaging, Record, Upstream};
 
 /// What happens when a stream name is published that already has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +28,11 @@ pub enum Republish {
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// RTMP publishers and viewers.
-    #[serde(with = "units::listen")]
-    pub rtmp: SocketAddr,
+    pub rtmp: Listen,
     /// HTTP-FLV and WS-FLV, push and play.
-    #[serde(with = "units::listen")]
-    pub flv: SocketAddr,
+    pub flv: Listen,
     /// Pages and files.
-    #[serde(with = "units::listen")]
-    pub web: SocketAddr,
+    pub web: Listen,
     /// The folder of the recordings.
     pub data: PathBuf,
     /// What is recorded of every stream.
@@ -68,8 +65,7 @@ pub struct Origin {
 #[serde(deny_unknown_fields)]
 pub struct FlvGateway {
     /// HTTP-FLV and WS-FLV viewers.
-    #[serde(with = "units::listen")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Where streams are pulled from, in order of preference.
     #[serde(with = "units::upstreams")]
     pub upstream: Vec<Upstream>,
@@ -101,8 +97,7 @@ pub struct FlvGateway {
 #[serde(deny_unknown_fields)]
 pub struct FileGateway {
     /// HTTP clients.
-    #[serde(with = "units::listen")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// The folder that is served; nothing outside it is.
     pub root: PathBuf,
     /// Where missing files are fetched from, in order of preference; empty: nowhere.
@@ -181,6 +176,22 @@ impl Default for FileGateway {
 }
 
 impl Origin {
+    /// The URL of its HTTP-FLV listener as seen from this machine.
+    pub fn beside(&self) -> Upstream {
+        let address = self.flv[self.flv.nearest()];
+        let host = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+            ip => ip.to_string(),
+        };
+        Upstream { secure: false, host, port: address.port(), prefix: String::new() }
+    }
+
+    /// With a certificate, pages are at the ports of http and https by default.
+    pub(super) fn secure_web(&mut self) {
+        self.web = "0.0.0.0:80,0.0.0.0:443".parse().expect("two addresses");
+    }
+
     /// Whether any stream is recorded.
     pub fn records(&self) -> bool {
         self.record.is_any() || self.record_apps.values().any(|record| record.is_any())

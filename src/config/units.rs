@@ -9,6 +9,7 @@ mod byte_size;
 mod choice;
 mod error;
 mod hook;
+mod listen;
 mod mask;
 mod network;
 mod packaging;
@@ -26,6 +27,7 @@ pub use byte_size::{format_size, parse_size};
 pub use choice::{AccessFormat, LogFormat, Policy, SendPath};
 pub use error::UnitError;
 pub use hook::Hook;
+pub use listen::Listen;
 pub use mask::masked;
 pub use network::{Network, client_address, is_private};
 pub use packaging::Packaging;
@@ -36,9 +38,7 @@ pub use remote::Remote;
 pub use secret::Secret;
 pub use time::parse_duration;
 pub use upstream::Upstream;
-pub(super) use written::{
-    admin, duration, hosts, listen, names, networks, path_or_off, service, size, upstreams,
-};
+pub(super) use written::{admin, duration, hosts, names, networks, path_or_off, service, size, upstreams};
 
 #[cfg(test)]
 mod tests {
@@ -53,6 +53,9 @@ mod tests {
         fn any_text_is_a_value_or_refused(text in "[0-9a-zA-Z:/.,@?=&{}\\[\\]% \u{e9}~-]{0,40}") {
             let _ = (parse_listen(&text), parse_admin(&text), parse_duration(&text), masked(&text));
             let _ = (parse_hosts(&text), parse_names(&text), text.parse::<Remote>(), text.parse::<Secret>());
+            if let Ok(listen) = text.parse::<Listen>() {
+                prop_assert_eq!(listen.to_string().parse(), Ok(listen));
+            }
             if let Ok(size) = parse_size(&text) {
                 prop_assert_eq!(parse_size(&format_size(size)), Ok(size));
             }

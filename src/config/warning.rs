@@ -81,9 +81,9 @@ impl Config {
             list.push(warning("admin", text));
         }
         let public = |address: &SocketAddr| !is_private(address.ip());
-        let origin = [self.origin.rtmp, self.origin.flv, self.origin.web];
+        let mut origin = [&self.origin.rtmp, &self.origin.flv, &self.origin.web].into_iter();
         if self.auth.publish == Policy::Open
-            && let Some(address) = origin.iter().find(|address| public(address))
+            && let Some(address) = origin.find_map(|listen| listen.iter().find(|address| public(address)))
         {
             let text =
                 format!("{address} is not a private address: everyone who reaches it may publish there");
@@ -160,6 +160,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Listen;
 
     fn keys(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
         let mut config = Config::default();
@@ -180,10 +181,10 @@ mod tests {
         assert_eq!(keys(|c| c.limits.trusted = vec!["0.0.0.0/0".parse().unwrap()]), ["limits.trusted"]);
         assert_eq!(keys(|c| c.limits.trusted = vec!["::/0".parse().unwrap()]), ["limits.trusted"]);
         assert_eq!(keys(|c| c.auth.publish = Policy::Open), ["auth.publish"]);
-        let private: SocketAddr = "10.0.0.1:0".parse().unwrap();
+        let private: Listen = "10.0.0.1:0,[::1]:0".parse().unwrap();
         let inside = |c: &mut Config| {
             c.auth.publish = Policy::Open;
-            (c.origin.rtmp, c.origin.flv, c.origin.web) = (private, private, private);
+            (c.origin.rtmp, c.origin.flv, c.origin.web) = (private.clone(), private.clone(), private.clone());
         };
         assert!(keys(inside).is_empty());
         assert_eq!(keys(|c| c.auth.origins = vec!["*".to_owned()]), ["auth.origins"]);

@@ -19,17 +19,17 @@ pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
     let gateway = if role == Role::FlvGateway { "listen" } else { "gateway" };
     let files = if role == Role::FileGateway { "listen" } else { "files" };
     let addresses = [
-        ("rtmp", own.rtmp),
-        ("flv", own.flv),
-        ("web", own.web),
-        (gateway, own.gateway),
-        (files, own.files),
-        ("admin", admin),
+        ("rtmp", &own.rtmp[..]),
+        ("flv", &own.flv),
+        ("web", &own.web),
+        (gateway, &own.gateway),
+        (files, &own.files),
+        ("admin", admin.as_slice()),
     ];
     let mut line = format!("ready role={name}");
-    for (name, address) in addresses {
-        if let Some(address) = address {
-            let _ = write!(line, " {name}={address}");
+    for (name, listen) in addresses {
+        for (index, address) in listen.iter().enumerate() {
+            let _ = if index == 0 { write!(line, " {name}={address}") } else { write!(line, ",{address}") };
         }
     }
     line
@@ -40,14 +40,15 @@ pub fn hints(role: Role, shared: &Shared) -> Option<String> {
     if !matches!(role, Role::Demo { .. } | Role::AllInOne) {
         return None;
     }
-    let (rtmp, flv, web) = (shared.addresses.rtmp?, shared.addresses.flv?, shared.addresses.web?);
+    let own = &shared.addresses;
+    let (rtmp, flv, web) = (*own.rtmp.first()?, *own.flv.first()?, *own.web.first()?);
     let demo = matches!(role, Role::Demo { .. });
     let key = if demo { "live/demo" } else { "live/stream" };
     let mut text = String::from("\n");
     let _ = writeln!(text, "  Watch in a browser   http://{}/index.html?stream={key}", reachable(web));
     let _ = writeln!(text, "  HTTP-FLV             http://{}/{key}.flv", reachable(flv));
     let _ = writeln!(text, "  WebSocket-FLV        ws://{}/{key}.flv", reachable(flv));
-    if let Some(gateway) = shared.addresses.gateway {
+    if let Some(&gateway) = own.gateway.first() {
         let _ = writeln!(text, "  Through the gateway  http://{}/{key}.flv", reachable(gateway));
     }
     let _ = writeln!(text, "  Publish your own     rtmp://{}/live/stream", reachable(rtmp));

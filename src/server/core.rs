@@ -2,7 +2,7 @@
 //! and what all loops share. It holds no table of connections, streams or files.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -100,7 +100,7 @@ impl<E: Engine> Core<E> {
         match self.net.peer(sock) {
             None => "unknown".to_owned(),
             Some(peer) if peer.port() == 0 => peer.ip().to_string(), // as a forwarded request tells it
-            Some(peer) => peer.to_string(),
+            Some(peer) => SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Listening sockets: one for each loop on every address, so that the kernel spreads new connections over the loops.
+//! Listening sockets: one for each loop on every address of a listener, so that the kernel spreads new connections over the loops.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::reception::Listener;
 use super::start::StartError;
-use crate::config::ListenerOptions;
+use crate::config::{Listen, ListenerOptions};
 
 /// All listeners, and their sockets by loop.
 pub(super) struct Plan {
@@ -23,14 +23,28 @@ impl Plan {
         Self { listeners: Vec::new(), sockets: std::iter::repeat_with(Vec::new).take(loops).collect() }
     }
 
-    /// Binds an address once for each loop and returns the port that it got. `name` is the flag that sets it.
+    /// Binds all addresses of a listener once for each loop and returns those that it got, ports included. `name` is
+    /// the flag that sets them.
     ///
     /// # Errors
     /// [`StartError`], whose message says what to do.
     pub(super) fn bind(
         &mut self,
         name: &'static str,
-        address: SocketAddr,
+        listen: &Listen,
+        listener: Listener,
+        options: &ListenerOptions,
+    ) -> Result<Vec<SocketAddr>, StartError> {
+        let bind = |address: &SocketAddr| {
+            self.bind_address(name, (*address, listen.is_v6_only(*address)), listener, options)
+        };
+        listen.iter().map(bind).collect()
+    }
+
+    fn bind_address(
+        &mut self,
+        name: &'static str,
+        (address, v6_only): (SocketAddr, bool),
         listener: Listener,
         options: &ListenerOptions,
     ) -> Result<SocketAddr, StartError> {
@@ -38,10 +52,10 @@ impl Plan {
         self.listeners.push(listener);
         let why = |error, address| StartError::listen(name, address, error);
         // SO_REUSEPORT would share a port with a second instance: find that out first.
-        drop(bind_one(address, options, false).map_err(|error| why(error, address))?);
+        drop(bind_one((address, v6_only), options, false).map_err(|error| why(error, address))?);
         let mut bound = address;
         for sockets in &mut self.sockets {
-            let socket = bind_one(bound, options, true).map_err(|error| why(error, bound))?;
+            let socket = bind_one((bound, v6_only), options, true).map_err(|error| why(error, bound))?;
             bound = socket.local_addr()?;
             sockets.push((tag, socket));
         }
@@ -50,8 +64,15 @@ impl Plan {
 }
 
 /// Options are set on the listener: accepted sockets inherit them.
-fn bind_one(address: SocketAddr, options: &ListenerOptions, listen: bool) -> io::Result<TcpListener> {
+fn bind_one(
+    (address, v6_only): (SocketAddr, bool),
+    options: &ListenerOptions,
+    listen: bool,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(v6_only)?; // whatever net.ipv6.bindv6only says
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(listen)?;
     socket.set_tcp_nodelay(true)?;
@@ -82,7 +103,8 @@ mod tests {
         for stall in [1, 20, 60].map(Duration::from_secs) {
             let mut config = Config::default();
             config.live.stall = stall;
-            let listener = bind_one(([127, 0, 0, 1], 0).into(), &config.stream_listener(), false).unwrap();
+            let listener =
+                bind_one((([127, 0, 0, 1], 0).into(), false), &config.stream_listener(), false).unwrap();
             let timeout = socket2::SockRef::from(&listener).tcp_user_timeout().unwrap().unwrap();
             assert!(timeout > stall && timeout >= Duration::from_secs(20));
         }

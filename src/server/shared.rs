@@ -140,19 +140,19 @@ pub enum Ailment {
 /// A loop that has not swept for this many milliseconds hangs.
 const HANGING: Millis = 10_000;
 
-/// The ports that the pages and the `ready` line name.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where the roles listen, as the pages and the `ready` line name it; the first address of each is the main one.
+#[derive(Clone, Debug, Default)]
 pub struct Addresses {
     /// RTMP ingest.
-    pub rtmp: Option<SocketAddr>,
+    pub rtmp: Vec<SocketAddr>,
     /// HTTP-FLV and WS-FLV of the origin.
-    pub flv: Option<SocketAddr>,
+    pub flv: Vec<SocketAddr>,
     /// The pages.
-    pub web: Option<SocketAddr>,
+    pub web: Vec<SocketAddr>,
     /// The FLV gateway.
-    pub gateway: Option<SocketAddr>,
+    pub gateway: Vec<SocketAddr>,
     /// The file gateway.
-    pub files: Option<SocketAddr>,
+    pub files: Vec<SocketAddr>,
 }
 
 /// What all loops share.
@@ -300,9 +300,10 @@ impl Shared {
     /// What a gateway shows to play a stream of an upstream, as the value of `Authorization`: its own credential, never
     /// a viewer's.
     pub(super) fn credential(&self, upstream: &Upstream, stream: &str) -> Option<String> {
-        let own = self.addresses.flv.into_iter().chain(self.addresses.web);
+        let own = self.addresses.flv.iter().chain(&self.addresses.web);
         let is_loopback = upstream.host.parse().is_ok_and(is_loopback);
-        let is_own = is_loopback && own.into_iter().any(|address| address.port() == upstream.port);
+        let is_own =
+            is_loopback && own.into_iter().any(|address: &SocketAddr| address.port() == upstream.port);
         let token = self.authority.rules().for_upstream(stream, is_own, unix_time())?;
         Some(format!("Bearer {token}"))
     }

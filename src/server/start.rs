@@ -58,23 +58,23 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     if role.has_origin() {
         let own = &config.origin;
         let rtmp = listener(&config, next_role, "rtmp", Speaks::Rtmp);
-        addresses.rtmp = Some(plan.bind("--rtmp", own.rtmp, rtmp, &for_streams)?);
+        addresses.rtmp = plan.bind("--rtmp", &own.rtmp, rtmp, &for_streams)?;
         let flv = listener(&config, next_role, "flv", Speaks::Http(&STREAM_PORT));
-        addresses.flv = Some(plan.bind("--flv", own.flv, flv, &for_streams)?);
+        addresses.flv = plan.bind("--flv", &own.flv, flv, &for_streams)?;
         let web = listener(&config, next_role, "web", Speaks::Http(&WEB_PORT));
-        addresses.web = Some(plan.bind("--web", own.web, web, &for_web)?);
+        addresses.web = plan.bind("--web", &own.web, web, &for_web)?;
         next_role += 1;
     }
     if role.has_flv_gateway() {
         let listener = listener(&config, next_role, "flv-gateway", Speaks::Http(&FLV_GATEWAY));
-        addresses.gateway = Some(plan.bind("--listen", config.flv_gateway.listen, listener, &for_streams)?);
-        follow_own_origin(&mut config, addresses.flv);
+        addresses.gateway = plan.bind("--listen", &config.flv_gateway.listen, listener, &for_streams)?;
+        follow_own_origin(&mut config, &addresses.flv);
         next_role += 1;
     }
     if role.has_file_gateway() {
         let listener = listener(&config, next_role, "file-gateway", Speaks::Http(&FILE_GATEWAY));
         let options = config.file_listener();
-        addresses.files = Some(plan.bind("--listen", config.file_gateway.listen, listener, &options)?);
+        addresses.files = plan.bind("--listen", &config.file_gateway.listen, listener, &options)?;
     }
     if matches!(role, Role::Demo { .. }) && config.tls.cert == Config::demo_certificate().0 {
         certificates::make(&config.tls)?;
@@ -219,12 +219,10 @@ fn send_path(configured: config::SendPath) -> SendPath {
 }
 
 /// Lets a gateway pull from the origin in the same process, on the port that the origin got.
-fn follow_own_origin(config: &mut Config, flv: Option<SocketAddr>) {
-    let Some(flv) = flv else { return };
-    let own = |upstream: &&mut crate::config::Upstream| {
-        upstream.host == "127.0.0.1" && upstream.port == config.origin.flv.port()
-    };
-    if let Some(upstream) = config.flv_gateway.upstream.iter_mut().find(own) {
+fn follow_own_origin(config: &mut Config, flv: &[SocketAddr]) {
+    let Some(flv) = flv.get(config.origin.flv.nearest()) else { return };
+    let own = config.origin.beside();
+    if let Some(upstream) = config.flv_gateway.upstream.iter_mut().find(|upstream| **upstream == own) {
         upstream.port = flv.port();
     }
 }

@@ -1,15 +1,15 @@
-//! What one client address may have. Loopback and private addresses are exempt, so this needs others: the test runs
+//! What one client address may have, and listeners of both address families. Loopback and private addresses are exempt, so this needs others: the test runs
 //! itself again in a network namespace in which the loopback interface has two of them.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::raw::{
-    Feed, Poster, Rtmp, connect, exchange, opening_messages, picture, publish, read_until,
+    self, Feed, Poster, Rtmp, connect, exchange, opening_messages, picture, publish, read_until,
 };
-use crate::harness::{Flavor, Scratch, Server, Watch, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, until};
 
 /// Says that this is the run inside.
 const INSIDE: &str = "E2E_NETWORK_NAMESPACE";
@@ -55,6 +55,61 @@ fn origin(scratch: &Scratch, limits: &str) -> Server {
 /// A client that connects to one of its own addresses has that one.
 fn at(server: &Server, name: &str, ip: [u8; 4]) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(ip), server.addr(name).port()))
+}
+
+/// An origin that listens like this, each with the same ports.
+fn listens_on(scratch: &Scratch, [rtmp, flv, web]: [&str; 3]) -> Server {
+    let args = ["origin", "--rtmp", rtmp, "--flv", flv, "--web", web, "--admin", "127.0.0.1:0"];
+    Server::start(&scratch.path(""), &[&args[..], &["--record", "none", "--wait", "1s"]].concat())
+}
+
+/// It publishes and plays at every address, as this machine may.
+fn serves(server: &Server, addresses: &[&str]) {
+    let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    let port = |address: SocketAddr, port| SocketAddr::new(address.ip(), port);
+    for (turn, address) in addresses.iter().enumerate() {
+        let key = format!("live/{turn}");
+        let _feed = Feed::start(*address, &key);
+        let path: &str = Box::leak(format!("/{key}.flv").into_boxed_str());
+        let watches: Vec<_> =
+            addresses.iter().map(|address| Watch::start(*address, path, Flavor::Http)).collect();
+        watches.iter().for_each(|watch| watch.wait_pictures_after(0));
+        let mut player = Rtmp::connect(port(*address, 1935), "live");
+        player.say(&[raw::play(&turn.to_string())]);
+        player.wait("NetStream.Play.Start");
+        assert_eq!(http(port(*address, 8080), "GET", "/healthz", "").0.status, 200);
+        let (_, list) = http(server.addr("admin"), "GET", "/api/v1/viewers", "");
+        assert!(!String::from_utf8(list).unwrap().contains("ffff"), "IPv4 is shown as IPv4");
+    }
+}
+
+#[test]
+fn both_families() {
+    if !is_inside("both_families") {
+        return;
+    }
+    let scratch = Scratch::new("address-both");
+    let both = ["127.0.0.1:8501", "[::1]:8501"];
+    // One socket for both.
+    let server = listens_on(&scratch, ["[::]:1935", "[::]:8501", "[::]:8080"]);
+    assert_eq!(server.addr("flv").to_string(), "[::]:8501");
+    serves(&server, &both);
+    drop(server);
+    // One for each: they do not collide.
+    let any = ["0.0.0.0:1935,[::]:1935", "[::]:8501,0.0.0.0:8501", ":8080,[::]:8080"];
+    let server = listens_on(&scratch, any);
+    assert_eq!(server.addrs("flv").len(), 2);
+    serves(&server, &both);
+    drop(server);
+    // Some addresses, and no others.
+    let some = ["127.0.0.1:1935,[::1]:1935", "127.0.0.1:8501,[::1]:8501", "[::1]:8080,127.0.0.1:8080"];
+    let server = listens_on(&scratch, some);
+    serves(&server, &both);
+    assert!(TcpStream::connect("203.0.113.1:8501").is_err());
+    drop(server);
+    let server = listens_on(&scratch, ["[::1]:1935", "[::1]:8501", "[::1]:8080"]);
+    serves(&server, &both[1..]);
+    assert!(TcpStream::connect(both[0]).is_err());
 }
 
 const ASK: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";

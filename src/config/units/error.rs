@@ -9,6 +9,14 @@ pub enum UnitError {
         /// What was written.
         text: String,
     },
+    /// Too many addresses to listen on.
+    #[error("{count} addresses are more than the {max} that a listener may have")]
+    Addresses {
+        /// How many were written.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
     /// Not a number of bytes.
     #[error("{text:?} is not a size: write a number of bytes or \"512KiB\", \"32MiB\", \"1GiB\"")]
     Size {

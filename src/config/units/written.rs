@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::address::{parse_admin, parse_hosts, parse_listen, parse_names};
+use super::address::{parse_admin, parse_hosts, parse_names};
 use super::byte_size::{format_size, parse_size};
 use super::choice::{AccessFormat, LogFormat, Policy};
 use super::error::UnitError;
 use super::hook::Hook;
+use super::listen::Listen;
 use super::network::{Network, parse_networks};
 use super::packaging::Packaging;
 use super::path::parse_path_or_off;
@@ -79,7 +80,6 @@ macro_rules! written {
     };
 }
 
-written!(listen, SocketAddr, "an address as \"0.0.0.0:8080\"", parse_listen, ToString::to_string);
 written!(size, usize, "a size as \"32MiB\"", parse_size, |bytes| format_size(*bytes));
 written!(duration, Duration, "a duration as \"10s\"", parse_duration, |time| {
     humantime::format_duration(*time).to_string()
@@ -122,6 +122,7 @@ macro_rules! by_text {
     };
 }
 
+by_text!(Listen, "an address as \"0.0.0.0:8080\", or a list of them");
 by_text!(Policy, "\"open\", \"local\" or \"deny\"");
 by_text!(Rate, "a rate as \"100Mbps\"");
 by_text!(Packaging, "\"recorded\", \"none\" or some of \"hls,fmp4\"");

@@ -1,5 +1,7 @@
 //! The HTTP API's answers.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use crate::live::stream::Stream;
@@ -121,15 +123,16 @@ pub fn streams_json(shared: &Shared) -> Listed {
         let entry = entry(stream, *live, main.name, now);
         (entry.key.clone(), serde_json::to_string(&entry).expect("plain data"))
     };
-    let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
+    let port = |listen: &[SocketAddr]| listen.first().map(SocketAddr::port);
+    let addresses = &shared.addresses;
     let body = Body {
         role: main.name,
         version: env!("CARGO_PKG_VERSION"),
         ports: Ports {
-            rtmp: port(shared.addresses.rtmp),
-            flv: port(shared.addresses.flv),
-            gateway: port(shared.addresses.gateway),
-            web: port(shared.addresses.web.or(shared.addresses.files)),
+            rtmp: port(&addresses.rtmp),
+            flv: port(&addresses.flv),
+            gateway: port(&addresses.gateway),
+            web: port(&addresses.web).or(port(&addresses.files)),
         },
         total: streams.len(),
         streams: [],

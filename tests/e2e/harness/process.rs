@@ -118,7 +118,7 @@ impl Drop for Guard {
 /// The program in one of its roles.
 pub(crate) struct Server {
     pub(crate) guard: Guard,
-    addrs: HashMap<String, SocketAddr>,
+    addrs: HashMap<String, Vec<SocketAddr>>,
 }
 
 impl Server {
@@ -143,7 +143,10 @@ impl Server {
         let addrs = ready
             .split_whitespace()
             .filter_map(|word| word.split_once('='))
-            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .filter_map(|(name, value)| {
+                let list = value.split(',').map(|address| address.parse().ok());
+                Some((name.to_owned(), list.collect::<Option<_>>()?))
+            })
             .collect();
         Self { guard, addrs }
     }
@@ -185,9 +188,13 @@ impl Server {
         Self::start(home, &[&args[..], &["--wait", "20s", "--gap", gap]].concat())
     }
 
-    /// The address the ready line gives for `name`.
+    /// The address the ready line gives for `name`, the first one if there are several.
     pub(crate) fn addr(&self, name: &str) -> SocketAddr {
-        *self.addrs.get(name).unwrap_or_else(|| panic!("no {name}= in the ready line: {:?}", self.addrs))
+        self.addrs(name)[0]
+    }
+
+    pub(crate) fn addrs(&self, name: &str) -> &[SocketAddr] {
+        self.addrs.get(name).unwrap_or_else(|| panic!("no {name}= in the ready line: {:?}", self.addrs))
     }
 
     /// Where `key` is published by RTMP.
