@@ -110,6 +110,7 @@ pub fn access(auth: &Auth, own: &SigningKey) -> Result<Access, AccessError> {
         own: own.clone(),
         upstream_key: auth.upstream_key.clone(),
         origins: auth.origins.clone(),
+        referers: auth.referers.clone(),
         hosts: auth.hosts.clone(),
     })
 }

@@ -34,6 +34,13 @@ pub(super) fn is_listed(origin: &str, listed: &[String]) -> bool {
     })
 }
 
+/// The origin of a page: its address without what comes after the host and the port.
+pub(super) fn site_of(page: &str) -> &str {
+    let host = page.find("://").map_or(0, |scheme| scheme + 3);
+    let end = page[host..].find(['/', '?', '#']).map_or(page.len(), |end| host + end);
+    &page[..end]
+}
+
 fn is_loopback_name(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
 }
@@ -94,6 +101,20 @@ mod tests {
             assert!(!is_own_page(origin, Some(host)), "{origin} {host}");
         }
         assert!(!is_own_page("http://h.example", None));
+    }
+
+    #[test]
+    fn pages_belong_to_sites() {
+        for (page, site) in [
+            ("https://a.example/b/c?d", "https://a.example"),
+            ("https://a.example:8443?x", "https://a.example:8443"),
+            ("https://a.example", "https://a.example"),
+            ("https://evil.example#https://a.example/", "https://evil.example"),
+            ("about:blank", "about:blank"),
+            ("", ""),
+        ] {
+            assert_eq!(site_of(page), site);
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Asker<'a> {
     pub host: Option<&'a str>,
     /// The site whose page sent the request: the `Origin` field.
     pub origin: Option<&'a str>,
+    /// The page that sent the request: the `Referer` field.
+    pub referer: Option<&'a str>,
     /// The key or the token that it shows.
     pub token: Option<&'a str>,
 }
@@ -69,6 +71,9 @@ pub enum Denied {
     /// A page of another site wants to publish.
     #[error("a page of another site may not publish here: list the site in auth.origins")]
     Origin,
+    /// A page of another site wants to play, and is not listed.
+    #[error("a page of another site may not play this here: list the site in auth.referers")]
+    Referer,
     /// The hook refuses.
     #[error("the service that decides about this (auth.hook) refuses it")]
     Hook,
@@ -98,7 +103,7 @@ impl Denied {
     pub const fn status(self) -> u16 {
         match self {
             Self::Elsewhere(_) | Self::Needed(_) | Self::Hook => 401,
-            Self::Host | Self::Origin | Self::Key(_) | Self::Token(_) => 403,
+            Self::Host | Self::Origin | Self::Referer | Self::Key(_) | Self::Token(_) => 403,
         }
     }
 }
@@ -151,6 +156,7 @@ pub struct Access {
     own: SigningKey,
     upstream_key: Secret,
     origins: Vec<String>,
+    referers: Vec<String>,
     hosts: Vec<String>,
 }
 
@@ -233,10 +239,19 @@ impl Access {
             }
             Policy::Local | Policy::Open => {}
         }
-        let is_own =
-            |origin| local::is_own_page(origin, asker.host) || local::is_listed(origin, &self.origins);
+        let is_of = |sites, page| local::is_own_page(page, asker.host) || local::is_listed(page, sites);
         match action {
-            Action::Publish if !asker.origin.is_none_or(is_own) => Err(Denied::Origin),
+            Action::Publish if !asker.origin.is_none_or(|origin| is_of(&self.origins, origin)) => {
+                Err(Denied::Origin)
+            }
+            Action::Play if !self.referers.is_empty() => {
+                let page = asker.referer.map(local::site_of).or(asker.origin);
+                if page.is_none_or(|page| is_of(&self.referers, page)) {
+                    Ok(())
+                } else {
+                    Err(Denied::Referer)
+                }
+            }
             Action::Publish | Action::Play => Ok(()),
         }
     }

@@ -60,6 +60,37 @@ fn by_default_this_machine_publishes_and_everyone_plays() {
 }
 
 #[test]
+fn pages_of_sites_that_are_not_listed_may_not_play_if_some_are() {
+    let access = rules(|auth| auth.referers = vec!["shop.example".to_owned()]);
+    let play = |referer, origin| {
+        let asker = Asker { host: Some("edge.example:8501"), referer, origin, ..at("192.0.2.1") };
+        answer(&access, Action::Play, &asker)
+    };
+    for (referer, origin) in [
+        (None, None),
+        (Some("https://shop.example/watch/1"), None),
+        (Some("http://edge.example/index.html"), Some("https://evil.example")),
+        (None, Some("https://shop.example")),
+    ] {
+        assert_eq!(play(referer, origin), Ok(()), "{referer:?} {origin:?}");
+    }
+    for (referer, origin) in [
+        (Some("https://evil.example/?https://shop.example/"), None),
+        (Some("https://shop.example.evil.example/"), None),
+        (Some("https://shop.example@evil.example/"), None),
+        (Some("about:blank"), None),
+        (Some(""), None),
+        (None, Some("https://evil.example")),
+        (None, Some("null")),
+    ] {
+        assert_eq!(play(referer, origin), Err(Denied::Referer), "{referer:?} {origin:?}");
+    }
+    let all = rules(|_| {});
+    let asker = Asker { referer: Some("https://evil.example/"), ..at("192.0.2.1") };
+    assert_eq!(answer(&all, Action::Play, &asker), Ok(()));
+}
+
+#[test]
 fn a_page_or_a_name_of_another_site_does_not_publish() {
     let access = rules(|auth| auth.origins = vec!["studio.example".to_owned()]);
     let publish = |host, origin| answer(&access, Action::Publish, &Asker { host, origin, ..at("127.0.0.1") });

@@ -36,6 +36,8 @@ pub struct Auth {
     pub secrets: Secret,
     /// Other sites whose pages may publish.
     pub origins: Vec<String>,
+    /// The other sites whose pages may play; empty: all may.
+    pub referers: Vec<String>,
     /// Host names, besides addresses and `localhost`, under which this machine's own programs reach the server.
     #[serde(with = "units::names")]
     pub hosts: Vec<String>,
@@ -81,6 +83,7 @@ impl Default for Auth {
             secret_file: PathBuf::new(),
             secrets: Secret::default(),
             origins: Vec::new(),
+            referers: Vec::new(),
             hosts: Vec::new(),
             hook: None,
             hook_timeout: SECOND * 2,

@@ -12,8 +12,8 @@ use super::{Config, Listen, Rate, Role, Rule, quota};
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Longest of all other durations: a larger value is a mistake.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A publisher's limit below this would end any stream with video: it is a mistake in the unit.
-const PUBLISH_MIN: Rate = Rate { bits: 100_000 };
+/// A limit below this would end or refuse any stream with video: it is a mistake in the unit.
+const RATE_MIN: Rate = Rate { bits: 100_000 };
 /// Most event loops of a process: a stream's subscribers are bits of a word.
 pub const LOOPS_MAX: usize = 64;
 
@@ -161,10 +161,15 @@ impl Config {
         if limits.memory > 0 {
             within("limits.memory", limits.memory, 64 * MIB, usize::MAX)?;
         }
-        let rate = limits.publish_bitrate;
-        if rate.bits > 0 && rate < PUBLISH_MIN {
-            let min = format!("{PUBLISH_MIN}, and 0 is no limit");
-            return Err(("limits.publish_bitrate", Rule::TooSmall { is: rate.to_string(), min }));
+        for (key, rate) in [
+            ("limits.publish_bitrate", limits.publish_bitrate),
+            ("limits.egress", limits.egress),
+            ("limits.egress_per_stream", limits.egress_per_stream),
+        ] {
+            if rate.bits > 0 && rate < RATE_MIN {
+                let min = format!("{RATE_MIN}, and 0 is no limit");
+                return Err((key, Rule::TooSmall { is: rate.to_string(), min }));
+            }
         }
         within("limits.request_head", limits.request_head, KIB, MIB)?;
         within("limits.sndbuf", limits.sndbuf, 4 * KIB, 256 * MIB)?;
@@ -262,6 +267,7 @@ mod tests {
         assert_eq!(broken(unnamed).0, "recording.apps");
         assert_eq!(broken(|c| c.limits.memory = 63 * MIB).0, "limits.memory");
         assert_eq!(broken(|c| c.limits.publish_bitrate = Rate { bits: 400 }).0, "limits.publish_bitrate");
+        assert_eq!(broken(|c| c.limits.egress = Rate { bits: 10 }).0, "limits.egress");
         assert_eq!(broken(|c| c.flv_gateway.connect = Duration::ZERO).0, "flv_gateway.connect");
         assert_eq!(broken(|c| c.file_gateway.connect = Duration::ZERO).0, "file_gateway.connect");
         assert_eq!(broken(|c| c.flv_gateway.negative = Duration::MAX).0, "flv_gateway.negative");

@@ -30,6 +30,10 @@ pub struct Limits {
     pub streams: usize,
     /// Viewers of one stream, in each role.
     pub viewers_per_stream: usize,
+    /// The bit rate of all that the server sends from which it takes no further live viewers. Files count as well.
+    pub egress: Rate,
+    /// The same of what is sent of one live stream, in each role.
+    pub egress_per_stream: Rate,
     /// The bit rate that a publisher may send, averaged over some seconds.
     pub publish_bitrate: Rate,
     /// Connections of one address, not counting established viewers and publishers.
@@ -74,6 +78,8 @@ impl Default for Limits {
             memory: 0,
             streams: 20_000,
             viewers_per_stream: 0,
+            egress: Rate::default(),
+            egress_per_stream: Rate::default(),
             publish_bitrate: Rate::mbps(400),
             // A quarter of the ports that an address has: a network behind one shared address stays below
             // it, since viewers of live streams are not counted.

@@ -149,6 +149,7 @@ pub(super) fn asker_of<'a>(head: &ConnHead, request: &'a Request) -> Asker<'a> {
         forwarded: !head.is_proxy && is_forwarded(request),
         host: request.header("host"),
         origin: request.header("origin"),
+        referer: request.header("referer"),
         token: request.token(),
     }
 }

@@ -40,6 +40,20 @@ pub(super) struct Dispatch<E: Engine> {
     pub(super) web: Web,
 }
 
+/// Whether a stream may have another viewer.
+fn may_watch<E: Engine>(core: &Core<E>, stream: &Stream) -> Result<(), Refused> {
+    let limits = &core.shared.config.limits;
+    let (viewers, bitrate) = (stream.viewers.load(Ordering::Relaxed), stream.bitrate(core.now()));
+    if limits.viewers_per_stream > 0 && viewers as usize >= limits.viewers_per_stream {
+        return Err(Refused::Viewers);
+    }
+    let after = bitrate.saturating_mul(u64::from(viewers) + 1);
+    if limits.egress_per_stream.bits > 0 && after > limits.egress_per_stream.bits {
+        return Err(Refused::StreamEgress);
+    }
+    if core.shared.egress.admit(limits.egress, bitrate) { Ok(()) } else { Err(Refused::Egress) }
+}
+
 impl<E: Engine> Dispatch<E> {
     pub(super) fn new(core: Core<E>, web: Web) -> Self {
         let (conns, streams, upstreams) = (Conns::default(), Streams::default(), Upstreams::default());
@@ -169,10 +183,7 @@ impl<E: Engine> Dispatch<E> {
         let Some(stream) = stream.filter(|stream| !stream.has_ended()) else {
             return Ok(Seat::Waiting(viewers.wait(core, head, play)?));
         };
-        let limit = core.shared.config.limits.viewers_per_stream;
-        if limit > 0 && stream.viewers.load(Ordering::Relaxed) as usize >= limit {
-            return Err(Refused::Viewers);
-        }
+        may_watch(core, &stream)?;
         let answer = match kind {
             Kind::Rtmp(peer) => peer.answer(),
             Kind::Player(player) => player.answer(),

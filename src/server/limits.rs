@@ -43,6 +43,12 @@ pub enum Refused {
     /// The stream has as many viewers as it may have.
     #[error("the stream has as many viewers as it may have")]
     Viewers,
+    /// What is sent of the stream has reached its limit.
+    #[error("the stream is sent to as many viewers as limits.egress_per_stream allows")]
+    StreamEgress,
+    /// What the server sends has reached its limit.
+    #[error("the server sends as much as it may; ask another one, or this one again soon")]
+    Egress,
     /// A publisher exceeds its bit rate.
     #[error("more bits a second than a publisher may send")]
     Bitrate,
@@ -71,11 +77,13 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 14] = [
         Self::Full,
         Self::Memory,
         Self::Streams,
         Self::Viewers,
+        Self::StreamEgress,
+        Self::Egress,
         Self::Bitrate,
         Self::Connections,
         Self::Publishes,
@@ -93,6 +101,8 @@ impl Refused {
             Self::Memory => "memory",
             Self::Streams => "streams",
             Self::Viewers => "stream-viewers",
+            Self::StreamEgress => "stream-egress",
+            Self::Egress => "egress",
             Self::Bitrate => "bitrate",
             Self::Connections => "address-connections",
             Self::Publishes => "address-publishes",
@@ -107,7 +117,8 @@ impl Refused {
     /// The HTTP status of the answer.
     pub(super) const fn status(self) -> u16 {
         match self {
-            Self::Full | Self::Memory | Self::Streams | Self::Viewers => 503,
+            Self::Full | Self::Memory | Self::Streams => 503,
+            Self::Viewers | Self::StreamEgress | Self::Egress => 503,
             Self::Bitrate | Self::Connections | Self::Publishes | Self::Waits | Self::Requests => 429,
             Self::Reserved => 400,
             Self::Unauthorised => 403,

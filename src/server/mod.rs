@@ -38,6 +38,7 @@ mod cost;
 mod counter;
 pub mod counters;
 mod dispatch;
+mod egress;
 pub mod files;
 mod forwarded;
 mod head;

@@ -146,12 +146,12 @@ impl Peer {
         self.output()
     }
 
-    /// The messages that tell a viewer that the stream is missing or gone.
-    fn refusal(&mut self, text: &str) -> Bytes {
+    /// The messages that tell a viewer why it does not play: the stream is missing or gone, or a limit is reached.
+    fn refusal(&mut self, why: Refusal, text: &str) -> Bytes {
         if self.has_watched() {
             return self.goodbye(STREAM_ENDED);
         }
-        self.session.refuse_play(Refusal::NotFound, text);
+        self.session.refuse_play(why, text);
         self.output()
     }
 
@@ -386,7 +386,7 @@ impl Peer {
                 };
             }
         };
-        let bytes = self.refusal(&refusal);
+        let bytes = self.refusal(Refusal::NotFound, &refusal);
         streams.viewers.say(core, head, bytes)
     }
 
@@ -521,7 +521,7 @@ impl Peer {
         why: Refused,
     ) -> Next {
         self.seated = None;
-        let last = self.refusal(&why.to_string());
+        let last = self.refusal(Refusal::Failed, &why.to_string());
         core.say_last(head, last)
     }
 
@@ -537,7 +537,7 @@ impl Peer {
         streams.viewers.leave(core, head);
         streams.viewers.forget(head, &play.key, seat);
         debug!(role = core.role(head.role).name, stream = play.key.as_str(), status, "refused a viewer");
-        let last = self.refusal(&no_such_stream(&play.key, status));
+        let last = self.refusal(Refusal::NotFound, &no_such_stream(&play.key, status));
         core.say_last(head, last)
     }
 

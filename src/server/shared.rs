@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::authority::{Authority, unix_time};
 use super::budget::Budget;
-use super::counters::RoleCounters;
+use super::counters::{Counter, RoleCounters};
+use super::egress::Egress;
 use super::files::proxy::Fetched;
 use super::health::{Health, State};
 use super::http::access_writer::LogQueue;
@@ -199,6 +200,7 @@ pub struct Shared {
     pub certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Who may publish and play.
     pub authority: Authority,
+    pub(super) egress: Egress,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) phase: AtomicU8,
 }
@@ -234,6 +236,7 @@ impl Shared {
             budget: Budget::new(config.limits.memory_budget(), Arc::clone(&arena), posts.len()),
             certificates: ArcSwapOption::empty(),
             authority,
+            egress: Egress::default(),
             address_limits: AddressLimits::new(&config.limits),
             config,
             arena,
@@ -253,6 +256,13 @@ impl Shared {
     /// The number of streams of all roles.
     pub fn streams(&self) -> usize {
         self.roles.iter().map(|role| role.directory.len()).sum()
+    }
+
+    /// Bytes that were sent to viewers and clients of files, by all roles.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        let of =
+            |own: &RoleCounters| own.bytes_out.iter().map(Counter::get).sum::<u64>() + own.files.bytes.get();
+        self.counters.iter().flat_map(|roles| roles.iter()).map(of).sum()
     }
 
     /// Whether new connections are taken.

@@ -286,6 +286,7 @@ impl<E: Engine> Worker<E> {
     /// Ends the streams whose publisher has not come back, and keeps all streams within the budget.
     fn sweep_streams(&mut self, now: Millis) {
         let shared = &self.peers.core.shared;
+        shared.egress.measure(now, || shared.sent_bytes());
         for (role, state) in shared.roles.iter().enumerate() {
             for stream in state.directory.expire(now) {
                 info!(

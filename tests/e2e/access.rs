@@ -438,6 +438,63 @@ fn a_stream_takes_as_many_viewers_as_it_may_have() {
         .wait_pictures_after(0);
 }
 
+#[test]
+fn egress_is_bounded_by_stream_and_in_all() {
+    let scratch = Scratch::new("access-egress");
+    // A stream of some 240 kbps.
+    for (text, reason, says) in [
+        ("egress_per_stream = \"600kbps\"\n", "stream-egress", "limits.egress_per_stream"),
+        ("egress = \"600kbps\"\n", "egress", "sends as much as it may"),
+    ] {
+        let origin = origin(&scratch, &format!("[limits]\n{text}"), &["--record", "none"]);
+        let addr = origin.addr("flv");
+        let (_feed, _other) = (Feed::start(addr, "live/a"), Feed::start(addr, "live/b"));
+        until("the stream's rate to be known", || {
+            let (_, body) = http(origin.addr("admin"), "GET", "/api/v1/streams", "");
+            let list: serde_json::Value = serde_json::from_slice(&body).ok()?;
+            let streams = list["streams"].as_array()?;
+            (streams.len() == 2 && streams.iter().all(|one| one["bitrate"].as_u64() > Some(150_000)))
+                .then_some(())
+        });
+        let mut watching = Vec::new();
+        let refused = until("the limit to be reached", || {
+            assert!(watching.len() < 10, "{reason}: nobody is refused");
+            let watch = match Watch::try_start(addr, "/live/a.flv", Flavor::Http) {
+                Ok(watch) => watch,
+                Err(error) => return Some(error),
+            };
+            watch.wait_pictures_after(0);
+            watching.push(watch);
+            None
+        });
+        assert!(refused.contains("503"), "{refused}");
+        let mut player = Rtmp::connect(origin.addr("rtmp"), "live");
+        player.say(&[raw::play("a")]);
+        let answer = String::from_utf8_lossy(&player.wait(says)).into_owned();
+        assert!(answer.contains("NetStream.Play.Failed"), "{answer}");
+        assert!(origin.refused(reason) >= 2);
+        let other = http(addr, "HEAD", "/live/b.flv", "").0.status;
+        assert_eq!(other == 200, reason == "stream-egress", "another stream: {other}");
+        watching.iter().for_each(|watch| watch.wait_pictures_after(watch.count()));
+    }
+}
+
+#[test]
+fn pages_of_other_sites_may_be_kept_from_playing() {
+    let scratch = Scratch::new("access-referer");
+    let origin = origin(&scratch, "[auth]\nreferers = [\"shop.example\"]\n", &["--record", "none"]);
+    let (flv, web) = (origin.addr("flv"), origin.addr("web"));
+    let _feed = Feed::start(flv, "live/a");
+    let head = |addr, path, fields: &str| http(addr, "HEAD", path, fields).0.status;
+    for path in ["/live/a.flv", "/hls/live/a/index.m3u8"] {
+        assert_eq!(head(web, path, "Referer: https://evil.example/page\r\n"), 403, "{path}");
+        assert_ne!(head(web, path, "Referer: https://shop.example/page\r\n"), 403, "{path}");
+        assert_ne!(head(web, path, ""), 403, "{path}");
+    }
+    assert!(websocket(flv, "/live/a.flv", "Origin: https://evil.example\r\n").contains("auth.referers"));
+    assert_eq!(head(web, "/index.html", "Referer: https://evil.example/page\r\n"), 200, "links are no plays");
+}
+
 /// A service that decides, by the stream's name and by what is shown; returns its address and the questions.
 fn service() -> (SocketAddr, Arc<Mutex<Vec<serde_json::Value>>>) {
     let listener = TcpListener::bind(ANY).unwrap();
