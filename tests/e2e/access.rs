@@ -17,7 +17,7 @@ const CLOSED: &str = "[auth]\npublish = \"deny\"\nplay = \"deny\"\nsecret_file =
     [[auth.keys]]\nstream = \"live/*\"\naction = \"publish\"\nkey = \"a-key-that-is-long\"\n";
 
 /// A file of secrets.
-fn secrets(scratch: &Scratch, text: &str) -> PathBuf {
+pub(crate) fn secrets(scratch: &Scratch, text: &str) -> PathBuf {
     let file = scratch.path("secrets");
     std::fs::write(&file, text).unwrap();
     file
@@ -31,7 +31,7 @@ fn config(scratch: &Scratch, name: &str, text: &str) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-fn origin(scratch: &Scratch, text: &str, more: &[&str]) -> Server {
+pub(crate) fn origin(scratch: &Scratch, text: &str, more: &[&str]) -> Server {
     secrets(scratch, "may:the-first-secret-of-all\n");
     let config = config(scratch, "origin.toml", text);
     let args = ["origin", "--config", &config, "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY];
@@ -39,7 +39,7 @@ fn origin(scratch: &Scratch, text: &str, more: &[&str]) -> Server {
 }
 
 /// A token, as the program signs it.
-fn sign(scratch: &Scratch, action: &str, stream: &str, more: &[&str]) -> String {
+pub(crate) fn sign(scratch: &Scratch, action: &str, stream: &str, more: &[&str]) -> String {
     let file = scratch.path("secrets");
     let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
     command.args(["sign", stream, "--for", action, "--secret-file", file.to_str().unwrap()]).args(more);

@@ -27,6 +27,8 @@ mod files_life;
 mod files_proxy;
 mod frozen;
 mod harness;
+mod hostile;
+mod hostile_tls;
 mod limits;
 mod listings;
 mod misuse;

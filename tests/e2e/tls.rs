@@ -14,7 +14,7 @@ use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
 
 const ANY: &str = "127.0.0.1:0";
 
-fn origin(scratch: &Scratch, certificate: &Certificate, config: &str, more: &[&str]) -> Server {
+pub(crate) fn origin(scratch: &Scratch, certificate: &Certificate, config: &str, more: &[&str]) -> Server {
     let file = scratch.path(&format!("{}.toml", config.len()));
     std::fs::write(&file, config).unwrap();
     let args = ["origin", "--config", file.to_str().unwrap(), "--rtmp", ANY, "--flv", ANY, "--web", ANY];
@@ -26,7 +26,7 @@ fn clip() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("web/demo/clip.flv")
 }
 
-fn push(url: &str, more: &[&str]) -> Command {
+pub(crate) fn push(url: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uringcast"));
     command.arg("push").arg(clip()).arg(url).args(more);
     command
@@ -258,7 +258,7 @@ fn host_of(origin: &Server, port: &str) -> String {
 }
 
 /// Writes pieces until the server closes; returns what it said.
-fn pester(addr: SocketAddr, pieces: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn pester(addr: SocketAddr, pieces: &[&[u8]]) -> Vec<u8> {
     let mut socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     for piece in pieces {
