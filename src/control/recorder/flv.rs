@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -22,8 +23,9 @@ use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind, TagRef};
 pub(super) const FILE: &str = "index.flv";
 /// Bytes that are collected before they are written.
 const GATHER: usize = 256 << 10;
-/// How long tags wait to be written, in milliseconds of the stream's time.
+/// How long tags wait to be written: in milliseconds of the stream's time, and by the clock.
 const WAIT: StreamTime = 1_000;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Records one take of one stream.
 #[derive(Debug)]
@@ -136,6 +138,7 @@ fn journal(dir: &Path) -> PathBuf {
 
 impl<D: Disk> Task for Flv<D> {
     const PACE: StreamTime = WAIT;
+    const PATIENCE: Duration = PATIENCE;
 
     fn kind(&self) -> Kind {
         Kind::Flv
@@ -183,6 +186,10 @@ impl<D: Disk> Task for Flv<D> {
             return Ok(());
         }
         self.flush().await
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     async fn settle(&mut self) -> io::Result<()> {

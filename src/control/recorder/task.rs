@@ -113,9 +113,11 @@ pub(super) trait Task {
     fn is_done(&self) -> bool {
         false
     }
-    /// The most stream time that is read at once, in milliseconds. If nothing is read for twice as long,
-    /// collected data is [settled](Self::settle).
+    /// The most stream time that is read at once, in milliseconds.
     const PACE: StreamTime;
+    /// How long what was published waits, whatever the stream's time does, until it is read and
+    /// [settled](Self::settle).
+    const PATIENCE: Duration;
 
     /// Tags follow from `start`. `gap`: data before it is missing.
     fn begin(&mut self, start: &Start, gap: bool);
@@ -127,7 +129,9 @@ pub(super) trait Task {
     fn part(&mut self, about: About);
     /// Writes the collected data to the disk, if there is enough of it.
     async fn write(&mut self) -> io::Result<()>;
-    /// The stream pauses: writes to the disk what is of use without the next data.
+    /// Whether there is collected data that [`settle`](Self::settle) would write.
+    fn is_behind(&self) -> bool;
+    /// Time has passed: writes to the disk what is of use without the next data.
     async fn settle(&mut self) -> io::Result<()>;
     /// Closes what is open after the last write.
     async fn close(&mut self) -> io::Result<()>;
@@ -147,7 +151,8 @@ pub(super) async fn run<T: Task, D: Disk>(
     let mut runner = Runner {
         tail,
         read: Instant::now(),
-        settled: true,
+        clean: Instant::now(),
+        idle: true,
         failing: None,
         begun: false,
         began: None,
@@ -183,8 +188,10 @@ struct Runner<D> {
     tail: Tail,
     /// When the log was read last.
     read: Instant,
-    /// Nothing was read since the task settled: there is nothing to do until more comes.
-    settled: bool,
+    /// When all that had been published was read and settled, as far as is known.
+    clean: Instant,
+    /// The stream pauses and everything is settled: there is nothing to do until more comes.
+    idle: bool,
     /// An attempt failed and nothing was written since; the log says so.
     failing: Option<Failure>,
     begun: bool,
@@ -196,18 +203,21 @@ struct Runner<D> {
 }
 
 impl<D: Disk> Runner<D> {
-    /// Waits until there is enough to read, or the stream or the process ends. If a stream pauses with less
-    /// than that, the task settles; after that any byte is enough.
+    /// Waits until there is enough to read, or the stream or the process ends. If less than that comes in
+    /// [`PATIENCE`](Task::PATIENCE), the task settles it; if nothing comes, it waits for the next byte without a timer.
     async fn wait<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let common = Rc::clone(&self.setting.common);
-        let is_settled = self.settled;
-        let reached = if is_settled { self.tail.more() } else { self.tail.enough(BATCH, T::PACE) };
-        let paused = Duration::from_millis(T::PACE.unsigned_abs() * 2);
+        let reached = if self.idle { self.tail.more() } else { self.tail.enough(BATCH, T::PACE) };
         tokio::select! {
             biased;
             () = common.stopped() => return Ok(()),
             () = reached => {}
-            () = tokio::time::sleep(paused), if !is_settled => return self.settle(task).await,
+            () = tokio::time::sleep_until(self.clean + T::PATIENCE), if !self.idle => {
+                return self.settle(task).await;
+            }
+        }
+        if std::mem::take(&mut self.idle) {
+            self.clean = Instant::now();
         }
         tokio::select! {
             () = common.stopped() => {}
@@ -217,12 +227,16 @@ impl<D: Disk> Runner<D> {
     }
 
     async fn settle<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        let mut came = false;
         while self.step(task).await? {
+            came = true;
             tokio::task::yield_now().await;
         }
-        self.settled = true;
         let kind = task.kind();
-        watch_disk(&self.setting, kind, task.settle()).await
+        watch_disk(&self.setting, kind, task.settle()).await?;
+        self.clean = Instant::now();
+        self.idle = !came;
+        Ok(())
     }
 
     /// Takes the next piece of the log; `Ok(false)`: there is none.
@@ -259,8 +273,11 @@ impl<D: Disk> Runner<D> {
                 }
             }
         }
-        (self.read, self.settled) = (Instant::now(), false);
+        (self.read, self.idle) = (Instant::now(), false);
         self.write(task).await?;
+        if !task.is_behind() {
+            self.clean = self.read;
+        }
         Ok(true)
     }
 
