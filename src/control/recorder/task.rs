@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::begin::{self, Moved};
 use super::common::{Common, Left};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::playlist::Carry;
 use super::stats::{Counted, Stats};
 use super::tail::{News, Tail};
-use super::take::{self, About, Begun, Numbers};
+use super::take::{self, About, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
@@ -43,6 +44,8 @@ pub(super) struct Setting<D> {
     pub(super) take: StreamTime,
     /// The take that was split off, until the next one has its folder.
     pub(super) parted: Option<String>,
+    /// Earlier takes that were moved away while an attempt to begin the next one failed.
+    pub(super) moved: Vec<Moved>,
     /// Segments of a live playlist.
     pub(super) window: usize,
     /// Bytes of segments that may wait for the disk, if memory is not short.
@@ -57,23 +60,23 @@ impl<D: Disk> Setting<D> {
     /// Creates the folder of the take and moves an earlier one away; returns the first numbers of its
     /// playlists.
     pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Numbers> {
+        // A task of the stream's last take may still wait for the disk here.
+        let turn = self.common.beginning.take(dir).await;
         self.common.want(dir).await;
-        let begun = take::begin(&self.disk, dir, &self.about, carry).await;
+        let begun = begin::begin(&self.disk, dir, &self.about, carry, &mut self.moved).await;
         self.common.leave(dir);
-        let Begun { first, moved } = begun?;
+        drop(turn);
+        let first = begun?;
         let parted = self.parted.take();
-        match moved {
-            Some((id, dir)) if parted.as_ref() == Some(&id) => {
-                self.common.leave_behind(Left { kind, dir, id });
-            }
-            // The new take is itself counted here; another count is an earlier take that waits to be
-            // finished.
-            Some((id, place)) if self.common.actives(dir) > 1 => {
+        for Moved { id, place } in self.moved.drain(..) {
+            assert_ne!(id, self.about.id, "a take does not make way for itself");
+            // The new take is itself counted here; another count is an earlier take that waits to be finished.
+            if parted.as_ref() != Some(&id) && self.common.actives(dir) > 1 {
                 self.common.remember(dir, id, place);
+            } else {
+                // Split off, or left by a crash and perhaps not looked at yet.
+                self.common.leave_behind(Left { kind, dir: place, id });
             }
-            // A crash may have left it, and it may not have been looked at yet.
-            Some((id, dir)) => self.common.leave_behind(Left { kind, dir, id }),
-            None => {}
         }
         Ok(first)
     }
@@ -256,7 +259,7 @@ impl<D: Disk> Runner<D> {
                 }
                 let is_long = |began: StreamTime| start.time - began >= self.setting.take;
                 if self.setting.take > 0 && self.began.is_some_and(is_long) {
-                    self.part(task).await?;
+                    self.part(task, start.time).await?;
                     self.began = None;
                 }
                 task.begin(&start, self.begun);
@@ -281,15 +284,15 @@ impl<D: Disk> Runner<D> {
         Ok(true)
     }
 
-    /// Ends the current take and begins another one.
-    async fn part<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+    /// Ends the current take and begins another one, at a stream time.
+    async fn part<T: Task>(&mut self, task: &mut T, at: StreamTime) -> io::Result<()> {
         task.end();
         self.write(task).await?;
         self.parts += 1;
         let About { id, .. } = &self.setting.about;
         let stem = id.split_once('-').map_or(id.as_str(), |(stem, _)| stem);
-        let about =
-            About { id: format!("{stem}-{}", self.parts), began: take::now(), ..self.setting.about.clone() };
+        let began = self.setting.common.stamp(stem, at, take::now());
+        let about = About { id: format!("{stem}-{}", self.parts), began, ..self.setting.about.clone() };
         self.setting.about = about.clone();
         task.part(about);
         Ok(())
