@@ -83,6 +83,7 @@ impl<D: Disk> Setting<D> {
 
     /// Begins another take; [`begin_take`](Self::begin_take) creates its folder.
     pub(super) fn part(&mut self, about: About) {
+        assert!(self.about.id != about.id && self.about.stream == about.stream, "{about:?} follows");
         let before = std::mem::replace(&mut self.about, about).id;
         // If one was split off already, that is the one that has a folder.
         self.parted.get_or_insert(before);
