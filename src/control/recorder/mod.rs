@@ -20,6 +20,8 @@ mod layout;
 mod live;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod long_tests;
 mod merge;
 #[cfg(test)]
 mod names_tests;

@@ -1,7 +1,7 @@
 //! A disk in memory that a test can fill up, stall or kill.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -177,8 +177,8 @@ impl Sim {
         if self.0.held.get() {
             return;
         }
-        let names = self.0.names.borrow();
-        self.0.contents.borrow_mut().retain(|inode, _| names.values().any(|named| named == inode));
+        let named: HashSet<u64> = self.0.names.borrow().values().copied().collect();
+        self.0.contents.borrow_mut().retain(|inode, _| named.contains(inode));
     }
 }
 

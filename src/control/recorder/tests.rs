@@ -53,12 +53,17 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// One whose headers have this timestamp.
+    pub(super) fn starting_at(time: u32) -> Self {
         let directory = Directory::new(Arena::new().unwrap(), RETENTION, Republish::Reject);
         let writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
-        let mut publisher = Self { directory, writer, time: 0, sounds: 0 };
+        let mut publisher = Self { directory, writer, time, sounds: 0 };
         let avc = [&[0x17, 0, 0, 0, 0][..], AVCC].concat();
-        publisher.push(TagKind::Video, 0, avc);
-        publisher.push(TagKind::Audio, 0, vec![0xaf, 0, 0x12, 0x10]);
+        publisher.push(TagKind::Video, time, avc);
+        publisher.push(TagKind::Audio, time, vec![0xaf, 0, 0x12, 0x10]);
         publisher
     }
 
@@ -70,14 +75,24 @@ impl Publisher {
         self.writer.push(&Tag { kind, timestamp, body: Bytes::from(body) }).unwrap();
     }
 
+    fn picture(&mut self, timestamp: u32, key: bool) {
+        let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
+        frame.push(if key { 0x65 } else { 0x41 });
+        frame.extend([7; 199]);
+        self.push(TagKind::Video, timestamp, frame);
+    }
+
+    /// Publishes a keyframe and a frame of sound.
+    pub(super) fn keyframe(&mut self, timestamp: u32) {
+        self.picture(timestamp, true);
+        self.push(TagKind::Audio, timestamp, vec![0xaf, 1, 0x21, 0x10, 5]);
+        self.writer.publish();
+    }
+
     /// Publishes `count` video frames at once, with their audio frames.
     pub(super) fn frames(&mut self, count: u32) {
         for _ in 0..count {
-            let key = self.time.is_multiple_of(1_000);
-            let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
-            frame.push(if key { 0x65 } else { 0x41 });
-            frame.extend([7; 199]);
-            self.push(TagKind::Video, self.time, frame);
+            self.picture(self.time, self.time.is_multiple_of(1_000));
             while self.sounds * 1024 / 441 * 10 <= self.time {
                 let time = self.sounds * 10_240 / 441;
                 self.push(TagKind::Audio, time, vec![0xaf, 1, 0x21, 0x10, 5]);
