@@ -17,6 +17,7 @@ use uringcast::control::{self, Control, logging};
 use uringcast::server::announce;
 use uringcast::server::start::{self, StartError};
 use uringcast::uring::probe::{ProbeError, probe};
+use uringcast::uring::workers::limit_workers;
 
 /// What ends the program with a message.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,7 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     // Removed on every way out of this function.
     let _folder = DemoFolder::new(role, &mut config);
     control::check_data(role, &config)?;
+    limit_workers();
     // Dropping it would wait for writes to a disk that may stand still.
     let runtime = ManuallyDrop::new(control::runtime().map_err(|error| StartError::Control(error.into()))?);
     let server = start::start(role, config)?;

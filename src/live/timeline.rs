@@ -172,7 +172,10 @@ impl Timeline {
 
     /// The time of a tag that is no frame.
     fn pass(&mut self, at: Option<usize>, timestamp: u32) -> StreamTime {
-        let Some(track) = at.map(|at| &mut self.tracks[at]) else { return self.now() };
+        let Some(track) = at.map(|at| &mut self.tracks[at]) else {
+            // The track has had no frame: early enough for its first one.
+            return self.tracks.iter().map(|track| track.out).min().unwrap_or(0);
+        };
         let due = track.line.map_or(track.out, |line| line.unwrap(timestamp) + line.offset);
         if track.is_next(due) {
             track.out = track.out.max(due);
@@ -326,8 +329,9 @@ impl Timeline {
         }
         let jumped = |track: &Track| {
             let (now, before) = (track.line?, track.previous?);
-            let alike = (now.unwrap(timestamp) - now.raw).abs() <= AHEAD_ALONE && now.raw > before.raw;
-            (before.serial == line.serial && alike).then_some(before)
+            let alike = (now.unwrap(timestamp) - now.raw).abs() <= AHEAD_ALONE;
+            let is_pause = (1..=JUMP + AHEAD_ALONE).contains(&(now.raw - before.raw));
+            (before.serial == line.serial && alike && is_pause).then_some(before)
         };
         let mut found = false;
         for (n, track) in self.tracks.iter_mut().enumerate() {

@@ -119,6 +119,23 @@ fn a_pause_stays_a_pause() {
 
 /// Pictures every few seconds to sound that goes on, and without sound.
 #[test]
+fn a_jump_to_where_another_clock_is_by_chance_is_no_pause_of_both() {
+    let mut line = Timeline::default();
+    for n in 0..50 {
+        line.tag(Video, n * 40);
+        line.tag(Audio, 200_000 + n * 40);
+    }
+    let mut last = line.tag(Video, 205_000);
+    assert_eq!(last, 1_999, "a jump alone");
+    line.tag(Audio, 205_000); // its own jump is short
+    for n in 1..50 {
+        let time = line.tag(Video, 205_000 + n * 40);
+        assert!(time - last <= 41, "a picture is {} ms later", time - last);
+        last = time;
+    }
+}
+
+#[test]
 fn rare_pictures_keep_their_times() {
     for distance in [1_000, 2_500, 5_000, 20_000u32] {
         let mut line = Timeline::default();
@@ -259,6 +276,19 @@ fn tags_of_one_picture_share_its_time_and_tracks_count_each_for_itself() {
 }
 
 /// Both clocks over sixty days: 32-bit wraps, each followed by a jump.
+#[test]
+fn a_tag_that_is_no_frame_is_not_later_than_its_tracks_first_frame() {
+    let mut line = Timeline::default();
+    for n in 0..20 {
+        line.tag(Video, n * 40);
+        line.tag(Audio, n * 40 + 100);
+    }
+    let second = Unit { track: 1, ..Unit::new(Video) };
+    let header = line.map(Unit { passive: true, ..second }, 0);
+    assert_eq!((header, line.now()), (760, 860), "as early as the earliest track is");
+    assert_eq!(line.map(second, 780), 780);
+}
+
 #[test]
 fn sixty_days_of_sound_and_pictures() {
     let mut line = Timeline::default();

@@ -93,6 +93,7 @@ impl FlvIndex {
         if class == Class::KeyFrame && self.newest_key.is_none_or(|newest| newest != time) {
             self.newest_key = Some(time);
             if self.seen.is_multiple_of(self.stride) {
+                assert!(at > self.end(), "keyframes stand one after the other");
                 self.keyframes.push((time, at));
             }
             self.seen += 1;
@@ -102,6 +103,11 @@ impl FlvIndex {
                 self.stride *= 2;
             }
         }
+    }
+
+    /// Where the newest keyframe stands that is in the index; 0: there is none.
+    pub fn end(&self) -> u64 {
+        self.keyframes.last().map_or(0, |(_, at)| *at)
     }
 
     /// The file was cut to `len` bytes.

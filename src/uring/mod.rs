@@ -25,6 +25,7 @@ pub mod send;
 pub mod setup;
 mod slab;
 pub mod sockets;
+pub mod workers;
 
 pub use clock::Millis;
 pub use engine::{

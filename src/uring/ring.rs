@@ -40,7 +40,7 @@ mod shortage_tests;
 mod tests;
 
 /// Kernel threads that may block on a disk for a loop.
-const WORKERS_MAX: u32 = 8;
+pub(super) const WORKERS_MAX: u32 = 8;
 
 /// The engine on a real ring.
 pub struct Uring {

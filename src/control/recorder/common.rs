@@ -2,17 +2,22 @@
 //! left to finish.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::layout::Kind;
 use super::take::Numbers;
+use crate::live::timeline::StreamTime;
 
 /// The most streams whose numbers are remembered.
 const NUMBERS_MAX: usize = 1 << 16;
+
+/// The most places at which takes were split off that are remembered.
+const STAMPS_MAX: usize = 1024;
 
 /// What all tasks share.
 #[derive(Debug, Default)]
@@ -40,6 +45,10 @@ pub(super) struct Common {
     pub(super) numbering: Turns,
     /// Turns to write in a take's folder.
     pub(super) writing: Turns,
+    /// Turns to begin a take in a folder.
+    pub(super) beginning: Turns,
+    /// When takes began that were split off: by the stream's id and the stream's time. The newest is the last.
+    stamps: RefCell<VecDeque<(String, StreamTime, String)>>,
     /// Takes that were moved away before they were finished, by folder and id, with their present place.
     moved: RefCell<HashMap<(PathBuf, String), PathBuf>>,
 }
@@ -62,6 +71,14 @@ impl Common {
         let told = self.stopped.notified();
         if !self.is_stopping() {
             told.await;
+        }
+    }
+
+    /// Waits for so long, unless the process is stopping.
+    pub(super) async fn wait(&self, time: Duration) {
+        tokio::select! {
+            () = self.stopped() => {}
+            () = tokio::time::sleep(time) => {}
         }
     }
 
@@ -106,7 +123,8 @@ impl Common {
 
     /// Waits until no task works in `dir`, and reserves it until [`leave`](Self::leave).
     pub(super) async fn want(&self, dir: &Path) {
-        self.wanted.borrow_mut().insert(dir.to_owned());
+        let is_new = self.wanted.borrow_mut().insert(dir.to_owned());
+        assert!(is_new, "one take at a time begins in a folder");
         loop {
             let released = self.released.notified();
             if !self.claimed.borrow().contains(dir) {
@@ -118,7 +136,9 @@ impl Common {
 
     /// Ends the reservation of `dir`.
     pub(super) fn leave(&self, dir: &Path) {
-        self.wanted.borrow_mut().remove(dir);
+        let was_wanted = self.wanted.borrow_mut().remove(dir);
+        assert!(was_wanted, "only what was reserved is left");
+        assert!(!self.claimed.borrow().contains(dir), "no task works in a reserved folder");
     }
 
     /// Adds a take that was split off from a recording that continues.
@@ -129,6 +149,7 @@ impl Common {
 
     /// Records that the take with this id was moved from `dir` to `place`.
     pub(super) fn remember(&self, dir: &Path, id: String, place: PathBuf) {
+        assert_ne!(dir, place, "it was moved");
         self.moved.borrow_mut().insert((dir.to_owned(), id), place);
     }
 
@@ -141,7 +162,8 @@ impl Common {
     pub(super) fn set_numbers(&self, dir: &Path, next: Numbers) {
         let mut numbers = self.numbers.borrow_mut();
         if let Some(known) = numbers.get_mut(dir) {
-            debug_assert!(known.sequence <= next.sequence, "numbers only rise: {known:?} {next:?}");
+            let rises = known.sequence <= next.sequence && known.discontinuities <= next.discontinuities;
+            assert!(rises, "numbers only rise: {known:?} {next:?}");
             *known = next;
             return;
         }
@@ -149,6 +171,20 @@ impl Common {
             numbers.clear(); // they are on the disk, or the clock gives larger ones
         }
         numbers.insert(dir.to_owned(), next);
+    }
+
+    /// When the take of `stream` began that was split off at the stream's time `at`: the same for all its kinds,
+    /// which come to that place one after the other. `now` is the present time.
+    pub(super) fn stamp(&self, stream: &str, at: StreamTime, now: String) -> String {
+        let mut stamps = self.stamps.borrow_mut();
+        if let Some((.., stamp)) = stamps.iter().find(|(id, time, _)| id == stream && *time == at) {
+            return stamp.clone();
+        }
+        if stamps.len() >= STAMPS_MAX {
+            stamps.pop_front();
+        }
+        stamps.push_back((stream.to_owned(), at, now.clone()));
+        now
     }
 
     /// The takes that were split off since the last call.
@@ -209,7 +245,8 @@ pub(super) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let (taken, given) = &*self.turns.0;
-        taken.borrow_mut().remove(&self.dir);
+        let was_taken = taken.borrow_mut().remove(&self.dir);
+        assert!(was_taken, "a turn is given back once");
         given.notify_waiters();
     }
 }

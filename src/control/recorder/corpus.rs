@@ -227,6 +227,7 @@ fn record(tags: &[Tag], data: &Path) {
             lengths: Lengths { target: 2_000, longest: 16_000 },
             take: 0,
             parted: None,
+            moved: Vec::new(),
             window: 3,
             waiting: 1 << 20,
             sync: false,

@@ -3,16 +3,18 @@
 //! The same work repairs takes that a crash has left unfinished, so every step may be repeated, and one that
 //! was interrupted starts again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
 
 use super::common::Common;
 use super::disk::{ASIDE, Disk, listed};
 use super::layout::{self, Kind, folders};
 use super::merge;
 use super::take::{self, ABOUT};
-use super::{flv, playlist};
+use super::{begin, flv, playlist};
 
 /// The greatest depth of folders that is searched for takes.
 const DEPTH_MAX: u32 = 9;
@@ -31,31 +33,28 @@ pub(super) async fn finish<D: Disk>(
     let about = take::found(disk, dir).await?.ok_or(io::ErrorKind::NotFound)?;
     let mut files = Vec::new();
     match kind {
-        Kind::Hls => {
-            let index = dir.join(layout::INDEX);
-            if playlist::finish(disk, &index, sync).await? {
-                files.push(index.clone());
-            }
-            playlist::close(disk, &index).await?;
-        }
-        Kind::Fmp4 => {
-            // A viewer can replay the segments before the merge is done.
+        // A viewer can replay the segments before the merge is done.
+        Kind::Hls | Kind::Fmp4 => {
             for index in layout::indexes(kind, dir) {
                 if playlist::finish(disk, &index, sync).await? {
                     files.push(index);
                 }
             }
-            let name = about.stream.rsplit('/').next().unwrap_or_default();
-            files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
-            for index in layout::indexes(kind, dir) {
-                playlist::close(disk, &index).await?;
-            }
         }
         Kind::Flv => files.extend(flv::finish(disk, dir, sync).await?),
+    }
+    if kind == Kind::Fmp4 {
+        let name = about.stream.rsplit('/').next().unwrap_or_default();
+        files.extend(merge::merge(disk, dir, name, sync, &|| common.is_wanted(dir)).await?);
     }
     let named = named(disk, kind, dir).await?;
     for folder in folders(dir) {
         sweep(disk, &folder, about.first.sequence, &named).await?;
+    }
+    // Last, since they say that something is left to do; and last of all the one from which the MP4 is merged, so that
+    // what repeats this merges the same.
+    for index in layout::indexes(kind, dir).iter().rev() {
+        playlist::close(disk, index).await?;
     }
     Ok(files)
 }
@@ -64,7 +63,7 @@ pub(super) async fn finish<D: Disk>(
 async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<String>> {
     let mut named = HashSet::new();
     for index in layout::indexes(kind, dir) {
-        let playlist = playlist::load(disk, &index).await?.unwrap_or_default();
+        let playlist = playlist::replay(disk, &index).await?.unwrap_or_default();
         named.extend(playlist.segments.into_iter().map(|segment| segment.uri));
     }
     Ok(named)
@@ -106,6 +105,8 @@ pub(super) struct Unreadable {
 pub(super) struct Listing {
     pub(super) takes: Vec<Found>,
     pub(super) unreadable: Vec<Unreadable>,
+    /// Folders in which a take began and a crash interrupted that.
+    pub(super) interrupted: BTreeSet<PathBuf>,
 }
 
 /// The takes under `root`, at any depth of app names. A folder that cannot be read hides no other one.
@@ -120,18 +121,43 @@ pub(super) async fn takes<D: Disk>(disk: &D, root: &Path) -> Listing {
                 continue;
             }
         };
-        if entries.iter().any(|entry| entry.name == ABOUT) {
+        let is_described = entries.iter().any(|entry| entry.name == ABOUT);
+        listing.interrupted.extend(begin::left_by_crash(&dir, is_described));
+        if is_described && !is_aside(&dir) {
             match take_in(disk, root, &dir).await {
                 Ok(take) => listing.takes.extend(take),
                 Err(error) => listing.unreadable.push(Unreadable { dir: dir.clone(), error }),
             }
         }
-        if depth < DEPTH_MAX {
-            let below = entries.into_iter().filter(|entry| entry.is_dir && !entry.name.ends_with(ASIDE));
+        if depth < DEPTH_MAX && !is_aside(&dir) {
+            let below = entries.into_iter().filter(|entry| entry.is_dir);
             waiting.extend(below.map(|entry| (dir.join(entry.name), depth + 1)));
         }
     }
     listing
+}
+
+/// Whether a folder has a temporary name.
+fn is_aside(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ASIDE.as_bytes()))
+}
+
+/// All takes under `root`, after what a crash has interrupted between two takes was completed.
+pub(super) async fn recovered<D: Disk>(disk: &D, root: &Path, common: &Common) -> Listing {
+    let listing = takes(disk, root).await;
+    let mut has_changed = false;
+    for dir in &listing.interrupted {
+        // A stream that is recorded again does it itself.
+        if common.is_active(dir) || !common.claim(dir) {
+            continue;
+        }
+        if let Err(error) = begin::recover(disk, dir).await {
+            warn!(dir = %dir.display(), %error, "cannot complete what a crash has interrupted");
+        }
+        has_changed = true;
+        common.release(dir);
+    }
+    if has_changed { takes(disk, root).await } else { listing }
 }
 
 /// The take in `dir`; `None`: it was removed, and only its numbers are left.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -22,8 +23,9 @@ use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind, TagRef};
 pub(super) const FILE: &str = "index.flv";
 /// Bytes that are collected before they are written.
 const GATHER: usize = 256 << 10;
-/// How long tags wait to be written, in milliseconds of the stream's time.
+/// How long tags wait to be written: in milliseconds of the stream's time, and by the clock.
 const WAIT: StreamTime = 1_000;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Records one take of one stream.
 #[derive(Debug)]
@@ -77,7 +79,10 @@ impl<D: Disk> Flv<D> {
         let time = (time - origin).max(0);
         let at = self.len + self.buffer.len() as u64;
         self.index.tag(tag.kind, tag.class(), time.cast_unsigned(), at);
-        Tag { timestamp: wire_time(time), ..tag.to_tag() }.write_to(&mut self.buffer);
+        let tag = Tag { timestamp: wire_time(time), ..tag.to_tag() };
+        tag.write_to(&mut self.buffer);
+        let end = self.len + self.buffer.len() as u64;
+        assert_eq!(end - at, tag.encoded_len() as u64, "the buffer holds whole tags");
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -96,6 +101,8 @@ impl<D: Disk> Flv<D> {
         let (result, mut buffer) =
             self.setting.disk.write(file, self.len, std::mem::take(&mut self.buffer)).await;
         result?;
+        assert_eq!(buffer.len() as u64, more, "the buffer comes back as it was");
+        assert!(self.index.end() < self.len + more, "keyframes are in what is written");
         buffer.clear();
         self.buffer = buffer;
         self.len += more;
@@ -136,6 +143,7 @@ fn journal(dir: &Path) -> PathBuf {
 
 impl<D: Disk> Task for Flv<D> {
     const PACE: StreamTime = WAIT;
+    const PATIENCE: Duration = PATIENCE;
 
     fn kind(&self) -> Kind {
         Kind::Flv
@@ -170,6 +178,7 @@ impl<D: Disk> Task for Flv<D> {
 
     fn part(&mut self, about: About) {
         self.setting.part(about);
+        assert!(self.torn || self.buffer.is_empty(), "a take that ends is written");
         let front = self.index.front(Some(self.len));
         self.parted = self.file.take().filter(|_| !self.torn).map(|file| (file, front));
         (self.index, self.len, self.origin, self.torn) = (FlvIndex::default(), FRONT, None, false);
@@ -183,6 +192,10 @@ impl<D: Disk> Task for Flv<D> {
             return Ok(());
         }
         self.flush().await
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     async fn settle(&mut self) -> io::Result<()> {
@@ -203,6 +216,7 @@ impl<D: Disk> Task for Flv<D> {
     async fn reset(&mut self) {
         self.buffer.clear();
         self.index.truncate(self.len);
+        assert!(self.index.end() < self.len, "no keyframe is where nothing is");
         if self.file.is_some() {
             self.torn = self.setting.disk.truncate(&self.path(), self.len).await.is_err();
         }

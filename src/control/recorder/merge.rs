@@ -46,15 +46,17 @@ pub(super) async fn merge<D: Disk>(
     let folder = dir.join(MERGE);
     let mut merger = Merger::default();
     let mut stretches = Vec::new();
-    let mut map = None;
+    let (mut map, mut is_described) = (None, true);
     let go_on = || if interrupted() { Err(io::Error::from(io::ErrorKind::Interrupted)) } else { Ok(()) };
     for (place, segment) in playlist.segments.iter().enumerate() {
         go_on()?;
         if segment.map != map {
             map.clone_from(&segment.map);
             let path = folder.join(map.as_deref().unwrap_or_default());
-            let init = read_all(disk, &path, usize::try_from(HEAD_MAX).unwrap_or(usize::MAX)).await?;
-            merger.init(&init).map_err(invalid)?;
+            is_described = describe(disk, &path, &mut merger).await?;
+        }
+        if !is_described {
+            continue;
         }
         let path = folder.join(&segment.uri);
         if let Err(error) = scan(disk, &path, place, &mut merger, &mut stretches).await {
@@ -97,6 +99,19 @@ pub(super) async fn merge<D: Disk>(
         return Err(error);
     }
     Ok(Some(full))
+}
+
+/// Reads an init segment. `false`: it is of no use, and trying again would not help.
+async fn describe<D: Disk>(disk: &D, path: &Path, merger: &mut Merger) -> io::Result<bool> {
+    let read = read_all(disk, path, usize::try_from(HEAD_MAX).unwrap_or(usize::MAX)).await;
+    let error = match read.map(|init| merger.init(&init).map_err(invalid)) {
+        Ok(Ok(())) => return Ok(true),
+        Ok(Err(error)) => error,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => error,
+        Err(error) => return Err(error),
+    };
+    warn!(init = %path.display(), %error, "the segments of an init segment cannot be merged and are left out");
+    Ok(false)
 }
 
 /// Reads the heads in a segment.

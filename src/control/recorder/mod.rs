@@ -5,9 +5,12 @@
 //! (`packaged`), for live clients (`live`) and for the disk (`writer`). The work at the end of a take
 //! is the same that repairs one after a crash ([`finish`]).
 
+mod begin;
 mod common;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod crash_tests;
 mod data;
 mod disk;
 mod finish;
@@ -17,6 +20,8 @@ mod layout;
 mod live;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod long_tests;
 mod merge;
 #[cfg(test)]
 mod names_tests;
@@ -72,8 +77,10 @@ const AGAIN: Duration = Duration::from_millis(200);
 const LAST_WORD: u32 = 2;
 /// The pause after a finishing step that failed.
 const RETRY: Duration = Duration::from_secs(30);
-/// How often a finishing step is tried.
+/// How often a finishing step is tried. In between the take cannot be removed; afterwards it can be, which may be what
+/// its disk lacks, and what is left of it is tried again after a longer time.
 const ATTEMPTS: u32 = 20;
+const LATER: Duration = Duration::from_secs(3600);
 /// How often the free space of the disk is checked; every few times also which takes have to be removed.
 const KEEP: Duration = Duration::from_secs(2);
 const THOROUGH: u32 = 30;
@@ -89,6 +96,8 @@ pub(super) struct Recorder {
     jobs: Queue<Job>,
     /// There were more takes to finish than may wait.
     overflowed: Cell<bool>,
+    /// Takes that could not be finished are looked for again, after [`LATER`].
+    later: Cell<bool>,
     /// Files to call the hook for; `None`: there is no hook.
     told: Option<Queue<Told>>,
     /// Held by each task and job under way.
@@ -141,6 +150,7 @@ impl Recorder {
             common: Rc::default(),
             jobs,
             overflowed: Cell::new(false),
+            later: Cell::new(false),
             told,
             busy,
             temporary,
@@ -237,7 +247,7 @@ impl Recorder {
     /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
     async fn mend(self: &Rc<Self>) {
         for kind in Kind::EVERY {
-            let listing = finish::takes(&Local, &self.root(kind)).await;
+            let listing = finish::recovered(&Local, &self.root(kind), &self.common).await;
             for finish::Unreadable { dir, error } in listing.unreadable {
                 warn!(dir = %dir.display(), %error, "cannot look for unfinished recordings");
             }
@@ -291,6 +301,7 @@ impl Recorder {
                 job.attempts += 1;
                 if job.attempts >= ATTEMPTS || self.common.is_stopping() {
                     error!(take = %job.dir.display(), %error, "a recording cannot be finished");
+                    self.mend_later();
                 } else {
                     warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
                     self.again(queued, RETRY);
@@ -322,6 +333,21 @@ impl Recorder {
         };
         self.common.release(&dir);
         result
+    }
+
+    /// Looks for unfinished takes again after [`LATER`].
+    fn mend_later(self: &Rc<Self>) {
+        if self.later.replace(true) {
+            return;
+        }
+        let recorder = Rc::clone(self);
+        tokio_uring::spawn(async move {
+            recorder.common.wait(LATER).await;
+            recorder.later.set(false);
+            if !recorder.common.is_stopping() {
+                recorder.mend().await;
+            }
+        });
     }
 
     fn again(self: &Rc<Self>, job: Queued<Job>, after: Duration) {

@@ -44,25 +44,55 @@ async fn recorded<T>(
     tasks.run_until(publishing).await
 }
 
+/// Pictures in the FLV file, finished or not.
+fn written(disk: &Sim) -> usize {
+    let Some(file) = disk.file(dir(Kind::Flv).join("index.flv").to_str().unwrap()) else { return 0 };
+    let is_picture = |bytes: &&[u8]| [0x41, 0x65].contains(&bytes[0]) && bytes[1..] == [7; 199];
+    file.windows(200).filter(is_picture).count()
+}
+
+/// As long as what was published may wait for the file, by the clock.
+const SOON: Duration = Duration::from_millis(1_050);
+
 #[test]
 fn data_before_a_sudden_silence_is_soon_in_the_flv_file() {
+    // After so many seconds, so many pictures, and not a byte more.
+    for (seconds, last) in [(0, 1), (0, 10), (0, 24), (3, 4), (3, 24), (1, 1)] {
+        let disk = Sim::default();
+        runtime().block_on(async {
+            let common = Rc::<Common>::default();
+            recorded(Kind::Flv, &disk, &common, async |publisher: &mut Publisher, _: &Cell<u32>| {
+                publisher.play_smoothly(seconds).await;
+                publisher.frames(last);
+                tokio::time::sleep(SOON).await;
+                assert_eq!(written(&disk), (seconds * 25 + last) as usize, "{seconds} s and {last}");
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+                publisher.frames(1);
+                tokio::time::sleep(SOON).await;
+                assert_eq!(written(&disk), (seconds * 25 + last + 1) as usize, "after an hour");
+            })
+            .await;
+            mend(&disk, Kind::Flv, &common).await;
+        });
+        let played = play(Kind::Flv, &disk.files(), dir(Kind::Flv).to_str().unwrap());
+        assert_eq!(played.pictures, (seconds * 25 + last + 1) as usize);
+    }
+}
+
+#[test]
+fn the_flv_file_follows_the_clock_when_the_streams_time_is_slow() {
     let disk = Sim::default();
     runtime().block_on(async {
         let common = Rc::<Common>::default();
         recorded(Kind::Flv, &disk, &common, async |publisher: &mut Publisher, _: &Cell<u32>| {
-            publisher.play(3).await;
-            publisher.frames(4); // and not a byte more
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            let file = disk.file(dir(Kind::Flv).join("index.flv").to_str().unwrap()).unwrap();
-            let written =
-                file.windows(200).filter(|bytes| bytes == &[&[0x41][..], &[7; 199]].concat()).count();
-            // Each second has a keyframe.
-            assert_eq!(written, 3 * 24 + 3, "pictures in the file");
+            for n in 0..100 {
+                publisher.frames(1); // 40 ms of the stream in 400 ms
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                assert!(written(&disk) + 2 >= n, "{} of {n} after {} ms", written(&disk), n * 400);
+            }
         })
         .await;
-        mend(&disk, Kind::Flv, &common).await;
     });
-    assert_eq!(play(Kind::Flv, &disk.files(), dir(Kind::Flv).to_str().unwrap()).pictures, 79);
 }
 
 #[test]

@@ -177,6 +177,7 @@ impl<D: Disk> Packaged<D> {
 impl<D: Disk> Task for Packaged<D> {
     // Segments end at starts, at which the log is read anyway.
     const PACE: StreamTime = 2_000;
+    const PATIENCE: Duration = Duration::from_secs(4);
 
     fn kind(&self) -> Kind {
         Kind::of(self.packager.format())
@@ -238,6 +239,10 @@ impl<D: Disk> Task for Packaged<D> {
             }
         }
         Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        false // half a segment is not written
     }
 
     async fn settle(&mut self) -> io::Result<()> {

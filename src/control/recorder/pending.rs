@@ -32,6 +32,8 @@ pub(super) struct Pending {
     segments: Cell<usize>,
     /// Bytes of these.
     bytes: Cell<u64>,
+    /// The number of the segment that was put last.
+    newest: Cell<Option<u64>>,
     /// With as many bytes, no more than [`SEGMENTS`] may wait.
     bytes_max: u64,
     /// Memory is short.
@@ -62,11 +64,33 @@ impl Pending {
     fn came(&self, segment: &Segment) {
         self.segments.set(self.segments.get() + 1);
         self.bytes.set(self.bytes.get() + segment.len());
+        assert!(self.segments.get() <= WAITING_MAX, "the queue is bounded");
     }
 
     fn left(&self, segment: &Segment) {
-        self.segments.set(self.segments.get() - 1);
-        self.bytes.set(self.bytes.get() - segment.len());
+        let (segments, bytes) = (self.segments.get(), self.bytes.get());
+        assert!(segments > 0 && bytes >= segment.len(), "only what came leaves");
+        self.segments.set(segments - 1);
+        self.bytes.set(bytes - segment.len());
+        assert!(segments > 1 || self.bytes.get() == 0, "no segment has no bytes");
+    }
+
+    /// The counts are those of the queue, and its takes are not empty.
+    fn check(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let orders = self.orders.borrow();
+        let waiting = orders.iter().filter_map(|order| match order {
+            Order::Segment { segment, .. } => Some(segment),
+            Order::Part(_) => None,
+        });
+        let (count, bytes) =
+            waiting.clone().fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.len()));
+        assert_eq!((self.segments.get(), self.bytes.get()), (count, bytes), "the counts are right");
+        assert!(waiting.is_sorted_by(|one, next| one.number < next.number), "numbers rise in the queue");
+        let is_empty = |pair: (&Order, &Order)| matches!(pair, (Order::Part(_), Order::Part(_)));
+        assert!(!orders.iter().zip(orders.iter().skip(1)).any(is_empty), "a take has a segment");
     }
 
     /// Sets whether memory is short.
@@ -76,11 +100,16 @@ impl Pending {
 
     /// Adds a segment; returns the bytes of those that were shed for it.
     pub(super) fn put(&self, segment: Arc<Segment>) -> u64 {
+        assert!(!self.closed.get(), "nothing comes after the end");
+        assert!(self.newest.get() < Some(segment.number), "numbers rise: {} comes", segment.number);
+        self.newest.set(Some(segment.number));
         let mut shed = 0;
         while self.is_full() {
+            assert!(self.segments.get() > 0, "a full queue has a segment to shed");
             shed += self.shed_oldest();
         }
         shed += self.add(segment);
+        self.check();
         self.changed.notify_one();
         shed
     }
@@ -92,6 +121,8 @@ impl Pending {
             orders.pop_back();
         }
         orders.push_back(Order::Part(about));
+        drop(orders);
+        self.check();
         self.changed.notify_one();
     }
 
@@ -115,11 +146,13 @@ impl Pending {
     pub(super) async fn next(&self) -> Option<Order> {
         loop {
             let changed = self.changed.notified();
-            if let Some(order) = self.orders.borrow_mut().pop_front() {
+            let first = self.orders.borrow_mut().pop_front();
+            if let Some(order) = first {
                 if let Order::Segment { segment, .. } = &order {
                     self.left(segment);
                     self.taken.notify_one();
                 }
+                self.check();
                 return Some(order);
             }
             if self.closed.get() {
@@ -137,7 +170,9 @@ impl Pending {
     /// A segment was shed that was next: returns the bytes of those that cannot be decoded without it.
     pub(super) fn restart(&self) -> u64 {
         self.gap.set(true);
-        self.shed_dependent()
+        let shed = self.shed_dependent();
+        self.check();
+        shed
     }
 
     fn add(&self, segment: Arc<Segment>) -> u64 {

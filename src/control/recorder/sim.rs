@@ -1,14 +1,15 @@
 //! A disk in memory that a test can fill up, stall or kill.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::disk::{Disk, Entry};
+use super::disk::{Disk, Entry, aside};
 use super::space::{Held, Space};
+use super::take::ABOUT;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,8 @@ struct State {
     stuck: RefCell<Option<PathBuf>>,
     /// How often folders were listed.
     lists: Cell<u64>,
+    /// A folder from which so many renames fail: of itself, and of what is in it.
+    failing: RefCell<Option<(PathBuf, u32)>>,
 }
 
 /// An open file, regardless of its present name.
@@ -82,6 +85,26 @@ impl Sim {
     /// How often folders were listed.
     pub(super) fn lists(&self) -> u64 {
         self.0.lists.get()
+    }
+
+    /// So many renames of this folder, or of what is in it, fail.
+    pub(super) fn fail_renames_from(&self, dir: &Path, times: u32) {
+        self.0.failing.replace(Some((dir.to_owned(), times)));
+    }
+
+    /// Another disk with the same contents.
+    pub(super) fn copy(&self) -> Self {
+        let state = &self.0;
+        Self(Rc::new(State {
+            names: state.names.clone(),
+            ever: state.ever.clone(),
+            folders: state.folders.clone(),
+            contents: state.contents.clone(),
+            next: state.next.clone(),
+            clock: state.clock.clone(),
+            changed: state.changed.clone(),
+            ..State::default()
+        }))
     }
 
     fn unstuck(&self, path: &Path) -> io::Result<()> {
@@ -154,8 +177,8 @@ impl Sim {
         if self.0.held.get() {
             return;
         }
-        let names = self.0.names.borrow();
-        self.0.contents.borrow_mut().retain(|inode, _| names.values().any(|named| named == inode));
+        let named: HashSet<u64> = self.0.names.borrow().values().copied().collect();
+        self.0.contents.borrow_mut().retain(|inode, _| named.contains(inode));
     }
 }
 
@@ -227,6 +250,14 @@ impl Disk for Sim {
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.whole_step().await;
+        if let Some((dir, times)) = &mut *self.0.failing.borrow_mut()
+            && from.starts_with(&*dir)
+            && from != aside(&dir.join(ABOUT))
+            && *times > 0
+        {
+            *times -= 1;
+            return Err(io::ErrorKind::Other.into());
+        }
         if let Ok(inode) = self.inode(from) {
             self.0.names.borrow_mut().remove(from);
             self.0.names.borrow_mut().insert(to.to_owned(), inode);

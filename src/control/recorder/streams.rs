@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::common::{Common, Left};
+use super::common::Left;
 use super::disk::Local;
 use super::layout::Kind;
 use super::live::{Live, Surroundings};
@@ -82,6 +82,7 @@ impl Recorder {
             lengths: Lengths { target, longest: target.saturating_mul(8) },
             take: i64::try_from(own.take.as_millis()).unwrap_or(i64::MAX),
             parted: None,
+            moved: Vec::new(),
             window: own.window,
             waiting: self.config().live.gop_bytes as u64,
             sync: own.sync,
@@ -217,7 +218,7 @@ impl Recorder {
         tokio_uring::spawn(async move {
             let common = &recorder.common;
             loop {
-                wait(common, recorder.config().origin.gap.max(RECORDED_AGAIN)).await;
+                common.wait(recorder.config().origin.gap.max(RECORDED_AGAIN)).await;
                 let others = common.actives(&left.dir) > 1 && !common.has_moved(&left.dir, &left.id);
                 if common.is_stopping() || !others {
                     break;
@@ -233,7 +234,7 @@ impl Recorder {
     /// Removes a stream's live files when players have got what they need.
     async fn leave(&self, stream: &Stream, live: Live) {
         let last_word = self.config().recording.segment * super::LAST_WORD;
-        wait(&self.common, live.remains(last_word)).await;
+        self.common.wait(live.remains(last_word)).await;
         live.leave();
         self.withdraw(stream);
     }
@@ -249,14 +250,6 @@ impl Recorder {
     /// Clients that wait for live files ask again.
     fn tell_waiting(&self, stream: &Stream) {
         Outer { shared: Arc::clone(&self.shared) }.told(stream.key.as_str());
-    }
-}
-
-/// Waits, unless the process is stopping.
-async fn wait(common: &Common, time: Duration) {
-    tokio::select! {
-        () = common.stopped() => {}
-        () = tokio::time::sleep(time) => {}
     }
 }
 

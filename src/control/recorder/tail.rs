@@ -155,6 +155,7 @@ impl Tail {
             }
         };
         let Some(start) = start.cloned() else { return News::Nothing };
+        assert!(self.state == State::Fresh || start.at >= self.at, "a reader does not go back");
         let skipped = if self.state == State::Fresh { 0 } else { start.at - self.at };
         (self.at, self.time, self.state) = (start.at, start.time, State::Running);
         if start.time >= self.part {

@@ -1,10 +1,9 @@
-//! The folder of a take, and what happens to the previous take.
+//! What is known of a take, in its folder.
 //!
 //! The newest take of `app/name` is in `{kind}/app/name`. When another begins, the previous one is renamed to
-//! `{kind}/app/name@{when it began}`: no stream name contains `@`, so the two never collide. Segment numbers
-//! continue from take to take, even when the earlier takes were removed.
+//! `{kind}/app/name@{when it began}` (`begin`): no stream name contains `@`, so the two never collide. Segment
+//! numbers continue from take to take, even when the earlier takes were removed.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{ASIDE, Disk, Entry, listed, read_all};
 use super::layout::{self, Kind, MERGE, SEPARATE};
-use super::playlist::{self, Carry};
+use super::playlist;
 use crate::media::m3u8::Head;
 use crate::protocol::http::date::format_stamp;
 
@@ -24,9 +23,6 @@ const ABOUT_MAX: usize = 4096;
 const CACHED: Duration = Duration::from_secs(86_400);
 /// The most segments that may wait for the disk: a crash loses them.
 pub(super) const WAITING_MAX: usize = 256;
-/// The most takes of one stream that may begin within the same second.
-const SAME_SECOND_MAX: u32 = 1000;
-
 /// The contents of [`ABOUT`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -85,52 +81,10 @@ impl Numbers {
     }
 }
 
-/// A take that has its folder.
-#[derive(Debug)]
-pub(super) struct Begun {
-    /// The first numbers of its playlists.
-    pub(super) first: Numbers,
-    /// The id and the new place of the take that was there.
-    pub(super) moved: Option<(String, PathBuf)>,
-}
-
 /// The present time, in the format of [`About::began`].
 pub(super) fn now() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format_stamp(now.as_secs())
-}
-
-/// Creates the folder of a take; an earlier take there is moved away. The new folder is prepared under a
-/// temporary name, so that a full disk changes nothing.
-pub(super) async fn begin<D: Disk>(disk: &D, dir: &Path, about: &About, carry: &Carry) -> io::Result<Begun> {
-    let fresh = beside(dir, ASIDE);
-    let (earlier, attempt) = (found(disk, dir).await?, found(disk, &fresh).await?);
-    let first = match &earlier {
-        // An attempt that failed halfway.
-        Some(own) if own.id == about.id => return Ok(Begun { first: own.first, moved: None }),
-        _ => written_numbers(disk, dir).await?.at_least(about.first),
-    };
-    if attempt.is_none_or(|attempt| attempt.id != about.id) && disk.list(&fresh).await.is_ok() {
-        disk.remove_dir(&fresh).await?;
-    }
-    let about = serde_json::to_vec(&About { first, ..about.clone() })?;
-    disk.make_dir(&fresh).await?;
-    disk.replace(&fresh.join(ABOUT), about, false).await?;
-    bring(disk, dir, &fresh, carry).await?;
-    let mut moved = None;
-    if let Some(earlier) = earlier.filter(|earlier| earlier.next.is_none()) {
-        let place = move_away(disk, dir, &earlier.began).await?;
-        moved = Some((earlier.id, place));
-    }
-    if disk.rename(&fresh, dir).await.is_err() {
-        // Something stays in the folder: other streams' folders, or what a removed take has left.
-        disk.make_dir(dir).await?;
-        for name in names_of(disk.list(&fresh).await?) {
-            disk.rename(&fresh.join(&name), &dir.join(&name)).await?;
-        }
-        disk.remove_dir(&fresh).await?;
-    }
-    Ok(Begun { first, moved })
 }
 
 /// The numbers that a take in `dir` begins with if it begins now and nothing else is known of the stream's segments.
@@ -167,40 +121,25 @@ pub(super) async fn set_whole<D: Disk>(disk: &D, dir: &Path, id: &str) -> io::Re
 }
 
 /// The numbers that follow those on the disk.
-async fn written_numbers<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
+pub(super) async fn written_numbers<D: Disk>(disk: &D, dir: &Path) -> io::Result<Numbers> {
     match found(disk, dir).await? {
         Some(About { next: Some(next), .. }) => Ok(next),
         Some(own) => numbers_behind(disk, dir, own.first).await,
-        None => Ok(found(disk, &beside(dir, ASIDE)).await?.unwrap_or_default().first),
+        None => Ok(found(disk, &fresh(dir)).await?.unwrap_or_default().first),
     }
-}
-
-/// Puts into the folder `fresh` what is carried over from the take in `dir`.
-async fn bring<D: Disk>(disk: &D, dir: &Path, fresh: &Path, carry: &Carry) -> io::Result<()> {
-    let written = carry.written.iter().map(|(name, _)| name);
-    for folder in carry.linked.iter().chain(written).filter_map(|name| name.parent()).collect::<BTreeSet<_>>()
-    {
-        disk.make_dir(&fresh.join(folder)).await?;
-    }
-    for name in &carry.linked {
-        match disk.link(&dir.join(name), &fresh.join(name)).await {
-            // It was removed, or an earlier attempt has brought it.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
-            linked => linked?,
-        }
-    }
-    for (name, bytes) in &carry.written {
-        disk.replace(&fresh.join(name), bytes.clone(), false).await?;
-    }
-    Ok(())
 }
 
 /// A folder's path with `what` after an `@`, which no stream name contains.
-fn beside(dir: &Path, what: &str) -> PathBuf {
+pub(super) fn beside(dir: &Path, what: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push("@");
     name.push(what);
     name.into()
+}
+
+/// The temporary name of a take's folder.
+pub(super) fn fresh(dir: &Path) -> PathBuf {
+    beside(dir, ASIDE)
 }
 
 /// The numbers that follow the segments of the take in `dir`, which began with `first`.
@@ -237,32 +176,6 @@ pub(super) async fn found<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Ab
         "unknown".clone_into(&mut about.began);
     }
     Ok(Some(about))
-}
-
-async fn move_away<D: Disk>(disk: &D, dir: &Path, began: &str) -> io::Result<PathBuf> {
-    for count in 1..=SAME_SECOND_MAX {
-        let suffix = if count == 1 { String::new() } else { format!("-{count}") };
-        let place = beside(dir, &format!("{began}{suffix}"));
-        match disk.list(&place).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                move_to(disk, dir, &place).await?;
-                return Ok(place);
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-    }
-    Err(io::Error::from(io::ErrorKind::AlreadyExists))
-}
-
-/// Moves a take. Folders of other streams inside it (`app/name` and `app/name/other`) stay.
-async fn move_to<D: Disk>(disk: &D, dir: &Path, place: &Path) -> io::Result<()> {
-    let Some(own) = own_among_others(disk, dir).await? else { return disk.rename(dir, place).await };
-    disk.make_dir(place).await?;
-    for name in own {
-        disk.rename(&dir.join(&name), &place.join(&name)).await?;
-    }
-    Ok(())
 }
 
 /// Removes a take, but not other streams' folders inside. The numbers of a stream's newest take are kept.
@@ -308,17 +221,21 @@ async fn remove_media<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
 }
 
 /// The entries of a folder that belong to its take, [`ABOUT`] last; `None`: all of them.
-async fn own_among_others<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Vec<String>>> {
+pub(super) async fn own_among_others<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<Vec<String>>> {
     let entries = disk.list(dir).await?;
-    let other = |entry: &Entry| entry.is_dir && ![MERGE, SEPARATE].contains(&entry.name.as_str());
-    if !entries.iter().any(other) {
+    if !entries.iter().any(is_others) {
         return Ok(None);
     }
-    Ok(Some(names_of(entries.into_iter().filter(|entry| !other(entry)).collect())))
+    Ok(Some(names_of(entries.into_iter().filter(|entry| !is_others(entry)).collect())))
+}
+
+/// Whether an entry of a take's folder belongs to other streams.
+pub(super) fn is_others(entry: &Entry) -> bool {
+    entry.is_dir && ![MERGE, SEPARATE].contains(&entry.name.as_str())
 }
 
 /// The names of entries, [`ABOUT`] last.
-fn names_of(entries: Vec<Entry>) -> Vec<String> {
+pub(super) fn names_of(entries: Vec<Entry>) -> Vec<String> {
     let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
     names.sort_by_key(|name| name == ABOUT);
     names

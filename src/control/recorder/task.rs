@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::begin::{self, Moved};
 use super::common::{Common, Left};
 use super::disk::Disk;
 use super::layout::Kind;
 use super::playlist::Carry;
 use super::stats::{Counted, Stats};
 use super::tail::{News, Tail};
-use super::take::{self, About, Begun, Numbers};
+use super::take::{self, About, Numbers};
 use crate::live::log::Start;
 use crate::live::stream::Stream;
 use crate::live::timeline::StreamTime;
@@ -43,6 +44,8 @@ pub(super) struct Setting<D> {
     pub(super) take: StreamTime,
     /// The take that was split off, until the next one has its folder.
     pub(super) parted: Option<String>,
+    /// Earlier takes that were moved away while an attempt to begin the next one failed.
+    pub(super) moved: Vec<Moved>,
     /// Segments of a live playlist.
     pub(super) window: usize,
     /// Bytes of segments that may wait for the disk, if memory is not short.
@@ -57,29 +60,30 @@ impl<D: Disk> Setting<D> {
     /// Creates the folder of the take and moves an earlier one away; returns the first numbers of its
     /// playlists.
     pub(super) async fn begin_take(&mut self, kind: Kind, dir: &Path, carry: &Carry) -> io::Result<Numbers> {
+        // A task of the stream's last take may still wait for the disk here.
+        let turn = self.common.beginning.take(dir).await;
         self.common.want(dir).await;
-        let begun = take::begin(&self.disk, dir, &self.about, carry).await;
+        let begun = begin::begin(&self.disk, dir, &self.about, carry, &mut self.moved).await;
         self.common.leave(dir);
-        let Begun { first, moved } = begun?;
+        drop(turn);
+        let first = begun?;
         let parted = self.parted.take();
-        match moved {
-            Some((id, dir)) if parted.as_ref() == Some(&id) => {
-                self.common.leave_behind(Left { kind, dir, id });
-            }
-            // The new take is itself counted here; another count is an earlier take that waits to be
-            // finished.
-            Some((id, place)) if self.common.actives(dir) > 1 => {
+        for Moved { id, place } in self.moved.drain(..) {
+            assert_ne!(id, self.about.id, "a take does not make way for itself");
+            // The new take is itself counted here; another count is an earlier take that waits to be finished.
+            if parted.as_ref() != Some(&id) && self.common.actives(dir) > 1 {
                 self.common.remember(dir, id, place);
+            } else {
+                // Split off, or left by a crash and perhaps not looked at yet.
+                self.common.leave_behind(Left { kind, dir: place, id });
             }
-            // A crash may have left it, and it may not have been looked at yet.
-            Some((id, dir)) => self.common.leave_behind(Left { kind, dir, id }),
-            None => {}
         }
         Ok(first)
     }
 
     /// Begins another take; [`begin_take`](Self::begin_take) creates its folder.
     pub(super) fn part(&mut self, about: About) {
+        assert!(self.about.id != about.id && self.about.stream == about.stream, "{about:?} follows");
         let before = std::mem::replace(&mut self.about, about).id;
         // If one was split off already, that is the one that has a folder.
         self.parted.get_or_insert(before);
@@ -113,9 +117,11 @@ pub(super) trait Task {
     fn is_done(&self) -> bool {
         false
     }
-    /// The most stream time that is read at once, in milliseconds. If nothing is read for twice as long,
-    /// collected data is [settled](Self::settle).
+    /// The most stream time that is read at once, in milliseconds.
     const PACE: StreamTime;
+    /// How long what was published waits, whatever the stream's time does, until it is read and
+    /// [settled](Self::settle).
+    const PATIENCE: Duration;
 
     /// Tags follow from `start`. `gap`: data before it is missing.
     fn begin(&mut self, start: &Start, gap: bool);
@@ -127,7 +133,9 @@ pub(super) trait Task {
     fn part(&mut self, about: About);
     /// Writes the collected data to the disk, if there is enough of it.
     async fn write(&mut self) -> io::Result<()>;
-    /// The stream pauses: writes to the disk what is of use without the next data.
+    /// Whether there is collected data that [`settle`](Self::settle) would write.
+    fn is_behind(&self) -> bool;
+    /// Time has passed: writes to the disk what is of use without the next data.
     async fn settle(&mut self) -> io::Result<()>;
     /// Closes what is open after the last write.
     async fn close(&mut self) -> io::Result<()>;
@@ -147,7 +155,8 @@ pub(super) async fn run<T: Task, D: Disk>(
     let mut runner = Runner {
         tail,
         read: Instant::now(),
-        settled: true,
+        clean: Instant::now(),
+        idle: true,
         failing: None,
         begun: false,
         began: None,
@@ -183,8 +192,10 @@ struct Runner<D> {
     tail: Tail,
     /// When the log was read last.
     read: Instant,
-    /// Nothing was read since the task settled: there is nothing to do until more comes.
-    settled: bool,
+    /// When all that had been published was read and settled, as far as is known.
+    clean: Instant,
+    /// The stream pauses and everything is settled: there is nothing to do until more comes.
+    idle: bool,
     /// An attempt failed and nothing was written since; the log says so.
     failing: Option<Failure>,
     begun: bool,
@@ -196,18 +207,21 @@ struct Runner<D> {
 }
 
 impl<D: Disk> Runner<D> {
-    /// Waits until there is enough to read, or the stream or the process ends. If a stream pauses with less
-    /// than that, the task settles; after that any byte is enough.
+    /// Waits until there is enough to read, or the stream or the process ends. If less than that comes in
+    /// [`PATIENCE`](Task::PATIENCE), the task settles it; if nothing comes, it waits for the next byte without a timer.
     async fn wait<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let common = Rc::clone(&self.setting.common);
-        let is_settled = self.settled;
-        let reached = if is_settled { self.tail.more() } else { self.tail.enough(BATCH, T::PACE) };
-        let paused = Duration::from_millis(T::PACE.unsigned_abs() * 2);
+        let reached = if self.idle { self.tail.more() } else { self.tail.enough(BATCH, T::PACE) };
         tokio::select! {
             biased;
             () = common.stopped() => return Ok(()),
             () = reached => {}
-            () = tokio::time::sleep(paused), if !is_settled => return self.settle(task).await,
+            () = tokio::time::sleep_until(self.clean + T::PATIENCE), if !self.idle => {
+                return self.settle(task).await;
+            }
+        }
+        if std::mem::take(&mut self.idle) {
+            self.clean = Instant::now();
         }
         tokio::select! {
             () = common.stopped() => {}
@@ -217,12 +231,16 @@ impl<D: Disk> Runner<D> {
     }
 
     async fn settle<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+        let mut came = false;
         while self.step(task).await? {
+            came = true;
             tokio::task::yield_now().await;
         }
-        self.settled = true;
         let kind = task.kind();
-        watch_disk(&self.setting, kind, task.settle()).await
+        watch_disk(&self.setting, kind, task.settle()).await?;
+        self.clean = Instant::now();
+        self.idle = !came;
+        Ok(())
     }
 
     /// Takes the next piece of the log; `Ok(false)`: there is none.
@@ -242,7 +260,7 @@ impl<D: Disk> Runner<D> {
                 }
                 let is_long = |began: StreamTime| start.time - began >= self.setting.take;
                 if self.setting.take > 0 && self.began.is_some_and(is_long) {
-                    self.part(task).await?;
+                    self.part(task, start.time).await?;
                     self.began = None;
                 }
                 task.begin(&start, self.begun);
@@ -259,20 +277,23 @@ impl<D: Disk> Runner<D> {
                 }
             }
         }
-        (self.read, self.settled) = (Instant::now(), false);
+        (self.read, self.idle) = (Instant::now(), false);
         self.write(task).await?;
+        if !task.is_behind() {
+            self.clean = self.read;
+        }
         Ok(true)
     }
 
-    /// Ends the current take and begins another one.
-    async fn part<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
+    /// Ends the current take and begins another one, at a stream time.
+    async fn part<T: Task>(&mut self, task: &mut T, at: StreamTime) -> io::Result<()> {
         task.end();
         self.write(task).await?;
         self.parts += 1;
         let About { id, .. } = &self.setting.about;
         let stem = id.split_once('-').map_or(id.as_str(), |(stem, _)| stem);
-        let about =
-            About { id: format!("{stem}-{}", self.parts), began: take::now(), ..self.setting.about.clone() };
+        let began = self.setting.common.stamp(stem, at, take::now());
+        let about = About { id: format!("{stem}-{}", self.parts), began, ..self.setting.about.clone() };
         self.setting.about = about.clone();
         task.part(about);
         Ok(())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::common::{Common, Left};
 use super::disk::Disk;
-use super::finish::{finish, is_unfinished, takes};
+use super::finish::{finish, is_unfinished, recovered, takes};
 use super::flv::Flv;
 use super::layout::Kind;
 use super::live::Surroundings;
@@ -53,12 +53,17 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// One whose headers have this timestamp.
+    pub(super) fn starting_at(time: u32) -> Self {
         let directory = Directory::new(Arena::new().unwrap(), RETENTION, Republish::Reject);
         let writer = directory.publish(&StreamKey::parse("live/x").unwrap(), &Claim::fixed(0)).unwrap();
-        let mut publisher = Self { directory, writer, time: 0, sounds: 0 };
+        let mut publisher = Self { directory, writer, time, sounds: 0 };
         let avc = [&[0x17, 0, 0, 0, 0][..], AVCC].concat();
-        publisher.push(TagKind::Video, 0, avc);
-        publisher.push(TagKind::Audio, 0, vec![0xaf, 0, 0x12, 0x10]);
+        publisher.push(TagKind::Video, time, avc);
+        publisher.push(TagKind::Audio, time, vec![0xaf, 0, 0x12, 0x10]);
         publisher
     }
 
@@ -70,14 +75,24 @@ impl Publisher {
         self.writer.push(&Tag { kind, timestamp, body: Bytes::from(body) }).unwrap();
     }
 
+    fn picture(&mut self, timestamp: u32, key: bool) {
+        let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
+        frame.push(if key { 0x65 } else { 0x41 });
+        frame.extend([7; 199]);
+        self.push(TagKind::Video, timestamp, frame);
+    }
+
+    /// Publishes a keyframe and a frame of sound.
+    pub(super) fn keyframe(&mut self, timestamp: u32) {
+        self.picture(timestamp, true);
+        self.push(TagKind::Audio, timestamp, vec![0xaf, 1, 0x21, 0x10, 5]);
+        self.writer.publish();
+    }
+
     /// Publishes `count` video frames at once, with their audio frames.
     pub(super) fn frames(&mut self, count: u32) {
         for _ in 0..count {
-            let key = self.time.is_multiple_of(1_000);
-            let mut frame = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 200];
-            frame.push(if key { 0x65 } else { 0x41 });
-            frame.extend([7; 199]);
-            self.push(TagKind::Video, self.time, frame);
+            self.picture(self.time, self.time.is_multiple_of(1_000));
             while self.sounds * 1024 / 441 * 10 <= self.time {
                 let time = self.sounds * 10_240 / 441;
                 self.push(TagKind::Audio, time, vec![0xaf, 1, 0x21, 0x10, 5]);
@@ -121,6 +136,7 @@ pub(super) fn setting(disk: &Sim, kind: Kind, id: &str, common: &Rc<Common>) -> 
         lengths: Lengths { target: 2_000, longest: 16_000 },
         take: 0,
         parted: None,
+        moved: Vec::new(),
         window: 3,
         // A transport stream has more bytes than the log.
         waiting: 2 * RETENTION.bytes,
@@ -158,8 +174,18 @@ impl Surroundings for Calm {
 
 /// Runs the task of a kind.
 pub(super) async fn record_as(kind: Kind, setting: Setting<Sim>, stream: &Arc<Stream>) -> Option<Left> {
+    record_in(kind, setting, stream, dir(kind)).await
+}
+
+/// Runs the task of a kind, with its takes in `dir`.
+pub(super) async fn record_in(
+    kind: Kind,
+    setting: Setting<Sim>,
+    stream: &Arc<Stream>,
+    dir: PathBuf,
+) -> Option<Left> {
     let (stream, tail) = (Arc::clone(stream), Tail::of(stream));
-    let (own, dir) = (setting.clone(), dir(kind));
+    let own = setting.clone();
     match kind {
         Kind::Flv => run(&mut Flv::new(own, dir), stream, tail, setting).await,
         Kind::Hls => packaged::run(work(Format::Hls, own, dir), stream, tail).await.0,
@@ -187,7 +213,7 @@ async fn record(disks: &[(Kind, Sim)], stream: &Arc<Stream>, id: &str, common: &
 /// Finishes everything that is left under a kind's folder, as the next start does.
 pub(super) async fn mend(disk: &Sim, kind: Kind, common: &Common) {
     let root = Path::new("/data").join(kind.folder());
-    for take in takes(disk, &root).await.takes {
+    for take in recovered(disk, &root, common).await.takes {
         if take.unfinished {
             finish(disk, kind, &take.dir, true, common).await.unwrap();
         }
@@ -344,9 +370,9 @@ fn a_take_holds_every_frame() {
     }
 }
 
-/// What live players could see of a kind when it was killed.
-fn seen(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> usize {
-    let base = dir(kind).display().to_string();
+/// What live players could see of a kind when it was killed: segments of the stream in `dir`.
+pub(super) fn seen(kind: Kind, files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> usize {
+    let base = dir.display().to_string();
     let index = match kind {
         Kind::Hls => format!("{base}/index.m3u8"),
         Kind::Fmp4 => format!("{base}/output_merge/index.m3u8"),
@@ -368,7 +394,7 @@ fn a_take_killed_at_any_step_is_repaired_and_the_next_one_leaves_it_alone() {
             disk.die_at(Some(step));
             runtime().block_on(one_take(kind, &disk, SECONDS, "a"));
             let died = disk.steps() > step;
-            let seen = seen(kind, &disk.files());
+            let seen = seen(kind, &disk.files(), &dir(kind));
             disk.die_at(None);
             runtime().block_on(mend(&disk, kind, &Common::default()));
             let (files, base) = (disk.files(), dir(kind).display().to_string());
@@ -407,7 +433,7 @@ fn a_take_killed_at_any_step_is_repaired_and_the_next_one_leaves_it_alone() {
 }
 
 /// The media sequence of a kind's playlist.
-fn first_number(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> u64 {
+pub(super) fn first_number(kind: Kind, files: &BTreeMap<String, Vec<u8>>) -> u64 {
     let name = if kind == Kind::Hls { "index.m3u8" } else { "output_merge/index.m3u8" };
     let text = &files[&format!("{}/{name}", dir(kind).display())];
     Playlist::parse(&String::from_utf8_lossy(text)).head.sequence
@@ -569,14 +595,14 @@ fn a_take_killed_during_a_split_is_repaired() {
             let died = disk.steps() > step;
             disk.die_at(None);
             assert_playable(&disk.files(), dir(kind).to_str().unwrap());
-            let seen = seen(kind, &disk.files());
+            let seen = seen(kind, &disk.files(), &dir(kind));
             runtime().block_on(mend(&disk, kind, &Common::default()));
             let takes = play_all(kind, &disk);
             parted = parted.max(takes.len());
             let pictures: usize = takes.iter().map(|take| take.pictures).sum();
             assert!(pictures >= (seen * 50).min(225), "{kind:?} {step}: {seen} {takes:?}");
-            let unfinished = |name: &String| name.ends_with(".journal") && !name.contains("@.tmp/");
-            assert!(!disk.files().keys().any(unfinished), "{kind:?} {step}");
+            let unfinished = |name: &String| name.ends_with(".journal") || name.contains(".tmp");
+            assert!(!disk.files().keys().any(unfinished), "{kind:?} {step}: {:?}", disk.files().keys());
 
             runtime().block_on(one_take(kind, &disk, 3, "b"));
             runtime().block_on(mend(&disk, kind, &Common::default()));

@@ -47,6 +47,8 @@ pub(super) struct Writer<D: Disk> {
     master: Option<(Tracks, u64)>,
     /// The last attempt failed, and the log says so.
     failing: Option<Counted>,
+    /// The number of the newest segment.
+    newest: Option<u64>,
 }
 
 /// A playlist on the disk.
@@ -72,6 +74,7 @@ impl<D: Disk> Writer<D> {
             tracks: Tracks::default(),
             master: None,
             failing: None,
+            newest: None,
         }
     }
 
@@ -112,6 +115,13 @@ impl<D: Disk> Writer<D> {
 
     /// Writes a segment; tries again until it has to be shed.
     async fn keep(&mut self, segment: &Arc<Segment>, gap: bool) {
+        assert!(
+            self.newest < Some(segment.number),
+            "numbers rise: {} after {:?}",
+            segment.number,
+            self.newest
+        );
+        self.newest = Some(segment.number);
         let mut attempts = 0;
         loop {
             let common = Rc::clone(&self.setting.common);
@@ -171,6 +181,7 @@ impl<D: Disk> Writer<D> {
         if self.failing.is_some() {
             self.make_folders().await?; // they may have been removed
         }
+        assert_eq!(segment.pieces.len(), self.lanes.len(), "a piece for each lane");
         for (lane, piece) in segment.pieces.iter().enumerate() {
             if let Some(piece) = piece {
                 self.write_piece(lane, piece).await?;
