@@ -67,7 +67,7 @@ fn takes_of(kind: Kind, disk: &Sim, newest: &Path) -> Vec<Playable> {
     described.iter().filter(is_own).map(|base| play(kind, &files, base)).collect()
 }
 
-/// Every step was tried once; this many apart they cost a few seconds.
+/// How many steps kills are apart: with 1, which tries each of them, these tests take minutes.
 fn stride(kind: Kind) -> usize {
     if kind == Kind::Fmp4 { 5 } else { 3 }
 }
