@@ -236,8 +236,8 @@ impl Connection {
             let answer = Answer::of_error(why.status(), &why.to_string(), &[], false, false);
             return self.answer(core, web, head, answer);
         }
-        let is_challenge = RelPath::parse(&request.path).is_ok_and(|path| path.is_challenge());
-        if self.insecure && !is_challenge {
+        let is_challenge = || RelPath::parse(&request.path).is_ok_and(|path| path.is_challenge());
+        if self.insecure && !is_challenge() {
             let answer = to_tls(&request);
             return self.answer(core, web, head, answer);
         }
