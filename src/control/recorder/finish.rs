@@ -63,7 +63,7 @@ pub(super) async fn finish<D: Disk>(
 async fn named<D: Disk>(disk: &D, kind: Kind, dir: &Path) -> io::Result<HashSet<String>> {
     let mut named = HashSet::new();
     for index in layout::indexes(kind, dir) {
-        let playlist = playlist::replay(disk, &index).await?.unwrap_or_default();
+        let playlist = playlist::read(disk, &index).await?.unwrap_or_default();
         named.extend(playlist.segments.into_iter().map(|segment| segment.uri));
     }
     Ok(named)

@@ -128,12 +128,8 @@ pub(super) async fn load<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Pl
     }
 }
 
-/// The playlist as players read it.
-pub(super) async fn replay<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
-    read(disk, path).await
-}
-
-async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
+/// A playlist or its journal; `None`: there is none.
+pub(super) async fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Playlist>> {
     match read_all(disk, path, JOURNAL_MAX).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => Ok(Some(Playlist::parse(&String::from_utf8_lossy(&read?)))),
