@@ -10,8 +10,8 @@ const RETRY_MS = 4000;
 playerFrame({
   noun: "Stream",
   title: "HLS, live and replay",
-  nothing: "Nothing is recorded as HLS. A stream that is published while the server records HLS appears here after " +
-    "its first segment, some seconds in.",
+  nothing: "Nothing is recorded as HLS. A stream that is published while the server packages or records HLS appears " +
+    "here; its first segment takes some seconds.",
   readout: [["kind", "Mode"]],
 });
 const video = at("video");
@@ -95,4 +95,4 @@ video.addEventListener("error", () => {
   }
 });
 
-const page = run({ has: (take) => take.hls, facts: () => "", start, stop, address });
+const page = run({ has: (take) => take.hls, format: "hls", facts: () => "", start, stop, address });

@@ -10,8 +10,8 @@ const RETRY_MS = 4000;
 playerFrame({
   noun: "Stream",
   title: "fMP4, live and replay",
-  nothing: "Nothing is recorded as fMP4. A stream that is published while the server records fMP4 appears here after " +
-    "its first segment, some seconds in.",
+  nothing: "Nothing is recorded as fMP4. A stream that is published while the server packages or records fMP4 appears " +
+    "here; its first segment takes some seconds.",
   controls: `<fieldset>
       <legend>Tracks</legend>
       <label><input type="radio" name="tracks" value="merge" checked><span>mixed</span></label>
@@ -71,7 +71,7 @@ function explain(path, error) {
   if (error instanceof HttpError && error.status === 404) {
     return page.isLive(path)
       ? [`${path} is live, but has no fMP4 yet.`,
-        "The first segment takes some seconds; none comes if the server does not record fMP4 (--record fmp4)."]
+        "The first segment takes some seconds; none comes without --record fmp4 or --packaging fmp4."]
       : [`There is no fMP4 of ${path}.`, "Pick one from the list, or publish it while the server records fMP4."];
   }
   if (error instanceof HttpError) return [`The server refused: ${error.message}.`, ""];
@@ -92,6 +92,7 @@ at("controls").addEventListener("change", (event) => {
 
 const page = run({
   has: (take) => take.fmp4_merge || take.fmp4_separate,
+  format: "fmp4",
   facts: (take) => [take.fmp4_merge && "mixed", take.fmp4_separate && "separate"].filter(Boolean).join(", "),
   start,
   stop,

@@ -39,8 +39,6 @@ use metrics::Metrics;
 use notify::{Notifier, Word};
 pub use recorder::check_data;
 
-/// How often it is checked while draining whether the loops have ended.
-const DRAIN_TICK: Duration = Duration::from_millis(50);
 /// How often the names of upstreams are resolved again.
 const RESOLVE: Duration = Duration::from_secs(30);
 /// How often it is checked whether a served folder has appeared or was replaced.
@@ -95,39 +93,45 @@ pub fn runtime() -> std::io::Result<tokio_uring::Runtime> {
 
 /// Runs until the server has ended.
 pub fn run(runtime: &tokio_uring::Runtime, control: Control) {
-    runtime.block_on(async {
-        let control = Rc::new(control);
-        let shared = &control.server.shared;
-        let notifier = Notifier::from_environment();
-        // A signal that comes before this ends the process at once; it has not reported yet that it is
-        // ready.
-        let Signals { mut end, hangup, user1 } = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => return error!(%error, "cannot listen for signals"),
-        };
-        if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
-            tokio_uring::spawn(admin::serve(listener, Arc::clone(shared), control.metrics.clone()));
-        }
-        tokio_uring::spawn(traffic::watch(Arc::clone(shared)));
-        tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
-        tokio_uring::spawn(resolve(Rc::clone(&control)));
-        fetch::start(shared);
-        let rules = Rc::clone(&control);
-        hook::start(shared, move || rules.auth.borrow().clone());
-        listings::start(shared);
-        tokio_uring::spawn(watch_folders(Rc::clone(&control)));
-        tokio_uring::spawn(reload(Rc::clone(&control), hangup));
-        tokio_uring::spawn(watch_certificates(Arc::clone(shared)));
-        tokio_uring::spawn(watch_secrets(Rc::clone(&control)));
-        tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
-        let recorder = recorder::Recorder::start(Arc::clone(shared), control.role);
-        let _ = writeln!(std::io::stderr(), "{}", control.announcement);
-        notifier.tell(Word::Ready);
-        until_told_to_end(&control, &notifier, &mut end).await;
-        if let Some(recorder) = recorder {
-            recorder.stop().await;
-        }
-    });
+    // A task of its own: the future that is blocked on is polled whenever any task is.
+    let ended = runtime.block_on(async { tokio_uring::spawn(serve(control)).await });
+    if let Err(error) = ended {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+async fn serve(control: Control) {
+    let control = Rc::new(control);
+    let shared = &control.server.shared;
+    let notifier = Notifier::from_environment();
+    // A signal that comes before this ends the process at once; it has not reported yet that it is
+    // ready.
+    let Signals { mut end, hangup, user1 } = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return error!(%error, "cannot listen for signals"),
+    };
+    if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
+        tokio_uring::spawn(admin::serve(listener, Arc::clone(shared), control.metrics.clone()));
+    }
+    tokio_uring::spawn(traffic::watch(Arc::clone(shared)));
+    tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
+    tokio_uring::spawn(resolve(Rc::clone(&control)));
+    fetch::start(shared);
+    let rules = Rc::clone(&control);
+    hook::start(shared, move || rules.auth.borrow().clone());
+    listings::start(shared);
+    tokio_uring::spawn(watch_folders(Rc::clone(&control)));
+    tokio_uring::spawn(reload(Rc::clone(&control), hangup));
+    tokio_uring::spawn(watch_certificates(Arc::clone(shared)));
+    tokio_uring::spawn(watch_secrets(Rc::clone(&control)));
+    tokio_uring::spawn(reopen_logs(Rc::clone(&control), user1));
+    let recorder = recorder::Recorder::start(Arc::clone(shared), control.role);
+    let _ = writeln!(std::io::stderr(), "{}", control.announcement);
+    notifier.tell(Word::Ready);
+    until_told_to_end(&control, &notifier, &mut end).await;
+    if let Some(recorder) = recorder {
+        recorder.stop().await;
+    }
 }
 
 /// The signals that are handled.
@@ -162,7 +166,7 @@ async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut
     let drain = tokio::select! {
         _ = terminate.recv() => true,
         _ = interrupt.recv() => false,
-        () = finished(control) => false,
+        () = control.server.finished() => false,
     };
     notifier.tell(Word::Stopping);
     let config = &control.server.shared.config;
@@ -170,7 +174,7 @@ async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut
         info!(within = ?config.drain, "draining: no new connections; a second signal ends at once");
         control.server.drain();
         tokio::select! {
-            () = finished(control) => {}
+            () = control.server.finished() => {}
             () = tokio::time::sleep(config.drain) => info!("the drain took too long"),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -179,15 +183,9 @@ async fn until_told_to_end(control: &Control, notifier: &Notifier, signals: &mut
     info!("stopping");
     control.server.stop();
     // A loop that hangs must not keep the process alive.
-    let _ = tokio::time::timeout(Duration::from_secs(3), finished(control)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3), control.server.finished()).await;
     if let Some(log) = control.server.shared.access_log.get() {
         log.finish();
-    }
-}
-
-async fn finished(control: &Control) {
-    while !control.server.is_finished() {
-        tokio::time::sleep(DRAIN_TICK).await;
     }
 }
 

@@ -80,6 +80,49 @@ impl Tag {
         classify(self.kind, &self.body)
     }
 
+    /// The same tag, borrowed.
+    pub fn borrowed(&self) -> TagRef<'_> {
+        TagRef { kind: self.kind, timestamp: self.timestamp, body: &self.body }
+    }
+
+    /// Bytes the tag takes in a log: header, body and `PreviousTagSize`.
+    pub fn encoded_len(&self) -> usize {
+        self.borrowed().encoded_len()
+    }
+
+    /// The 11 bytes before the body (FLV 10.1, E.4.1).
+    pub fn header(&self) -> [u8; TAG_HEADER] {
+        self.borrowed().header()
+    }
+
+    /// The 4 bytes after the body: the tag's own size without them.
+    pub fn trailer(&self) -> [u8; TAG_TRAILER] {
+        self.borrowed().trailer()
+    }
+
+    /// Appends the whole tag as in a file.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.borrowed().write_to(out);
+    }
+}
+
+/// A tag borrowed from a log or another buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagRef<'a> {
+    /// What the tag carries.
+    pub kind: TagKind,
+    /// Decoding time in milliseconds; wraps at 2^32.
+    pub timestamp: u32,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl TagRef<'_> {
+    /// What the tag means to a log.
+    pub fn class(&self) -> Class {
+        classify(self.kind, self.body)
+    }
+
     /// Bytes the tag takes in a log: header, body and `PreviousTagSize`.
     pub fn encoded_len(&self) -> usize {
         TAG_HEADER + self.body.len() + TAG_TRAILER
@@ -100,7 +143,7 @@ impl Tag {
     /// Appends the whole tag as in a file.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.header());
-        out.extend_from_slice(&self.body);
+        out.extend_from_slice(self.body);
         out.extend_from_slice(&self.trailer());
     }
 
@@ -108,24 +151,6 @@ impl Tag {
     fn body_len(&self) -> u32 {
         assert!(self.body.len() <= TAG_BODY_MAX, "a tag body is bounded where it is read");
         self.body.len() as u32
-    }
-}
-
-/// A tag borrowed from a log or another buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TagRef<'a> {
-    /// What the tag carries.
-    pub kind: TagKind,
-    /// Decoding time in milliseconds; wraps at 2^32.
-    pub timestamp: u32,
-    /// The body.
-    pub body: &'a [u8],
-}
-
-impl TagRef<'_> {
-    /// What the tag means to a log.
-    pub fn class(&self) -> Class {
-        classify(self.kind, self.body)
     }
 
     /// An owned copy.

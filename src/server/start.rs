@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::authority::Authority;
 use super::certificates;
@@ -42,6 +43,8 @@ pub struct Server {
     /// What its loops share.
     pub shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Closed when all loops have dropped their receivers, at their ends.
+    running: watch::Sender<()>,
 }
 
 /// Binds all listeners of a role and starts its loops. Connections are accepted from here on.
@@ -107,15 +110,18 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     let path = send_path(shared.config.limits.send_path);
     let demo = matches!(role, Role::Demo { .. });
     let mut waiting = Waiting::new(loops);
+    let (running, loop_runs) = watch::channel(());
     for (index, ((mail, eventfd), listeners)) in mails.into_iter().zip(eventfds).zip(plan.sockets).enumerate()
     {
         let (shared, kinds) = (Arc::clone(&shared), plan.listeners.clone());
         let ring = move |started| Uring::new(descriptors, path, Arc::clone(&eventfd), started);
         let started = shared.started;
+        let runs = loop_runs.clone();
         waiting.spawn(
             index,
             move || ring(started),
             move |mut engine| {
+                let _runs = runs;
                 for (tag, listener) in listeners {
                     engine.listen(listener, tag);
                 }
@@ -129,7 +135,7 @@ pub fn start(role: Role, mut config: Config) -> Result<Server, StartError> {
     }
     let threads = waiting.for_all()?;
     shared.enter(Phase::Ready);
-    Ok(Server { shared, threads })
+    Ok(Server { shared, threads, running })
 }
 
 /// A listener of a role; `name` is the one in `tls.required`.
@@ -193,9 +199,9 @@ impl Server {
         self.shared.tell_all(|| Message::Stop);
     }
 
-    /// Whether all loops have ended.
-    pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+    /// Waits, as a task, until all loops have ended.
+    pub async fn finished(&self) {
+        self.running.closed().await;
     }
 
     /// Waits for the loops.

@@ -50,6 +50,14 @@ export class Server {
     return Server.run(all, more, data);
   }
 
+  /** An origin that records nothing and packages everything. */
+  static packager() {
+    const data = scratch();
+    const all = ["origin", "--rtmp", ANY, "--flv", ANY, "--web", ANY, "--admin", ANY, "--data", data,
+      "--record", "none", "--packaging", "hls,fmp4"];
+    return Server.run(all, {}, data);
+  }
+
   /** A file gateway without files of its own. */
   static fileGateway(origin) {
     const data = scratch();
@@ -191,14 +199,28 @@ export class Browser {
   }
 }
 
+/** What a page shows, for the message of a test that fails. Runs in the page. */
+function seen() {
+  const text = document.body.innerText;
+  const video = document.querySelector("video");
+  if (!video) return { player: "none", text };
+  const { currentTime, readyState, paused, seeking, playbackRate, buffered } = video;
+  const ranges = Array.from({ length: buffered.length }, (_, at) => [buffered.start(at), buffered.end(at)]);
+  const frames = video.getVideoPlaybackQuality();
+  return { player: JSON.stringify({ currentTime, readyState, paused, seeking, playbackRate, ranges,
+    decoded: frames.totalVideoFrames, dropped: frames.droppedVideoFrames, error: video.error?.message }), text };
+}
+
 /** Waits until `check` returns something in the page, and returns that. */
 export async function until(page, what, check, argument) {
   try {
     const handle = await page.waitForFunction(check, argument, { timeout: PATIENCE_MS, polling: 100 });
     return await handle.jsonValue();
   } catch (error) {
-    const seen = await page.evaluate(() => document.body.innerText).catch(() => "nothing");
-    throw new Error(`${what}: ${error.message}\nThe page says:\n${seen}\nErrors: ${page.errors.join("\n")}`);
+    const { player, text } = await page.evaluate(seen).catch(() => ({ text: "nothing" }));
+    const reason = error.message.split("\n", 1)[0];
+    throw new Error([`${what}: ${reason}`, `Player: ${player}`, `Errors: ${page.errors.join("\n") || "none"}`,
+      `The page says: ${text.replace(/\s*\n\s*/g, " | ")}`].join("\n"));
   }
 }
 

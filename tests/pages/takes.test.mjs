@@ -66,6 +66,27 @@ test("the next take is played without a reload, and the page shows what it waits
   await takes(2);
 });
 
+test("a live stream that is packaged and not recorded is in the list, and is played from there", async () => {
+  const own = await Server.packager();
+  const source = new Publisher(own, "live/unrecorded");
+  try {
+    for (const name of ["play.html", "play_merge.html"]) {
+      // The first request lets packaging begin.
+      const page = await browser.page(own.url(name), { expected: /404/ });
+      await until(page, "it lists the stream", () => document.querySelector("#recordings").textContent
+        .includes("live/unrecorded"));
+      assert.match(await page.textContent("#recordings"), /live now/);
+      await plays(page, { seconds: 3, frames: 60 });
+      assert.match(await page.textContent("#server"), /0 recordings/);
+      assert.deepEqual(page.errors, [], "nothing on the console");
+      await page.context().close();
+    }
+  } finally {
+    await source.stop();
+    await own.stop();
+  }
+});
+
 test("a long stream is split into takes, and live viewers notice nothing", async (t) => {
   const own = await Server.start([], { URINGCAST_RECORDING__TAKE: "6s", URINGCAST_RECORDING__SEGMENT: "2s" });
   const pushing = new Publisher(own, "live/long");

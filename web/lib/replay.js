@@ -12,14 +12,15 @@ const PATH = /^([^@]+)(?:@([A-Za-z0-9-]+))?$/;
 /**
  * Runs a page that plays recordings.
  *
- * `has(take)`: whether a take has something for this page. `facts(take)`: the text for the list. `start(path,
+ * `has(take)`: whether a take has something for this page. `format`: the one in which it plays live streams, recorded or
+ * not; none: it plays recordings only. `facts(take)`: the text for the list. `start(path,
  * take)`: plays; `path` is `app/name` or `app/name@take`, `take` is the server's entry for it, if there is one.
  * `stop()`: undoes that. `address(path)`: the URL for other players.
  *
  * Returns `isLive(key)`, `again()`, which starts over, and `watchesLive()`, by which the page declares that it
  * plays a live stream: it then continues with the next take.
  */
-export function run({ has, facts, start, stop, address }) {
+export function run({ has, format, facts, start, stop, address }) {
   const video = at("video");
   const list = at("recordings");
   const query = new URLSearchParams(location.search);
@@ -59,6 +60,10 @@ export function run({ has, facts, start, stop, address }) {
     takes = (library.recordings ?? []).filter(has);
     at("server").classList.remove("bad");
     setText(at("server"), `${server.role ?? "server"} ${server.version ?? ""} · ${count(takes.length, "recording")}`);
+    if (server.packaging?.includes(format)) {
+      const recorded = new Set(takes.map(pathOf));
+      takes.unshift(...[...live].filter((key) => !recorded.has(key)).map((key) => ({ key })));
+    }
     const items = takes.map((take) => {
       const id = pathOf(take);
       const when = take.take ? takeText(take.take) : new Date(take.modified * 1000).toLocaleString();

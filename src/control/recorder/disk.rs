@@ -34,8 +34,14 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn create(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens an existing file to read and write.
     async fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Writes all of `bytes` at an offset and returns the buffer.
-    async fn write(&self, file: &Self::File, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>);
+    /// Writes all of `bytes` at an offset, with `sync` also [to the disk itself](Self::sync), and returns the buffer.
+    async fn write(
+        &self,
+        file: &Self::File,
+        at: u64,
+        bytes: Vec<u8>,
+        sync: bool,
+    ) -> (io::Result<()>, Vec<u8>);
     /// Reads up to `len` bytes at an offset; fewer only at the end.
     async fn read(&self, file: &Self::File, at: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Waits until what was written is on the disk itself.
@@ -44,35 +50,38 @@ pub(super) trait Disk: Clone + Debug + 'static {
     /// Writes a whole file under a temporary name and renames it: no reader ever sees half of it.
     async fn replace(&self, path: &Path, bytes: Vec<u8>, sync: bool) -> io::Result<()> {
         let file = self.create(&aside(path)).await?;
-        self.write(&file, 0, bytes).await.0?;
-        self.publish(file, path, sync).await
-    }
-
-    /// Writes a file that is in memory, whole, with its time. If that fails, nothing is left.
-    async fn store(&self, path: &Path, file: &Arc<InMemory>, sync: bool) -> io::Result<()> {
-        let written = self.replace(path, file.body.to_vec(), sync).await;
-        if written.is_err() {
-            let _ = self.remove(&aside(path)).await;
-        }
-        written
-    }
-
-    /// Renames a file from its temporary name to its own, with `sync` only after it is on the disk itself.
-    async fn publish(&self, file: Self::File, path: &Path, sync: bool) -> io::Result<()> {
-        if sync {
-            self.sync(&file).await?;
-        }
+        self.write(&file, 0, bytes, sync).await.0?;
         drop(file);
         self.rename(&aside(path), path).await
     }
 
-    /// Writes the lines of `to` and then replaces the file at `path`; returns whether the lines were written,
-    /// and the overall result.
-    async fn extend(&self, to: Extent<'_, Self>, path: &Path, bytes: Vec<u8>) -> (bool, io::Result<()>) {
-        if let Err(error) = self.write(to.file, to.at, to.lines).await.0 {
-            return (false, Err(error));
+    /// Writes files that are in memory, whole, with their times, in their order, up to the first that fails: of that
+    /// nothing is left.
+    async fn store(&self, files: Vec<Stored>, sync: bool) -> io::Result<()> {
+        for Stored { path, file } in files {
+            if let Err(error) = self.replace(&path, file.body.to_vec(), sync).await {
+                let _ = self.remove(&aside(&path)).await;
+                return Err(error);
+            }
         }
-        (true, self.replace(path, bytes, false).await)
+        Ok(())
+    }
+
+    /// Makes these changes in their order, up to the first that fails. Returns how many were made.
+    async fn change(&self, changes: Vec<Change<'_, Self>>) -> (usize, io::Result<()>) {
+        let all = changes.len();
+        for (done, Change { lines, path, bytes }) in changes.into_iter().enumerate() {
+            let changed = async {
+                if let Some(Lines { file, at, bytes }) = lines {
+                    self.write(file, at, bytes, false).await.0?;
+                }
+                self.replace(&path, bytes, false).await
+            };
+            if let Err(error) = changed.await {
+                return (done, Err(error));
+            }
+        }
+        (all, Ok(()))
     }
 
     /// Truncates a file.
@@ -111,10 +120,17 @@ impl Disk for Local {
         blocking(path, |path| OpenOptions::new().read(true).write(true).open(path)).await.map(Arc::new)
     }
 
-    async fn write(&self, file: &Arc<File>, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    async fn write(
+        &self,
+        file: &Arc<File>,
+        at: u64,
+        bytes: Vec<u8>,
+        sync: bool,
+    ) -> (io::Result<()>, Vec<u8>) {
         let file = Arc::clone(file);
         let written = call(move || {
-            let result = write_at(&file, &bytes, at);
+            let written = write_at(&file, &bytes, at);
+            let result = written.and_then(|()| if sync { file.sync_data() } else { Ok(()) });
             Ok((result, bytes))
         });
         written.await.unwrap_or_else(|error| (Err(error), Vec::new()))
@@ -147,39 +163,33 @@ impl Disk for Local {
         blocking(path, move |path| replace_at(path, &bytes, None, sync)).await
     }
 
-    async fn store(&self, path: &Path, file: &Arc<InMemory>, sync: bool) -> io::Result<()> {
-        let file = Arc::clone(file);
-        blocking(path, move |path| {
-            let written = replace_at(path, &file.body, Some(file.modified), sync);
-            if written.is_err() {
-                let _ = std::fs::remove_file(aside(path));
+    async fn store(&self, files: Vec<Stored>, sync: bool) -> io::Result<()> {
+        call(move || {
+            for Stored { path, file } in files {
+                if let Err(error) = replace_at(&path, &file.body, Some(file.modified), sync) {
+                    let _ = std::fs::remove_file(aside(&path));
+                    return Err(error);
+                }
             }
-            written
+            Ok(())
         })
         .await
     }
 
-    async fn publish(&self, file: Arc<File>, path: &Path, sync: bool) -> io::Result<()> {
-        blocking(path, move |path| {
-            if sync {
-                file.sync_data()?;
+    async fn change(&self, changes: Vec<Change<'_, Self>>) -> (usize, io::Result<()>) {
+        let owned = |Lines { file, at, bytes }: Lines<'_, Self>| (Arc::clone(file), at, bytes);
+        let changes: Vec<_> =
+            changes.into_iter().map(|change| (change.lines.map(owned), change.path, change.bytes)).collect();
+        let changed = call(move || {
+            for (done, (lines, path, bytes)) in changes.iter().enumerate() {
+                let added = lines.as_ref().map_or(Ok(()), |(file, at, bytes)| write_at(file, bytes, *at));
+                if let Err(error) = added.and_then(|()| replace_at(path, bytes, None, false)) {
+                    return Ok((done, Err(error)));
+                }
             }
-            drop(file);
-            std::fs::rename(aside(path), path)
-        })
-        .await
-    }
-
-    async fn extend(&self, to: Extent<'_, Self>, path: &Path, bytes: Vec<u8>) -> (bool, io::Result<()>) {
-        let Extent { file, at, lines } = to;
-        let file = Arc::clone(file);
-        let done = blocking(path, move |path| {
-            if let Err(error) = write_at(&file, &lines, at) {
-                return Ok((false, Err(error)));
-            }
-            Ok((true, replace_at(path, &bytes, None, false)))
+            Ok((changes.len(), Ok(())))
         });
-        done.await.unwrap_or_else(|error| (false, Err(error)))
+        changed.await.unwrap_or_else(|error| (0, Err(error)))
     }
 
     async fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
@@ -325,13 +335,29 @@ pub(super) async fn listed<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Entr
     }
 }
 
+/// A file that is in memory, and its path on the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<InMemory>,
+}
+
+/// Lines are written, and then a file is replaced.
+#[derive(Debug)]
+pub(super) struct Change<'a, D: Disk> {
+    pub(super) lines: Option<Lines<'a, D>>,
+    /// The file that is replaced.
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// Lines to be written to an open file.
 #[derive(Debug)]
-pub(super) struct Extent<'a, D: Disk> {
+pub(super) struct Lines<'a, D: Disk> {
     pub(super) file: &'a D::File,
     /// Offset of the first of them.
     pub(super) at: u64,
-    pub(super) lines: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// The temporary name under which a file is written.

@@ -17,7 +17,7 @@ use super::task::{Setting, Task};
 use crate::live::log::{Start, wire_time};
 use crate::live::timeline::StreamTime;
 use crate::media::flv_index::{FRONT, FlvIndex};
-use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, Tag, TagKind, TagRef};
+use crate::media::tag::{Class, TAG_HEADER, TAG_TRAILER, TagKind, TagRef};
 
 /// The recording's name.
 pub(super) const FILE: &str = "index.flv";
@@ -79,7 +79,7 @@ impl<D: Disk> Flv<D> {
         let time = (time - origin).max(0);
         let at = self.len + self.buffer.len() as u64;
         self.index.tag(tag.kind, tag.class(), time.cast_unsigned(), at);
-        let tag = Tag { timestamp: wire_time(time), ..tag.to_tag() };
+        let tag = TagRef { timestamp: wire_time(time), ..*tag };
         tag.write_to(&mut self.buffer);
         let end = self.len + self.buffer.len() as u64;
         assert_eq!(end - at, tag.encoded_len() as u64, "the buffer holds whole tags");
@@ -98,8 +98,9 @@ impl<D: Disk> Flv<D> {
         }
         let file = self.file.as_ref().expect("created above");
         let more = self.buffer.len() as u64;
-        let (result, mut buffer) =
-            self.setting.disk.write(file, self.len, std::mem::take(&mut self.buffer)).await;
+        let sync = self.setting.sync && self.newest - self.synced >= self.setting.lengths.target;
+        let bytes = std::mem::take(&mut self.buffer);
+        let (result, mut buffer) = self.setting.disk.write(file, self.len, bytes, sync).await;
         result?;
         assert_eq!(buffer.len() as u64, more, "the buffer comes back as it was");
         assert!(self.index.end() < self.len + more, "keyframes are in what is written");
@@ -108,19 +109,15 @@ impl<D: Disk> Flv<D> {
         self.len += more;
         self.written = self.newest;
         self.setting.stats.wrote(more);
-        if self.setting.sync && self.newest - self.synced >= self.setting.lengths.target {
+        if sync {
             self.synced = self.newest;
-            self.setting.disk.sync(file).await?;
         }
         Ok(())
     }
 
     /// Writes the front of a file that is over.
     async fn seal(&self, file: &D::File, front: Vec<u8>) -> io::Result<()> {
-        self.setting.disk.write(file, 0, front).await.0?;
-        if self.setting.sync {
-            self.setting.disk.sync(file).await?;
-        }
+        self.setting.disk.write(file, 0, front, self.setting.sync).await.0?;
         self.setting.stats.finished_segment();
         Ok(())
     }
@@ -132,7 +129,7 @@ impl<D: Disk> Flv<D> {
         self.begun = true;
         self.setting.disk.replace(&journal(&self.dir), Vec::new(), false).await?;
         let file = self.setting.disk.create(&self.path()).await?;
-        self.setting.disk.write(&file, 0, self.index.front(None)).await.0?;
+        self.setting.disk.write(&file, 0, self.index.front(None), false).await.0?;
         Ok(file)
     }
 }
@@ -250,10 +247,7 @@ pub(super) async fn finish<D: Disk>(disk: &D, dir: &Path, sync: bool) -> io::Res
             warn!(file = %path.display(), "a recording has no whole tag");
         }
         disk.truncate(&path, len).await?;
-        disk.write(&file, 0, index.front(Some(len))).await.0?;
-        if sync {
-            disk.sync(&file).await?;
-        }
+        disk.write(&file, 0, index.front(Some(len)), sync).await.0?;
     }
     disk.remove(&journal(dir)).await?;
     Ok(Some(path))

@@ -72,7 +72,7 @@ pub(super) async fn merge<D: Disk>(
     let writing = async {
         let out = disk.create(&aside(&full)).await?;
         let mut at = head.len() as u64;
-        disk.write(&out, 0, head).await.0?;
+        disk.write(&out, 0, head, false).await.0?;
         let mut progress = Progress { file: &full, total, told: Instant::now() };
         let mut open: Option<(usize, D::File)> = None;
         let begin = at;
@@ -161,7 +161,7 @@ async fn copy<D: Disk>(
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
         }
         let len = bytes.len() as u64;
-        disk.write(to, at, bytes).await.0?;
+        disk.write(to, at, bytes, false).await.0?;
         done += len;
         at += len;
     }

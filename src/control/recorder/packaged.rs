@@ -124,8 +124,7 @@ impl<D: Disk> Packaged<D> {
         self.packager.number_from(first.sequence, first.discontinuities);
     }
 
-    /// The first numbers in this process: from the disk, or by the clock if it does not tell. A take has fewer
-    /// segments than seconds, so that a number by the clock is larger than all before it.
+    /// The first numbers in this process: from the disk, or by the clock if it does not tell.
     async fn first_numbers(&self) -> Numbers {
         let now = SystemTime::now();
         if self.pending.is_some() {
@@ -134,8 +133,7 @@ impl<D: Disk> Packaged<D> {
                 return on_disk;
             }
         }
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Numbers { sequence: seconds, discontinuities: seconds }
+        Numbers::by_clock(now)
     }
 
     /// Waits for the disk to take a segment, as long as no live client waits for the next one: while the stream is

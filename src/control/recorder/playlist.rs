@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, Extent, read_all};
+use super::disk::{Change, Disk, Lines, read_all};
 use crate::media::m3u8::{Head, Kind, Playlist, Segment, Traits, Window, write_head};
 
 /// The suffix of a journal.
@@ -28,7 +28,6 @@ pub(super) struct Carry {
 /// A playlist of a take in progress.
 #[derive(Debug)]
 pub(super) struct LivePlaylist<D: Disk> {
-    disk: D,
     path: PathBuf,
     window: Window,
     journal: Option<D::File>,
@@ -37,17 +36,20 @@ pub(super) struct LivePlaylist<D: Disk> {
     pending: String,
     /// The init segment named last in the journal.
     map: Option<String>,
+    /// The stream is over.
+    ended: bool,
 }
 
 impl<D: Disk> LivePlaylist<D> {
     /// The playlist at `path`, which continues from `head`.
-    pub(super) fn new(disk: D, path: PathBuf, head: Head, window: usize) -> Self {
+    pub(super) fn new(path: PathBuf, head: Head, window: usize) -> Self {
         let (window, journal) = (Window::new(head, window), None);
-        Self { disk, path, window, journal, journal_len: 0, pending: String::new(), map: None }
+        Self { path, window, journal, journal_len: 0, pending: String::new(), map: None, ended: false }
     }
 
-    /// A segment is finished: its file has its name. `head` has its number and the target duration.
-    pub(super) async fn push(&mut self, head: Head, segment: Segment) -> io::Result<()> {
+    /// A segment is finished: its file has its name. `head` has its number and the target duration. [`write`] writes
+    /// that.
+    pub(super) fn push(&mut self, head: Head, segment: Segment) {
         self.window.push_at(head, segment.clone());
         if self.journal_len == 0 && self.pending.is_empty() {
             let traits = Traits { mapped: segment.map.is_some(), independent: true };
@@ -55,17 +57,11 @@ impl<D: Disk> LivePlaylist<D> {
         }
         segment.write(self.map.as_deref(), &mut self.pending);
         self.map = segment.map;
-        self.write(false).await
     }
 
-    /// The stream is over: live players can read that. The replay is a separate step.
-    pub(super) async fn end(&mut self) -> io::Result<()> {
-        if self.window.is_empty() { Ok(()) } else { self.write(true).await }
-    }
-
-    /// Writes the lines that are not in the journal yet.
-    pub(super) async fn settle(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() { Ok(()) } else { self.write(false).await }
+    /// The stream is over: live players can read that when it is written. The replay is a separate step.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Adds to `carry` what the folder of the next take starts with, so that live players notice nothing: the
@@ -93,25 +89,38 @@ impl<D: Disk> LivePlaylist<D> {
         text
     }
 
-    async fn write(&mut self, ended: bool) -> io::Result<()> {
-        if self.journal.is_none() {
-            self.journal = Some(self.disk.create(&journal_of(&self.path)).await?);
-        }
-        let text = self.window.render(ended).into_bytes();
-        let Some(file) = self.journal.as_ref().filter(|_| !self.pending.is_empty()) else {
-            return self.disk.replace(&self.path, text, false).await;
-        };
-        let lines = self.pending.clone().into_bytes();
-        let len = lines.len() as u64;
-        // What a failed write left is overwritten.
-        let journal = Extent { file, at: self.journal_len, lines };
-        let (is_written, result) = self.disk.extend(journal, &self.path, text).await;
-        if is_written {
-            self.journal_len += len;
-            self.pending.clear();
-        }
-        result
+    /// Whether the disk does not have all of it.
+    fn is_behind(&self) -> bool {
+        !self.pending.is_empty() || self.ended && !self.window.is_empty()
     }
+
+    /// What makes the disk have all of it.
+    fn change(&self) -> Change<'_, D> {
+        let added = || Lines {
+            file: self.journal.as_ref().expect("lines are written after it was created"),
+            at: self.journal_len, // what a failed write left is overwritten
+            bytes: self.pending.clone().into_bytes(),
+        };
+        Change {
+            lines: (!self.pending.is_empty()).then(added),
+            path: self.path.clone(),
+            bytes: self.window.render(self.ended).into_bytes(),
+        }
+    }
+}
+
+/// Writes what the disk does not have yet of these playlists, up to the first that fails.
+pub(super) async fn write<D: Disk>(disk: &D, playlists: &mut [&mut LivePlaylist<D>]) -> io::Result<()> {
+    let mut behind: Vec<_> = playlists.iter_mut().filter(|one| one.is_behind()).collect();
+    for playlist in behind.iter_mut().filter(|one| one.journal.is_none()) {
+        playlist.journal = Some(disk.create(&journal_of(&playlist.path)).await?);
+    }
+    let (done, result) = disk.change(behind.iter().map(|one| one.change()).collect()).await;
+    for playlist in behind.into_iter().take(done) {
+        playlist.journal_len += playlist.pending.len() as u64;
+        playlist.pending.clear();
+    }
+    result
 }
 
 fn journal_of(path: &Path) -> PathBuf {

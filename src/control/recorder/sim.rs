@@ -205,7 +205,7 @@ impl Disk for Sim {
         self.inode(path).map(SimFile)
     }
 
-    async fn write(&self, file: &SimFile, at: u64, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    async fn write(&self, file: &SimFile, at: u64, bytes: Vec<u8>, sync: bool) -> (io::Result<()>, Vec<u8>) {
         let dying = self.step().await.is_err();
         self.touch(file.0);
         let space = self.0.capacity.get().map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
@@ -224,6 +224,9 @@ impl Disk for Sim {
         };
         if dying {
             std::future::pending::<()>().await;
+        }
+        if sync && result.is_ok() {
+            self.whole_step().await;
         }
         (result, bytes)
     }

@@ -87,6 +87,11 @@ impl Tail {
         self.part = time;
     }
 
+    /// Whether there was more when the log was checked last.
+    pub(super) fn is_behind(&self) -> bool {
+        self.at < self.looked.0
+    }
+
     /// Skips what has not been read: continues at the newest start.
     pub(super) fn give_up(&mut self) {
         if self.state == State::Running {

@@ -23,6 +23,11 @@ const ABOUT_MAX: usize = 4096;
 const CACHED: Duration = Duration::from_secs(86_400);
 /// The most segments that may wait for the disk: a crash loses them.
 pub(super) const WAITING_MAX: usize = 256;
+/// How many seconds of a stream have one discontinuity at most, on average. Numbers of discontinuities must stay small:
+/// hls.js does work for each below the first (1.5 s for 50 million, minutes for a number of seconds since 1970).
+const DISCONTINUITY: u64 = 60;
+/// Midnight of 1 January 2026, in seconds since 1970.
+const YEAR_2026: u64 = 1_767_225_600;
 /// The contents of [`ABOUT`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -66,11 +71,17 @@ impl Numbers {
         }
     }
 
-    /// Those that are so many segments later, if each begins after a discontinuity.
+    /// Larger ones than any take has used until then, by the clock alone: a take has fewer segments than seconds.
+    pub(super) fn by_clock(now: SystemTime) -> Self {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { sequence: seconds, discontinuities: seconds.saturating_sub(YEAR_2026) / DISCONTINUITY }
+    }
+
+    /// Those that are so many segments later.
     fn later_by(self, segments: u64) -> Self {
         Self {
             sequence: self.sequence.saturating_add(segments),
-            discontinuities: self.discontinuities.saturating_add(segments),
+            discontinuities: self.discontinuities.saturating_add(segments.div_ceil(DISCONTINUITY)),
         }
     }
 

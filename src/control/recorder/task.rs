@@ -167,7 +167,7 @@ pub(super) async fn run<T: Task, D: Disk>(
         // In this order: data from before the end is read.
         let over = stream.has_ended() || runner.setting.common.is_stopping() || task.is_done();
         match runner.step(task).await {
-            Ok(true) => tokio::task::yield_now().await,
+            Ok(true) => runner.give_way().await,
             Ok(false) if over => break,
             Ok(false) => {
                 if let Err(error) = runner.wait(task).await {
@@ -230,11 +230,18 @@ impl<D: Disk> Runner<D> {
         Ok(())
     }
 
+    /// Lets others run if there is more to read.
+    async fn give_way(&self) {
+        if self.tail.is_behind() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn settle<T: Task>(&mut self, task: &mut T) -> io::Result<()> {
         let mut came = false;
         while self.step(task).await? {
             came = true;
-            tokio::task::yield_now().await;
+            self.give_way().await;
         }
         let kind = task.kind();
         watch_disk(&self.setting, kind, task.settle()).await?;

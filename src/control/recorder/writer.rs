@@ -11,17 +11,17 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::common::{Left, Turn};
-use super::disk::Disk;
+use super::disk::{Disk, Stored};
 use super::layout::Kind;
 use super::pending::{Order, Pending};
-use super::playlist::{Carry, LivePlaylist};
+use super::playlist::{self, Carry, LivePlaylist};
 use super::stats::Counted;
 use super::take::{self, About, Numbers};
 use super::task::{RETRY, Setting, watch_disk};
 use crate::media::m3u8::Segment as Entry;
 use crate::media::track::Tracks;
 use crate::package::format::{Format, INDEX, SEPARATE};
-use crate::package::segment::{Piece, Segment};
+use crate::package::segment::{File, Segment};
 use crate::package::window::Rates;
 
 /// How often a segment is tried again after the stream is over.
@@ -99,9 +99,10 @@ impl<D: Disk> Writer<D> {
 
     /// Nothing more comes. `is_over`: the playlists say so.
     async fn close(&mut self, is_over: bool) -> io::Result<()> {
-        for lane in &mut self.lanes {
-            if is_over { lane.playlist.end().await? } else { lane.playlist.settle().await? }
+        if is_over {
+            self.lanes.iter_mut().for_each(|lane| lane.playlist.end());
         }
+        self.write_playlists().await?;
         if is_over {
             self.master = None; // the mean rate is known now
             self.write_master().await?;
@@ -182,36 +183,36 @@ impl<D: Disk> Writer<D> {
             self.make_folders().await?; // they may have been removed
         }
         assert_eq!(segment.pieces.len(), self.lanes.len(), "a piece for each lane");
-        for (lane, piece) in segment.pieces.iter().enumerate() {
-            if let Some(piece) = piece {
-                self.write_piece(lane, piece).await?;
+        let (mut files, mut inits) = (Vec::new(), Vec::new());
+        for (at, (lane, piece)) in self.format.lanes().iter().zip(&segment.pieces).enumerate() {
+            let Some(piece) = piece else { continue };
+            let folder = self.dir.join(lane.folder);
+            let stored =
+                |name: &str, file: &Arc<File>| Stored { path: folder.join(name), file: Arc::clone(file) };
+            if let Some(init) = &piece.init
+                && self.lanes[at].init.as_ref() != Some(&init.name)
+            {
+                files.push(stored(&init.name, &init.file));
+                inits.push((at, init.name.clone()));
             }
+            files.push(stored(&piece.name, &piece.file));
         }
-        Ok(())
-    }
-
-    async fn write_piece(&mut self, lane: usize, piece: &Piece) -> io::Result<()> {
-        let folder = self.dir.join(self.format.lanes()[lane].folder);
-        let (disk, sync) = (&self.setting.disk, self.setting.sync);
-        if let Some(init) = &piece.init
-            && self.lanes[lane].init.as_ref() != Some(&init.name)
-        {
-            disk.store(&folder.join(&init.name), &init.file, sync).await?;
-            self.lanes[lane].init = Some(init.name.clone());
+        self.setting.disk.store(files, self.setting.sync).await?;
+        for (at, name) in inits {
+            self.lanes[at].init = Some(name);
         }
-        disk.store(&folder.join(&piece.name), &piece.file, sync).await?;
-        self.setting.stats.wrote(piece.file.body.len() as u64);
+        self.setting.stats.wrote(segment.len());
         Ok(())
     }
 
     /// Names a segment in the playlists. One that cannot be written now is written with the next segment.
     async fn name(&mut self, segment: &Segment, gap: bool) -> io::Result<()> {
-        let mut result = Ok(());
         for (lane, state) in self.lanes.iter_mut().enumerate() {
             let Some(entry) = segment.entry(lane) else { continue };
             let entry = Entry { discontinuity: entry.discontinuity || gap, ..entry };
-            result = result.and(state.playlist.push(segment.head(), entry).await);
+            state.playlist.push(segment.head(), entry);
         }
+        let result = self.write_playlists().await;
         self.rates.add(segment);
         self.tracks = segment.tracks.clone();
         result.and(self.write_master().await)
@@ -233,16 +234,16 @@ impl<D: Disk> Writer<D> {
             self.make_folders().await?;
             let head = first.head(segment.target);
             let playlist = |path: PathBuf| {
-                let playlist = LivePlaylist::new(self.setting.disk.clone(), path, head, self.setting.window);
+                let playlist = LivePlaylist::new(path, head, self.setting.window);
                 Lane { playlist, init: None }
             };
             let paths = self.format.lanes().iter().map(|lane| self.dir.join(lane.path(lane.index)));
             self.lanes = paths.map(playlist).collect();
             return Ok(());
         }
+        self.write_playlists().await?;
         let mut carry = Carry::default();
-        for (lane, state) in self.format.lanes().iter().zip(&mut self.lanes) {
-            state.playlist.settle().await?;
+        for (lane, state) in self.format.lanes().iter().zip(&self.lanes) {
             let folder = Path::new(lane.folder);
             state.playlist.carry(folder, &mut carry);
             carry.linked.extend(state.init.iter().map(|name| folder.join(name)));
@@ -254,6 +255,11 @@ impl<D: Disk> Writer<D> {
         self.rates = Rates::default();
         self.lanes.iter_mut().for_each(|lane| lane.playlist.next_take());
         self.make_folders().await
+    }
+
+    async fn write_playlists(&mut self) -> io::Result<()> {
+        let mut playlists: Vec<_> = self.lanes.iter_mut().map(|lane| &mut lane.playlist).collect();
+        playlist::write(&self.setting.disk, &mut playlists).await
     }
 
     async fn make_folders(&self) -> io::Result<()> {

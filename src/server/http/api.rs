@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::config::{Config, Record};
 use crate::live::stream::Stream;
 use crate::media::codec;
 use crate::media::tag::TagKind;
@@ -27,6 +28,7 @@ struct Body {
     role: &'static str,
     version: &'static str,
     ports: Ports,
+    packaging: Vec<&'static str>,
     /// The number of streams, listed or not. Members before this one are public.
     total: usize,
     streams: [(); 0],
@@ -134,6 +136,7 @@ pub fn streams_json(shared: &Shared) -> Listed {
             gateway: port(&addresses.gateway),
             web: port(&addresses.web).or(port(&addresses.files)),
         },
+        packaging: if origin { packaging(&shared.config) } else { Vec::new() },
         total: streams.len(),
         streams: [],
         roles: shared.roles.iter().enumerate().map(|(index, role)| sums(shared, index, role.name)).collect(),
@@ -149,6 +152,12 @@ pub fn streams_json(shared: &Shared) -> Listed {
         streams.iter().take(STREAMS_MAX).map(entry).collect(),
         (&format!("{public}{ENTRIES}"), "],\"roles\":[],\"upstreams\":[],\"total\":{total}}"),
     )
+}
+
+/// The formats in which each live stream can be played, recorded or not.
+fn packaging(config: &Config) -> Vec<&'static str> {
+    let (hls, fmp4) = config.origin.packaging.of(Record::default());
+    [("hls", hls), ("fmp4", fmp4)].into_iter().filter_map(|(name, is_on)| is_on.then_some(name)).collect()
 }
 
 fn sums(shared: &Shared, role: usize, name: &'static str) -> Sums {
