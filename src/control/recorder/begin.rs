@@ -14,9 +14,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{ASIDE, Disk, Entry, listed};
+use super::layout::ABOUT;
 use super::playlist::Carry;
 use super::take::{
-    ABOUT, About, Numbers, beside, found, fresh, is_others, names_of, own_among_others, written_numbers,
+    About, Numbers, beside, found, fresh, is_others, names_of, own_among_others, written_numbers,
 };
 
 /// The most takes of one stream that may begin within the same second.

@@ -242,7 +242,7 @@ fn a_merge_that_fails_twenty_times_leaves_the_take_as_it_was() {
         let finishing = || finish(&disk, kind, &dir, true, &common);
         disk.set_capacity(Some(disk.used() + 20_000));
         let mut used = None;
-        for attempt in 0..super::ATTEMPTS {
+        for attempt in 0..super::jobs::ATTEMPTS {
             assert!(finishing().await.is_err(), "{attempt}");
             let now = disk.used();
             assert_eq!(*used.get_or_insert(now), now, "{attempt}: it takes no more space each time");

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
+use super::layout::ABOUT;
 use super::space::{self, Held, Space};
 use crate::package::segment::File as InMemory;
 
@@ -92,7 +93,7 @@ pub(super) trait Disk: Clone + Debug + 'static {
     async fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     async fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder with everything in it.
+    /// Removes a folder with everything in it, a take's description last: what a crash leaves is still a take.
     async fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a folder and its parents.
     async fn make_dir(&self, path: &Path) -> io::Result<()>;
@@ -219,7 +220,7 @@ impl Disk for Local {
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        blocking(path, |path| std::fs::remove_dir_all(path)).await
+        blocking(path, remove_dir_at).await
     }
 
     async fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -306,6 +307,18 @@ fn replace_at(path: &Path, bytes: &[u8], modified: Option<SystemTime>, sync: boo
     }
     drop(file);
     std::fs::rename(aside, path)
+}
+
+fn remove_dir_at(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_dir_at(&entry.path())?;
+        } else if entry.file_name() != ABOUT {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(path)
 }
 
 /// Reads a whole file of at most `max` bytes.

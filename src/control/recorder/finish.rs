@@ -11,9 +11,9 @@ use tracing::warn;
 
 use super::common::Common;
 use super::disk::{ASIDE, Disk, listed};
-use super::layout::{self, Kind, folders};
+use super::layout::{self, ABOUT, Kind, folders};
 use super::merge;
-use super::take::{self, ABOUT};
+use super::take;
 use super::{begin, flv, playlist};
 
 /// The greatest depth of folders that is searched for takes.

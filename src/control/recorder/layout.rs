@@ -7,6 +7,9 @@ use crate::package::format::{Format, Lane};
 
 pub(super) use crate::package::format::{INDEX, MERGE, SEPARATE};
 
+/// The file that says when a take began. A folder without it is not a take.
+pub(super) const ABOUT: &str = "take.json";
+
 /// The three tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {

@@ -16,6 +16,9 @@ mod disk;
 mod finish;
 mod flv;
 mod hook;
+mod jobs;
+#[cfg(test)]
+mod jobs_tests;
 mod layout;
 mod live;
 #[cfg(test)]
@@ -44,43 +47,31 @@ mod task;
 mod tests;
 mod writer;
 
-use std::cell::Cell;
 use std::collections::HashSet;
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::config::{Config, Hook, Role};
 use crate::live::events::Event;
 use crate::live::stream::Stream;
 use crate::server::shared::{RoleState, Shared, Source};
-use common::{Active, Common, Left};
+use common::Common;
 pub use data::check_data;
 use disk::{Disk, Local};
-use hook::{Finished, Told};
+use jobs::{Jobs, Terms};
 use layout::Kind;
-use queue::{Items, Queue, Queued};
+use queue::Queue;
 use retention::Keeper;
 pub(super) use stats::describe;
 
-/// The most takes that wait to be finished. Further ones are looked for when half of these are done.
-const JOBS_MAX: usize = 1000;
-/// How long to wait for a take that another task works on.
-const AGAIN: Duration = Duration::from_millis(200);
 /// In segments: after this time live players have read that a stream is over, and its playlist becomes the
 /// replay.
 const LAST_WORD: u32 = 2;
-/// The pause after a finishing step that failed.
-const RETRY: Duration = Duration::from_secs(30);
-/// How often a finishing step is tried. In between the take cannot be removed; afterwards it can be, which may be what
-/// its disk lacks, and what is left of it is tried again after a longer time.
-const ATTEMPTS: u32 = 20;
-const LATER: Duration = Duration::from_secs(3600);
 /// How often the free space of the disk is checked; every few times also which takes have to be removed.
 const KEEP: Duration = Duration::from_secs(2);
 const THOROUGH: u32 = 30;
@@ -92,29 +83,11 @@ const STOP: Duration = Duration::from_secs(4);
 pub(super) struct Recorder {
     shared: Arc<Shared>,
     common: Rc<Common>,
-    /// Takes to finish.
-    jobs: Queue<Job>,
-    /// There were more takes to finish than may wait.
-    overflowed: Cell<bool>,
-    /// Takes that could not be finished are looked for again, after [`LATER`].
-    later: Cell<bool>,
-    /// Files to call the hook for; `None`: there is no hook.
-    told: Option<Queue<Told>>,
+    jobs: Rc<Jobs<Local>>,
     /// Held by each task and job under way.
     busy: Rc<()>,
     /// The data folder is the demo's own and is removed with it.
     temporary: bool,
-}
-
-/// A take to finish.
-#[derive(Debug)]
-struct Job {
-    kind: Kind,
-    dir: PathBuf,
-    id: String,
-    attempts: u32,
-    _active: Active,
-    _busy: Rc<()>,
 }
 
 impl Recorder {
@@ -134,7 +107,6 @@ impl Recorder {
             warn!(data = %own.data.display(), %error, "no temporary folder: the demo is not recorded");
             return None;
         }
-        let (jobs, queue) = Queue::new("finish", JOBS_MAX);
         let told = match shared.config.recording.hook.clone() {
             Hook::Nobody => None,
             hook => {
@@ -144,26 +116,19 @@ impl Recorder {
                 Some(told)
             }
         };
-        let busy = Rc::new(());
-        let recorder = Rc::new(Self {
-            shared,
-            common: Rc::default(),
-            jobs,
-            overflowed: Cell::new(false),
-            later: Cell::new(false),
-            told,
-            busy,
-            temporary,
-        });
+        let (common, busy) = (Rc::<Common>::default(), Rc::new(()));
+        let terms = Terms { data: own.data.clone(), sync: shared.config.recording.sync, gap: own.gap };
+        let (jobs, queue) = Jobs::new(Local, terms, Rc::clone(&common), told, Rc::clone(&busy));
+        let recorder = Rc::new(Self { shared, common, jobs: Rc::clone(&jobs), busy, temporary });
         tokio_uring::spawn(Rc::clone(&recorder).watch());
         if records {
-            tokio_uring::spawn(Rc::clone(&recorder).work_off(queue));
+            tokio_uring::spawn(Rc::clone(&jobs).work_off(queue));
             // It reads the whole archive: new recordings do not wait for it.
             tokio_uring::spawn({
-                let recorder = Rc::clone(&recorder);
-                async move { recorder.mend().await }
+                let jobs = Rc::clone(&jobs);
+                async move { jobs.mend().await }
             });
-            tokio_uring::spawn(Rc::clone(&recorder).finish_parted());
+            tokio_uring::spawn(jobs.finish_parted());
             tokio_uring::spawn(Rc::clone(&recorder).keep());
         }
         Some(recorder)
@@ -229,44 +194,6 @@ impl Recorder {
         }
     }
 
-    /// Finishes takes that were moved away: split off from continuing recordings, or left by a crash.
-    /// For ever.
-    async fn finish_parted(self: Rc<Self>) {
-        loop {
-            self.common.left_behind().await;
-            for left in self.common.take_left() {
-                match finish::is_unfinished(&Local, &left.dir).await {
-                    Ok(false) => {}
-                    // Finishing it tries again.
-                    Ok(true) | Err(_) => self.finish(left),
-                }
-            }
-        }
-    }
-
-    /// Finds takes that a crash has left unfinished, or that did not fit in the queue.
-    async fn mend(self: &Rc<Self>) {
-        for kind in Kind::EVERY {
-            let listing = finish::recovered(&Local, &self.root(kind), &self.common).await;
-            for finish::Unreadable { dir, error } in listing.unreadable {
-                warn!(dir = %dir.display(), %error, "cannot look for unfinished recordings");
-            }
-            let is_left = |take: &finish::Found| take.unfinished && !self.common.is_active(&take.dir);
-            for take in listing.takes.into_iter().filter(is_left) {
-                info!(take = %take.dir.display(), "finishing a recording that was cut off");
-                self.finish_cut_off(Left { kind, dir: take.dir, id: take.id });
-            }
-        }
-    }
-
-    /// Queues a take to be finished, or leaves it as it is until the queue has capacity.
-    fn finish(&self, Left { kind, dir, id }: Left) {
-        let (active, busy) = (self.common.activate(&dir), Rc::clone(&self.busy));
-        if !self.jobs.put(Job { kind, dir, id, attempts: 0, _active: active, _busy: busy }) {
-            self.overflowed.set(true);
-        }
-    }
-
     /// Gives live players the time to read that a stream is over before its playlist changes.
     async fn last_word(&self, kind: Kind) {
         if kind == Kind::Flv {
@@ -276,106 +203,6 @@ impl Recorder {
             () = self.common.stopped() => {}
             () = tokio::time::sleep(self.config().recording.segment * LAST_WORD) => {}
         }
-    }
-
-    /// Finishes one take after the other.
-    async fn work_off(self: Rc<Self>, mut queue: Items<Job>) {
-        while let Some(queued) = queue.recv().await {
-            self.work_on(queued).await;
-            if self.jobs.len() < JOBS_MAX / 2 && self.overflowed.take() {
-                self.mend().await;
-            }
-        }
-    }
-
-    async fn work_on(self: &Rc<Self>, mut queued: Queued<Job>) {
-        let job = &mut queued.item;
-        match self.try_finish(job).await {
-            Ok(files) => {
-                for file in files {
-                    self.finished(job.kind, &job.dir, &file).await;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again(queued, AGAIN),
-            Err(error) => {
-                job.attempts += 1;
-                if job.attempts >= ATTEMPTS || self.common.is_stopping() {
-                    error!(take = %job.dir.display(), %error, "a recording cannot be finished");
-                    self.mend_later();
-                } else {
-                    warn!(take = %job.dir.display(), %error, "a recording cannot be finished yet");
-                    self.again(queued, RETRY);
-                }
-            }
-        }
-    }
-
-    /// Finishes a take, wherever it is by now.
-    async fn try_finish(&self, job: &mut Job) -> io::Result<Vec<PathBuf>> {
-        let dir = job.dir.clone();
-        if !self.common.claim(&dir) {
-            return Err(io::Error::from(io::ErrorKind::Interrupted));
-        }
-        let result = match take::found(&Local, &job.dir).await {
-            Ok(Some(about)) if about.id == job.id => {
-                let sync = self.config().recording.sync;
-                finish::finish(&Local, job.kind, &job.dir, sync, &self.common).await
-            }
-            Ok(_) => match self.common.take_place(&job.dir, &job.id) {
-                Some(place) => {
-                    job._active = self.common.activate(&place);
-                    job.dir = place;
-                    Err(io::Error::from(io::ErrorKind::Interrupted))
-                }
-                None => Ok(Vec::new()), // removed: nothing is left to finish
-            },
-            Err(error) => Err(error),
-        };
-        self.common.release(&dir);
-        result
-    }
-
-    /// Looks for unfinished takes again after [`LATER`].
-    fn mend_later(self: &Rc<Self>) {
-        if self.later.replace(true) {
-            return;
-        }
-        let recorder = Rc::clone(self);
-        tokio_uring::spawn(async move {
-            recorder.common.wait(LATER).await;
-            recorder.later.set(false);
-            if !recorder.common.is_stopping() {
-                recorder.mend().await;
-            }
-        });
-    }
-
-    fn again(self: &Rc<Self>, job: Queued<Job>, after: Duration) {
-        let recorder = Rc::clone(self);
-        tokio_uring::spawn(async move {
-            tokio::time::sleep(after).await;
-            recorder.jobs.put_back(job);
-        });
-    }
-
-    /// A file is finished: logs it and queues it for the hook.
-    async fn finished(&self, kind: Kind, dir: &Path, file: &Path) {
-        info!(kind = kind.name(), file = %file.display(), "recorded");
-        let Some(told) = &self.told else { return };
-        let Ok(Some(about)) = take::found(&Local, dir).await else { return };
-        let entries = Local.list(file.parent().unwrap_or(dir)).await.unwrap_or_default();
-        let size = entries.iter().find(|entry| file.ends_with(&entry.name)).map_or(0, |entry| entry.size);
-        let url = file.strip_prefix(&self.config().origin.data).unwrap_or(file);
-        let finished = Finished {
-            event: "recorded",
-            kind: kind.name(),
-            stream: about.stream,
-            began: about.began,
-            file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string(),
-            url: format!("/{}", url.display()),
-            size,
-        };
-        told.put((finished, Rc::clone(&self.busy)));
     }
 
     /// Removes takes by the retention rules, for ever.

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::disk::{Disk, Entry, aside};
+use super::layout::ABOUT;
 use super::space::{Held, Space};
-use super::take::ABOUT;
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -309,6 +309,9 @@ impl Disk for Sim {
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.whole_step().await;
         self.unstuck(path)?;
+        let is_removed = |name: &PathBuf| name.starts_with(path) && !name.ends_with(ABOUT);
+        self.0.names.borrow_mut().retain(|name, _| !is_removed(name));
+        self.whole_step().await;
         self.0.names.borrow_mut().retain(|name, _| !name.starts_with(path));
         self.0.folders.borrow_mut().retain(|name| !name.starts_with(path));
         self.forget();

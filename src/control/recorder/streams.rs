@@ -3,9 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::common::Left;
 use super::disk::Local;
 use super::layout::Kind;
 use super::live::{Live, Surroundings};
@@ -26,9 +24,6 @@ use crate::server::shared::{Message, Shared};
 
 /// Packaging that a client has asked for ends so many milliseconds after the last request.
 const LAPSE: u64 = 30_000;
-
-/// How often to look, at the most, whether a stream that is recorded again has its first segment.
-const RECORDED_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the packaging of all streams has to do with.
 struct Outer {
@@ -102,7 +97,7 @@ impl Recorder {
             let left = task::run(&mut task, stream, tail, setting).await;
             drop(under_way);
             if let Some(left) = left {
-                recorder.finish(left);
+                recorder.jobs.finish(left);
             }
             drop((active, busy));
         });
@@ -166,7 +161,7 @@ impl Recorder {
         let cut_off = self.common.is_stopping() && !stream.has_ended();
         if let Some(left) = left.filter(|_| !cut_off) {
             self.last_word(kind).await;
-            self.finish(left);
+            self.jobs.finish(left);
         }
         drop((active, busy));
     }
@@ -204,31 +199,6 @@ impl Recorder {
             Some(live) => self.leave(&stream, live).await,
             None => self.withdraw(&stream),
         }
-    }
-
-    /// Finishes a take that an earlier run of the program has left. If it is a stream's newest, its publisher may
-    /// come back: live players are told the end after the time for which they would have waited for that, unless the
-    /// stream is being recorded again. The first segment of the next take moves this one away.
-    pub(super) fn finish_cut_off(self: &Rc<Self>, left: Left) {
-        let is_newest = !left.dir.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'@'));
-        if left.kind == Kind::Flv || !is_newest {
-            return self.finish(left);
-        }
-        let (recorder, active) = (Rc::clone(self), self.common.activate(&left.dir));
-        tokio_uring::spawn(async move {
-            let common = &recorder.common;
-            loop {
-                common.wait(recorder.config().origin.gap.max(RECORDED_AGAIN)).await;
-                let others = common.actives(&left.dir) > 1 && !common.has_moved(&left.dir, &left.id);
-                if common.is_stopping() || !others {
-                    break;
-                }
-            }
-            if !common.is_stopping() {
-                recorder.finish(left);
-            }
-            drop(active);
-        });
     }
 
     /// Removes a stream's live files when players have got what they need.

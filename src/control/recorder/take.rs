@@ -11,13 +11,11 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{ASIDE, Disk, Entry, listed, read_all};
-use super::layout::{self, Kind, MERGE, SEPARATE};
+use super::layout::{self, ABOUT, Kind, MERGE, SEPARATE};
 use super::playlist;
 use crate::media::m3u8::Head;
 use crate::protocol::http::date::format_stamp;
 
-/// The file that says when a take began. A folder without it is not a take.
-pub(super) const ABOUT: &str = "take.json";
 const ABOUT_MAX: usize = 4096;
 /// Clients and caches keep segments for so long ([`FileKind::Segment`](crate::protocol::http::FileKind)).
 const CACHED: Duration = Duration::from_secs(86_400);

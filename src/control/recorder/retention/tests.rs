@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::finish;
+use super::super::layout::{ABOUT, Kind};
 use super::super::sim::Sim;
-use super::super::take::{ABOUT, About};
+use super::super::take::About;
 use super::*;
 use crate::config::Quota;
 
@@ -59,6 +60,39 @@ fn the_oldest_are_removed_first_and_one_being_recorded_stays() {
         let keep_time = Duration::from_secs(3);
         assert_eq!(left(&disk, Recording { keep_time, ..rules() }, &common).await, 2);
         assert_eq!(left(&disk, Recording { keep_size: 1, ..rules() }, &common).await, 1);
+    });
+}
+
+#[test]
+fn a_removal_that_a_crash_interrupts_is_completed_later() {
+    let steps = |step: Option<u64>| {
+        runtime().block_on(async {
+            let disk = Sim::default();
+            three(&disk).await;
+            disk.die_at(step);
+            let rules = Recording { keep_size: 1, ..rules() };
+            // A killed task waits for ever.
+            let common = Common::default();
+            let _ =
+                tokio::time::timeout(Duration::from_millis(20), left(&disk, rules.clone(), &common)).await;
+            let steps = disk.steps();
+            disk.die_at(None);
+            let common = Common::default();
+            for take in
+                finish::takes(&disk, Path::new("/data/hls")).await.takes.iter().filter(|one| one.unfinished)
+            {
+                finish::finish(&disk, Kind::Hls, &take.dir, false, &common).await.unwrap();
+            }
+            left(&disk, rules, &common).await;
+            let media: Vec<String> = disk.files().into_keys().filter(|name| !name.ends_with(ABOUT)).collect();
+            assert!(media.is_empty(), "killed at {step:?}: {media:?}");
+            steps
+        })
+    };
+    let all = steps(None);
+    assert!(all > 6, "{all} steps");
+    (0..all).for_each(|step| {
+        steps(Some(step));
     });
 }
 
