@@ -27,6 +27,7 @@ mod files_life;
 mod files_proxy;
 mod frozen;
 mod harness;
+mod hook_example;
 mod hostile;
 mod hostile_tls;
 mod limits;

@@ -253,20 +253,3 @@ fn dropping_an_engine_releases_all_pending_operations() {
         assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
     }
 }
-
-/// How long the end of a ring with many connections takes; printed, not asserted. The process needs two
-/// descriptors for each.
-#[test]
-#[ignore = "a measurement, for a release build"]
-fn measure_the_end_of_a_ring() {
-    const PEERS: usize = 9_000;
-    let (mut engine, address) = listening(Descriptors::PROCESS);
-    let mut held = Vec::new();
-    for _ in 0..PEERS {
-        held.push(TcpStream::connect(address).unwrap());
-        accept(&mut engine);
-    }
-    let before = std::time::Instant::now();
-    drop(engine);
-    eprintln!("{PEERS} connections: {:?}", before.elapsed());
-}
