@@ -133,6 +133,26 @@ start_raw() {
   sleep 3
 }
 
+# start_nginx_flv [tls]: starts NGINX_FLV, an nginx with nginx-http-flv-module (and its TLS module): sets rtmp and url.
+start_nginx_flv() {
+  local push play ssl= dir=$PWD/$out/nginx-flv
+  push=$(free_port) play=$(free_port)
+  mkdir -p "$dir/logs"
+  [[ -z ${1:-} ]] || ssl="ssl_certificate $PWD/$out/tls.pem; ssl_certificate_key $PWD/$out/tls.key;"
+  cat >"$dir/nginx.conf" <<END
+daemon off; master_process off; worker_processes 1; pid $dir/nginx.pid; error_log $dir/error.log error;
+worker_rlimit_nofile $(ulimit -n);
+events { worker_connections 19900; }
+rtmp { access_log off; out_queue 4096; out_cork 8; max_streams 128; server { listen 127.0.0.1:$push; chunk_size 65536; application live { live on; gop_cache on; } } }
+http { access_log off; client_body_temp_path $dir/b; proxy_temp_path $dir/p; fastcgi_temp_path $dir/f;
+  uwsgi_temp_path $dir/u; scgi_temp_path $dir/s;
+  server { listen 127.0.0.1:$play${ssl:+ ssl}; $ssl location /live { flv_live on; chunked_transfer_encoding on; } } }
+END
+  launch "$server_core" "$dir/log" "$NGINX_FLV" -p "$dir" -c "$dir/nginx.conf"
+  listening "$play" "$dir/error.log"
+  rtmp=127.0.0.1:$push url="http${1:+s}://127.0.0.1:$play/live?port=$push&app=live&stream=perf"
+}
+
 # measure ROW WHAT VIEWERS FLAG…: one run of the generator, one line of results.
 measure() {
   local row=$1 what=$2 n=$3 json verdict=ok

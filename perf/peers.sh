@@ -2,13 +2,12 @@
 # The cost of fan-out compared with other servers, in turn, in one run on one machine: viewers of one stream by
 # HTTP-FLV.
 #
-#   SRS=…/objs/srs NGINX_FLV_MODULE=…/ngx_http_flv_live_module.so ZLM=…/MediaServer perf/peers.sh
+#   SRS=…/objs/srs NGINX_FLV=…/nginx ZLM=…/MediaServer perf/peers.sh
 #   VIEWERS=2000 FLUSHES="0ms 100ms 350ms" KBPS=1000 perf/peers.sh
 #
 # Servers that are not given are left out. SRS merges writes over `mw_latency` and ZLMediaKit over
 # `mergeWriteMS`; both are set to the row's flush, but SRS to at least 20 ms: with `mw_latency 0` it spins (72 %
-# of a core for one viewer). nginx (Debian's, with nginx-http-flv-module built for it) sends data as it comes;
-# it has one row. perf/lib.sh lists more settings.
+# of a core for one viewer). nginx (with nginx-http-flv-module in it) sends data as it comes; it has one row. perf/lib.sh lists more settings.
 . "$(dirname "$0")/lib.sh"
 
 n=${VIEWERS:-1000}
@@ -38,24 +37,6 @@ END
   launch "$server_core" "$home/srs.log" "$SRS" -c "$home/srs.conf"
   listening "$play" "$home/srs.log"
   rtmp=127.0.0.1:$push url=http://127.0.0.1:$play/live/perf.flv
-}
-
-start_nginx() {
-  local push play
-  push=$(free_port) play=$(free_port)
-  cat >"$home/nginx.conf" <<END
-load_module $(realpath "$NGINX_FLV_MODULE");
-daemon off; master_process off; worker_processes 1; pid $home/nginx.pid; error_log $home/nginx-error.log error;
-worker_rlimit_nofile $(ulimit -n);
-events { worker_connections 19900; }
-rtmp { access_log off; out_queue 4096; out_cork 8; max_streams 128; server { listen 127.0.0.1:$push; chunk_size 65536; application live { live on; gop_cache on; } } }
-http { access_log off; client_body_temp_path $home/b; proxy_temp_path $home/p; fastcgi_temp_path $home/f;
-  uwsgi_temp_path $home/u; scgi_temp_path $home/s;
-  server { listen 127.0.0.1:$play; location /live { flv_live on; chunked_transfer_encoding on; } } }
-END
-  launch "$server_core" "$home/nginx.log" nginx -c "$home/nginx.conf"
-  listening "$play" "$home/nginx-error.log"
-  rtmp=127.0.0.1:$push url="http://127.0.0.1:$play/live?port=$push&app=live&stream=perf"
 }
 
 start_zlm() {
@@ -100,8 +81,8 @@ for _ in $(seq "$rounds"); do
       stop
     done
   done
-  [[ -n ${NGINX_FLV_MODULE:-} ]] || continue
-  start_nginx
+  [[ -n ${NGINX_FLV:-} ]] || continue
+  start_nginx_flv
   start_publisher "$file"
   measure "as it comes" nginx "$n" --ramp $((n / 500 + 1)) --protocol http-flv "$url"
   stop
