@@ -35,7 +35,7 @@ use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
 
 pub(super) use outbox::Outbox;
-use proxied::{Proxied, Rest};
+use proxied::Proxied;
 pub(super) use received::Received;
 use secure::Secures;
 
@@ -43,7 +43,7 @@ use secure::Secures;
 #[derive(Debug)]
 pub(super) struct Transports<E: Engine> {
     engine: Proxied<E>,
-    secures: Secures<Rest<E::Buf>>,
+    secures: Secures<Received<E::Buf>>,
 }
 
 impl<E: Engine> Transports<E> {
@@ -239,10 +239,7 @@ impl<E: Engine> Transports<E> {
     pub(super) fn next_event(&mut self) -> Option<Event<Received<E::Buf>>> {
         loop {
             if let Some(event) = self.secures.next() {
-                return Some(event.map(|data| match data {
-                    Received::Plain(bytes) => bytes.plain(),
-                    Received::Opened(bytes) => Received::Opened(bytes),
-                }));
+                return Some(event);
             }
             let event = self.engine.next_event()?;
             let sock = match &event {
@@ -255,12 +252,12 @@ impl<E: Engine> Transports<E> {
                     if self.secures.loaded(&mut self.engine, *ticket, result) {
                         continue;
                     }
-                    return Some(event.map(Rest::plain));
+                    return Some(event);
                 }
-                _ => return Some(event.map(Rest::plain)),
+                _ => return Some(event),
             };
             if !self.secures.has(sock) {
-                return Some(event.map(Rest::plain));
+                return Some(event);
             }
             self.secures.take(&mut self.engine, sock, event);
         }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,36 +17,6 @@ use crate::memory::Segment;
 use crate::protocol::proxy::{Opening, ProxyError, opening};
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, ReceiveBuffers, Region, Sock};
-
-/// Received bytes, without the header.
-#[derive(Debug)]
-pub(super) enum Rest<B> {
-    /// As the engine gave them.
-    Whole(B),
-    /// What was kept while it might still have been a header, or what followed one.
-    Kept(Vec<u8>),
-}
-
-impl<B: Deref<Target = [u8]>> Deref for Rest<B> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Whole(bytes) => bytes,
-            Self::Kept(bytes) => bytes,
-        }
-    }
-}
-
-impl<B> Rest<B> {
-    /// For a session that travels plain.
-    pub(super) fn plain(self) -> Received<B> {
-        match self {
-            Self::Whole(bytes) => Received::Plain(bytes),
-            Self::Kept(bytes) => Received::Opened(bytes),
-        }
-    }
-}
 
 /// What is known of a connection of a trusted peer.
 #[derive(Debug)]
@@ -110,11 +79,13 @@ impl<E: Engine> Proxied<E> {
     }
 
     /// Received bytes; returns those of the client, or the end after a malformed header.
-    fn received(&mut self, sock: Sock, data: E::Buf) -> Option<Event<Rest<E::Buf>>> {
+    fn received(&mut self, sock: Sock, data: E::Buf) -> Option<Event<Received<E::Buf>>> {
         let kept = match self.places.get_mut(&sock) {
             Some(Stage::Awaiting(kept)) => kept,
             Some(Stage::Failed(_)) => return None,
-            Some(Stage::Told(_)) | None => return Some(Event::Received { sock, data: Rest::Whole(data) }),
+            Some(Stage::Told(_)) | None => {
+                return Some(Event::Received { sock, data: Received::Whole(data) });
+            }
         };
         let is_first = kept.is_empty();
         if !is_first {
@@ -127,13 +98,13 @@ impl<E: Engine> Proxied<E> {
             Ok(Some(Opening::Other)) => {
                 let kept = std::mem::take(kept);
                 self.places.remove(&sock);
-                let data = if is_first { Rest::Whole(data) } else { Rest::Kept(kept) };
+                let data = if is_first { Received::Whole(data) } else { Received::Kept(kept) };
                 return Some(Event::Received { sock, data });
             }
             Ok(Some(Opening::Header { len, client })) => {
                 let rest = input[len..].to_vec();
                 self.places.insert(sock, Stage::Told(client));
-                return (!rest.is_empty()).then_some(Event::Received { sock, data: Rest::Kept(rest) });
+                return (!rest.is_empty()).then_some(Event::Received { sock, data: Received::Kept(rest) });
             }
             Err(error) => {
                 self.places.insert(sock, Stage::Failed(error));
@@ -146,7 +117,7 @@ impl<E: Engine> Proxied<E> {
 
 /// All but received bytes and the peer's address is the engine's.
 impl<E: Engine> Engine for Proxied<E> {
-    type Buf = Rest<E::Buf>;
+    type Buf = Received<E::Buf>;
 
     fn peer(&self, sock: Sock) -> Option<SocketAddr> {
         let forwarded = self.forwarded.get(&sock).map(|client| SocketAddr::from((*client, 0)));
@@ -168,7 +139,7 @@ impl<E: Engine> Engine for Proxied<E> {
                         return Some(event);
                     }
                 }
-                event => return Some(event.map(Rest::Whole)),
+                event => return Some(event.map(Received::Whole)),
             }
         }
     }

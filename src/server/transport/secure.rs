@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use rustix::io::Errno;
 
-use super::received::Received;
 use crate::memory::Segment;
 use crate::protocol::tls::error::{TlsError, alert};
 use crate::protocol::tls::handshake::{Established, Handshake};
@@ -117,7 +116,7 @@ pub(super) struct Secures<B> {
     /// The memory of regions, to seal from.
     segments: HashMap<Region, Arc<Segment>>,
     /// What sessions are to be told.
-    ready: VecDeque<Event<Received<B>>>,
+    ready: VecDeque<Event<B>>,
     /// Connections whose handshake can go on.
     shaking: VecDeque<Sock>,
     /// Sends under way, connections that wait to seal, and buffers for them.
@@ -129,7 +128,7 @@ pub(super) struct Secures<B> {
     failures: u64,
 }
 
-impl<B: Deref<Target = [u8]>> Secures<B> {
+impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
     pub(super) fn new() -> Self {
         Self {
             places: Vec::new(),
@@ -228,7 +227,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
     }
 
     /// The next event for a session that this module has made.
-    pub(super) fn next(&mut self) -> Option<Event<Received<B>>> {
+    pub(super) fn next(&mut self) -> Option<Event<B>> {
         self.ready.pop_front()
     }
 
@@ -287,7 +286,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             && data.first() != Some(&HANDSHAKE)
         {
             self.places[sock.index as usize] = None;
-            return self.ready.push_back(event.map(Received::Plain));
+            return self.ready.push_back(event);
         }
         self.with(sock, |own, secure| match event {
             Event::Received { data, .. } => own.received(engine, secure, &data),
@@ -298,7 +297,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
             }
             Event::Connected { result: Ok(()), .. } => own.shake(engine, secure),
             Event::Finished { .. } if secure.closed => {}
-            other => own.ready.push_back(other.map(Received::Plain)),
+            other => own.ready.push_back(other),
         });
         self.admit(engine);
     }
@@ -411,7 +410,7 @@ impl<B: Deref<Target = [u8]>> Secures<B> {
         let opened = open.opener.push(data, &mut plain);
         let sock = secure.sock;
         if !plain.is_empty() {
-            self.ready.push_back(Event::Received { sock, data: Received::Opened(plain) });
+            self.ready.push_back(Event::Received { sock, data: plain.into() });
         }
         match opened {
             Ok(wants) => {

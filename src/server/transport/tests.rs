@@ -221,7 +221,7 @@ fn another_first_byte_is_a_plain_connection() {
     pair.net.engine().events.push_back(Event::Received { sock: SOCK, data: b"GET".to_vec() });
     pair.turn(0);
     assert!(
-        matches!(&pair.events[..], [Event::Received { data: Received::Plain(data), .. }] if data == b"GET")
+        matches!(&pair.events[..], [Event::Received { data: Received::Whole(data), .. }] if data == b"GET")
     );
     assert!(!pair.net.is_secure(SOCK));
 }
