@@ -19,6 +19,7 @@ mod publisher;
 mod rng;
 mod scenario;
 mod speech;
+mod tls;
 mod verdict;
 mod viewer;
 

@@ -15,6 +15,7 @@ use super::net::{Action, World};
 use super::operator::Operator;
 use super::publisher::{Going, Plan, Publisher};
 use super::rng::Rng;
+use super::tls::{self, Tls};
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
 use crate::config::{Config, Forward, Policy, Pull, Remote, Role, Upstream};
@@ -269,6 +270,7 @@ impl Simulation {
         let forwards = shared.forwards.iter().zip(shared.config.forward.iter().map(|forward| &forward.to));
         let pulls = shared.pulls.iter().zip(shared.config.pull.iter().map(|pull| &pull.from));
         forwards.chain(pulls).for_each(|(slot, remote)| slot.store(Arc::new(vec![local(remote.port)])));
+        shared.certificates.store(Some(tls::server()));
         shared.enter(Phase::Ready);
         for (index, (at, mail)) in mails.into_iter().enumerate() {
             let capacity = Capacity { connections: usize::MAX, reserve: 0, files: 4 };
@@ -373,6 +375,7 @@ impl Simulation {
             };
             let mut reader = Reader::new(websocket, selection);
             reader.may_repeat = far;
+            let tls = rng.chance(250).then(|| Box::new(Tls::new()));
             let viewer = Viewer {
                 peer,
                 key: rng.size(0, self.libraries.len() - 1),
@@ -382,6 +385,7 @@ impl Simulation {
                 gop: rng.chance(800),
                 websocket,
                 reader,
+                tls,
                 end: None,
                 asked: 0,
                 ended: None,

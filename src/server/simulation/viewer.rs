@@ -6,6 +6,7 @@ use super::check::{Reader, Stage};
 use super::media::Library;
 use super::net::{Action, EndId, Speed, World};
 use super::scenario::speaks_rtmp;
+use super::tls::Tls;
 use crate::live::stream::Selection;
 use crate::media::amf0::Value;
 use crate::protocol::rtmp::client::PlaySession;
@@ -46,6 +47,8 @@ pub(super) struct Viewer {
     pub(super) gop: bool,
     pub(super) websocket: bool,
     pub(super) reader: Reader,
+    /// `None`: it speaks plainly.
+    pub(super) tls: Option<Box<Tls>>,
     pub(super) end: Option<EndId>,
     pub(super) asked: Millis,
     pub(super) ended: Option<(Ended, Millis)>,
@@ -75,7 +78,7 @@ impl Viewer {
         self.pause_or_go_on(world);
         if self.websocket && self.reader.stage == Stage::Tags && world.rng.chance(600) {
             self.pings += 1;
-            world.say(end, Bytes::from_static(b"\x89\x83\x01\x02\x03\x04\x72\x6b\x6e"));
+            self.say(world, Bytes::from_static(b"\x89\x83\x01\x02\x03\x04\x72\x6b\x6e"));
             let at = world.now + world.rng.range(50, 3_000);
             world.at(at, Action::Timer(self.peer));
         }
@@ -120,8 +123,8 @@ impl Viewer {
         let upgrade = if self.websocket { upgrade } else { "" };
         let request =
             format!("GET /live/{key}.flv?{} HTTP/1.1\r\nHost: sim\r\n{upgrade}\r\n", query.join("&"));
-        world.log(|| format!("viewer {} asks: {:?}", self.peer, (self.manner, self.port, &request)));
-        world.say(end, request.into());
+        world.log(|| format!("viewer {} asks: {:?}", self.peer, (self.manner, self.port, self.tls.is_some(), &request)));
+        self.say(world, request.into());
         self.plan(world);
     }
 
@@ -149,10 +152,15 @@ impl Viewer {
 
     /// Sends its session's output.
     fn say_rtmp(&mut self, world: &mut World) {
-        let Some(session) = &mut self.reader.rtmp else { return };
-        if let (Some(end), Some(output)) = (self.end, session.take_output()) {
-            world.say(end, output);
+        if let Some(output) = self.reader.rtmp.as_mut().and_then(|session| session.take_output()) {
+            self.say(world, output);
         }
+    }
+
+    fn say(&mut self, world: &mut World, bytes: Bytes) {
+        let Some(end) = self.end else { return };
+        let bytes = self.tls.as_mut().map_or(bytes.clone(), |tls| tls.seal(&bytes));
+        world.say(end, bytes);
     }
 
     pub(super) fn on_read(&mut self, world: &mut World, libraries: &[Library]) {
@@ -164,7 +172,10 @@ impl Viewer {
             return;
         }
         let most = world.rng.pick(&[1_000, usize::MAX]);
-        let reading = world.read(end, most);
+        let mut reading = world.read(end, most);
+        if let Some(tls) = &mut self.tls {
+            world.say(end, tls.open(&mut reading.bytes));
+        }
         if let Err(fault) = self.reader.take(&reading.bytes, &libraries[self.key], world.now) {
             panic!("viewer {} ({:?}, level {}): {fault}", self.peer, self.manner, self.level);
         }
