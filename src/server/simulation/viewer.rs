@@ -123,7 +123,9 @@ impl Viewer {
         let upgrade = if self.websocket { upgrade } else { "" };
         let request =
             format!("GET /live/{key}.flv?{} HTTP/1.1\r\nHost: sim\r\n{upgrade}\r\n", query.join("&"));
-        world.log(|| format!("viewer {} asks: {:?}", self.peer, (self.manner, self.port, self.tls.is_some(), &request)));
+        world.log(|| {
+            format!("viewer {} asks: {:?}", self.peer, (self.manner, self.port, self.tls.is_some(), &request))
+        });
         self.say(world, request.into());
         self.plan(world);
     }
