@@ -47,7 +47,7 @@ impl<D: Disk> LivePlaylist<D> {
         Self { path, window, journal, journal_len: 0, pending: String::new(), map: None, ended: false }
     }
 
-    /// A segment is finished: its file has its name. `head` has its number and the target duration. [`write`] writes
+    /// A segment is finished: its file has its name. `head` has its number and the target duration. [`write()`] writes
     /// that.
     pub(super) fn push(&mut self, head: Head, segment: Segment) {
         self.window.push_at(head, segment.clone());
