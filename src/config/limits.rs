@@ -30,7 +30,8 @@ pub struct Limits {
     pub streams: usize,
     /// Viewers of one stream, in each role.
     pub viewers_per_stream: usize,
-    /// The bit rate of all that the server sends from which it takes no further live viewers. Files count as well.
+    /// The bit rate of all that the server sends, files included, from which it takes no further viewers, of live streams
+    /// and of playlists.
     pub egress: Rate,
     /// The same of what is sent of one live stream, in each role.
     pub egress_per_stream: Rate,

@@ -31,7 +31,6 @@ use crate::access::load;
 use crate::config::load::Sources;
 use crate::config::{Auth, Config, Role, Tls};
 use crate::server::certificates;
-use crate::server::files;
 use crate::server::shared::Shared;
 use crate::server::start::{Server, resolve_upstreams};
 use logging::LogLevel;
@@ -218,13 +217,16 @@ async fn reopen_logs(control: Rc<Control>, mut told: Signal) {
     }
 }
 
-/// Checks that the served folders are those that their names refer to now.
+/// Checks that the served folders are those that their names refer to now, and forgets who watches no more.
 async fn watch_folders(control: Rc<Control>) {
     loop {
         tokio::time::sleep(FOLDERS).await;
         let shared = Arc::clone(&control.server.shared);
         let _ = tokio::task::spawn_blocking(move || {
-            shared.roles.iter().filter_map(|role| role.files.as_ref()).for_each(files::site::Site::refresh);
+            for site in shared.roles.iter().filter_map(|role| role.files.as_ref()) {
+                site.refresh();
+                site.audience.forget(shared.now());
+            }
         })
         .await;
     }

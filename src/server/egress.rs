@@ -1,4 +1,5 @@
-//! What the server sends in all, so that new viewers can be refused before its link is full. Viewers who are there stay.
+//! What the server sends in all, so that new viewers, of live streams and of playlists, can be refused before its link is
+//! full. Viewers who are there stay.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

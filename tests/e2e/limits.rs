@@ -1,12 +1,16 @@
 //! The program under the limits that systems set: each is an error that says what it is, and none ends it.
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use rustix::process::Resource;
 
 use crate::harness::ffmpeg::{make_clip, publish};
-use crate::harness::{Flavor, Scratch, Server, Watch, need_ffmpeg, until};
+use crate::harness::{Flavor, Scratch, Server, Watch, http, need_ffmpeg, until};
 
 const PORTS: &str = "--rtmp 127.0.0.1:0 --flv 127.0.0.1:0 --web 127.0.0.1:0 --admin off --record none";
 
@@ -96,4 +100,85 @@ fn a_stop_needs_no_more_memory_than_there_is() {
     origin.guard.signal("INT");
     assert!(origin.guard.wait(), "{:?}", origin.guard.log());
     drop(publisher);
+}
+
+/// A client that downloads a file again and again.
+struct Download(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Download {
+    fn start(addr: SocketAddr, path: &'static str) -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let until = Arc::clone(&goes_on);
+        let thread = std::thread::spawn(move || {
+            while until.load(Ordering::Relaxed) {
+                assert_eq!(http(addr, "GET", path, "").0.status, 200);
+            }
+        });
+        Self(goes_on, Some(thread))
+    }
+
+    fn end(mut self) {
+        self.0.store(false, Ordering::Relaxed);
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+/// While as much is sent as may be, no new player gets the playlist, and one that plays goes on.
+fn assert_new_players_are_refused(server: &Server, listener: &str, playlist: &str, large: &'static str) {
+    let addr = server.addr(listener);
+    let get = |agent: &str| http(addr, "GET", playlist, &format!("User-Agent: {agent}\r\n"));
+    assert_eq!(get("first").0.status, 200);
+    let download = Download::start(addr, large);
+    let mut players = 0;
+    let refused = until("a new player to be refused", || {
+        assert_eq!(get("first").0.status, 200, "it plays already");
+        players += 1;
+        Some(get(&format!("player {players}"))).filter(|(answer, _)| answer.status != 200)
+    });
+    let (answer, text) = (&refused.0, String::from_utf8_lossy(&refused.1));
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{text}");
+    assert!(text.contains("sends as much as it may"), "{text}");
+    assert!(server.refused("egress") >= 1);
+    if players > 1 {
+        assert_eq!(get("player 1").0.status, 200, "it was taken before");
+    }
+    for _ in 0..20 {
+        assert_eq!(get("first").0.status, 200, "it plays already, whichever loop it asks");
+    }
+    download.end();
+    until("another player to be taken", || (get("another").0.status == 200).then_some(()));
+}
+
+#[test]
+fn new_players_of_playlists_on_disk_are_refused_at_the_limit_of_egress() {
+    let scratch = Scratch::new("egress-disk");
+    let root = scratch.path("root");
+    std::fs::create_dir_all(root.join("hls/live/a")).unwrap();
+    let text = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:40\n#EXTINF:40,\nsegment_1.ts\n";
+    std::fs::write(root.join("hls/live/a/index.m3u8"), text).unwrap();
+    std::fs::write(root.join("large.ts"), vec![0x47; 1 << 20]).unwrap();
+    let config = scratch.path("egress.toml");
+    std::fs::write(&config, "loops = 2\n[limits]\negress = \"2Mbps\"\n").unwrap();
+    let (config, root) = (config.to_str().unwrap(), root.to_str().unwrap());
+    let args = ["file-gateway", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--root", root];
+    let gateway = Server::start(&scratch.path(""), &[&args[..], &["--config", config]].concat());
+    assert_new_players_are_refused(&gateway, "listen", "/hls/live/a/index.m3u8", "/large.ts");
+}
+
+#[test]
+fn new_players_of_live_playlists_are_refused_at_the_limit_of_egress() {
+    need_ffmpeg!();
+    let scratch = Scratch::new("egress-live");
+    let text = "loops = 2\n[limits]\negress = \"4Mbps\"\n[recording]\nsegment = '5s'\n";
+    let origin =
+        Server::origin_with(&scratch.path(""), text, &["--record", "none", "--packaging", "hls,fmp4"]);
+    let clip = scratch.path("clip.flv");
+    make_clip(&clip, 60, "320x180");
+    let _publisher = publish(&clip, &origin.rtmp("live/a"), true);
+    for playlist in ["/hls/live/a/index.m3u8", "/mp4/live/a/output_merge/index.m3u8"] {
+        until("the playlist", || {
+            (http(origin.addr("web"), "GET", playlist, "").0.status == 200).then_some(())
+        });
+        assert_new_players_are_refused(&origin, "web", playlist, "/vendor/mpegts.js");
+    }
 }

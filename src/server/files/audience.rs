@@ -2,12 +2,13 @@
 //! something of a stream within the last three target durations.
 //!
 //! A viewer is an address and a user agent. Each loop notes them and hands its notes over at its sweeps, a viewer
-//! once in a while, so that however many ask, little is shared.
+//! once in a while, so that however many ask, little is shared. Only where `limits.egress` bounds new viewers does
+//! every loop look at what all know, for each playlist.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::http::{FileKind, RelPath};
 use crate::uring::Millis;
@@ -97,6 +98,32 @@ impl Notes {
         self.fresh.push(Note { stream: stream.to_owned(), viewer, target });
     }
 
+    /// Whether a viewer may have a playlist: it may if it plays already; another one if `admit` says so, and it plays from
+    /// then on. All loops are told at once, since its next request may come to another one.
+    pub(in crate::server) fn may_play(
+        &self,
+        audience: &Audience,
+        path: &RelPath,
+        viewer: (Option<IpAddr>, Option<&str>),
+        now: Millis,
+        admit: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(stream) = stream_of(path, FileKind::Playlist) else { return true };
+        let viewer = audience.hasher.hash_one(viewer);
+        if self.noted.contains_key(&(audience.hasher.hash_one(stream), viewer)) {
+            return true;
+        }
+        let mut streams = audience.streams();
+        if streams.has(stream, viewer, now) {
+            return true;
+        }
+        let admitted = admit();
+        if admitted {
+            streams.see(Note { stream: stream.to_owned(), viewer, target: None }, now);
+        }
+        admitted
+    }
+
     /// Hands the notes over; they stay if somebody else is at it just now.
     pub(in crate::server) fn hand_over(&mut self, audience: &Audience, now: Millis) {
         if self.fresh.is_empty() {
@@ -111,6 +138,22 @@ impl Notes {
 }
 
 impl Streams {
+    /// Whether a viewer watches a stream now.
+    fn has(&self, stream: &str, viewer: u64, now: Millis) -> bool {
+        let Some(stream) = self.streams.get(stream) else { return false };
+        stream.seen.get(&viewer).is_some_and(|seen| now <= *seen + stream.window)
+    }
+
+    /// Forgets those who watch no more.
+    fn forget(&mut self, now: Millis) {
+        for stream in self.streams.values_mut() {
+            let window = stream.window;
+            stream.seen.retain(|_, seen| now <= *seen + window);
+        }
+        self.streams.retain(|_, stream| !stream.seen.is_empty());
+        self.viewers = self.streams.values().map(|stream| stream.seen.len()).sum();
+    }
+
     fn see(&mut self, note: Note, now: Millis) {
         if self.viewers >= VIEWERS_MAX {
             return;
@@ -129,15 +172,19 @@ impl Streams {
 }
 
 impl Audience {
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets those who watch no more: their places in the table are for others.
+    pub fn forget(&self, now: Millis) {
+        self.streams().forget(now);
+    }
+
     /// Who watches now; forgets those who do not any more.
     pub fn count(&self, now: Millis) -> Attendance {
-        let mut streams = self.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for stream in streams.streams.values_mut() {
-            let window = stream.window;
-            stream.seen.retain(|_, seen| now <= *seen + window);
-        }
-        streams.streams.retain(|_, stream| !stream.seen.is_empty());
-        streams.viewers = streams.streams.values().map(|stream| stream.seen.len()).sum();
+        let mut streams = self.streams();
+        streams.forget(now);
         let mut list: Vec<_> =
             streams.streams.iter().map(|(name, stream)| (name.clone(), stream.seen.len())).collect();
         list.sort_unstable_by(|(name, viewers), (other, others)| others.cmp(viewers).then(name.cmp(other)));
@@ -197,5 +244,30 @@ mod tests {
         assert_eq!(audience.count(60_000).streams, []);
         watch("/hls/live/a/index.m3u8", "one", None, 60_000);
         assert_eq!(audience.count(60_000).sessions, 4);
+    }
+
+    #[test]
+    fn new_viewers_may_be_refused_and_those_who_play_go_on() {
+        let audience = Audience::default();
+        let (mut one, other) = (Notes::default(), Notes::default());
+        let may_play = |notes: &Notes, name: &str, agent: &str, now, admit: bool| {
+            notes.may_play(&audience, &path(name), (None, Some(agent)), now, || admit)
+        };
+        let a = "/hls/live/a/index.m3u8";
+        assert!(!may_play(&one, a, "x", 0, false));
+        assert!(may_play(&one, a, "x", 0, true));
+        assert!(may_play(&other, a, "x", WINDOW, false), "another loop knows of it at once");
+        assert!(
+            !may_play(&other, a, "y", 0, false) && !may_play(&other, "/hls/live/b/index.m3u8", "x", 0, false)
+        );
+        assert!(!may_play(&other, a, "x", WINDOW + 1, false), "it has gone");
+        assert!(may_play(&other, "/videos/index.m3u8", "x", 0, false), "it is of no stream");
+        let viewer = (None, Some("x"));
+        one.note(&audience, &path("/hls/live/a/segment_1.ts"), FileKind::Segment, viewer, None, WINDOW + 1);
+        assert!(may_play(&one, a, "x", WINDOW + 1, false), "it has asked for a segment");
+        one.hand_over(&audience, WINDOW + 1);
+        assert!(may_play(&other, a, "x", WINDOW + 2, false));
+        audience.forget(3 * WINDOW);
+        assert_eq!(audience.streams().viewers, 0);
     }
 }

@@ -19,7 +19,7 @@ use crate::protocol::http::{FileType, RelPath};
 use crate::server::core::{Core, Task};
 use crate::server::head::{ConnHead, Reason};
 use crate::server::http::pages;
-use crate::server::limits::counted;
+use crate::server::limits::{Refused, counted};
 use crate::server::millis::millis;
 use crate::server::shared::Shared;
 use crate::uring::files::{Folder, OpenFile};
@@ -43,6 +43,8 @@ pub(in crate::server) enum Found {
     Unreachable,
     /// There is one, and it cannot be kept here.
     NoSpace,
+    /// There is one, and the client would be one viewer too many.
+    Refused(Refused),
 }
 
 impl Files {

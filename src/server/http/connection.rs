@@ -7,17 +7,17 @@ use bytes::Bytes;
 use super::access_log::Record;
 use super::answer::Answer;
 use super::live;
+use super::players;
 use super::routes::{Locked, Resource, Routes};
 use super::transfer::{Progress, Transfer};
 use super::web::Web;
 use crate::access::{Action, Denied, Grant, Streams};
+use crate::protocol::http::RelPath;
 use crate::protocol::http::request::{HttpError, Method, Request, RequestLimits, RequestReader};
 use crate::protocol::http::response::preflight;
-use crate::protocol::http::{FileKind, RelPath};
 use crate::protocol::ws;
 use crate::server::authority::{Ungranted, asker_of, question_of_request, unix_time};
 use crate::server::core::Core;
-use crate::server::files::entry::Entry;
 use crate::server::files::lookup::{Found, HUNG_UP};
 use crate::server::head::{ConnHead, Next};
 use crate::server::log_limit::LineKind;
@@ -338,23 +338,6 @@ impl Connection {
         Some(told.unwrap_or(peer))
     }
 
-    /// Notes a viewer that plays by playlists and segments.
-    fn note_viewer<E: Engine>(
-        core: &Core<E>,
-        web: &mut Web,
-        head: &ConnHead,
-        request: &Request,
-        (path, entry): (&RelPath, &Entry),
-    ) {
-        if !matches!(entry.kind, FileKind::Playlist | FileKind::Segment) {
-            return;
-        }
-        let viewer = (Self::client_address(core, head, request), request.header("user-agent"));
-        let Some(site) = &core.shared.roles[head.role].files else { return };
-        let notes = web.files.notes.entry(head.role).or_default();
-        notes.note(&site.audience, path, entry.kind, viewer, entry.target, core.now());
-    }
-
     /// What a request waited for is there, or could not be had.
     pub(in crate::server) fn ask_again<E: Engine>(
         &mut self,
@@ -395,6 +378,7 @@ impl Connection {
             Found::NoSpace => {
                 error(507, "The file is too large to be kept by this gateway, or its disk is full.")
             }
+            Found::Refused(why) => error(why.status(), &why.to_string()),
             Found::Later | Found::Busy => error(503, "Too many files are being opened; ask again soon."),
         };
         self.answer(core, web, head, answer)
@@ -422,7 +406,11 @@ impl Connection {
             (None, None) => Found::Missing,
         };
         if let (Found::Entry(entry), Some(path)) = (&found, &path) {
-            Self::note_viewer(core, web, head, request, (path, entry));
+            let viewer = (Self::client_address(core, head, request), request.header("user-agent"));
+            if let Err(why) = players::admit(core, web, head.role, viewer, (path, entry)) {
+                core.count_refusal(head.role, why);
+                return Found::Refused(why);
+            }
         }
         match found {
             Found::Missing if !site.pages_first() => {

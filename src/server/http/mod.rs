@@ -10,6 +10,7 @@
 //! | `web` | the responder and the files of a loop |
 //! | `access_log`, `access_writer` | the access log: lines, and the thread that writes them |
 //! | `live` | a request for a live stream |
+//! | `players` | players of playlists and segments, and whether there may be another one |
 //! | `pages`, `api` | the embedded pages, and the lists of streams |
 
 mod access_log;
@@ -19,6 +20,7 @@ pub mod api;
 pub(in crate::server) mod connection;
 mod live;
 pub mod pages;
+mod players;
 pub(in crate::server) mod responder;
 pub(in crate::server) mod routes;
 mod transfer;
