@@ -90,8 +90,8 @@ fn run(role: Role, mut config: Config, sources: Sources) -> Result<(), Fatal> {
     // Dropping it would wait for writes to a disk that may stand still.
     let runtime = ManuallyDrop::new(control::runtime().map_err(|error| StartError::Control(error.into()))?);
     let server = start::start(role, config)?;
-    let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
-    let mut announcement = announce::ready(role, &server.shared, admin_address);
+    let own: Vec<_> = admin.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let mut announcement = announce::ready(role, &server.shared, &own);
     if let Some(hints) = announce::hints(role, &server.shared) {
         announcement = format!("{announcement}\n{hints}");
     }

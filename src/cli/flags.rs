@@ -17,7 +17,7 @@ pub(super) struct CommonFlags {
     /// Event loops, one thread each [default: one a core].
     #[arg(long, global = true, value_name = "N", value_parser = checked(|text| text.parse::<u16>()))]
     loops: Option<String>,
-    /// Answer metrics, probes and the API here; "off": nowhere [default: 127.0.0.1:9935].
+    /// Answer metrics, probes and the API on these addresses; "off": nowhere [default: 127.0.0.1:9935].
     #[arg(long, global = true, value_name = "ADDR", value_parser = checked(units::parse_admin))]
     admin: Option<String>,
     /// Log filter: "warn", "info", "debug", "info,uringcast::server=debug" [default: info].

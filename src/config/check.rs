@@ -82,8 +82,8 @@ impl Config {
         let each = |(key, listen): (&'static str, &Listen)| {
             listen.iter().map(|address| (key, *address, listen.is_v6_only(*address))).collect::<Vec<_>>()
         };
-        let admin = self.admin.filter(|_| self.admin_explicit).map(|address| ("admin", address, false));
-        list.into_iter().flat_map(each).chain(admin).collect()
+        let admin = self.admin.as_ref().filter(|_| self.admin_explicit).map(|listen| ("admin", listen));
+        list.into_iter().chain(admin).flat_map(each).collect()
     }
 
     fn check_times(&self) -> Result<(), Broken> {

@@ -85,7 +85,8 @@ fn upstreams_may_be_a_list_or_text() {
 #[test]
 fn admin_knows_whether_it_was_written() {
     let default = Sources::default().load(Role::Origin).unwrap();
-    assert_eq!((default.admin.map(|a| a.port()), default.admin_explicit), (Some(9935), false));
+    let port = default.admin.as_ref().map(crate::config::Listen::port);
+    assert_eq!((port, default.admin_explicit), (Some(9935), false));
     let mut sources = Sources::default();
     sources.flags.push(flag("--admin", "admin", "127.0.0.1:9935"));
     let given = sources.load(Role::Origin).unwrap();

@@ -86,7 +86,7 @@ pub struct Config {
     pub loops: usize,
     /// Where `/metrics`, `/livez`, `/readyz` and the API answer; `None` (written "off"): nowhere.
     #[serde(with = "units::admin")]
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Listen>,
     /// Whether `admin` was written by the user. If not, a role that finds the address taken runs without the
     /// listener.
     #[serde(skip)]
@@ -240,7 +240,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             loops: 0,
-            admin: Some((LOOPBACK, 9935).into()),
+            admin: Some(SocketAddr::from((LOOPBACK, 9935)).into()),
             admin_explicit: false,
             admin_hosts: Vec::new(),
             admin_token: Secret::default(),

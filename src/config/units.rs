@@ -22,12 +22,12 @@ mod time;
 mod upstream;
 mod written;
 
-pub use address::{parse_admin, parse_listen};
+pub use address::parse_listen;
 pub use byte_size::{format_size, parse_size};
 pub use choice::{AccessFormat, LogFormat, Policy, SendPath};
 pub use error::UnitError;
 pub use hook::Hook;
-pub use listen::Listen;
+pub use listen::{Listen, parse_admin};
 pub use mask::masked;
 pub use network::{Network, client_address, is_private};
 pub use packaging::Packaging;

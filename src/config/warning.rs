@@ -72,7 +72,8 @@ impl Config {
     }
 
     fn warn_of_access(&self, list: &mut Vec<Warning>) {
-        if let Some(address) = self.admin.filter(|address| !address.ip().is_loopback())
+        let mut admin = self.admin.iter().flat_map(|listen| listen.iter());
+        if let Some(address) = admin.find(|address| !address.ip().is_loopback())
             && self.admin_token.is_empty()
         {
             let text = format!(

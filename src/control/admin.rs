@@ -9,26 +9,31 @@ mod operator;
 mod reply;
 mod route;
 
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::metrics::Metrics;
+use crate::config::Listen;
 use crate::protocol::http::BodyLength;
 use crate::protocol::http::request::{Request, RequestLimits, RequestReader};
+use crate::protocol::proxy::{Opening, opening};
 use crate::server::shared::Shared;
 use connections::{Connections, Entry};
 use guard::Guard;
 use reply::Reply;
 use route::{Ask, route};
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 const READ: usize = 8 << 10;
 const HEAD_MAX: usize = 16 << 10;
 /// Bytes of one write; a peer has [`WRITE_TIME`] to take each.
@@ -45,20 +50,49 @@ struct Asked {
     metrics: Metrics,
 }
 
+/// Binds a socket for each address.
+///
+/// # Errors
+/// That of the first address that cannot be bound.
+pub(super) fn bind(listen: &Listen) -> Result<Vec<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
+    let bind = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(listen.is_v6_only(address))?; // whatever net.ipv6.bindv6only says
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen.iter().map(|address| bind(*address).map_err(|error| (*address, error))).collect()
+}
+
+/// Starts to answer on these sockets; they have their limit of connections in common.
+pub(super) fn start(
+    sockets: impl Iterator<Item = std::net::TcpListener>,
+    shared: &Arc<Shared>,
+    metrics: &Metrics,
+) {
+    let connections = Rc::new(Connections::default());
+    let asked = Rc::new(Asked { shared: Arc::clone(shared), metrics: metrics.clone() });
+    for listener in sockets {
+        tokio_uring::spawn(serve(listener, Rc::clone(&asked), Rc::clone(&connections)));
+    }
+}
+
 /// Accepts and answers connections, for ever.
-pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, metrics: Metrics) {
-    let config = &shared.config;
+async fn serve(listener: std::net::TcpListener, asked: Rc<Asked>, connections: Rc<Connections<TcpStream>>) {
+    let config = &asked.shared.config;
     let (token, hosts) = (config.admin_token.clone(), config.admin_hosts.clone());
     let guard = match listener.local_addr() {
-        Ok(address) => Rc::new(Guard::new(token, hosts, address.ip())),
+        Ok(address) => Rc::new(Guard::new(token, hosts, address.ip().to_canonical())),
         Err(error) => return warn!(%error, "no admin listener"),
     };
     let listener = TcpListener::from_std(listener);
-    let connections = Rc::new(Connections::default());
-    let asked = Rc::new(Asked { shared, metrics });
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let stream = Rc::new(stream);
                 let (entry, idlest) = connections.add(Rc::clone(&stream), Instant::now());
                 // Its task notices, and ends.
@@ -66,7 +100,9 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, 
                 let (asked, guard) = (Rc::clone(&asked), Rc::clone(&guard));
                 tokio_uring::spawn(async move {
                     // A pending read cannot be cancelled: shutting the socket down ends it.
-                    talk(&stream, &asked, &guard, &entry).await;
+                    if let Some((guard, bytes)) = begin(&stream, &asked, guard, peer.ip()).await {
+                        talk(&stream, &asked, &guard, &entry, bytes).await;
+                    }
                     shut_down(&stream);
                 });
             }
@@ -82,15 +118,51 @@ fn shut_down(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// Answers the requests of one connection.
-async fn talk(stream: &TcpStream, asked: &Asked, guard: &Guard, entry: &Entry<TcpStream>) {
-    let mut reader = RequestReader::new(RequestLimits::new(HEAD_MAX));
-    let mut buffer = vec![0; READ];
-    let mut until = Instant::now() + REQUEST_TIME;
+/// Takes the PROXY header off a connection of a trusted proxy; returns the rules for its client, and the bytes that were
+/// received after the header. `None`: it has ended, or the header is malformed.
+async fn begin(
+    stream: &TcpStream,
+    asked: &Asked,
+    guard: Rc<Guard>,
+    peer: IpAddr,
+) -> Option<(Rc<Guard>, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    if !asked.shared.config.limits.is_trusted(peer.to_canonical()) {
+        return Some((guard, bytes));
+    }
+    let until = Instant::now() + REQUEST_TIME;
     loop {
-        let (result, returned) = before(stream, until, stream.read(buffer)).await;
-        let Ok(len @ 1..) = result else { return };
-        buffer = returned;
+        let (result, received) = before(stream, until, stream.read(vec![0; READ])).await;
+        let Ok(len @ 1..) = result else { return None };
+        bytes.extend_from_slice(&received[..len]);
+        match opening(&bytes) {
+            Ok(None) => {}
+            Ok(Some(Opening::Other)) => return Some((guard, bytes)),
+            Ok(Some(Opening::Header { len, client })) => {
+                bytes.drain(..len);
+                let guard = client.map_or(guard.clone(), |client| guard.of_client(client.ip()).into());
+                return Some((guard, bytes));
+            }
+            Err(error) => {
+                debug!(%peer, %error, "refused a connection to the admin listener");
+                return None;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection, of which these bytes were received.
+async fn talk(
+    stream: &TcpStream,
+    asked: &Asked,
+    guard: &Guard,
+    entry: &Entry<TcpStream>,
+    mut buffer: Vec<u8>,
+) {
+    let mut reader = RequestReader::new(RequestLimits::new(HEAD_MAX));
+    let mut until = Instant::now() + REQUEST_TIME;
+    let mut len = buffer.len();
+    loop {
         let mut bytes = &buffer[..len];
         loop {
             let (head, body, stays) = match reader.push(std::mem::take(&mut bytes)) {
@@ -109,6 +181,10 @@ async fn talk(stream: &TcpStream, asked: &Asked, guard: &Guard, entry: &Entry<Tc
             entry.touch(Instant::now());
             until = Instant::now() + REQUEST_TIME;
         }
+        buffer.resize(READ, 0);
+        let (result, returned) = before(stream, until, stream.read(buffer)).await;
+        let Ok(received @ 1..) = result else { return };
+        (buffer, len) = (returned, received);
     }
 }
 

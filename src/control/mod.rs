@@ -52,8 +52,8 @@ pub struct Control {
     pub server: Server,
     /// The metrics.
     pub metrics: Metrics,
-    /// The admin listener, bound but not accepting; `None`: off.
-    pub admin: Option<std::net::TcpListener>,
+    /// The sockets of the admin listener, bound but not accepting; none: it is off.
+    pub admin: Vec<std::net::TcpListener>,
     /// Changes the log's filter.
     pub log_level: LogLevel,
     /// What is printed once signals are handled: the `ready` line, and hints.
@@ -69,16 +69,15 @@ pub struct Control {
 /// Binds the admin listener. If the default address is taken, the process runs without one.
 ///
 /// # Errors
-/// When a configured address cannot be bound.
-pub fn bind_admin(config: &Config) -> Result<Option<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
-    let Some(address) = config.admin else { return Ok(None) };
-    match std::net::TcpListener::bind(address) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if !config.admin_explicit => {
+/// When one of its configured addresses cannot be bound.
+pub fn bind_admin(config: &Config) -> Result<Vec<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
+    let Some(listen) = &config.admin else { return Ok(Vec::new()) };
+    match admin::bind(listen) {
+        Err((address, error)) if !config.admin_explicit => {
             info!(%address, %error, "no admin listener: its default address is taken");
-            Ok(None)
+            Ok(Vec::new())
         }
-        Err(error) => Err((address, error)),
+        bound => bound,
     }
 }
 
@@ -109,9 +108,8 @@ async fn serve(control: Control) {
         Ok(signals) => signals,
         Err(error) => return error!(%error, "cannot listen for signals"),
     };
-    if let Some(listener) = control.admin.as_ref().and_then(|listener| listener.try_clone().ok()) {
-        tokio_uring::spawn(admin::serve(listener, Arc::clone(shared), control.metrics.clone()));
-    }
+    let sockets = control.admin.iter().filter_map(|listener| listener.try_clone().ok());
+    admin::start(sockets, shared, &control.metrics);
     tokio_uring::spawn(traffic::watch(Arc::clone(shared)));
     tokio_uring::spawn(keep_alive(Rc::clone(&control), notifier.clone()));
     tokio_uring::spawn(resolve(Rc::clone(&control)));

@@ -7,7 +7,7 @@ use super::shared::Shared;
 use crate::config::Role;
 
 /// The `ready` line: the role and all addresses.
-pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
+pub fn ready(role: Role, shared: &Shared, admin: &[SocketAddr]) -> String {
     let name = match role {
         Role::AllInOne => "all",
         Role::Origin => "origin",
@@ -24,7 +24,7 @@ pub fn ready(role: Role, shared: &Shared, admin: Option<SocketAddr>) -> String {
         ("web", &own.web),
         (gateway, &own.gateway),
         (files, &own.files),
-        ("admin", admin.as_slice()),
+        ("admin", admin),
     ];
     let mut line = format!("ready role={name}");
     for (name, listen) in addresses {

@@ -21,13 +21,13 @@ fn origin(scratch: &Scratch, config: &str, more: &[&str]) -> Server {
 }
 
 /// The header of version 1 for a client at `ip`.
-fn header(ip: &str) -> String {
+pub(crate) fn header(ip: &str) -> String {
     let (family, own) = if ip.contains(':') { ("TCP6", "::1") } else { ("TCP4", "127.0.0.1") };
     format!("PROXY {family} {ip} {own} 4242 80\r\n")
 }
 
 /// The header of version 2 for a client at an IPv4 address, with a TLV; `command`: 0 LOCAL, 1 PROXY.
-fn binary(command: u8, ip: [u8; 4]) -> Vec<u8> {
+pub(crate) fn binary(command: u8, ip: [u8; 4]) -> Vec<u8> {
     let addresses = [&ip[..], &[127, 0, 0, 1, 0x10, 0x92, 0, 80]].concat();
     [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, 0x11, 0, 16][..], &addresses, &[4, 0, 1, 0]].concat()
 }

@@ -19,14 +19,6 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, UnitError> {
     }
 }
 
-/// Parses the admin address: as [`parse_listen`], or `off`.
-///
-/// # Errors
-/// [`UnitError::Address`].
-pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, UnitError> {
-    if text == "off" { Ok(None) } else { parse_listen(text).map(Some) }
-}
-
 /// Parses a comma-separated list of addresses.
 ///
 /// # Errors
@@ -65,7 +57,6 @@ mod tests {
         for text in ["", ":", "8080", "localhost:80", ":65536", "1.2.3.4", ":-1"] {
             assert_eq!(parse_listen(text), Err(UnitError::Address { text: text.to_owned() }));
         }
-        assert_eq!(parse_admin("off"), Ok(None));
     }
 
     #[test]

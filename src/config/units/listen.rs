@@ -76,6 +76,14 @@ impl fmt::Display for Listen {
     }
 }
 
+/// Parses the addresses of the admin listener: as [`Listen`], or `off`.
+///
+/// # Errors
+/// [`UnitError::Address`], [`UnitError::Addresses`].
+pub fn parse_admin(text: &str) -> Result<Option<Listen>, UnitError> {
+    if text == "off" { Ok(None) } else { text.parse().map(Some) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +107,14 @@ mod tests {
         }
         let many = vec![":0"; 17].join(",");
         assert_eq!(many.parse::<Listen>(), Err(UnitError::Addresses { count: 17, max: 16 }));
+    }
+
+    #[test]
+    fn the_admin_listener_may_be_off() {
+        assert_eq!(parse_admin("off"), Ok(None));
+        let several = parse_admin("127.0.0.1:1,[::1]:1").unwrap().unwrap();
+        assert_eq!(several.to_string(), "127.0.0.1:1,[::1]:1");
+        assert!(matches!(parse_admin("127.0.0.1:1,off"), Err(UnitError::Address { .. })));
     }
 
     #[test]

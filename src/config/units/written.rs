@@ -1,19 +1,19 @@
 //! The form of the values in a configuration file, for serde.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::address::{parse_admin, parse_hosts, parse_names};
+use super::address::{parse_hosts, parse_names};
 use super::byte_size::{format_size, parse_size};
 use super::choice::{AccessFormat, LogFormat, Policy};
 use super::error::UnitError;
 use super::hook::Hook;
-use super::listen::Listen;
+use super::listen::{Listen, parse_admin};
 use super::network::{Network, parse_networks};
 use super::packaging::Packaging;
 use super::path::parse_path_or_off;
@@ -84,8 +84,8 @@ written!(size, usize, "a size as \"32MiB\"", parse_size, |bytes| format_size(*by
 written!(duration, Duration, "a duration as \"10s\"", parse_duration, |time| {
     humantime::format_duration(*time).to_string()
 });
-written!(admin, Option<SocketAddr>, "an address or \"off\"", parse_admin, |admin| {
-    admin.map_or_else(|| "off".to_owned(), |address| address.to_string())
+written!(admin, Option<Listen>, "a list of addresses or \"off\"", parse_admin, |admin| {
+    admin.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string)
 });
 written!(upstreams, Vec<Upstream>, "a list of URLs", parse_upstreams, |list| {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

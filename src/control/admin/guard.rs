@@ -33,8 +33,8 @@ impl Access {
     }
 }
 
-/// The rules of one listener.
-#[derive(Debug)]
+/// The rules of one address of the listener.
+#[derive(Clone, Debug)]
 pub(super) struct Guard {
     token: Secret,
     /// The host names that are accepted, in lower case.
@@ -74,7 +74,7 @@ impl Denied {
 }
 
 impl Guard {
-    /// For a listener at `address`.
+    /// For a socket that listens at `address`.
     pub(super) fn new(token: Secret, hosts: Vec<String>, address: IpAddr) -> Self {
         let access = match (token.is_empty(), address.is_loopback()) {
             (false, _) => Access::Token,
@@ -82,6 +82,16 @@ impl Guard {
             (true, false) => Access::Off,
         };
         Self { token, hosts, access }
+    }
+
+    /// The rules for a client for which a proxy has connected: that one is on this machine does not make an operator of
+    /// the other.
+    pub(super) fn of_client(&self, client: IpAddr) -> Self {
+        let access = match self.access {
+            Access::Open if !client.is_loopback() => Access::Off,
+            access => access,
+        };
+        Self { access, ..self.clone() }
     }
 
     /// Whether a request may have any answer at all. One without a `Host`, which HTTP/1.0 allows, does not come
