@@ -1,15 +1,18 @@
 //! Peers that use TLS against the server.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, version};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, version};
 
 use crate::harness::process::Guard;
-use crate::harness::raw::{FILE_HEADER, picture, video_header};
+use crate::harness::raw::{FILE_HEADER, exchange, picture, video_header};
 use crate::harness::secure::Certificate;
 use crate::harness::{Flavor, Scratch, Server, Watch, until};
 use crate::tls::{origin, pester, push};
@@ -236,4 +239,131 @@ fn a_connection_that_breaks_off_ends_as_it_was_left() {
     }
     origin.wait_metric("uringcast_connections", "", |now| now <= 3.0);
     goes_on(&mut origin, &watch);
+}
+
+/// A chain of so many authorities, each signed by the next, and its last one, which the client trusts.
+fn chain(length: usize) -> (Arc<ServerConfig>, String) {
+    let mut issuer = rcgen::Issuer::new(authority(length), KeyPair::generate().unwrap());
+    let root = authority(length).self_signed(issuer.key()).unwrap();
+    let mut certificates = Vec::new();
+    for turn in (1..length).rev() {
+        let key = KeyPair::generate().unwrap();
+        certificates.push(authority(turn).signed_by(&key, &issuer).unwrap().der().clone());
+        issuer = rcgen::Issuer::new(authority(turn), key);
+    }
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    certificates.push(leaf.signed_by(&key, &issuer).unwrap().der().clone());
+    certificates.reverse();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(certificates, key).unwrap();
+    (Arc::new(config), root.pem())
+}
+
+fn authority(turn: usize) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority {turn}"));
+    params
+}
+
+/// Answers each connection with `answer`; returns the address, and how many connections have ended.
+fn serve(answer: impl Fn(TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (addr, ended) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let (answer, count) = (Arc::new(answer), Arc::clone(&ended));
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
+            std::thread::spawn(move || {
+                answer(socket);
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    (addr, ended)
+}
+
+/// A server of TLS 1.2 whose message of certificates claims to have so many bytes, and which sends more; or half of them,
+/// and then nothing.
+fn endless(mut socket: TcpStream, claims: u32, goes_on: bool) {
+    let _ = socket.read(&mut [0; 4 << 10]);
+    let suite = [0xc0, 0x2b]; // ECDHE, ECDSA, AES-128-GCM
+    let hello = [&[2, 0, 0, 38, 3, 3][..], &[7; 32], &[0], &suite, &[0]].concat();
+    let record = |text: &[u8]| {
+        let len = u16::try_from(text.len()).unwrap().to_be_bytes();
+        [&[22, 3, 3][..], &len, text].concat()
+    };
+    let begun = [&[11][..], &claims.to_be_bytes()[1..]].concat();
+    let _ = socket.write_all(&[record(&hello), record(&begun)].concat());
+    let part = record(&[0; 0x4000]);
+    if goes_on {
+        // More than sockets hold: that it is closed is what counts as the end of this connection.
+        assert!((0..4_096).any(|_| socket.write_all(&part).is_err()), "64 MiB were taken");
+    } else {
+        let _ = socket.write_all(&part.repeat(2));
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+}
+
+/// The two clients, that of the control thread (for hooks) and that of the loops (for pulls), end such connections, say
+/// why, and hold no more than before.
+#[test]
+fn a_server_with_giant_certificates_is_refused() {
+    let scratch = Scratch::new("hostile-tls-chain");
+    let handshake = |config: Arc<ServerConfig>| {
+        move |mut socket: TcpStream| {
+            let mut server = ServerConnection::new(Arc::clone(&config)).unwrap();
+            while server.is_handshaking() && server.complete_io(&mut socket).is_ok() {}
+            let _ = socket.read(&mut [0]);
+        }
+    };
+    // Some 50 KiB, which fit into one message, and some 130 KiB, which do not.
+    let [(long, root), (longer, other)] = [150, 400].map(chain);
+    let roots = scratch.path("roots.pem");
+    std::fs::write(&roots, [root, other].concat()).unwrap();
+    for (name, (addr, ended), why) in [
+        ("long", serve(handshake(long)), "cannot connect: invalid peer certificate"),
+        ("longer", serve(handshake(longer)), "cannot connect: received corrupt message"),
+        (
+            "endless",
+            serve(|socket| endless(socket, 0xff_ffff, true)),
+            "cannot connect: received corrupt message",
+        ),
+        ("filled", serve(|socket| endless(socket, 0xfff0, true)), "cannot connect: "),
+        ("silent", serve(|socket| endless(socket, 0xfff0, false)), "the hook (auth.hook) gave no verdict"),
+    ] {
+        let port = addr.port();
+        let config = format!(
+            "[auth]\nhook = \"https://localhost:{port}/\"\n[tls]\nca = {roots:?}\n\
+             [[pull]]\nstream = \"far/rtmp\"\nfrom = \"rtmps://localhost:{port}/live/show\"\n\
+             [[pull]]\nstream = \"far/http\"\nfrom = \"https://localhost:{port}/live/show.flv\"\n"
+        );
+        let home = scratch.path(name);
+        std::fs::create_dir(&home).unwrap();
+        let mut origin = Server::origin_with(&home, &config, &["--record", "none"]);
+        let wait_ended = |count| {
+            until("connections to be ended", || (ended.load(Ordering::Relaxed) >= count).then_some(()));
+        };
+        wait_ended(2);
+        let before = origin.settled_memory();
+        for _ in 0..4 {
+            let post =
+                "POST /live/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let answer = exchange(origin.addr("flv"), post.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{name}: {answer}");
+        }
+        wait_ended(ended.load(Ordering::Relaxed) + 2);
+        let more = origin.memory().saturating_sub(before);
+        // The loops' receive buffers, some 20 MiB in all, are written to for the first time.
+        assert!(more < 48 << 20, "{name}: {more} bytes more");
+        origin.wait_log(why);
+        if name != "silent" {
+            origin.wait_log("no TLS connection to another server");
+        }
+        origin.assert_up();
+    }
 }
