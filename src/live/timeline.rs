@@ -24,6 +24,8 @@ const AHEAD_ALONE: i64 = 2_000;
 const JUMP: i64 = 30_000;
 /// The clocks of two tracks show the same if they are no further apart.
 const ALIKE: i64 = 1_000;
+/// A frame after which the timestamp stands still lasts no longer, in microseconds: the distance before may be a pause.
+const STILL_MAX: i64 = 1_000_000;
 /// The duration of a frame that nothing tells: 25 pictures a second. Also the step at a join of two sessions.
 const USUAL: i64 = 40;
 
@@ -270,7 +272,7 @@ impl Timeline {
         let track = &mut self.tracks[at];
         let line = track.line.expect("begun");
         if track.still.0 == 0 {
-            track.still.1 = track.duration(unit);
+            track.still.1 = track.duration(unit).min(STILL_MAX);
         }
         track.still.0 += 1;
         let ahead = track.still.0 * track.still.1 / 1000;
@@ -345,6 +347,7 @@ impl Timeline {
             return None;
         }
         track.line = Some(line.at(raw));
+        (track.still, track.tied) = ((0, 0), false);
         Some((raw + line.offset).max(track.out + 1))
     }
 
@@ -417,6 +420,7 @@ impl Track {
         let time = raw + line.offset;
         self.is_next(time).then(|| {
             (self.line, self.previous) = (Some(line.at(raw)), None);
+            (self.still, self.tied) = ((0, 0), false);
             time.max(self.out + 1)
         })
     }

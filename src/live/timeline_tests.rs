@@ -252,6 +252,27 @@ fn timestamps_that_stand_still_advance_by_the_duration() {
 
 /// A clock with steps of a second neither runs ahead nor lags.
 #[test]
+fn frames_that_stand_still_after_a_pause_are_not_as_long_as_the_pause() {
+    let mut line = Timeline::default();
+    line.tag(Video, 0);
+    assert_eq!(line.tag(Video, 17_000), 17_000);
+    assert_eq!([(); 3].map(|()| line.tag(Video, 17_000)), [18_000, 19_000, 20_000]);
+}
+
+#[test]
+fn frames_that_stood_still_are_not_counted_after_the_clock_has_gone_on() {
+    let mut line = Timeline::default();
+    line.tag(Audio, 10);
+    line.tag(Audio, 51_721);
+    line.tag(Audio, 69_120);
+    for _ in 0..3 {
+        line.tag(Audio, 69_120);
+    }
+    let time = line.tag(Audio, 72_718);
+    assert!(line.tag(Audio, 72_718) <= time + 1_000, "one frame later");
+}
+
+#[test]
 fn a_coarse_clock_keeps_its_pace() {
     for rate in [10, 25, 50, 60] {
         let mut line = Timeline::default();

@@ -30,7 +30,10 @@ pub(super) enum Kind {
     /// Opened by the server itself, to an upstream or another server.
     Link(LinkId),
     /// The final answer is being sent; the peer closes the connection once it has read it.
-    Leaving,
+    Leaving {
+        /// Bytes that the transport had still to send when that was checked last.
+        unsent: usize,
+    },
 }
 
 impl Conn {
@@ -40,7 +43,7 @@ impl Conn {
             Kind::Http(http) => http.held(),
             Kind::Push(push) => push.held(),
             Kind::Rtmp(rtmp) => rtmp.held(),
-            Kind::Player(_) | Kind::Link(_) | Kind::Leaving => 0,
+            Kind::Player(_) | Kind::Link(_) | Kind::Leaving { .. } => 0,
         };
         own + self.head.out.bytes()
     }

@@ -110,7 +110,7 @@ impl<E: Engine> Dispatch<E> {
         if !head.out.is_empty() || head.viewer.is_some() {
             return Next::Stay;
         }
-        if head.out.is_closed() && !matches!(conn.kind, Kind::Leaving) {
+        if head.out.is_closed() && !matches!(conn.kind, Kind::Leaving { .. }) {
             self.leave(conn, "the final answer has been sent");
             self.core.net.shutdown_write(conn.head.sock);
             self.core.deadline(conn.head.sock, LEAVE);
@@ -219,7 +219,7 @@ impl<E: Engine> Dispatch<E> {
     fn leave(&mut self, conn: &mut Conn, reason: &str) {
         let (core, head) = (&mut self.core, &mut conn.head);
         let viewers = &mut self.streams.viewers;
-        match std::mem::replace(&mut conn.kind, Kind::Leaving) {
+        match std::mem::replace(&mut conn.kind, Kind::Leaving { unsent: usize::MAX }) {
             Kind::Http(mut http) => http.closed(core, &mut self.web, head),
             Kind::Push(mut push) => {
                 self.streams.publishers.give_up(core, head, &mut push.publication, reason);
@@ -230,7 +230,7 @@ impl<E: Engine> Dispatch<E> {
             }
             Kind::Rtmp(mut peer) => peer.closed(core, &mut self.streams, head, reason),
             Kind::Link(link) => self.upstreams.closed(core, viewers, head, link, reason),
-            Kind::Leaving => {}
+            Kind::Leaving { .. } => {}
         }
     }
 
@@ -284,7 +284,7 @@ impl<E: Engine> Dispatch<E> {
             Kind::Player(player) => player.received(core, &mut self.streams.viewers, head, data),
             Kind::Rtmp(peer) => peer.received(core, &mut self.streams, head, data),
             Kind::Link(link) => self.upstreams.received(core, &mut self.streams.viewers, head, *link, data),
-            Kind::Leaving => Next::Stay,
+            Kind::Leaving { .. } => Next::Stay,
         }
     }
 
@@ -296,7 +296,8 @@ impl<E: Engine> Dispatch<E> {
                 Some(fault) => Next::refuse(fault.to_string()),
                 None => Next::close(error.to_string()),
             },
-            (Kind::Leaving, None) => Next::close("the peer closed the connection"),
+            (Kind::Leaving { .. }, None) if self.core.net.unsent(conn.head.sock) > 0 => Next::Stay,
+            (Kind::Leaving { .. }, None) => Next::close("the peer closed the connection"),
             (_, None) if conn.head.out.is_closed() => Next::Stay,
             (Kind::Http(http), None) => http.finished(&mut self.web, &conn.head),
             (_, None) => Next::close("the peer closed the connection"),
@@ -362,7 +363,16 @@ impl<E: Engine> Dispatch<E> {
     pub(super) fn deadline(&mut self, conn: &mut Conn) -> Next {
         let (core, head) = (&mut self.core, &mut conn.head);
         match &mut conn.kind {
-            Kind::Leaving => Next::close("it was answered"),
+            Kind::Leaving { unsent } => {
+                let before = std::mem::replace(unsent, core.net.unsent(head.sock));
+                match *unsent {
+                    0 => return Next::close("it was answered"),
+                    left if left >= before => return Next::close("it does not take its answer"),
+                    _ => {}
+                }
+                core.deadline(head.sock, core.send_time());
+                Next::Stay
+            }
             _ if head.out.is_closed() => Next::close("it does not take its answer"),
             Kind::Http(http) => http.deadline(core, &mut self.web, head),
             Kind::Push(push) => push.deadline(core, &mut self.streams.publishers, head),
@@ -382,7 +392,7 @@ impl<E: Engine> Dispatch<E> {
             Kind::Push(push) => push.dismiss(core, &mut self.streams.publishers, head, 403, EXPIRED),
             Kind::Player(player) => player.expired(core, &mut self.streams.viewers, head),
             Kind::Rtmp(peer) => peer.expired(core, &mut self.streams, head),
-            Kind::Http(_) | Kind::Link(_) | Kind::Leaving => Next::Stay,
+            Kind::Http(_) | Kind::Link(_) | Kind::Leaving { .. } => Next::Stay,
         }
     }
 
@@ -397,7 +407,7 @@ impl<E: Engine> Dispatch<E> {
                 Kind::Link(link) => {
                     own.upstreams.farewell(core, &mut own.streams.viewers, head, *link, farewell)
                 }
-                Kind::Http(_) | Kind::Push(_) | Kind::Leaving => Next::close(farewell.to_string()),
+                Kind::Http(_) | Kind::Push(_) | Kind::Leaving { .. } => Next::close(farewell.to_string()),
             }
         });
     }

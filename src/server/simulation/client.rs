@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::net::{Action, EndId, Speed, World};
 use super::rng::Rng;
+use super::tls::Tls;
 use crate::uring::Millis;
 
 /// The folder that the simulated file gateway serves: this package's own.
@@ -81,6 +82,8 @@ pub(super) struct Client {
     reads: (usize, Millis),
     /// It closes the connection in the middle of an answer.
     leaves: bool,
+    /// `None`: it speaks plainly.
+    tls: Option<Box<Tls>>,
     end: Option<EndId>,
     came: Vec<u8>,
     answered: usize,
@@ -93,9 +96,10 @@ impl Client {
         if peer.is_multiple_of(4) {
             asked[0].path = LISTING;
         }
-        let reads = rng.pick(&[(usize::MAX, 0), (usize::MAX, 0), (20_000, 5), (5_000, 20)]);
+        let reads = rng.pick(&[(usize::MAX, 0), (usize::MAX, 0), (20_000, 5), (5_000, 20), (2_000, 100)]);
         let leaves = rng.chance(150);
-        Self { peer, port, asked, reads, leaves, end: None, came: Vec::new(), answered: 0, done: false }
+        let tls = rng.chance(300).then(|| Box::new(Tls::new()));
+        Self { peer, port, asked, reads, leaves, tls, end: None, came: Vec::new(), answered: 0, done: false }
     }
 
     pub(super) fn on_timer(&mut self, world: &mut World) {
@@ -108,7 +112,7 @@ impl Client {
         self.end = Some(end);
         let last = self.asked.len() - 1;
         let text: String = self.asked.iter().enumerate().map(|(at, asked)| asked.text(at == last)).collect();
-        world.say(end, text.into());
+        world.say(end, self.tls.as_mut().map_or(text.clone().into(), |tls| tls.seal(text.as_bytes())));
     }
 
     pub(super) fn on_read(&mut self, world: &mut World) {
@@ -121,7 +125,10 @@ impl Client {
 
     fn read(&mut self, world: &mut World) {
         let Some(end) = self.end.filter(|_| !self.done) else { return };
-        let reading = world.read(end, self.reads.0);
+        let mut reading = world.read(end, self.reads.0);
+        if let Some(tls) = &mut self.tls {
+            world.say(end, tls.open(&mut reading.bytes));
+        }
         self.came.extend(reading.bytes);
         while let Some(len) = self.asked.get(self.answered).and_then(|asked| asked.check(&self.came)) {
             self.came.drain(..len);

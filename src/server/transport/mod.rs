@@ -98,6 +98,11 @@ impl<E: Engine> Transports<E> {
         self.secures.held(sock)
     }
 
+    /// Bytes that the transport has taken from a session and not given to the socket: a close would lose them.
+    pub(super) fn unsent(&self, sock: Sock) -> usize {
+        self.secures.unsent(sock)
+    }
+
     /// How many TLS connections have failed since the last call.
     pub(super) fn take_tls_failures(&mut self) -> u64 {
         self.secures.take_failures()

@@ -206,6 +206,11 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
         self.at(sock).map_or(0, Secure::held)
     }
 
+    /// Ciphertext that the socket has not taken.
+    pub(super) fn unsent(&self, sock: Sock) -> usize {
+        self.at(sock).map_or(0, |secure| secure.rest.len() + secure.control.len())
+    }
+
     /// How many connections have failed since the last call.
     pub(super) fn take_failures(&mut self) -> u64 {
         std::mem::take(&mut self.failures)
