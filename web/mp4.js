@@ -34,6 +34,7 @@ video.addEventListener("error", async () => {
   if (!url) return;
   setText(at("state"), "failed");
   const path = at("key").value;
+  await page.listed; // before that it is not known what is live
   const [what, todo] = await explainMissing(url, {
     missing: page.isLive(path)
       ? [`${path} is still live.`, "Its MP4 is made when it ends. Until then: the live player, or fMP4."]

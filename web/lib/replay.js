@@ -12,13 +12,14 @@ const PATH = /^([^@]+)(?:@([A-Za-z0-9-]+))?$/;
 /**
  * Runs a page that plays recordings.
  *
- * `has(take)`: whether a take has something for this page. `format`: the one in which it plays live streams, recorded or
- * not; none: it plays recordings only. `facts(take)`: the text for the list. `start(path,
- * take)`: plays; `path` is `app/name` or `app/name@take`, `take` is the server's entry for it, if there is one.
- * `stop()`: undoes that. `address(path)`: the URL for other players.
+ * `has(take)`: whether a take has something for this page. `format`: the one in which it plays live streams, recorded
+ * or not; none: it plays recordings only. `facts(take)`: the text for the list. `start(path, take)`: plays; `path` is
+ * `app/name` or `app/name@take`, `take` is the server's entry for it, if there is one. `stop()`: undoes that.
+ * `address(path)`: the URL for other players.
  *
- * Returns `isLive(key)`, `again()`, which starts over, and `watchesLive()`, by which the page declares that it
- * plays a live stream: it then continues with the next take.
+ * Returns `isLive(key)`; `listed`, a promise that the server's lists have come or could not be had; `again()`, which
+ * starts over; and `watchesLive()`, by which the page declares that it plays a live stream: it then continues with the
+ * next take.
  */
 export function run({ has, format, facts, start, stop, address }) {
   const video = at("video");
@@ -29,6 +30,8 @@ export function run({ has, format, facts, start, stop, address }) {
   let live = new Set();
   let watchesLive = false; // the stream was live when playback began
   let knowsStreams = true; // a file gateway knows files only
+  let tellListed;
+  const listed = new Promise((resolve) => { tellListed = resolve; });
 
   function choose(wanted) {
     stop();
@@ -57,6 +60,7 @@ export function run({ has, format, facts, start, stop, address }) {
     const before = live;
     knowsStreams = server.role !== "file-gateway";
     live = new Set((server.streams ?? []).filter((stream) => stream.live).map((stream) => stream.key));
+    tellListed();
     takes = (library.recordings ?? []).filter(has);
     at("server").classList.remove("bad");
     setText(at("server"), `${server.role ?? "server"} ${server.version ?? ""} · ${count(takes.length, "recording")}`);
@@ -97,6 +101,7 @@ export function run({ has, format, facts, start, stop, address }) {
   }
 
   function lost(why) {
+    tellListed();
     at("server").classList.add("bad");
     setText(at("server"), why);
   }
@@ -117,6 +122,7 @@ export function run({ has, format, facts, start, stop, address }) {
   if (path) choose(path);
   return {
     isLive: (key) => live.has(key),
+    listed,
     again: () => choose(path),
     watchesLive: () => { watchesLive = true; },
   };
