@@ -24,7 +24,7 @@ class Disk {
   }
 
   static tmpfs() {
-    return Disk.mount("-t", "tmpfs", "-o", "size=4m", "tmpfs");
+    return Disk.mount("-t", "tmpfs", "-o", "size=16m", "tmpfs");
   }
 
   /** One that can be frozen. */
@@ -41,7 +41,7 @@ class Disk {
 
   fill() {
     try {
-      writeFileSync(join(this.home, "ballast"), Buffer.alloc(8 << 20));
+      writeFileSync(join(this.home, "ballast"), Buffer.alloc(20 << 20));
     } catch (error) {
       assert.equal(error.code, "ENOSPC");
     }
