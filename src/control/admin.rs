@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
@@ -26,6 +25,7 @@ use crate::config::Listen;
 use crate::protocol::http::BodyLength;
 use crate::protocol::http::request::{Request, RequestLimits, RequestReader};
 use crate::protocol::proxy::{Opening, opening};
+use crate::server::listen::socket_for;
 use crate::server::shared::Shared;
 use connections::{Connections, Entry};
 use guard::Guard;
@@ -56,11 +56,7 @@ struct Asked {
 /// That of the first address that cannot be bound.
 pub(super) fn bind(listen: &Listen) -> Result<Vec<std::net::TcpListener>, (SocketAddr, std::io::Error)> {
     let bind = |address: SocketAddr| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(listen.is_v6_only(address))?; // whatever net.ipv6.bindv6only says
-        }
-        socket.set_reuse_address(true)?;
+        let socket = socket_for(address, listen.is_v6_only(address))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())

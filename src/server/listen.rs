@@ -63,17 +63,26 @@ impl Plan {
     }
 }
 
+/// A socket to be bound to an address, which may be in use by connections of an earlier process.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn socket_for(address: SocketAddr, v6_only: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(v6_only)?; // whatever net.ipv6.bindv6only says
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
 /// Options are set on the listener: accepted sockets inherit them.
 fn bind_one(
     (address, v6_only): (SocketAddr, bool),
     options: &ListenerOptions,
     listen: bool,
 ) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(v6_only)?; // whatever net.ipv6.bindv6only says
-    }
-    socket.set_reuse_address(true)?;
+    let socket = socket_for(address, v6_only)?;
     socket.set_reuse_port(listen)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;

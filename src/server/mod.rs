@@ -45,7 +45,7 @@ mod head;
 pub mod health;
 pub mod http;
 pub mod limits;
-mod listen;
+pub mod listen;
 pub mod listing;
 pub mod log_limit;
 mod millis;
