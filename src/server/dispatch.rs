@@ -237,6 +237,8 @@ impl<E: Engine> Dispatch<E> {
     fn close(&mut self, mut conn: Conn, reason: &Reason, refused: bool) {
         let (sock, role) = (conn.head.sock, conn.head.role);
         let name = self.core.shared.roles[role].name;
+        let tls_fault = self.core.net.tls_fault(sock).map(|fault| Reason::from(fault.to_string()));
+        let reason = tls_fault.as_ref().unwrap_or(reason);
         if refused {
             self.core.counters[role].bad_peers.add(1);
             if self.core.may_log(LineKind::Protocol) {

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 
 use crate::memory::Segment;
 use crate::protocol::proxy::ProxyError;
+use crate::protocol::tls::error::TlsError;
 use crate::protocol::tls::handshake::Handshake;
 use crate::uring::files::{Folder, OpenFile};
 use crate::uring::{Engine, Event, Millis, Payload, Region, Sock};
@@ -86,6 +87,11 @@ impl<E: Engine> Transports<E> {
     /// What was wrong with a connection's PROXY header.
     pub(super) fn header_fault(&self, sock: Sock) -> Option<ProxyError> {
         self.engine.fault(sock)
+    }
+
+    /// What was wrong with a connection's TLS.
+    pub(super) fn tls_fault(&self, sock: Sock) -> Option<&TlsError> {
+        self.secures.fault(sock)
     }
 
     /// Whether a connection travels in TLS.

@@ -44,8 +44,8 @@ enum Stage {
         is_client: bool,
     },
     Open(Box<Established>),
-    /// It has failed; what waits is still sent.
-    Failed,
+    /// It has failed, why; what waits is still sent.
+    Failed(TlsError),
 }
 
 /// One connection.
@@ -103,7 +103,7 @@ impl Secure {
         let stage = match &self.stage {
             Stage::Shaking { handshake, pending, .. } => handshake.held() + pending.capacity(),
             Stage::Open(open) => size_of::<Established>() + open.opener.held(),
-            Stage::Unknown | Stage::Failed => 0,
+            Stage::Unknown | Stage::Failed(_) => 0,
         };
         size_of::<Self>() + stage + self.rest.len() + self.control.capacity()
     }
@@ -206,6 +206,14 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
         self.at(sock).map_or(0, Secure::held)
     }
 
+    /// What the peer of a connection that has failed did wrong.
+    pub(super) fn fault(&self, sock: Sock) -> Option<&TlsError> {
+        match &self.at(sock)?.stage {
+            Stage::Failed(fault) => Some(fault),
+            Stage::Unknown | Stage::Shaking { .. } | Stage::Open(_) => None,
+        }
+    }
+
     /// Ciphertext that the socket has not taken.
     pub(super) fn unsent(&self, sock: Sock) -> usize {
         self.at(sock).map_or(0, |secure| secure.rest.len() + secure.control.len())
@@ -252,7 +260,7 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
     pub(super) fn send<E: Engine<Buf = B>>(&mut self, engine: &mut E, sock: Sock, payload: Payload) {
         self.with(sock, |own, secure| {
             debug_assert!(secure.queued.is_none() && secure.covers == 0, "one send at a time");
-            if matches!(secure.stage, Stage::Failed) {
+            if matches!(secure.stage, Stage::Failed(_)) {
                 own.ready.push_back(Event::Sent { sock, result: Err(SendError::Broken(Errno::PIPE)) });
                 return;
             }
@@ -367,13 +375,13 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
                     let pending = Vec::new();
                     secure.stage = Stage::Shaking { handshake, pending, is_queued: false, is_client: false };
                 }
-                Err(error) => return self.fail(engine, secure, &error),
+                Err(error) => return self.fail(engine, secure, error),
             }
         }
         match &mut secure.stage {
             Stage::Shaking { pending, is_queued, .. } => {
                 if pending.len() + data.len() > PENDING_MAX {
-                    return self.fail(engine, secure, &TlsError::HandshakeTooLong(PENDING_MAX));
+                    return self.fail(engine, secure, TlsError::HandshakeTooLong(PENDING_MAX));
                 }
                 pending.extend_from_slice(data);
                 if !std::mem::replace(is_queued, true) {
@@ -381,7 +389,7 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
                 }
             }
             Stage::Open(_) => self.open(engine, secure, data),
-            Stage::Unknown | Stage::Failed => {}
+            Stage::Unknown | Stage::Failed(_) => {}
         }
     }
 
@@ -393,14 +401,14 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
         let consumed = match handshake.push(&bytes, &mut secure.control) {
             Ok(consumed) if handshake.is_done() => consumed,
             Ok(_) => return self.drive(engine, secure),
-            Err(error) => return self.fail(engine, secure, &error),
+            Err(error) => return self.fail(engine, secure, error),
         };
-        let Stage::Shaking { handshake, .. } = std::mem::replace(&mut secure.stage, Stage::Failed) else {
+        let Stage::Shaking { handshake, .. } = std::mem::replace(&mut secure.stage, Stage::Unknown) else {
             return;
         };
         match handshake.finish() {
             Ok(established) => secure.stage = Stage::Open(Box::new(established)),
-            Err(error) => return self.fail(engine, secure, &error),
+            Err(error) => return self.fail(engine, secure, error),
         }
         if is_client {
             self.ready.push_back(Event::Connected { sock: secure.sock, result: Ok(()) });
@@ -428,20 +436,16 @@ impl<B: Deref<Target = [u8]> + From<Vec<u8>>> Secures<B> {
                 }
                 self.drive(engine, secure);
             }
-            Err(error) => self.fail(engine, secure, &error),
+            Err(error) => self.fail(engine, secure, error),
         }
     }
 
     /// The connection ends because of its peer.
-    fn fail<E: Engine<Buf = B>>(&mut self, engine: &mut E, secure: &mut Secure, error: &TlsError) {
+    fn fail<E: Engine<Buf = B>>(&mut self, engine: &mut E, secure: &mut Secure, error: TlsError) {
         self.failures += 1;
-        let was = std::mem::replace(&mut secure.stage, Stage::Failed);
-        if matches!(was, Stage::Shaking { is_client: true, .. }) {
-            tracing::warn!(peer = ?engine.peer(secure.sock), %error, "no TLS connection to another server");
-        } else {
-            tracing::debug!(peer = ?engine.peer(secure.sock), %error, "a TLS connection has failed");
-        }
-        if let (Stage::Open(mut open), Some(code)) = (was, error.alert()) {
+        let code = error.alert();
+        let was = std::mem::replace(&mut secure.stage, Stage::Failed(error));
+        if let (Stage::Open(mut open), Some(code)) = (was, code) {
             open.sealer.alert(code, &mut secure.control);
         }
         let sock = secure.sock;

@@ -122,7 +122,10 @@ impl Upstreams {
     ) {
         viewers.leave(core, head);
         match link {
-            LinkId::Pull(id) => self.pulls.closed(core, id),
+            LinkId::Pull(id) => {
+                let fault = core.net.tls_fault(head.sock).cloned();
+                self.pulls.closed(core, id, &fault.map_or(LinkError::HungUp, LinkError::Tls));
+            }
             LinkId::Relay(id) => self.relays.closed(core, id, head.sock, reason),
             LinkId::Probe(role, place) => {
                 let Some(at) = self.probes.iter().position(|(_, probe)| probe.sock == head.sock) else {

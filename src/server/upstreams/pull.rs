@@ -219,9 +219,9 @@ impl Pulls {
     }
 
     /// The connection of a pull is closed, for any reason.
-    pub(super) fn closed<E: Engine>(&mut self, core: &mut Core<E>, id: u32) {
+    pub(super) fn closed<E: Engine>(&mut self, core: &mut Core<E>, id: u32, error: &LinkError) {
         if self.get(id).is_some_and(|pull| pull.link.is_some()) {
-            self.failed(core, id, &LinkError::HungUp);
+            self.failed(core, id, error);
         }
     }
 
@@ -247,7 +247,8 @@ impl Pulls {
             upstream.health.failed(now);
         }
         core.counters[pull.role].reconnects.add(1);
-        if running && core.may_log(LineKind::Pull) {
+        // What is wrong with a certificate does not pass by itself.
+        if (running || matches!(error, LinkError::Tls(_))) && core.may_log(LineKind::Pull) {
             let (role, stream) = (shared.roles[pull.role].name, pull.writer.stream().key.as_str());
             warn!(role, stream, upstream = %upstream.url, %error, "pull lost");
         } else {
