@@ -51,6 +51,8 @@ pub struct Uring {
     listeners: Vec<Listener>,
     regions: Regions,
     received: Rc<BufferRing>,
+    /// Sockets whose receive ended with bytes: it goes on before the next wait, unless they are closed until then.
+    resuming: Vec<Sock>,
     /// Sockets whose receive ended for lack of buffers.
     starved: Vec<Sock>,
     /// How often that happened.
@@ -111,6 +113,7 @@ impl Uring {
             listeners: Vec::new(),
             regions,
             received,
+            resuming: Vec::new(),
             starved: Vec::new(),
             starvations: 0,
             events: VecDeque::new(),

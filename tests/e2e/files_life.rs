@@ -222,6 +222,32 @@ fn who_says_that_it_will_ask_no_more_is_still_answered() {
     assert!(all.ends_with(&bytes));
 }
 
+/// The connection ends with the answer; a client that reads slowly, or has sent more than its last request, gets all of it.
+#[test]
+fn who_asks_for_the_last_time_gets_the_whole_answer_and_the_end() {
+    let scratch = Scratch::new("files-last");
+    let server = gateway(&scratch, "");
+    let body = pattern(6 << 20);
+    put(&root(&scratch).join("a.bin"), &body);
+    put(&root(&scratch).join("small.bin"), &body[..5000]);
+    let request = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let again = request("a.bin").repeat(2);
+    let cases = [(request("a.bin"), body.len()), (request("small.bin"), 5000), (again, body.len())];
+    for (asked, len) in cases {
+        for pause in [0, 100] {
+            let mut socket = narrow(server.addr("listen"));
+            let (first, rest) = asked.split_at(20);
+            socket.write_all(first.as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(pause));
+            socket.write_all(rest.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            socket.read_to_end(&mut answer).unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "{asked:?}");
+            assert!(answer.ends_with(&body[..len]), "{asked:?}: {} bytes", answer.len());
+        }
+    }
+}
+
 #[test]
 fn pipes_and_folders_and_strangers_are_no_files() {
     let scratch = Scratch::new("files-odd");

@@ -51,6 +51,10 @@ pub(in crate::server) struct Connection {
     transfer: Transfer,
     /// Part of a head has been received; its time limit runs.
     begun: bool,
+    /// The client has said that it sends nothing after this request.
+    is_last: bool,
+    /// The connection is closed at the end of the answer, at once.
+    closes: bool,
     /// It travels plain where TLS is required.
     insecure: bool,
 }
@@ -64,6 +68,8 @@ impl Connection {
             granted: false,
             transfer: Transfer::default(),
             begun: false,
+            is_last: false,
+            closes: false,
             insecure: false,
         }
     }
@@ -214,6 +220,11 @@ impl Connection {
         head: &ConnHead,
         answer: Answer,
     ) -> Next {
+        // With bytes that were not read a close would reset the connection, and with it the end of the answer.
+        self.closes = self.is_last && self.reader.is_empty() && !core.net.is_secure(head.sock);
+        if self.closes {
+            core.net.set_receiving(head.sock, false);
+        }
         self.transfer.begin(core, &mut web.responder, head, answer);
         Next::Stay
     }
@@ -242,6 +253,7 @@ impl Connection {
             return self.answer(core, web, head, answer);
         }
         self.granted = false;
+        self.is_last = !request.keep_alive() && !request.has_body();
         self.respond(core, web, head, Box::new(request), 0)
     }
 
@@ -437,6 +449,7 @@ impl Connection {
             Progress::Going => Next::Stay,
             Progress::Broken(error) => Next::close(error),
             Progress::Done { keep: true } => self.next_request(core, web, head, &[]),
+            Progress::Done { keep: false } if self.closes => Next::close("it was answered"),
             Progress::Done { keep: false } => core.say_last(head, Bytes::new()),
         }
     }

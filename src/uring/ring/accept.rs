@@ -72,7 +72,7 @@ impl Uring {
         let descriptor = self.places.put(&self.ring.submitter(), fd);
         let sock = self.add_sock(descriptor);
         self.events.push_back(Event::Accepted { listener, sock });
-        self.receive(sock);
+        self.receive_first(sock);
     }
 
     pub(super) fn accept_ended(&mut self, listener: u32, result: i32) {

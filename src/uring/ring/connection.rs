@@ -56,12 +56,29 @@ impl Uring {
     /// Receives, unless it does already or is not wanted to.
     pub(super) fn receive(&mut self, sock: Sock) {
         let Some(state) = self.state(sock) else { return };
-        if state.paused || std::mem::replace(&mut state.receiving, true) {
+        if state.paused || state.closing || std::mem::replace(&mut state.receiving, true) {
             return;
         }
         self.begin(sock, Op::Receive { sock }, |_, target| match target {
             Target::Process(fd) => opcode::RecvMulti::new(fd, buffers::GROUP).build(),
             Target::Direct(fixed) => opcode::RecvMulti::new(fixed, buffers::GROUP).build(),
+        });
+    }
+
+    /// Takes what a new connection has sent already. Most of those that are short have sent all of it, and then need no
+    /// receive that waits for more and has to be cancelled.
+    pub(super) fn receive_first(&mut self, sock: Sock) {
+        let state = self.state(sock).expect("just accepted");
+        state.receiving = true;
+        // No length: the buffer that the kernel takes has its own.
+        let (none, len) = (std::ptr::null_mut(), 0);
+        self.begin(sock, Op::Receive { sock }, |_, target| {
+            let entry = match target {
+                Target::Process(fd) => opcode::Recv::new(fd, none, len),
+                Target::Direct(fixed) => opcode::Recv::new(fixed, none, len),
+            };
+            let entry = entry.flags(libc::MSG_DONTWAIT).buf_group(buffers::GROUP).build();
+            entry.flags(squeue::Flags::BUFFER_SELECT)
         });
     }
 
@@ -101,7 +118,7 @@ impl Uring {
         match (errno(result), data) {
             (None, Some(data)) if result > 0 => {
                 self.events.push_back(Event::Received { sock, data });
-                self.receive(sock);
+                self.resuming.push(sock);
             }
             (None, _) => self.events.push_back(Event::Finished { sock, error: None }),
             (Some(Errno::NOBUFS), _) => self.starve(sock),

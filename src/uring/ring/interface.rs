@@ -130,6 +130,9 @@ impl Engine for Uring {
         for sock in std::mem::take(&mut self.starved) {
             self.receive(sock);
         }
+        while let Some(sock) = self.resuming.pop() {
+            self.receive(sock);
+        }
         self.regions.empty_slots(&self.ring.submitter());
         let now = self.now();
         if self.events.is_empty() && self.regions.stale.is_empty() {
