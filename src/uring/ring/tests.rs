@@ -146,7 +146,7 @@ fn a_full_socket_becomes_writable_again_on_every_send_path() {
         writer.publish();
         let region = engine.hold(writer.segment());
         let mut expected: Vec<u8> = Vec::new();
-        // Both sizes: from registered memory and plain.
+        // Both sizes that `auto` tells apart.
         for len in (0..).map(|n| if n % 2 == 0 { 10_000 } else { 1 << 20 }) {
             engine.send(sock, Payload::Region { head: FrameHead::default(), region, from: 0, len });
             match next(&mut engine) {
