@@ -35,7 +35,7 @@ shape() {
       low=$(clip "$((${1%m} * 1000))")
       serve "$what"
       start_publisher "$low"
-      measure "$1" "$what" "$((2000 / ${1%m}))" --ramp 2 "$url"
+      measure "$1" "$what" "$((2000 / ${1%m}))" --ramp 2 --protocol http-flv "$url"
       ;;
     http | ws)
       start_origin "$server_core" --loops 1 --flush "$flush"
@@ -57,7 +57,8 @@ shape() {
       low=$(clip "$((streams > 100 ? 200 : 1000))")
       serve "$what"
       start_publisher "$low" --streams "$streams" --prefix s
-      measure "$1" "$what" "$((20 * streams))" --ramp "$((streams / 50))" --streams "$streams" "${url/perf/s{\}}"
+      measure "$1" "$what" "$((20 * streams))" --ramp "$((streams / 50))" --streams "$streams" \
+        --protocol http-flv "${url/perf/s{\}}"
       ;;
     storm)
       start_origin "$server_core" --loops 1 --flush "$flush"

@@ -90,8 +90,9 @@ pub(super) struct FlvGatewayFlags {
 
 #[derive(Debug, Args)]
 pub(super) struct ViewerFlags {
-    /// Gather tags for this long before they are sent [default: 0ms].
-    #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]
+    /// Gather tags for this long before they are sent; "auto": for a picture's time when a loop has many viewers
+    /// [default: auto].
+    #[arg(long, value_name = "TIME", value_parser = checked(str::parse::<units::Flush>))]
     flush: Option<String>,
     /// Let a GET wait this long for a stream that is not live [default: 5s].
     #[arg(long, value_name = "TIME", value_parser = checked(units::parse_duration))]

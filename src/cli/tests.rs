@@ -28,7 +28,10 @@ fn the_origin_takes_its_stable_flags() {
     assert_eq!(origin.flv.to_string(), "127.0.0.1:2,[::1]:2");
     assert_eq!((origin.flv.port(), origin.web.to_string().as_str()), (2, "[::1]:3"));
     assert_eq!((origin.data.to_str(), origin.record.to_string()), (Some("/d"), "flv,hls".to_owned()));
-    assert_eq!((origin.flush, origin.wait), (Duration::from_millis(350), Duration::from_secs(1)));
+    assert_eq!(
+        (origin.flush.every(), origin.wait),
+        (Some(Duration::from_millis(350)), Duration::from_secs(1))
+    );
     assert_eq!((origin.gap, config.drain), (Duration::from_secs(2), Duration::from_secs(3)));
     assert_eq!((config.loops, config.admin, config.admin_explicit), (2, None, true));
     assert_eq!((config.log.as_str(), config.log_format), ("debug", LogFormat::Json));
@@ -41,7 +44,10 @@ fn the_gateways_take_their_stable_flags() {
             .unwrap();
     let gateway = &config.flv_gateway;
     assert_eq!((role, gateway.listen.port(), gateway.upstream.len()), (Role::FlvGateway, 1, 2));
-    assert_eq!((gateway.linger, gateway.flush), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!(
+        (gateway.linger, gateway.flush.every()),
+        (Duration::from_secs(1), Some(Duration::from_secs(2)))
+    );
     assert_eq!(config.origin, Config::default().origin);
     let (role, config) = run("--loops 1 file-gateway --listen :2 --root /srv").unwrap();
     assert_eq!((role, config.loops, config.file_gateway.listen.port()), (Role::FileGateway, 1, 2));

@@ -88,8 +88,8 @@ impl Config {
 
     fn check_times(&self) -> Result<(), Broken> {
         let (origin, gateway) = (&self.origin, &self.flv_gateway);
-        flush("origin.flush", origin.flush)?;
-        flush("flv_gateway.flush", gateway.flush)?;
+        flush("origin.flush", origin.flush.every().unwrap_or_default())?;
+        flush("flv_gateway.flush", gateway.flush.every().unwrap_or_default())?;
         flush("live.flush_max", self.live.flush_max)?;
         for (key, time) in [
             ("drain", self.drain),
@@ -232,7 +232,7 @@ fn named(key: &'static str, path: &Path) -> Result<(), Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Quota;
+    use crate::config::{Flush, Quota};
 
     fn broken(change: impl FnOnce(&mut Config)) -> Broken {
         let mut config = Config::default();
@@ -251,8 +251,11 @@ mod tests {
 
     #[test]
     fn each_rule_names_its_key() {
-        assert_eq!(broken(|c| c.origin.flush = Duration::from_secs(6)).0, "origin.flush");
-        assert_eq!(broken(|c| c.flv_gateway.flush = Duration::from_secs(6)).0, "flv_gateway.flush");
+        assert_eq!(broken(|c| c.origin.flush = Flush::Every(Duration::from_secs(6))).0, "origin.flush");
+        assert_eq!(
+            broken(|c| c.flv_gateway.flush = Flush::Every(Duration::from_secs(6))).0,
+            "flv_gateway.flush"
+        );
         assert_eq!(broken(|c| c.live.gop_bytes = 8 * MIB).0, "live.gop_bytes");
         assert_eq!(broken(|c| c.live.tag_max = 17 * MIB).0, "live.tag_max");
         assert_eq!(broken(|c| c.live.gop_frames = 0).0, "live.gop_frames");

@@ -63,7 +63,7 @@ fn each_layer_beats_the_one_below() {
     sources.flags.push(flag("--gap", "origin.gap", "3s"));
     let config = sources.load(Role::Origin).unwrap();
     let origin = &config.origin;
-    assert_eq!((origin.flush, origin.wait), (Duration::from_millis(1), Duration::from_secs(2)));
+    assert_eq!((origin.flush.every(), origin.wait), (Some(Duration::from_millis(1)), Duration::from_secs(2)));
     assert_eq!((origin.gap, origin.silence), (Duration::from_secs(3), Duration::from_secs(15)));
     assert_eq!((config.drain, config.loops), (Duration::from_secs(1), 3));
     assert_eq!((config.live.lag_bytes, config.live.gop_bytes), (1 << 20, 64 << 20));

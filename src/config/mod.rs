@@ -33,7 +33,7 @@ pub use quota::{Quota, is_pattern};
 pub use roles::{FileGateway, FlvGateway, Origin, Republish};
 pub use tls::{Certificate, Tls};
 pub use units::{
-    AccessFormat, Hook, Listen, LogFormat, Network, Packaging, Policy, Rate, Record, Remote, Secret,
+    AccessFormat, Flush, Hook, Listen, LogFormat, Network, Packaging, Policy, Rate, Record, Remote, Secret,
     SendPath, Upstream, client_address, is_private, masked,
 };
 pub use warning::Warning;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::quantities::{ANY, MIB, SECOND};
-use super::units::{self, Listen, Packaging, Record, Upstream};
+use super::units::{self, Flush, Listen, Packaging, Record, Upstream};
 
 /// What happens when a stream name is published that already has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +41,8 @@ pub struct Origin {
     pub record_apps: BTreeMap<String, Record>,
     /// What is packaged in memory for live players of the web port and of the file gateway in this process.
     pub packaging: Packaging,
-    /// How long tags may be gathered before they are sent; zero sends each turn's tags at once.
-    #[serde(with = "units::duration")]
-    pub flush: Duration,
+    /// How long tags may be gathered before they are sent.
+    pub flush: Flush,
     /// How long a GET for a stream that is not live waits for its publisher.
     #[serde(with = "units::duration")]
     pub wait: Duration,
@@ -73,8 +72,7 @@ pub struct FlvGateway {
     #[serde(with = "units::duration")]
     pub linger: Duration,
     /// How long tags may be gathered before they are sent.
-    #[serde(with = "units::duration")]
-    pub flush: Duration,
+    pub flush: Flush,
     /// How long a GET waits for the first tag from upstream.
     #[serde(with = "units::duration")]
     pub wait: Duration,
@@ -133,7 +131,7 @@ impl Default for Origin {
             record: Record::default(),
             record_apps: BTreeMap::new(),
             packaging: Packaging::default(),
-            flush: Duration::ZERO,
+            flush: Flush::Auto,
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,
@@ -149,7 +147,7 @@ impl Default for FlvGateway {
             listen: (ANY, 8080).into(),
             upstream: Vec::new(),
             linger: SECOND * 10,
-            flush: Duration::ZERO,
+            flush: Flush::Auto,
             wait: SECOND * 5,
             gap: SECOND * 10,
             silence: SECOND * 15,

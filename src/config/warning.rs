@@ -105,7 +105,7 @@ impl Config {
         for (key, flush) in
             [("origin.flush", self.origin.flush), ("flv_gateway.flush", self.flv_gateway.flush)]
         {
-            if flush > FLUSH_LONG {
+            if flush.every().is_some_and(|time| time > FLUSH_LONG) {
                 list.push(warning(key, "every viewer is this much later than the publisher"));
             }
         }
@@ -161,7 +161,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Listen;
+    use crate::config::{Flush, Listen};
 
     fn keys(change: impl FnOnce(&mut Config)) -> Vec<&'static str> {
         let mut config = Config::default();
@@ -189,7 +189,7 @@ mod tests {
         };
         assert!(keys(inside).is_empty());
         assert_eq!(keys(|c| c.auth.origins = vec!["*".to_owned()]), ["auth.origins"]);
-        assert_eq!(keys(|c| c.origin.flush = second * 2), ["origin.flush"]);
+        assert_eq!(keys(|c| c.origin.flush = Flush::Every(second * 2)), ["origin.flush"]);
         assert_eq!(keys(|c| c.origin.silence = second), ["origin.silence"]);
         assert_eq!(keys(|c| c.live.gop_time = second), ["live.gop_time"]);
         assert_eq!(keys(|c| c.live.lag_bytes = 33 << 20), ["live.lag_bytes"]);

@@ -116,7 +116,7 @@ fn every_viewer_is_sent_every_byte() {
     writer.publish();
 
     let lag = LagLimits { bytes: 1 << 23, time: 10_000 };
-    let policy = Policy { flush: 0, lag, stall: 20_000 };
+    let policy = Policy { flush: Some(0), lag, stall: 20_000 };
     let counters = [RoleCounters::new(metrics::Histogram::noop())];
     let (mut fanout, mut net) = (Fanout::new(SLICE), Transports::new(Taker::default()));
     for index in 0..VIEWERS {

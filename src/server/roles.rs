@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -10,7 +9,7 @@ use super::files::site::Site;
 use super::health::Health;
 use super::millis::millis;
 use super::viewers::viewer::Policy;
-use crate::config::{self, Config, Role, Upstream};
+use crate::config::{self, Config, Flush, Role, Upstream};
 use crate::live::cursor::LagLimits;
 use crate::live::directory::{Directory, Republish};
 use crate::live::log::Retention;
@@ -106,7 +105,7 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
         history: stream_time(live.lag_time),
     };
     let lag = LagLimits { bytes: live.lag_bytes as u64, time: stream_time(live.lag_time) };
-    let policy = |flush| Policy { flush: millis(flush), lag, stall: millis(live.stall) };
+    let policy = |flush: Flush| Policy { flush: flush.every().map(millis), lag, stall: millis(live.stall) };
     let mut roles = Vec::new();
     if role.has_origin() {
         let own = &config.origin;
@@ -153,7 +152,7 @@ pub(super) fn roles(config: &Config, role: Role, arena: &Arc<Arena>) -> Vec<Role
             directory: Directory::new(Arc::clone(arena), retention, Republish::Reject),
             source: Source::Nowhere,
             files: Some(gateway),
-            policy: policy(Duration::ZERO),
+            policy: policy(Flush::Auto),
             wait: 0,
             gap: 0,
             silence: 0,

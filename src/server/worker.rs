@@ -136,9 +136,9 @@ impl<E: Engine> Worker<E> {
         let (fanout, now) = (&mut streams.viewers.fanout, core.now());
         core.news.drain(..).for_each(|stream| fanout.news(stream, now));
         if self.pace.is_due(now) {
-            let floor = self.pace.look(now, core.net.cpu_time());
-            fanout.set_floor(floor);
-            core.shared.floors[core.index].store(floor, Ordering::Relaxed);
+            let windows = self.pace.look(now, core.net.cpu_time());
+            fanout.set_windows(windows);
+            core.shared.floors[core.index].store(windows.floor, Ordering::Relaxed);
         }
         fanout.flush(&mut core.net, &core.counters);
     }

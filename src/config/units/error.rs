@@ -29,6 +29,12 @@ pub enum UnitError {
         /// What was written.
         text: String,
     },
+    /// Not a time to gather tags for.
+    #[error("{text:?} is not a time to gather tags for: write \"auto\", \"0ms\" or \"350ms\"")]
+    Flush {
+        /// What was written.
+        text: String,
+    },
     /// Not the URL of an upstream.
     #[error("{text:?} is not an upstream ({why}): write \"http://host[:port][/prefix]\"")]
     Upstream {

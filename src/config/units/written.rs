@@ -12,6 +12,7 @@ use super::address::{parse_hosts, parse_names};
 use super::byte_size::{format_size, parse_size};
 use super::choice::{AccessFormat, LogFormat, Policy};
 use super::error::UnitError;
+use super::flush::Flush;
 use super::hook::Hook;
 use super::listen::{Listen, parse_admin};
 use super::network::{Network, parse_networks};
@@ -122,6 +123,7 @@ macro_rules! by_text {
     };
 }
 
+by_text!(Flush, "\"auto\" or a time as \"40ms\"");
 by_text!(Listen, "an address as \"0.0.0.0:8080\", or a list of them");
 by_text!(Policy, "\"open\", \"local\" or \"deny\"");
 by_text!(Rate, "a rate as \"100Mbps\"");

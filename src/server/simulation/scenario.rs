@@ -18,7 +18,7 @@ use super::rng::Rng;
 use super::tls::{self, Tls};
 use super::viewer::{Garbage, Manner, Viewer};
 use super::{Peer, Simulation};
-use crate::config::{Config, Forward, Policy, Pull, Remote, Role, Upstream};
+use crate::config::{Config, Flush, Forward, Policy, Pull, Remote, Role, Upstream};
 use crate::live::stream::Selection;
 use crate::memory::Arena;
 use crate::server::authority::Authority;
@@ -123,6 +123,11 @@ pub(super) fn build(seed: u64, trace: bool) -> Simulation {
     simulation
 }
 
+fn flush(rng: &mut Rng) -> Flush {
+    let every = |millis| Flush::Every(Duration::from_millis(millis));
+    rng.pick(&[Flush::Auto, every(0), every(40), every(350)])
+}
+
 fn config(rng: &mut Rng, wide: bool) -> Config {
     let millis = Duration::from_millis;
     let mut config = Config::default();
@@ -134,12 +139,12 @@ fn config(rng: &mut Rng, wide: bool) -> Config {
     config.live.stall = millis(rng.pick(&[3_000, 20_000]));
     config.live.flush_max = millis(rng.pick(&[0, 20, 500]));
     config.limits.request_time = millis(2_000);
-    config.origin.flush = millis(rng.pick(&[0, 0, 40, 350]));
+    config.origin.flush = flush(rng);
     config.origin.wait = millis(3_000);
     config.origin.gap = millis(GAP);
     config.origin.silence = millis(SILENCE);
     config.origin.stale = millis(rng.pick(&[500, 1_500, 15_000]));
-    config.flv_gateway.flush = millis(rng.pick(&[0, 0, 40, 350]));
+    config.flv_gateway.flush = flush(rng);
     config.flv_gateway.wait = millis(3_000);
     config.flv_gateway.gap = millis(GAP);
     config.flv_gateway.silence = millis(rng.pick(&[1_500, 15_000]));

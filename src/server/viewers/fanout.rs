@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::pace::Windows;
 use super::view::{View, pump, took};
 use super::viewer::{Farewell, Framing, NO_SPAN, Own, Policy, State, Viewer, ViewerId, Wish};
 use super::walk::Walk;
@@ -35,8 +36,7 @@ pub(in crate::server) struct Fanout {
     due: BinaryHeap<Reverse<(Millis, u32)>>,
     /// Viewers to be removed, with the reason: found while walking, closed by the worker.
     leaving: Vec<(ViewerId, Sock, Farewell)>,
-    /// The minimum width of windows.
-    floor: Millis,
+    windows: Windows,
     /// The number of viewers served in one step.
     slice: usize,
 }
@@ -144,9 +144,9 @@ impl Fanout {
         self.due.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Sets the minimum width of windows from here on.
-    pub(in crate::server) fn set_floor(&mut self, floor: Millis) {
-        self.floor = floor;
+    /// The width of windows from here on.
+    pub(in crate::server) fn set_windows(&mut self, windows: Windows) {
+        self.windows = windows;
     }
 
     /// Serves the viewers that are due, as many as one turn of the loop allows.
@@ -385,8 +385,8 @@ impl Fanout {
             walk.news();
             return;
         }
-        let window = view.policy.flush.max(self.floor);
-        let walk = Walk::new(now.max(view.walked + window), window);
+        let window = view.policy.flush.unwrap_or(self.windows.usual).max(self.windows.floor);
+        let walk = Walk::new(on_grid(now, view.walked, window), window);
         view.walk = Some(walk);
         self.due.push(Reverse((walk.due(), id)));
     }
@@ -439,6 +439,14 @@ impl Fanout {
     }
 }
 
+/// When a view is due whose last walk was at `walked`. The walks of all views begin at multiples of an eighth of the
+/// window, so that a turn of the loop serves several of them.
+fn on_grid(now: Millis, walked: Millis, window: Millis) -> Millis {
+    let grid = (window / 8).max(1);
+    let next = walked + window;
+    now.next_multiple_of(grid).max(next - next % grid)
+}
+
 /// Marks a viewer as to be removed. Nothing is sent to it from here on, since its handler needs the socket for
 /// the final answer.
 fn dismiss(
@@ -449,4 +457,23 @@ fn dismiss(
 ) {
     viewer.state = State::Leaving;
     leaving.push((id, viewer.sock, farewell));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_are_due_together_and_no_later_than_their_windows() {
+        for (now, walked, window, due) in [
+            (1001, 0, 0, 1001),
+            (1001, 1000, 5, 1005),
+            (1001, 1000, 40, 1040),
+            (1007, 1006, 40, 1045), // late, and on the grid again
+            (1043, 1000, 40, 1045),
+            (9_000, 0, 350, 9_030),
+        ] {
+            assert_eq!(on_grid(now, walked, window), due, "{now} {walked} {window}");
+        }
+    }
 }

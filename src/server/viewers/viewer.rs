@@ -18,8 +18,8 @@ pub(in crate::server) type ViewerId = u32;
 /// How a role serves its viewers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server) struct Policy {
-    /// Milliseconds between two sends to a viewer; 0: each batch of tags is sent at once.
-    pub(in crate::server) flush: Millis,
+    /// Milliseconds between two sends to a viewer; 0: each batch of tags is sent at once; `None`: the loop decides.
+    pub(in crate::server) flush: Option<Millis>,
     /// How far a viewer may lag.
     pub(in crate::server) lag: LagLimits,
     /// Milliseconds that a socket may stay full.
