@@ -5,9 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
+use tokio::runtime::{self, Runtime};
 use tokio::sync::Semaphore;
 
 use super::layout::ABOUT;
@@ -254,19 +255,30 @@ impl Disk for Local {
     }
 }
 
-/// The most calls that may be under way at once: a disk that hangs must not take all helper threads.
-static CALLS: Semaphore = Semaphore::const_new(64);
+/// The most calls that may be under way at once.
+const CALLS_MAX: usize = 64;
+/// Calls wait here, not in the helper threads' queue, for which a caller that has given up would not be known.
+static CALLS: Semaphore = Semaphore::const_new(CALLS_MAX);
+/// The helper threads, as many at the most: a thread whose call has ended may not be idle yet when the next one begins. The
+/// runtime has nothing else to do.
+static HELPERS: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut helpers = runtime::Builder::new_current_thread();
+    helpers
+        .max_blocking_threads(CALLS_MAX)
+        .thread_name("disk")
+        .build()
+        .expect("without drivers it needs nothing that may be missing")
+});
 
 /// Runs a call on a helper thread.
 async fn call<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let place = CALLS.acquire().await.expect("the semaphore is never closed");
-    tokio::task::spawn_blocking(move || {
+    let helper = HELPERS.spawn_blocking(move || {
         let result = call();
         drop(place); // only now, even if no task waits for the result
         result
-    })
-    .await
-    .map_err(io::Error::other)?
+    });
+    helper.await.map_err(io::Error::other)?
 }
 
 async fn blocking<T: Send + 'static>(
