@@ -23,8 +23,9 @@ flush=${FLUSH:-350ms}
 
 # serve WHAT: starts the origin or nginx: sets pid, rtmp and url, in which perf is the stream's name.
 serve() {
-  if [[ $1 == nginx ]]; then start_nginx_flv; else start_origin "$server_core" --loops 1 --flush "$flush"; fi
-  [[ $1 == nginx ]] || url=http://$flv/live/perf.flv
+  if [[ $1 == nginx ]]; then start_nginx_flv; return; fi
+  start_origin "$server_core" --loops 1 --flush "$flush"
+  url=http://$flv/live/perf.flv
 }
 
 # shape SHAPE [WHAT]
