@@ -53,8 +53,6 @@ pub(in crate::server) struct Connection {
     begun: bool,
     /// The client has said that it sends nothing after this request.
     is_last: bool,
-    /// The connection is closed at the end of the answer, at once.
-    closes: bool,
     /// It travels plain where TLS is required.
     insecure: bool,
 }
@@ -69,7 +67,6 @@ impl Connection {
             transfer: Transfer::default(),
             begun: false,
             is_last: false,
-            closes: false,
             insecure: false,
         }
     }
@@ -213,6 +210,12 @@ impl Connection {
         self.answer(core, web, head, Answer::of_page(error.status(), error.page(), false))
     }
 
+    /// Whether the end of the answer closes the connection at once. With bytes that were not read a close would reset it,
+    /// and with it the end of the answer.
+    fn closes_at_end<E: Engine>(&self, core: &Core<E>, head: &ConnHead) -> bool {
+        self.is_last && self.reader.is_empty() && !core.net.is_secure(head.sock)
+    }
+
     fn answer<E: Engine>(
         &mut self,
         core: &mut Core<E>,
@@ -220,9 +223,7 @@ impl Connection {
         head: &ConnHead,
         answer: Answer,
     ) -> Next {
-        // With bytes that were not read a close would reset the connection, and with it the end of the answer.
-        self.closes = self.is_last && self.reader.is_empty() && !core.net.is_secure(head.sock);
-        if self.closes {
+        if self.closes_at_end(core, head) {
             core.net.set_receiving(head.sock, false);
         }
         self.transfer.begin(core, &mut web.responder, head, answer);
@@ -449,7 +450,9 @@ impl Connection {
             Progress::Going => Next::Stay,
             Progress::Broken(error) => Next::close(error),
             Progress::Done { keep: true } => self.next_request(core, web, head, &[]),
-            Progress::Done { keep: false } if self.closes => Next::close("it was answered"),
+            Progress::Done { keep: false } if self.closes_at_end(core, head) => {
+                Next::close("it was answered")
+            }
             Progress::Done { keep: false } => core.say_last(head, Bytes::new()),
         }
     }
