@@ -199,6 +199,7 @@ impl Fanout {
     }
 
     /// A viewer's send has ended.
+    #[inline]
     pub(in crate::server) fn sent<E: Engine>(
         &mut self,
         net: &mut Transports<E>,

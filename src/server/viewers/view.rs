@@ -203,6 +203,7 @@ impl Held {
 }
 
 /// Accounts for bytes that a viewer's socket took.
+#[inline]
 pub(in crate::server) fn took<E: Engine>(
     net: &mut Transports<E>,
     viewer: &mut Viewer,
